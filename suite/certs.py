@@ -1,0 +1,198 @@
+"""Certificates: a development CA to start with, and a strict eye on whatever is configured.
+
+Rules: a private key is readable by its owner alone, from the first instant of its file; nothing that
+exists is replaced unless asked; a certificate and its key are checked before anything listens.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import Certificate, load_pem_x509_certificates
+
+from suite.errors import CertificateError
+
+#: Whom the development server certificate names.
+SERVER_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+
+#: Apple's clients refuse server certificates that live longer, private CAs included
+#: (support.apple.com/103769).
+LIFETIME: Final = timedelta(days=825)
+
+#: What `mint` writes.
+MINTED: Final = ("ca.pem", "ca.key", "server.pem", "server.key", "client.pem", "client.key")
+
+ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """*path* as a user would write it: relative to the working directory if that is shorter."""
+    absolute = os.path.abspath(path)
+    return min(os.path.relpath(absolute), absolute, key=len)
+
+
+def mint(directory: Path, *, force: bool = False) -> list[Path]:
+    """Make a development CA, and a server and a client certificate that it has signed.
+
+    :param force: replace files that exist.
+    :returns: the files written: certificates with mode 0644, keys with 0600.
+    :raises CertificateError: a file exists (and *force* is not given) or cannot be written; nothing
+        has been replaced then.
+    """
+    directory = Path(directory)
+    if not force:
+        for name in MINTED:
+            if os.path.lexists(directory / name):
+                raise CertificateError(
+                    shown(directory / name), "exists already; expected to write it; --force replaces it"
+                )
+    ca = trustme.CA(organization_name="echo suite", organization_unit_name="development CA")
+    not_before = datetime.now(UTC) - timedelta(hours=1)  # for clients whose clock is a little behind
+    server, client = (
+        ca.issue_cert(
+            *names,
+            common_name=names[0],
+            organization_name="echo suite",
+            organization_unit_name=unit,
+            not_before=not_before,
+            not_after=not_before + LIFETIME,
+        )
+        for unit, names in (("server", SERVER_NAMES), ("client", ("client.localhost",)))
+    )
+    contents = {
+        "ca.pem": ca.cert_pem.bytes(),
+        "ca.key": ca.private_key_pem.bytes(),
+        "server.pem": server.cert_chain_pems[0].bytes(),
+        "server.key": server.private_key_pem.bytes(),
+        "client.pem": client.cert_chain_pems[0].bytes(),
+        "client.key": client.private_key_pem.bytes(),
+    }
+    written = []
+    for name, content in contents.items():
+        path = directory / name
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            _write(path, content, 0o600 if path.suffix == ".key" else 0o644, replace=force)
+        except OSError as error:
+            raise CertificateError(shown(path), f"cannot be written: {error.strerror}") from error
+        written.append(path)
+    return written
+
+
+def _write(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
+    """Write *content* to a file that has *mode* before it has any content."""
+    target = path.with_name(f".{path.name}.{os.getpid()}") if replace else path
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with open(fd, "wb") as file:
+            file.write(content)
+        if replace:
+            os.replace(target, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(target)
+        raise
+
+
+def would_mint(directory: Path, wanted: Iterable[Path]) -> bool:
+    """Whether the *wanted* files wait for `mint`: it would write one, and has written none yet."""
+    ours = {directory / name for name in MINTED}
+    return not ours.isdisjoint(wanted) and not any(os.path.lexists(path) for path in ours)
+
+
+def mint_if_missing(directory: Path, wanted: Iterable[Path]) -> list[Path]:
+    """`mint` into *directory* if the *wanted* files wait for that; otherwise do nothing.
+
+    :returns: the files written.
+    """
+    return mint(directory) if would_mint(directory, wanted) else []
+
+
+def read(path: Path) -> bytes:
+    """The content of the file at *path*.
+
+    :raises CertificateError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise CertificateError(
+            shown(path), "no such file; `python -m suite certs` makes development certificates"
+        ) from None
+    except OSError as error:
+        raise CertificateError(shown(path), f"cannot be read: {error.strerror}") from None
+
+
+def load_certificates(path: Path) -> list[Certificate]:
+    """All certificates in the PEM file at *path*, one at least.
+
+    :raises CertificateError: it cannot be read or parsed.
+    """
+    try:
+        return load_pem_x509_certificates(read(path))
+    except ValueError:
+        raise CertificateError(shown(path), "is not a certificate; expected PEM") from None
+
+
+def load_key(path: Path) -> ServerKey:
+    """The private key in the PEM file at *path*.
+
+    :raises CertificateError: it cannot be read or parsed, is encrypted, is of a kind that TLS
+        servers do not use, or others may read it.
+    """
+    content = read(path)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if os.name == "posix" and mode & 0o066:
+        raise CertificateError(
+            shown(path),
+            f"private key with mode {mode:04o} can be read by group or others; expected 0600; run"
+            f" `chmod 600 {shown(path)}`",
+        )
+    try:
+        key = load_pem_private_key(content, None)
+    except TypeError:
+        raise CertificateError(
+            shown(path), "private key is encrypted; expected one without a passphrase"
+        ) from None
+    except ValueError:
+        raise CertificateError(shown(path), "is not a private key; expected PEM") from None
+    if not isinstance(key, ServerKey):
+        raise CertificateError(
+            shown(path), f"is a {type(key).__name__}; expected an RSA, EC or Edwards-curve key"
+        )
+    return key
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a TLS server shows: a key, its certificate, and the certificates that vouch for it."""
+
+    key: ServerKey
+    certificate: Certificate
+    chain: tuple[Certificate, ...]
+
+
+def load_identity(certificate_path: Path, key_path: Path, chain_paths: Iterable[Path] = ()) -> Identity:
+    """Read a certificate (with its chain behind it, if it is there), its key and further chain files.
+
+    :raises CertificateError: one of them cannot be used, or the key is not the certificate's.
+    """
+    certificate, *chain = load_certificates(certificate_path)
+    key = load_key(key_path)
+    if certificate.public_key() != key.public_key():
+        raise CertificateError(
+            shown(key_path), f"is not the key of the certificate in {shown(certificate_path)}"
+        )
+    for path in chain_paths:
+        chain += load_certificates(path)
+    return Identity(key, certificate, tuple(chain))

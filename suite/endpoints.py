@@ -1,0 +1,476 @@
+"""Endpoint description strings: what they may say, and the endpoint each one stands for.
+
+Rules: Twisted's own syntax and quoting; what Twisted knows is checked here before anything opens,
+so that a mistake is named in the user's words; what only a plugin knows is left to it. Two defaults
+differ from Twisted's: everything binds loopback unless told otherwise, and the backlog is 4096.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from OpenSSL import SSL
+from zope.interface import implementer
+
+from suite.certs import load_identity, shown
+from suite.config import Config, Endpoint, suggest
+from suite.echo import EchoDatagram
+from suite.errors import CertificateError, ConfigError, ListenError
+from suite.policy import DatagramPolicy
+from suite.proxy import ProxyFactory
+from suite.tls import ContextFactory, server_context
+
+from twisted.internet.defer import Deferred, execute, fail
+
+# `_parse` is the one private name of Twisted's here: its tokenizer has no public door.
+# tests/test_endpoints.py holds it to its documented syntax.
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    SSL4ServerEndpoint,
+    _parse,
+    quoteStringArgument,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+    IStreamServerEndpointStringParser,
+)
+from twisted.internet.protocol import DatagramProtocol
+from twisted.plugin import getPlugins
+
+#: The longest path in a ``sockaddr_un`` (Linux, unix(7); the BSDs and macOS: 103), without its NUL.
+MAX_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
+
+#: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
+DEFAULT_BACKLOG: Final = "4096"
+
+LOOPBACK: Final = "127.0.0.1"
+LOOPBACK6: Final = "::1"
+
+#: Parameters by position, as Twisted's parsers take them, for each type that is checked here.
+PARAMETERS: Final = {
+    "tcp": ("port", "interface", "backlog"),
+    "tcp6": ("port", "backlog", "interface"),
+    "ssl": (
+        "port",
+        "privateKey",
+        "certKey",
+        "sslmethod",
+        "interface",
+        "backlog",
+        "extraCertChain",
+        "dhParameters",
+    ),
+    "unix": ("address", "mode", "backlog", "lockfile"),
+    "udp": ("port", "interface"),
+    "udp6": ("port", "interface"),
+    "systemd": ("domain", "index", "name"),
+    "fd": ("fileno",),
+}
+
+REQUIRED: Final = {
+    "unix": ("address",),
+    "systemd": ("domain",),
+    "fd": ("fileno",),
+}
+
+DEFAULTS: Final[dict[str, dict[str, str]]] = {
+    "tcp": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "tcp6": {"interface": LOOPBACK6, "backlog": DEFAULT_BACKLOG},
+    "ssl": {"privateKey": "server.pem", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "unix": {"mode": "660", "backlog": DEFAULT_BACKLOG, "lockfile": "1"},
+    "udp": {"interface": LOOPBACK},
+    "udp6": {"interface": LOOPBACK6},
+}
+
+#: Parameters that are paths, relative to the configuration file.
+PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address"}
+
+#: `sslmethod` values, which Twisted still takes, and the one version each of them means, if one.
+SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
+
+_HOST_NAME = re.compile(r"(?!\d+(\.\d+)*$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Description:
+    """An endpoint description, taken apart and checked.
+
+    :ivar endpoint: the endpoint it comes from.
+    :ivar kind: its type, ``tcp`` for instance.
+    :ivar arguments: its parameters by name, defaults included, paths absolute; empty for a type that
+        only a plugin knows.
+    :ivar proxied: whether it was prefixed ``haproxy:``.
+    """
+
+    endpoint: Endpoint
+    kind: str
+    arguments: dict[str, str]
+    proxied: bool
+
+    @property
+    def transport(self) -> str:
+        """What it speaks: TCP, UDP, TLS or UNIX; for a plugin's type, that type."""
+        by_kind = {"tcp": "TCP", "tcp6": "TCP", "ssl": "TLS", "unix": "UNIX", "udp": "UDP", "udp6": "UDP"}
+        if self.kind == "systemd":
+            return "UNIX" if self.arguments["domain"] == "UNIX" else "TCP"
+        return by_kind.get(self.kind, self.kind)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, for people; for what only the system or a plugin knows, its text."""
+        if self.kind == "unix":
+            return shown_socket(self.arguments["address"])
+        if "port" in self.arguments and "interface" in self.arguments:
+            return host_and_port(self.arguments["interface"], int(self.arguments["port"]))
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """The description for Twisted: every parameter named, and no ``haproxy:`` before it."""
+        if self.kind not in PARAMETERS:
+            listen = self.endpoint.listen
+            return listen.partition(":")[2] if self.proxied else listen
+        named = (f"{name}={quoteStringArgument(value)}" for name, value in self.arguments.items())
+        return ":".join([self.kind, *named])
+
+    def claims(self) -> tuple[str, str, str] | None:
+        """What no other endpoint may have: family of sockets, host or path, port; None: nothing."""
+        if self.kind == "unix":
+            return ("unix", os.path.normpath(self.arguments["address"]), "")
+        port = self.arguments.get("port")
+        if port is None or int(port) == 0:
+            return None
+        host = self.arguments["interface"]
+        family = "6" if ":" in host else "4"
+        return (("udp" if self.transport == "UDP" else "tcp") + family, host, str(int(port)))
+
+    def credentials(self) -> Iterator[Path]:
+        """The files of an ``ssl:`` endpoint that must be there."""
+        if self.kind == "ssl":
+            for name in ("privateKey", "certKey", "extraCertChain", "dhParameters"):
+                if name in self.arguments:
+                    yield Path(self.arguments[name])
+            tls = self.endpoint.tls
+            yield from (path for path in (tls.client_ca, tls.chain) if path is not None)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, an IPv6 host in brackets, every address as ``*``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
+
+
+def shown_socket(path: str) -> str:
+    """The path of a UNIX socket, for people; an abstract one with ``@`` first, as ss(8) has it."""
+    return "@" + path[1:] if path.startswith("\0") else shown(path)
+
+
+class _Parser:
+    """Parses one description; an error knows whose it is."""
+
+    def __init__(self, config: Config, endpoint: Endpoint) -> None:
+        self.config = config
+        self.endpoint = endpoint
+
+    def error(self, problem: str) -> ConfigError:
+        return ConfigError(shown(self.config.file), f"endpoints.{self.endpoint.name}.listen", problem)
+
+    def parse(self) -> Description:
+        text = self.endpoint.listen
+        try:
+            positional, named = _parse(text)
+        except (RuntimeError, StopIteration):  # a backslash at the end
+            raise self.error(f"{text!r} ends in the middle of an escape; expected a character after it") from None
+        proxied = positional[:1] == ["haproxy"]
+        if proxied:
+            del positional[0]
+        if not positional or not positional[0]:
+            raise self.error(f"{text!r} has no type; expected one first, such as tcp:1234")
+        kind = positional.pop(0)
+        if proxied and kind in ("haproxy", "udp", "udp6", "ssl"):
+            raise self.error(f"{text!r}: haproxy: does not go with {kind}:; expected tcp:, tcp6: or unix:")
+        if self.endpoint.own_tls and kind != "ssl":
+            raise ConfigError(
+                shown(self.config.file),
+                f"endpoints.{self.endpoint.name}.tls",
+                f"does not go with {kind}:; expected listen to be an ssl: description",
+            )
+        if kind not in PARAMETERS:
+            self.check_plugin(kind)
+            return Description(self.endpoint, kind, {}, proxied)
+        return Description(self.endpoint, kind, self.arguments(kind, positional, named), proxied)
+
+    def check_plugin(self, kind: str) -> None:
+        known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
+        if kind.lower() not in known:
+            raise self.error(f"{kind!r} is no endpoint type{suggest(kind, known | PARAMETERS.keys())}")
+
+    def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
+        parameters = PARAMETERS[kind]
+        if len(positional) > len(parameters):
+            raise self.error(
+                f"{positional[len(parameters)]!r} is one argument too many; expected"
+                f" {kind}:{':'.join(parameters)} at the most"
+            )
+        given = dict(zip(parameters, positional, strict=False))
+        for name, value in named.items():
+            if name not in parameters:
+                raise self.error(f"{name!r} is no parameter of {kind}:{suggest(name, parameters)}")
+            if name in given:
+                raise self.error(f"{name!r} is given twice; expected it once")
+            given[name] = value
+        for name in REQUIRED.get(kind, ("port",)):
+            if not given.get(name):
+                raise self.error(f"{name} is missing; expected {kind}:{name.upper()}…")
+        arguments = DEFAULTS.get(kind, {}) | given
+        for name, value in arguments.items():
+            if name in CHECKS:
+                CHECKS[name](self, name, value)
+            if name in PATHS:
+                arguments[name] = self.path(name, value)
+        if kind == "systemd":
+            self.check_systemd(arguments)
+        if kind == "ssl":
+            arguments.setdefault("certKey", arguments["privateKey"])
+        return arguments
+
+    def number(self, name: str, value: str, low: int, high: int) -> None:
+        if not (value.isascii() and value.isdigit() and low <= int(value[:12]) <= high):
+            raise self.error(f"{name} {value!r} is out of range; expected {low} to {high}")
+
+    def check_port(self, name: str, value: str) -> None:
+        self.number(name, value, 0, 65535)
+
+    def check_backlog(self, name: str, value: str) -> None:
+        self.number(name, value, 1, 2**31 - 1)
+
+    def check_fileno(self, name: str, value: str) -> None:
+        self.number(name, value, 0, 2**31 - 1)
+
+    def check_mode(self, name: str, value: str) -> None:
+        if not re.fullmatch(r"0?[0-7]{3}", value):
+            raise self.error(f"{name} {value!r} is no file mode; expected three octal digits, such as 660")
+
+    def check_lockfile(self, name: str, value: str) -> None:
+        if value not in ("0", "1"):
+            raise self.error(f"{name} {value!r} is unknown; expected 0 or 1")
+
+    def check_interface(self, name: str, value: str) -> None:
+        try:
+            ip_address(value)
+        except ValueError:
+            if value and not _HOST_NAME.fullmatch(value):
+                raise self.error(
+                    f"{name} {value!r} is no address; expected one such as 127.0.0.1 or \\:\\:1"
+                ) from None
+
+    def check_sslmethod(self, name: str, value: str) -> None:
+        if value not in SSL_METHODS:
+            raise self.error(
+                f"{name} {value!r} is not offered{suggest(value, SSL_METHODS)}; tls.minimum and"
+                " tls.maximum choose versions"
+            )
+
+    def check_systemd(self, arguments: dict[str, str]) -> None:
+        if arguments["domain"] not in ("INET", "INET6", "UNIX"):
+            raise self.error(f"domain {arguments['domain']!r} is unknown; expected INET, INET6 or UNIX")
+        if ("index" in arguments) == ("name" in arguments):
+            raise self.error("expected either index= or name=, and not both")
+        if "index" in arguments:
+            self.number("index", arguments["index"], 0, 2**31 - 1)
+
+    def path(self, name: str, value: str) -> str:
+        if not value:
+            raise self.error(f"{name} is empty; expected a path")
+        if name == "address" and value.startswith("\0"):
+            return value
+        path = os.path.normpath(self.config.directory / value)
+        if name == "address":
+            # A path that only its directory makes too long can be reached from where we are.
+            path = min(path, os.path.relpath(path), key=lambda p: (len(os.fsencode(p)) > MAX_UNIX_PATH, p != path))
+            length = len(os.fsencode(path))
+            if length > MAX_UNIX_PATH:
+                raise self.error(
+                    f"{value!r} is too long for a UNIX socket: {length} bytes; expected"
+                    f" {MAX_UNIX_PATH} at the most"
+                )
+        return path
+
+
+CHECKS: Final[dict[str, Callable[[_Parser, str, str], None]]] = {
+    "port": _Parser.check_port,
+    "backlog": _Parser.check_backlog,
+    "fileno": _Parser.check_fileno,
+    "mode": _Parser.check_mode,
+    "lockfile": _Parser.check_lockfile,
+    "interface": _Parser.check_interface,
+    "sslmethod": _Parser.check_sslmethod,
+}
+
+
+def parse(config: Config) -> list[Description]:
+    """Take the descriptions of all endpoints apart, without opening or reading anything.
+
+    :raises ConfigError: one of them cannot be understood, or two want the same address.
+    """
+    descriptions = [_Parser(config, endpoint).parse() for endpoint in config.endpoints]
+    claimed: dict[tuple[str, str, str], str] = {}
+    for description in descriptions:
+        claim = description.claims()
+        if claim is None:
+            continue
+        for other, name in claimed.items():
+            if _collide(claim, other):
+                raise _Parser(config, description.endpoint).error(
+                    f"{description.address} is taken by endpoints.{name}; expected an address of its own"
+                )
+        claimed[claim] = description.endpoint.name
+    return descriptions
+
+
+def _collide(one: tuple[str, str, str], other: tuple[str, str, str]) -> bool:
+    if (one[0], one[2]) != (other[0], other[2]):
+        return False
+    return one[1] == other[1] or any(host in ("", "0.0.0.0", "::") for host in (one[1], other[1]))
+
+
+class UDPServerEndpoint:
+    """What Twisted has no endpoint for: a UDP port."""
+
+    def __init__(self, reactor: Any, port: int, interface: str) -> None:
+        self.reactor = reactor
+        self.port = port
+        self.interface = interface
+
+    def listen(self, protocol: DatagramProtocol) -> Deferred[IListeningPort]:
+        """Open the port for *protocol*; fails with `CannotListenError` if it cannot be bound."""
+        return execute(self.reactor.listenUDP, self.port, protocol, self.interface)
+
+
+@implementer(IStreamServerEndpoint)
+class InheritedServerEndpoint:
+    """A listening stream socket that our parent has left open as descriptor *fileno*."""
+
+    def __init__(self, reactor: Any, fileno: int) -> None:
+        self.reactor = reactor
+        self.fileno = fileno
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Adopt the socket; fails with `OSError` if the descriptor is no listening stream socket."""
+        try:
+            inherited = socket.socket(fileno=self.fileno)
+            try:
+                if not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    raise OSError(errno.EINVAL, "the socket is not listening")
+                family = inherited.family
+            finally:
+                inherited.detach()
+        except OSError:
+            return fail()
+        return AdoptedStreamServerEndpoint(self.reactor, self.fileno, family).listen(factory)
+
+
+class Opening:
+    """One endpoint, ready to be opened.
+
+    :param reactor: a reactor, or `suite.engine.listeners.Listeners` on top of one.
+    :param description: what to open.
+    :param context: the OpenSSL context of an ``ssl:`` endpoint.
+    :param factory: what answers on streams.
+    :param datagrams: decides which datagrams are answered.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        description: Description,
+        context: SSL.Context | None,
+        factory: IProtocolFactory,
+        datagrams: DatagramPolicy,
+    ) -> None:
+        self.reactor = reactor
+        self.description = description
+        self.context = context
+        self.factory = ProxyFactory(factory) if description.proxied else factory
+        self.datagrams = datagrams
+
+    async def listen(self) -> IListeningPort:
+        """Open it.
+
+        :raises ListenError: it cannot be bound, or what it needs is not there.
+        """
+        try:
+            if self.description.transport == "UDP":
+                return await self._listen_datagrams()
+            return await self._stream_endpoint().listen(self.factory)
+        except CannotListenError as error:
+            raise self._error(error.socketError) from error
+        except Exception as error:  # whatever a plugin, or the system it asks, has to say
+            raise self._error(error) from error
+
+    async def _listen_datagrams(self) -> IListeningPort:
+        arguments = self.description.arguments
+        endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
+        port = await endpoint.listen(EchoDatagram(self.datagrams.admit))
+        self.datagrams.add_own_port(port.getHost().port)  # type: ignore[attr-defined]  # IPv4Address or IPv6Address
+        return port
+
+    def _stream_endpoint(self) -> IStreamServerEndpoint:
+        arguments = self.description.arguments
+        if self.context is not None:
+            return SSL4ServerEndpoint(
+                self.reactor,
+                int(arguments["port"]),
+                ContextFactory(self.context),
+                int(arguments["backlog"]),
+                arguments["interface"],
+            )
+        if self.description.kind == "fd":
+            return InheritedServerEndpoint(self.reactor, int(arguments["fileno"]))
+        return serverFromString(self.reactor, self.description.text)
+
+    def _error(self, error: object) -> ListenError:
+        if self.description.kind == "systemd" and isinstance(error, LookupError):
+            reason = "no such descriptor was inherited (see LISTEN_FDS and LISTEN_FDNAMES)"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        else:
+            reason = str(error) or type(error).__name__
+        return ListenError(self.description.endpoint.name, self.description.address, reason)
+
+
+def load_context(config: Config, description: Description) -> SSL.Context | None:
+    """The OpenSSL context for an ``ssl:`` description, None for any other.
+
+    :raises ConfigError: a file it names cannot be used.
+    """
+    if description.kind != "ssl":
+        return None
+    endpoint = description.endpoint
+    paths = {name: Path(description.arguments[name]) for name in PATHS & description.arguments.keys()}
+    chains = [path for path in (paths.get("extraCertChain"), endpoint.tls.chain) if path is not None]
+    version = SSL_METHODS[description.arguments.get("sslmethod", "TLS_METHOD")]
+    tls = endpoint.tls if version is None else replace(endpoint.tls, minimum=version, maximum=version)
+    try:
+        return server_context(
+            load_identity(paths["certKey"], paths["privateKey"], chains),
+            tls,
+            session_id=endpoint.name,
+            dh_parameters=paths.get("dhParameters"),
+        )
+    except CertificateError as error:
+        raise ConfigError(
+            shown(config.file), f"endpoints.{endpoint.name}.listen", str(error)
+        ) from error

@@ -1,0 +1,8 @@
+"""This suite's ports and transports. They need a POSIX reactor (`IReactorFDSet`), any of them.
+
+- `listeners`: the ``listen…`` calls of a reactor, answered with the ports below
+- `stream`: write at once, buffer only what the kernel refuses
+- `tls`: TLS straight on the socket
+- `unix`: UNIX sockets that are private from the first instant and survive ``kill -9``
+- `datagram`: UDP in bounded turns
+"""

@@ -1,0 +1,70 @@
+"""UDP in bounded turns.
+
+Rules: no datagram is cut short; at most `DATAGRAMS_PER_TURN` are taken before every other
+descriptor has had its turn; a reply that the kernel refuses is a lost datagram, never an error.
+"""
+
+from __future__ import annotations
+
+from socket import socket
+from typing import Any, Final
+
+from typing_extensions import override
+
+from twisted.internet import udp
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
+
+#: More than any UDP payload (65,507 bytes over IPv4, 65,527 over IPv6).
+MAX_DATAGRAM: Final = 65_535
+
+#: Twisted stops after 256 KiB, which a flood of empty datagrams never reaches.
+DATAGRAMS_PER_TURN: Final = 64
+
+
+class DatagramPort(udp.Port):
+    """A UDP port.
+
+    :ivar lost: replies that the kernel has refused.
+    """
+
+    def __init__(self, port: int, protocol: DatagramProtocol, interface: str, reactor: Any) -> None:
+        super().__init__(port, protocol, interface, MAX_DATAGRAM, reactor)
+        self.lost = 0
+        self._unbound: socket | None = None
+
+    @override
+    def createInternetSocket(self) -> socket:
+        self._unbound = super().createInternetSocket()
+        return self._unbound
+
+    @override
+    def startListening(self) -> None:
+        try:
+            super().startListening()
+        except CannotListenError:
+            if self._unbound is not None:  # Twisted leaves it to the garbage collector
+                self._unbound.close()
+            raise
+        finally:
+            self._unbound = None
+
+    @override
+    def doRead(self) -> None:
+        recvfrom, received = self.socket.recvfrom, self.protocol.datagramReceived
+        for _ in range(DATAGRAMS_PER_TURN):
+            try:
+                data, address = recvfrom(MAX_DATAGRAM)
+            except OSError:
+                return  # none left, or an ICMP error about an earlier reply
+            received(data, address)
+            if not self.connected:
+                return
+
+    @override
+    def write(self, datagram: bytes, addr: Any = None) -> None:
+        """Send to *addr*, as `datagramReceived` was given it (four parts over IPv6)."""
+        try:
+            self.socket.sendto(datagram, addr)
+        except OSError:
+            self.lost += 1

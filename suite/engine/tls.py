@@ -1,0 +1,236 @@
+"""TLS straight on the socket: OpenSSL reads and writes the descriptor itself.
+
+Rules: ``close_notify`` is an end of input, and so is a bare FIN (told apart, and logged as
+truncated); our ``close_notify`` follows the last byte (RFC 8446, section 6.1); every alert that
+OpenSSL sends reaches the peer before the socket closes.
+
+Twisted's own TLS (``twisted.protocols.tls``) puts memory BIOs between OpenSSL and the transport.
+It drops replies still in its aggregation buffer when ``close_notify`` arrives, and a producer that
+is paused at that moment leaves the socket in CLOSE_WAIT for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from OpenSSL import SSL
+from OpenSSL.crypto import X509
+from typing_extensions import override
+from zope.interface import implementer
+
+from suite.engine.stream import SEND_LIMIT, Stream
+from twisted.internet import main, tcp
+from twisted.internet.interfaces import (
+    IHandshakeListener,
+    INegotiated,
+    IOpenSSLContextFactory,
+    IProtocolFactory,
+)
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+log = Logger()
+
+#: The most that one record carries (RFC 8446, section 5.1). Reading less would leave the rest inside
+#: OpenSSL, where the reactor cannot see it.
+MAX_PLAINTEXT: Final = 2**14
+
+#: Full records taken from one connection before the others have their turn.
+RECORDS_PER_TURN: Final = 8
+
+#: TLS alert number (RFC 8446, section 6).
+CLOSE_NOTIFY: Final = 0
+
+
+def note_close_notify(connection: SSL.Connection, where: int, result: int) -> None:
+    """An OpenSSL info callback: lets a connection tell ``close_notify`` from a bare FIN."""
+    if where == SSL.SSL_CB_READ_ALERT and result & 0xFF == CLOSE_NOTIFY:
+        transport = connection.get_app_data()
+        if isinstance(transport, TLSServer):
+            transport.close_notify_received = True
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, in OpenSSL's words: ``tlsv1 alert unknown ca``, for instance."""
+    queue = error.args[0] if error.args else None
+    if isinstance(queue, list) and queue:
+        return str(queue[-1][-1])
+    return str(error.args[-1] if error.args else error) or type(error).__name__
+
+
+@implementer(INegotiated)
+class TLSServer(Stream):
+    """The server side of one TLS connection.
+
+    :ivar close_notify_received: whether the peer has ended its side properly, as far as the
+        context's info callback, `note_close_notify`, has been told.
+    """
+
+    def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, *args: Any) -> None:
+        self.close_notify_received = False
+        self._established = False
+        self._read_wants_write = False
+        connection = SSL.Connection(server.contextFactory.getContext(), sock)
+        # Without this OpenSSL 3 and later take a bare FIN for an error, and then refuse to write.
+        connection.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
+        connection.set_accept_state()
+        connection.set_app_data(self)
+        self._connection = connection
+        super().__init__(sock, protocol, client, server, *args)
+
+    # Reading.
+
+    @override
+    def doRead(self) -> Exception | None:
+        if not self._established:
+            return self._handshake()
+        for _ in range(RECORDS_PER_TURN):
+            try:
+                data = self._connection.recv(MAX_PLAINTEXT)
+            except SSL.WantReadError:
+                return None
+            except SSL.WantWriteError:  # a KeyUpdate to answer, and no room for the answer
+                self._read_wants_write = True
+                self.startWriting()
+                return None
+            except SSL.ZeroReturnError:
+                if not self.close_notify_received:
+                    log.info("truncated: {peer} ended without close_notify", peer=self.getPeer())
+                return main.CONNECTION_DONE
+            except SSL.Error as error:
+                return self._failed("connection", error)
+            self.protocol.dataReceived(data)
+            if len(data) < MAX_PLAINTEXT or not self.reading:
+                return None
+        return None
+
+    # Writing.
+
+    @override
+    def startWriting(self) -> None:
+        # Until the handshake is over there is nothing to write to a writable socket.
+        if self._established or self.disconnecting:
+            super().startWriting()
+
+    @override
+    def doWrite(self) -> Exception | None:
+        if not self._established:
+            return main.CONNECTION_DONE if self.disconnecting else self._handshake()
+        if self._read_wants_write:
+            self._read_wants_write = False
+            why = self.doRead()
+            if why is main.CONNECTION_DONE:
+                self.stopReading()
+                self.readConnectionLost(Failure(why))
+            elif why is not None:
+                return why
+            if self._read_wants_write:
+                return None
+        return super().doWrite()
+
+    @override
+    def writeSomeData(self, data: bytes | memoryview) -> int | Exception:
+        if not self._established:
+            return 0
+        sent = 0
+        try:
+            with memoryview(data) as view:
+                while sent < len(view):
+                    with view[sent:] as rest:
+                        sent += self._connection.send(rest)  # one record at a time
+        except (SSL.WantWriteError, SSL.WantReadError):
+            return sent
+        except SSL.Error as error:
+            return self._failed("connection", error)
+        return sent
+
+    @override
+    def finish_sending(self) -> bool | Exception:
+        if self._established:
+            try:
+                self._connection.shutdown()
+            except SSL.WantWriteError:
+                return False
+            except SSL.Error as error:
+                return self._failed("connection", error)
+        return True
+
+    # The connection as a whole.
+
+    def _handshake(self) -> Exception | None:
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            self.stopWriting()
+            return None
+        except SSL.WantWriteError:
+            super().startWriting()
+            return None
+        except Exception as error:  # from OpenSSL, or from a callback such as ALPN selection
+            return self._failed("handshake", error)
+        self._established = True
+        if IHandshakeListener.providedBy(self.protocol):
+            self.protocol.handshakeCompleted()  # type: ignore[attr-defined]  # as it provides
+        if self._unsent or self.disconnecting or self._half_closing:
+            self.startWriting()
+        else:
+            self.stopWriting()
+        return None
+
+    def _failed(self, what: str, error: Exception) -> Exception:
+        """Note why the connection is lost, and see that an alert already sent is not lost too."""
+        if isinstance(error, SSL.SysCallError):
+            return main.CONNECTION_LOST
+        log.info(
+            "{what} with {peer} failed: {reason}",
+            what=what,
+            peer=self.getPeer(),
+            reason=reason_of(error),
+        )
+        try:
+            # Closing with unread bytes would send a RST, which overtakes the alert.
+            self.socket.recv(SEND_LIMIT)
+        except OSError:
+            pass
+        return error
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        self.__dict__.pop("_connection", None)  # it refers to us as we do to it
+
+    @override
+    def getHandle(self) -> Any:
+        """The OpenSSL connection."""
+        return self._connection
+
+    def getPeerCertificate(self) -> X509 | None:
+        """The certificate that the peer has shown, if it has."""
+        return self._connection.get_peer_certificate()
+
+    @property
+    def negotiatedProtocol(self) -> bytes | None:
+        """What ALPN has chosen (RFC 7301); None before the handshake is over, or without ALPN."""
+        return self._connection.get_alpn_proto_negotiated() or None
+
+
+class TLSPort(tcp.Port):
+    """A TCP port whose connections speak TLS.
+
+    :ivar contextFactory: gives the OpenSSL context of each new connection.
+    """
+
+    transport: Callable[..., TLSServer] = TLSServer
+
+    def __init__(
+        self,
+        port: int,
+        factory: IProtocolFactory,
+        contextFactory: IOpenSSLContextFactory,
+        backlog: int,
+        interface: str,
+        reactor: Any,
+    ) -> None:
+        super().__init__(port, factory, backlog, interface, reactor)
+        self.contextFactory = contextFactory

@@ -1,0 +1,152 @@
+"""UNIX sockets: private from the first instant, never blocked by what a killed process left.
+
+Rules: the socket is born with its mode; what decides whether a path is in use is who holds it
+(``flock``, which dies with its process) and who answers on it (``connect``), never a pid in a file,
+which may by now be anybody's; nothing that is not a socket is ever removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from typing_extensions import override
+
+from twisted.internet import unix
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.python.failure import Failure
+
+
+@contextmanager
+def _umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+class PathLock:
+    """An exclusive lock on *path* that ends with the process, however that ends."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self) -> bool:
+        """Whether the lock is ours now.
+
+        :raises OSError: the file can be neither opened nor created.
+        """
+        while True:
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    raise
+                # Twisted's kind of lock, a symbolic link to a pid. Whether that server is alive is
+                # for its socket to say.
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path)
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                return False
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                    self._fd = fd
+                    return True
+            os.close(fd)  # its last owner has removed it meanwhile: lock the new one
+
+    def release(self) -> None:
+        """Remove the file, then let go of it."""
+        if self._fd is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+            os.close(self._fd)
+            self._fd = None
+
+
+def remove_stale_socket(path: str) -> None:
+    """Make way at *path*, unless someone is there.
+
+    :raises OSError: ``EADDRINUSE`` where a server answers, ``EEXIST`` where there is something that
+        is not a socket.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "it exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except BlockingIOError:
+            pass  # it listens; its queue is full
+    raise OSError(errno.EADDRINUSE, "a server is listening there")
+
+
+class UNIXPort(unix.Port):
+    """A UNIX stream socket.
+
+    The parameters are those of ``IReactorUNIX.listenUNIX``; *wantPID* asks for a lock file, which
+    here is one that ``flock`` holds.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        factory: IProtocolFactory,
+        backlog: int,
+        mode: int,
+        reactor: Any,
+        wantPID: bool,
+    ) -> None:
+        super().__init__(address, factory, backlog, mode, reactor, wantPID=False)  # type: ignore[arg-type]  # UNIXAddress takes both
+        self.path = address
+        self._abstract = address.startswith("\0")
+        self._lock = PathLock(address + ".lock") if wantPID and not self._abstract else None
+
+    @override
+    def startListening(self) -> None:
+        if self._abstract:
+            super().startListening()
+            return
+        try:
+            if self._lock is not None and not self._lock.acquire():
+                raise OSError(errno.EADDRINUSE, f"{self._lock.path} is held by a running server")
+            remove_stale_socket(self.path)
+            with _umask(0o777 & ~self.mode):
+                super().startListening()
+        except OSError as error:
+            self._release()
+            raise CannotListenError(None, self.path, error) from error
+        except CannotListenError:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        try:
+            super().connectionLost(reason)
+        finally:
+            self._release()

@@ -1,0 +1,246 @@
+"""The running suite: from a configuration to open ports, and back.
+
+Rules: everything that can be wrong in the configuration is found before the first port opens; all
+endpoints open or none does; closing removes what opening has made.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from typing_extensions import override
+
+from suite import certs, config, endpoints
+from suite.echo import EchoFactory
+from suite.endpoints import Description, Opening
+from suite.engine.listeners import Listeners
+from suite.errors import EXIT_OK, ListenError, UsageError
+from suite.policy import DatagramPolicy
+from twisted.application import reactors
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
+from twisted.python.failure import Failure
+
+
+class Plan:
+    """A configuration that has been read and checked in full.
+
+    :ivar descriptions: what is to be opened, in the order of the file.
+    :ivar minted: the development certificates made on the way, if any were.
+    :raises ConfigError: something in it is wrong.
+    """
+
+    def __init__(self, file: Path, *, mint: bool) -> None:
+        """Read the configuration *file*.
+
+        :param mint: make development certificates when the file names some in ``certs/`` beside it
+            that do not exist; otherwise only note in `missing` that serving would.
+        """
+        self.config = config.load(file)
+        self.descriptions = endpoints.parse(self.config)
+        self.minted: list[Path] = []
+        self.missing: Path | None = None
+        directory = self.config.directory / "certs"
+        wanted = [path for description in self.descriptions for path in description.credentials()]
+        if mint:
+            self.minted = certs.mint_if_missing(directory, wanted)
+        elif certs.would_mint(directory, wanted):
+            self.missing = directory
+        self.contexts: list[SSL.Context | None] = []
+        if self.missing is None:
+            self.contexts = [endpoints.load_context(self.config, d) for d in self.descriptions]
+
+
+    def lines(self) -> list[str]:
+        """What serving would do, for people."""
+        found = [listening_line(description, description.address) for description in self.descriptions]
+        if self.missing is not None:
+            found.append(f"serving will make development certificates in {certs.shown(self.missing)}")
+        count = len(self.descriptions)
+        found.append(f"{certs.shown(self.config.file)}: {count} endpoint{'s' * (count > 1)}, no errors")
+        return found
+
+
+class EchoSuite(Service):
+    """The suite as a Twisted service.
+
+    :param reactor: what everything runs on.
+    :param plan: what to open.
+    :param announce: is given every line that a user should see.
+    """
+
+    def __init__(self, reactor: Any, plan: Plan, announce: Callable[[str], None]) -> None:
+        self.reactor = reactor
+        self.plan = plan
+        self.announce = announce
+        self.ports: list[IListeningPort] = []
+        self.opening: Deferred[None] | None = None
+
+    @override
+    def startService(self) -> None:
+        """Open every endpoint; `opening` fires when all are, fails with `ListenError` when one cannot."""
+        super().startService()
+        self.opening = Deferred.fromCoroutine(self._open())
+
+    async def _open(self) -> None:
+        reactor = self.reactor
+        if isinstance(reactor, PosixReactorBase):
+            reactor = Listeners(reactor)
+        factory, datagrams = EchoFactory(), DatagramPolicy()
+        lines = []
+        try:
+            for description, context in zip(self.plan.descriptions, self.plan.contexts, strict=True):
+                make_directory(description)
+                opening = Opening(reactor, description, context, factory, datagrams)
+                port = await opening.listen()
+                self.ports.append(port)
+                lines.append((description, port))
+        except ListenError:
+            await self.stopService()
+            raise
+        if self.plan.minted:
+            self.announce(minted_line(self.plan.minted))
+        for description, port in lines:
+            self.announce(listening_line(description, bound_address(description, port)))
+        self.announce(ready_line(lines))
+
+    @override
+    def stopService(self) -> Deferred[None]:
+        """Close every endpoint; fires when all are closed."""
+        super().stopService()
+        ports, self.ports = self.ports, []
+        closing = gatherResults([maybeDeferred(port.stopListening) for port in ports])
+        return closing.addCallback(lambda _: None)
+
+
+def install_reactor(name: str | None) -> Any:
+    """Install the reactor called *name* (None: Twisted's default for this platform); return it.
+
+    :raises UsageError: there is none of that name, or it does not work here.
+    """
+    if name is not None:
+        try:
+            reactors.installReactor(name)
+        except reactors.NoSuchReactor:
+            known = [kind.shortName for kind in reactors.getReactorTypes()]
+            raise UsageError(f"--reactor {name!r}: no such reactor{config.suggest(name, known)}") from None
+        except Exception as error:  # an ImportError, an OSError: whatever this reactor stumbles on
+            raise UsageError(f"--reactor {name!r}: does not work here: {error}") from None
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def run(reactor: Any, plan: Plan, announce: Callable[[str], None]) -> int:
+    """Serve *plan* on *reactor* until a signal ends it; return the exit code.
+
+    :raises ListenError: an endpoint cannot be opened; nothing is left open.
+    """
+    start_logging()
+    suite = EchoSuite(reactor, plan, announce)
+    failures: list[Failure] = []
+
+    def start() -> None:
+        suite.startService()
+        assert suite.opening is not None
+        suite.opening.addErrback(stop)
+
+    def stop(failure: Failure) -> None:
+        failures.append(failure)
+        reactor.stop()
+
+    reactor.callWhenRunning(start)
+    reactor.addSystemEventTrigger("before", "shutdown", suite.stopService)
+    # Started in the background by a shell without job control, we inherit a SIGINT that is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    reactor.run()
+    for failure in failures:
+        failure.raiseException()
+    return EXIT_OK
+
+
+def start_logging() -> None:
+    """Log to standard error: what the suite has to say, and warnings from everyone else."""
+    levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
+    levels.setLogLevelForNamespace("suite", LogLevel.info)
+    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
+def make_directory(description: Description) -> None:
+    """Make the directory of a UNIX socket, if it is only that which is missing.
+
+    :raises ListenError: it cannot be made.
+    """
+    if description.kind != "unix" or description.arguments["address"].startswith("\0"):
+        return
+    directory = os.path.dirname(description.arguments["address"])
+    try:
+        if directory and not os.path.isdir(directory):
+            os.mkdir(directory)
+    except OSError as error:
+        raise ListenError(
+            description.endpoint.name, description.address, f"{certs.shown(directory)}: {error.strerror}"
+        ) from error
+
+
+def bound_address(description: Description, port: IListeningPort) -> str:
+    """Where *port* really listens."""
+    host = port.getHost()
+    if isinstance(host, (IPv4Address, IPv6Address)):
+        return endpoints.host_and_port(host.host, host.port)
+    if isinstance(host, UNIXAddress) and host.name:
+        return endpoints.shown_socket(os.fsdecode(host.name))
+    return description.address
+
+
+def listening_line(description: Description, address: str) -> str:
+    """One endpoint, for people: its name, what it speaks, and where."""
+    behind = " (behind a PROXY header)" if description.proxied else ""
+    return f"{description.endpoint.name:<12} {description.transport:<5} {address}{behind}"
+
+
+def minted_line(written: Iterable[Path]) -> str:
+    """That development certificates have been made, and which."""
+    return "made development certificates: " + " ".join(certs.shown(path) for path in written)
+
+
+def ready_line(ports: Iterable[tuple[Description, IListeningPort]]) -> str:
+    """That everything is open, with a command that shows it."""
+    for transport in ("TCP", "UNIX", "TLS", "UDP"):
+        for description, port in ports:
+            if description.transport == transport and not description.proxied:
+                return f"ready; try: echo 'hola mundo...' | {try_command(description, port)}"
+    return "ready"
+
+
+def try_command(description: Description, port: IListeningPort) -> str:
+    """A client's command line that reaches *port*."""
+    host = port.getHost()
+    if isinstance(host, UNIXAddress):
+        address = bound_address(description, port)
+        return f"nc -NU {shlex.quote(address)}" if address[0] != "@" else f"socat - ABSTRACT-CONNECT:{address[1:]}"
+    assert isinstance(host, (IPv4Address, IPv6Address))
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.host, host.host)
+    if description.transport == "TLS":
+        ca = Path(description.arguments["certKey"]).with_name("ca.pem")
+        trust = f" -CAfile {shlex.quote(certs.shown(ca))}" if ca.exists() else ""
+        return f"openssl s_client -quiet -no_ign_eof -connect {endpoints.host_and_port(name, host.port)}{trust}"
+    return f"nc {'-N' if description.transport == 'TCP' else '-u -W 1'} {name} {host.port}"
