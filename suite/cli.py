@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suite import __version__, certs
+from suite import __version__, certs, service
 from suite.errors import EXIT_OK, SuiteError
 
 DEFAULT_CONFIG = Path("config.toml")
@@ -49,9 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_config(parser: argparse.ArgumentParser, default: Any = DEFAULT_CONFIG) -> None:
     """``--config``, before a command or after it."""
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, default=default, help="default: config.toml"
-    )
+    parser.add_argument("--config", metavar="FILE", type=Path, default=default, help="default: config.toml")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,24 +60,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     try:
         code: int = options.run(options)
-        return code
     except SuiteError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    return code
 
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
-    from suite import service
-
     plan = service.Plan(options.config, mint=True)
     return service.run(service.install_reactor(options.reactor), plan, say)
 
 
 def check_config(options: argparse.Namespace) -> int:
     """Say what serving would bind."""
-    from suite import service
-
     for line in service.Plan(options.config, mint=False).lines():
         say(line)
     return EXIT_OK

@@ -129,9 +129,7 @@ class _Reader:
             raise self.wrong_type(key, value, expected)
         for name in value:
             if not isinstance(name, str) or not name.isascii() or not 1 <= len(name) <= 255:
-                raise self.error(
-                    key, f"{name!r} is not a protocol name; expected 1 to 255 ASCII characters"
-                )
+                raise self.error(key, f"{name!r} is not a protocol name; expected 1 to 255 ASCII characters")
         return tuple(value)
 
     def tls(self, value: object, key: str, defaults: TLS) -> TLS:
@@ -202,9 +200,5 @@ def load(file: Path) -> Config:
     if not isinstance(endpoints, dict):
         raise reader.wrong_type("endpoints", endpoints, "a table of endpoints")
     if not endpoints:
-        raise reader.error(
-            "endpoints", 'is empty; expected one endpoint at least, such as tcp = "tcp:1234"'
-        )
-    return Config(
-        file, tuple(reader.endpoint(name, value, defaults) for name, value in endpoints.items())
-    )
+        raise reader.error("endpoints", 'is empty; expected one endpoint at least, such as tcp = "tcp:1234"')
+    return Config(file, tuple(reader.endpoint(name, value, defaults) for name, value in endpoints.items()))

@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from typing_extensions import override
-from zope.interface import implementer
-
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -21,6 +18,8 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from typing_extensions import override
+from zope.interface import implementer
 
 
 def reply(data: bytes) -> bytes:

@@ -19,16 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from OpenSSL import SSL
-from zope.interface import implementer
-
-from suite.certs import load_identity, shown
-from suite.config import Config, Endpoint, suggest
-from suite.echo import EchoDatagram
-from suite.errors import CertificateError, ConfigError, ListenError
-from suite.policy import DatagramPolicy
-from suite.proxy import ProxyFactory
-from suite.tls import ContextFactory, server_context
-
 from twisted.internet.defer import Deferred, execute, fail
 
 # `_parse` is the one private name of Twisted's here: its tokenizer has no public door.
@@ -49,6 +39,15 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import DatagramProtocol
 from twisted.plugin import getPlugins
+from zope.interface import implementer
+
+from suite.certs import load_identity, shown
+from suite.config import Config, Endpoint, suggest
+from suite.echo import EchoDatagram
+from suite.errors import CertificateError, ConfigError, ListenError
+from suite.policy import DatagramPolicy
+from suite.proxy import ProxyFactory
+from suite.tls import ContextFactory, server_context
 
 #: The longest path in a ``sockaddr_un`` (Linux, unix(7); the BSDs and macOS: 103), without its NUL.
 MAX_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
@@ -58,6 +57,9 @@ DEFAULT_BACKLOG: Final = "4096"
 
 LOOPBACK: Final = "127.0.0.1"
 LOOPBACK6: Final = "::1"
+
+#: Interfaces that stand for all of them, and an address that reaches one of them.
+EVERY_HOST: Final = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": LOOPBACK6}  # noqa: S104  # compared only
 
 #: Parameters by position, as Twisted's parsers take them, for each type that is checked here.
 PARAMETERS: Final = {
@@ -192,7 +194,9 @@ class _Parser:
         try:
             positional, named = _parse(text)
         except (RuntimeError, StopIteration):  # a backslash at the end
-            raise self.error(f"{text!r} ends in the middle of an escape; expected a character after it") from None
+            raise self.error(
+                f"{text!r} ends in the middle of an escape; expected a character after it"
+            ) from None
         proxied = positional[:1] == ["haproxy"]
         if proxied:
             del positional[0]
@@ -299,7 +303,9 @@ class _Parser:
         path = os.path.normpath(self.config.directory / value)
         if name == "address":
             # A path that only its directory makes too long can be reached from where we are.
-            path = min(path, os.path.relpath(path), key=lambda p: (len(os.fsencode(p)) > MAX_UNIX_PATH, p != path))
+            path = min(
+                path, os.path.relpath(path), key=lambda p: (len(os.fsencode(p)) > MAX_UNIX_PATH, p != path)
+            )
             length = len(os.fsencode(path))
             if length > MAX_UNIX_PATH:
                 raise self.error(
@@ -343,7 +349,7 @@ def parse(config: Config) -> list[Description]:
 def _collide(one: tuple[str, str, str], other: tuple[str, str, str]) -> bool:
     if (one[0], one[2]) != (other[0], other[2]):
         return False
-    return one[1] == other[1] or any(host in ("", "0.0.0.0", "::") for host in (one[1], other[1]))
+    return one[1] == other[1] or one[1] in EVERY_HOST or other[1] in EVERY_HOST
 
 
 class UDPServerEndpoint:
@@ -356,7 +362,10 @@ class UDPServerEndpoint:
 
     def listen(self, protocol: DatagramProtocol) -> Deferred[IListeningPort]:
         """Open the port for *protocol*; fails with `CannotListenError` if it cannot be bound."""
-        return execute(self.reactor.listenUDP, self.port, protocol, self.interface)
+        listening: Deferred[IListeningPort] = execute(
+            self.reactor.listenUDP, self.port, protocol, self.interface
+        )
+        return listening
 
 
 @implementer(IStreamServerEndpoint)
@@ -439,7 +448,8 @@ class Opening:
             )
         if self.description.kind == "fd":
             return InheritedServerEndpoint(self.reactor, int(arguments["fileno"]))
-        return serverFromString(self.reactor, self.description.text)
+        endpoint: IStreamServerEndpoint = serverFromString(self.reactor, self.description.text)
+        return endpoint
 
     def _error(self, error: object) -> ListenError:
         if self.description.kind == "systemd" and isinstance(error, LookupError):
@@ -471,6 +481,4 @@ def load_context(config: Config, description: Description) -> SSL.Context | None
             dh_parameters=paths.get("dhParameters"),
         )
     except CertificateError as error:
-        raise ConfigError(
-            shown(config.file), f"endpoints.{endpoint.name}.listen", str(error)
-        ) from error
+        raise ConfigError(shown(config.file), f"endpoints.{endpoint.name}.listen", str(error)) from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from zope.interface import implementer
-
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
 
 # Twisted's only public door, `proxyEndpoint`, builds a wrapper that does not pass on a half-close.
 # tests/test_proxy.py fails loudly when these names go.
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
+from zope.interface import implementer
 
 
 @implementer(IHalfCloseableProtocol)
@@ -31,7 +30,7 @@ class ProxyProtocol(HAProxyProtocolWrapper):
 class ProxyFactory(HAProxyWrappingFactory):
     """Takes a PROXY header, version 1 or 2, from every connection before *wrapped* sees it."""
 
-    protocol = ProxyProtocol
+    protocol: Any = ProxyProtocol
     noisy = False
 
     def __init__(self, wrapped: IProtocolFactory) -> None:

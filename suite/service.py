@@ -12,17 +12,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from OpenSSL import SSL
-from typing_extensions import override
-
-from suite import certs, config, endpoints
-from suite.echo import EchoFactory
-from suite.endpoints import Description, Opening
-from suite.engine.listeners import Listeners
-from suite.errors import EXIT_OK, ListenError, UsageError
-from suite.policy import DatagramPolicy
 from twisted.application import reactors
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -37,6 +29,14 @@ from twisted.logger import (
     textFileLogObserver,
 )
 from twisted.python.failure import Failure
+from typing_extensions import override
+
+from suite import certs, config, endpoints
+from suite.echo import EchoFactory
+from suite.endpoints import Description, Opening
+from suite.engine.listeners import Listeners
+from suite.errors import EXIT_OK, ListenError, UsageError
+from suite.policy import DatagramPolicy
 
 
 class Plan:
@@ -67,7 +67,6 @@ class Plan:
         if self.missing is None:
             self.contexts = [endpoints.load_context(self.config, d) for d in self.descriptions]
 
-
     def lines(self) -> list[str]:
         """What serving would do, for people."""
         found = [listening_line(description, description.address) for description in self.descriptions]
@@ -84,6 +83,8 @@ class EchoSuite(Service):
     :param reactor: what everything runs on.
     :param plan: what to open.
     :param announce: is given every line that a user should see.
+    :ivar opening: fires when every endpoint is open; fails with `ListenError` when one cannot be, and
+        what was opened before it is closed again.
     """
 
     def __init__(self, reactor: Any, plan: Plan, announce: Callable[[str], None]) -> None:
@@ -91,13 +92,13 @@ class EchoSuite(Service):
         self.plan = plan
         self.announce = announce
         self.ports: list[IListeningPort] = []
-        self.opening: Deferred[None] | None = None
+        self.opening: Deferred[None] = Deferred()
 
     @override
     def startService(self) -> None:
-        """Open every endpoint; `opening` fires when all are, fails with `ListenError` when one cannot."""
+        """Open every endpoint; see `opening`."""
         super().startService()
-        self.opening = Deferred.fromCoroutine(self._open())
+        Deferred.fromCoroutine(self._open()).chainDeferred(self.opening)
 
     async def _open(self) -> None:
         reactor = self.reactor
@@ -141,9 +142,9 @@ def install_reactor(name: str | None) -> Any:
         except reactors.NoSuchReactor:
             known = [kind.shortName for kind in reactors.getReactorTypes()]
             raise UsageError(f"--reactor {name!r}: no such reactor{config.suggest(name, known)}") from None
-        except Exception as error:  # an ImportError, an OSError: whatever this reactor stumbles on
+        except Exception as error:  # noqa: BLE001  # an ImportError, an OSError: whatever it stumbles on
             raise UsageError(f"--reactor {name!r}: does not work here: {error}") from None
-    from twisted.internet import reactor
+    from twisted.internet import reactor  # noqa: PLC0415  # importing it installs one
 
     return reactor
 
@@ -159,7 +160,6 @@ def run(reactor: Any, plan: Plan, announce: Callable[[str], None]) -> int:
 
     def start() -> None:
         suite.startService()
-        assert suite.opening is not None
         suite.opening.addErrback(stop)
 
     def stop(failure: Failure) -> None:
@@ -236,11 +236,14 @@ def try_command(description: Description, port: IListeningPort) -> str:
     host = port.getHost()
     if isinstance(host, UNIXAddress):
         address = bound_address(description, port)
-        return f"nc -NU {shlex.quote(address)}" if address[0] != "@" else f"socat - ABSTRACT-CONNECT:{address[1:]}"
-    assert isinstance(host, (IPv4Address, IPv6Address))
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.host, host.host)
+        if address.startswith("@"):
+            return f"socat - ABSTRACT-CONNECT:{shlex.quote(address[1:])}"
+        return f"nc -NU {shlex.quote(address)}"
+    inet = cast(IPv4Address | IPv6Address, host)
+    reachable = endpoints.EVERY_HOST.get(inet.host, inet.host)
     if description.transport == "TLS":
         ca = Path(description.arguments["certKey"]).with_name("ca.pem")
         trust = f" -CAfile {shlex.quote(certs.shown(ca))}" if ca.exists() else ""
-        return f"openssl s_client -quiet -no_ign_eof -connect {endpoints.host_and_port(name, host.port)}{trust}"
-    return f"nc {'-N' if description.transport == 'TCP' else '-u -W 1'} {name} {host.port}"
+        target = endpoints.host_and_port(reachable, inet.port)
+        return f"openssl s_client -quiet -no_ign_eof -connect {target}{trust}"
+    return f"nc {'-u -W 1' if description.transport == 'UDP' else '-N'} {reachable} {inet.port}"

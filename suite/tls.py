@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLContextFactory
 from zope.interface import implementer
 
 from suite.certs import Identity, load_certificates, shown
 from suite.config import TLS
 from suite.engine.tls import note_close_notify, reason_of
 from suite.errors import CertificateError
-from twisted.internet.interfaces import IOpenSSLContextFactory
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 TLS12_SUITES: Final = (
@@ -28,14 +28,12 @@ TLS12_SUITES: Final = (
     b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
 #: Only with `dhParameters`; an empty default would make these suites a promise we cannot keep.
-DHE_SUITES: Final = (
-    b":DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
-)
+DHE_SUITES: Final = b":DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
 
 _VERSIONS: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
 
-class NoApplicationProtocol(Exception):
+class NoApplicationProtocolError(Exception):
     """The client offers ALPN protocols, but none of ours (RFC 7301, section 3.2: a fatal alert)."""
 
 
@@ -107,6 +105,6 @@ def _choose_protocol(context: SSL.Context, ours: Sequence[bytes]) -> None:
         for protocol in ours:
             if protocol in theirs:
                 return protocol
-        raise NoApplicationProtocol(f"no common ALPN protocol; the client offers {theirs!r}")
+        raise NoApplicationProtocolError(f"no common ALPN protocol; the client offers {theirs!r}")
 
     context.set_alpn_select_callback(choose)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from socket import socket
 from typing import Any, Final
 
-from typing_extensions import override
-
 from twisted.internet import udp
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from typing_extensions import override
+
+log = Logger()
 
 #: More than any UDP payload (65,507 bytes over IPv4, 65,527 over IPv6).
 MAX_DATAGRAM: Final = 65_535
@@ -28,8 +29,8 @@ class DatagramPort(udp.Port):
     :ivar lost: replies that the kernel has refused.
     """
 
-    def __init__(self, port: int, protocol: DatagramProtocol, interface: str, reactor: Any) -> None:
-        super().__init__(port, protocol, interface, MAX_DATAGRAM, reactor)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.lost = 0
         self._unbound: socket | None = None
 
@@ -51,13 +52,15 @@ class DatagramPort(udp.Port):
 
     @override
     def doRead(self) -> None:
-        recvfrom, received = self.socket.recvfrom, self.protocol.datagramReceived
         for _ in range(DATAGRAMS_PER_TURN):
             try:
-                data, address = recvfrom(MAX_DATAGRAM)
+                data, address = self.socket.recvfrom(self.maxPacketSize)
             except OSError:
                 return  # none left, or an ICMP error about an earlier reply
-            received(data, address)
+            try:
+                self.protocol.datagramReceived(data, address)
+            except Exception:  # noqa: BLE001  # one datagram must not close the port
+                log.failure("datagram from {address} failed", address=address)
             if not self.connected:
                 return
 

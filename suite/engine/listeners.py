@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from zope.interface import directlyProvides, providedBy
-
-from suite.engine.datagram import DatagramPort
-from suite.engine.tls import TLSPort
 from twisted.internet.interfaces import IOpenSSLContextFactory, IProtocolFactory
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import DatagramProtocol
+from zope.interface import directlyProvides, providedBy
+
+from suite.engine.datagram import MAX_DATAGRAM, DatagramPort
+from suite.engine.tls import TLSPort
 
 
 class Listeners:
@@ -50,7 +50,7 @@ class Listeners:
         wantPID: bool = False,
     ) -> Any:
         """`IReactorUNIX.listenUNIX`, with a socket that is never blocked by a stale one."""
-        from suite.engine.unix import UNIXPort  # needs fcntl, which Windows has not
+        from suite.engine.unix import UNIXPort  # noqa: PLC0415  # needs fcntl, which Windows has not
 
         unix = UNIXPort(address, factory, backlog, mode, self._reactor, wantPID)
         unix.startListening()
@@ -61,9 +61,9 @@ class Listeners:
         port: int,
         protocol: DatagramProtocol,
         interface: str = "",
-        maxPacketSize: int | None = None,
+        maxPacketSize: int = MAX_DATAGRAM,
     ) -> DatagramPort:
-        """`IReactorUDP.listenUDP`, in bounded turns; no datagram is larger than *maxPacketSize*."""
-        udp = DatagramPort(port, protocol, interface, self._reactor)
+        """`IReactorUDP.listenUDP`, in bounded turns, and by default without cutting anything short."""
+        udp = DatagramPort(port, protocol, interface, maxPacketSize, self._reactor)
         udp.startListening()
         return udp

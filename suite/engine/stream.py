@@ -10,13 +10,13 @@ from __future__ import annotations
 import socket
 from abc import abstractmethod
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
-
-from typing_extensions import override
 
 from twisted.internet import main, tcp
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
+from typing_extensions import override
 
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024
@@ -40,7 +40,7 @@ class Stream(tcp.Server):
 
     @override
     @abstractmethod
-    def writeSomeData(self, data: bytes | memoryview) -> int | Exception:
+    def writeSomeData(self, data: bytes | memoryview) -> Any:
         """Hand bytes to the kernel.
 
         :returns: how many it took (0: none until the socket is writable), or why the connection is
@@ -101,7 +101,7 @@ class Stream(tcp.Server):
         self.write(b"".join(iovec))
 
     @override
-    def doWrite(self) -> Exception | None:
+    def doWrite(self) -> Any:
         while self._unsent:
             with memoryview(self._unsent) as unsent, unsent[:SEND_LIMIT] as some:
                 sent = self.writeSomeData(some)
@@ -126,9 +126,10 @@ class Stream(tcp.Server):
         if self.disconnecting:
             return main.CONNECTION_DONE
         if self._half_closing:
-            self.socket.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # the peer has gone; reading will tell
+                self.socket.shutdown(socket.SHUT_WR)
             if IHalfCloseableProtocol.providedBy(self.protocol):
-                self.protocol.writeConnectionLost()  # type: ignore[attr-defined]  # as it provides
+                self.protocol.writeConnectionLost()
         return None
 
     @override

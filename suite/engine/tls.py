@@ -11,15 +11,11 @@ is paused at that moment leaves the socket in CLOSE_WAIT for ever.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from typing_extensions import override
-from zope.interface import implementer
-
-from suite.engine.stream import SEND_LIMIT, Stream
 from twisted.internet import main, tcp
 from twisted.internet.interfaces import (
     IHandshakeListener,
@@ -29,6 +25,10 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import implementer
+
+from suite.engine.stream import SEND_LIMIT, Stream
 
 log = Logger()
 
@@ -82,7 +82,7 @@ class TLSServer(Stream):
     # Reading.
 
     @override
-    def doRead(self) -> Exception | None:
+    def doRead(self) -> Any:
         if not self._established:
             return self._handshake()
         for _ in range(RECORDS_PER_TURN):
@@ -96,7 +96,10 @@ class TLSServer(Stream):
                 return None
             except SSL.ZeroReturnError:
                 if not self.close_notify_received:
-                    log.info("truncated: {peer} ended without close_notify", peer=self.getPeer())
+                    log.info(
+                        "truncated: {peer.host} port {peer.port} sent no close_notify",
+                        peer=self.getPeer(),
+                    )
                 return main.CONNECTION_DONE
             except SSL.Error as error:
                 return self._failed("connection", error)
@@ -114,7 +117,7 @@ class TLSServer(Stream):
             super().startWriting()
 
     @override
-    def doWrite(self) -> Exception | None:
+    def doWrite(self) -> Any:
         if not self._established:
             return main.CONNECTION_DONE if self.disconnecting else self._handshake()
         if self._read_wants_write:
@@ -130,7 +133,7 @@ class TLSServer(Stream):
         return super().doWrite()
 
     @override
-    def writeSomeData(self, data: bytes | memoryview) -> int | Exception:
+    def writeSomeData(self, data: bytes | memoryview) -> Any:
         if not self._established:
             return 0
         sent = 0
@@ -167,11 +170,11 @@ class TLSServer(Stream):
         except SSL.WantWriteError:
             super().startWriting()
             return None
-        except Exception as error:  # from OpenSSL, or from a callback such as ALPN selection
+        except Exception as error:  # noqa: BLE001  # OpenSSL's, or a callback's, such as ALPN selection
             return self._failed("handshake", error)
         self._established = True
         if IHandshakeListener.providedBy(self.protocol):
-            self.protocol.handshakeCompleted()  # type: ignore[attr-defined]  # as it provides
+            self.protocol.handshakeCompleted()
         if self._unsent or self.disconnecting or self._half_closing:
             self.startWriting()
         else:
@@ -183,16 +186,14 @@ class TLSServer(Stream):
         if isinstance(error, SSL.SysCallError):
             return main.CONNECTION_LOST
         log.info(
-            "{what} with {peer} failed: {reason}",
+            "{what} with {peer.host} port {peer.port} failed: {reason}",
             what=what,
             peer=self.getPeer(),
             reason=reason_of(error),
         )
-        try:
+        with suppress(OSError):
             # Closing with unread bytes would send a RST, which overtakes the alert.
             self.socket.recv(SEND_LIMIT)
-        except OSError:
-            pass
         return error
 
     @override
@@ -221,7 +222,7 @@ class TLSPort(tcp.Port):
     :ivar contextFactory: gives the OpenSSL context of each new connection.
     """
 
-    transport: Callable[..., TLSServer] = TLSServer
+    transport: Any = TLSServer
 
     def __init__(
         self,

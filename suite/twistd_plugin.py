@@ -1,0 +1,74 @@
+"""``twist echo-suite`` and ``twistd -n echo-suite``: the suite as a Twisted plugin.
+
+The wheel installs a copy of this file as ``twisted/plugins/echo_suite.py``, where Twisted finds
+`echo_suite`; that names this module, where Twisted finds `Options` and `makeService`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.application.service import ServiceMaker
+from twisted.python import usage
+from twisted.python.failure import Failure
+from typing_extensions import override
+
+if TYPE_CHECKING:  # `twist` reads this file to list its commands; that should not load the suite
+    from suite.service import EchoSuite
+
+echo_suite = ServiceMaker(
+    "echo suite",
+    "suite.twistd_plugin",
+    "Echo servers for TCP, UDP, TLS and UNIX sockets, declared in one file.",
+    "echo-suite",
+)
+
+
+class Options(usage.Options):
+    """The same option as ``python -m suite`` has."""
+
+    optParameters: ClassVar[list[list[Any]]] = [["config", "c", "config.toml", "The configuration file."]]
+
+    @override
+    def postOptions(self) -> None:
+        """Read the configuration; what is wrong with it ends the process, in one line."""
+        from suite.errors import SuiteError
+        from suite.service import Plan
+
+        try:
+            self["plan"] = Plan(Path(self["config"]), mint=True)
+        except SuiteError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
+
+
+def makeService(options: Options) -> EchoSuite:
+    """The service that *options* describe, on the reactor that Twisted has installed."""
+    from twisted.internet import reactor
+    from twisted.logger import Logger
+
+    from suite.errors import SuiteError
+    from suite.service import EchoSuite
+
+    log = Logger(namespace="suite")
+
+    class StartedOrNot(EchoSuite):
+        """Open before `startService` returns: later, Twisted would take a failure for a success."""
+
+        @override
+        def startService(self) -> None:
+            super().startService()
+            failures: list[Failure] = []
+            self.opening.addErrback(failures.append)
+            while not self.opening.called:
+                self.reactor.iterate(0.01)
+            for failure in failures:
+                error = failure.value
+                if not isinstance(error, SuiteError):
+                    failure.raiseException()
+                print(error, file=sys.stderr)
+                raise SystemExit(error.exit_code)
+
+    return StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line))
