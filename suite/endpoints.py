@@ -388,7 +388,9 @@ class InheritedServerEndpoint:
                 inherited.detach()
         except OSError:
             return fail()
-        return AdoptedStreamServerEndpoint(self.reactor, self.fileno, family).listen(factory)
+        endpoint = AdoptedStreamServerEndpoint(self.reactor, self.fileno, family)
+        adopted: Deferred[IListeningPort] = endpoint.listen(factory)
+        return adopted
 
 
 class Opening:
