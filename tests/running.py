@@ -1,0 +1,302 @@
+"""A suite in a process of its own, and clients that share no code with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REACTORS = ("epoll", "poll", "select", "asyncio")
+
+#: How long anything may take before a test gives up on it, in seconds.
+PATIENCE = 60
+
+FOUR_TRANSPORTS = """
+[endpoints]
+tcp = "tcp:0"
+udp = "udp:0"
+tls = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
+unix = "unix:echo.sock"
+"""
+
+TCPAddress = tuple[str, int]
+
+
+class RunningSuite:
+    """``python -m suite`` on a configuration, from when it is ready until `stop`.
+
+    :ivar addresses: where each endpoint listens, by name: ``(host, port)``, or the path of a socket.
+    :ivar lines: what it has printed.
+    """
+
+    def __init__(self, directory: Path, config: str, *arguments: str, command: Sequence[str] = ()) -> None:
+        self.directory = directory
+        (directory / "config.toml").write_text(config)
+        command = command or [sys.executable, "-m", "suite"]
+        self.process = subprocess.Popen(
+            [*command, *arguments, "--config", "config.toml"],
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self.addresses: dict[str, Any] = {}
+        self._ready = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._read_lines, daemon=True),
+            threading.Thread(target=self._read_errors, daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        if not self._ready.wait(PATIENCE) or not self.lines:
+            self.stop(signal.SIGKILL)
+            pytest.fail(f"not ready: {self.lines} {self.errors}")
+
+    def _read_lines(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            found = re.search(r"(\S+) +(TCP|UDP|TLS|UNIX) +(\S+)", line)
+            if found:
+                name, transport, address = found.groups()
+                host, _, port = address.rpartition(":")
+                self.addresses[name] = (
+                    str(self.directory / address) if transport == "UNIX" else (host.strip("[]"), int(port))
+                )
+            if "ready" in line:
+                self._ready.set()
+        self._ready.set()
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        self.errors.extend(line.rstrip("\n") for line in self.process.stderr)
+
+    def connect(self, endpoint: str) -> socket.socket:
+        """A connected stream or datagram socket, plain even where the endpoint speaks TLS."""
+        address = self.addresses[endpoint]
+        if isinstance(address, str):
+            sock = socket.socket(socket.AF_UNIX)
+        else:
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+            kind = socket.SOCK_DGRAM if endpoint.startswith("udp") else socket.SOCK_STREAM
+            sock = socket.socket(family, kind)
+        sock.settimeout(PATIENCE)
+        sock.connect(address)
+        return sock
+
+    def client_context(self, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
+        """A context that trusts the suite's development CA."""
+        context = ssl.create_default_context(cafile=str(self.directory / "certs/ca.pem"))
+        if version is not None:
+            context.minimum_version = context.maximum_version = version
+        return context
+
+    def memory(self) -> int:
+        """Resident memory in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+
+    def descriptors(self) -> int:
+        """Open file descriptors."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal *number*; return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(PATIENCE)
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return code
+
+
+@contextmanager
+def running(
+    directory: Path, config: str, *arguments: str, command: Sequence[str] = ()
+) -> Iterator[RunningSuite]:
+    """A `RunningSuite` that must end well, without a word about a bug."""
+    suite = RunningSuite(directory, config, *arguments, command=command)
+    try:
+        yield suite
+    finally:
+        code = suite.stop()
+    assert code == 0
+    assert not [line for line in suite.errors if "Traceback" in line or "#critical" in line]
+
+
+def run_suite(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m suite`` with *arguments*, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "suite", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def read_to_end(receive: Callable[[int], bytes], size: int = 65536) -> bytes:
+    """Everything that *receive* gives before its end."""
+    chunks = []
+    while chunk := receive(size):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def echo(
+    sock: socket.socket, data: bytes, end: Callable[[], object], *, read_size: int = 65536, late: bool = False
+) -> bytes:
+    """Send *data* on a stream, then call *end*; return all that comes back.
+
+    :param late: read nothing before everything is sent, which the peer must make us wait for.
+    """
+    received: list[bytes] = []
+    sent = threading.Event()
+
+    def read() -> None:
+        if late:
+            sent.wait(1)  # a full echo cannot be sent before any of it is read: this is the slow reader
+        received.append(read_to_end(sock.recv, read_size))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    sock.sendall(data)
+    end()
+    sent.set()
+    reader.join(PATIENCE)
+    assert received, "no end of the echo"
+    return received[0]
+
+
+class TLSClient:
+    """The standard library's TLS on a socket, with every byte of it in the test's hands.
+
+    :ivar end: how the peer has ended its side: ``"close_notify"`` or ``"fin"``.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, name: str = "localhost") -> None:
+        self.sock = sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._lock = threading.Lock()
+        self.tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+        self.end = ""
+        self._early = b""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._in.write(sock.recv(65536))
+            else:
+                self._flush()
+                break
+
+    def _flush(self) -> None:
+        if data := self._out.read():
+            self.sock.sendall(data)
+
+    def sendall(self, data: bytes) -> None:
+        """Send *data*."""
+        for start in range(0, len(data), 65536):
+            with self._lock:
+                self.tls.write(data[start : start + 65536])
+                encrypted = self._out.read()
+            self.sock.sendall(encrypted)
+
+    def recv(self, size: int) -> bytes:
+        """Return what there is, *size* bytes at the most; nothing at the end."""
+        while True:
+            with self._lock:
+                if self._early:
+                    data, self._early = self._early, b""
+                    return data
+                try:
+                    if data := self.tls.read(size):
+                        return data
+                    self.end = "close_notify"
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLZeroReturnError:
+                    self.end = "close_notify"
+                except ssl.SSLEOFError:
+                    self.end = "fin"
+                if self.end:
+                    return b""
+            encrypted = self.sock.recv(size)
+            with self._lock:
+                if encrypted:
+                    self._in.write(encrypted)
+                else:
+                    self._in.write_eof()
+
+    def close_notify(self) -> None:
+        """End our side of the TLS connection."""
+        with self._lock:
+            # Python's unwrap would look for the peer's close_notify, and refuse data before it.
+            with suppress(ssl.SSLWantReadError):
+                while True:
+                    self._early += self.tls.read(65536)
+            with suppress(ssl.SSLWantReadError):
+                self.tls.unwrap()
+            encrypted = self._out.read()
+        self.sock.sendall(encrypted)
+
+    def fin(self) -> None:
+        """End our side of the TCP connection."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def close_notify_and_fin(self) -> None:
+        """End both."""
+        self.close_notify()
+        self.fin()
+
+
+def client_program(name: str) -> str:
+    """The path of a real client; without it the test is skipped, and in CI it fails."""
+    path = shutil.which(name)
+    if path is None:
+        message = f"{name} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+def states_of(port: int) -> dict[str, int]:
+    """How many TCP sockets are bound to the local *port*, by state (``/proc/net/tcp``: 08 is CLOSE_WAIT)."""
+    states: dict[str, int] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if int(local.rpartition(":")[2], 16) == port:
+                states[state] = states.get(state, 0) + 1
+    return states
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Return as soon as *true* is; fail when it has not become so within `PATIENCE`."""
+    waiting = threading.Event()
+    for _ in range(PATIENCE * 50):
+        if true():
+            return
+        waiting.wait(0.02)
+    pytest.fail(f"it never happened that {what}")
