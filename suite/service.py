@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from twisted.application import reactors
@@ -37,6 +37,10 @@ from suite.endpoints import Description, Opening
 from suite.engine.listeners import Listeners
 from suite.errors import EXIT_OK, ListenError, UsageError
 from suite.policy import DatagramPolicy
+
+
+#: What is sent where a user is told what to try.
+HELLO: Final = "echo 'hola mundo...'"
 
 
 class Plan:
@@ -227,7 +231,7 @@ def ready_line(ports: Iterable[tuple[Description, IListeningPort]]) -> str:
     for transport in ("TCP", "UNIX", "TLS", "UDP"):
         for description, port in ports:
             if description.transport == transport and not description.proxied:
-                return f"ready; try: echo 'hola mundo...' | {try_command(description, port)}"
+                return f"ready; try: {try_command(description, port)}"
     return "ready"
 
 
@@ -237,13 +241,14 @@ def try_command(description: Description, port: IListeningPort) -> str:
     if isinstance(host, UNIXAddress):
         address = bound_address(description, port)
         if address.startswith("@"):
-            return f"socat - ABSTRACT-CONNECT:{shlex.quote(address[1:])}"
-        return f"nc -NU {shlex.quote(address)}"
+            return f"{HELLO} | socat - ABSTRACT-CONNECT:{shlex.quote(address[1:])}"
+        return f"{HELLO} | nc -NU {shlex.quote(address)}"
     inet = cast(IPv4Address | IPv6Address, host)
     reachable = endpoints.EVERY_HOST.get(inet.host, inet.host)
     if description.transport == "TLS":
         ca = Path(description.arguments["certKey"]).with_name("ca.pem")
         trust = f" -CAfile {shlex.quote(certs.shown(ca))}" if ca.exists() else ""
         target = endpoints.host_and_port(reachable, inet.port)
-        return f"openssl s_client -quiet -no_ign_eof -connect {target}{trust}"
-    return f"nc {'-u -W 1' if description.transport == 'UDP' else '-N'} {reachable} {inet.port}"
+        # s_client leaves at the end of its input, with no eye for what is still on its way.
+        return f"({HELLO}; sleep 1) | openssl s_client -quiet -no_ign_eof -connect {target}{trust}"
+    return f"{HELLO} | nc {'-u -W 1' if description.transport == 'UDP' else '-N'} {reachable} {inet.port}"
