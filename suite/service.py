@@ -38,7 +38,6 @@ from suite.engine.listeners import Listeners
 from suite.errors import EXIT_OK, ListenError, UsageError
 from suite.policy import DatagramPolicy
 
-
 #: What is sent where a user is told what to try.
 HELLO: Final = "echo 'hola mundo...'"
 

@@ -264,9 +264,7 @@ def test_a_file_where_the_socket_should_be_is_refused_and_not_touched(tmp_path: 
     (tmp_path / "echo.sock").write_text("precious")
     refused = run_suite(tmp_path, "--config", "config.toml")
     assert refused.returncode == 1
-    assert refused.stderr == (
-        "endpoints.unix: cannot listen on echo.sock: it exists and is not a socket\n"
-    )
+    assert refused.stderr == ("endpoints.unix: cannot listen on echo.sock: it exists and is not a socket\n")
     assert (tmp_path / "echo.sock").read_text() == "precious"
     assert sorted(os.listdir(tmp_path)) == ["config.toml", "echo.sock"]
 
@@ -307,7 +305,9 @@ def test_a_forged_datagram_from_itself_starts_no_loop(suite: RunningSuite) -> No
 def datagrams_sent() -> int:
     """How many UDP datagrams this host has sent."""
     names, values = (
-        line.split()[1:] for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Udp:")
+        line.split()[1:]
+        for line in Path("/proc/net/snmp").read_text().splitlines()
+        if line.startswith("Udp:")
     )
     return int(values[names.index("OutDatagrams")])
 
@@ -341,9 +341,7 @@ def test_a_port_in_use_ends_it_with_1_and_one_line(tmp_path: Path, kind: str, re
         )
         result = run_suite(tmp_path, "--config", "config.toml", "--reactor", reactor)
     assert result.returncode == 1
-    assert result.stderr == (
-        f"endpoints.second: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-    )
+    assert result.stderr == (f"endpoints.second: cannot listen on 127.0.0.1:{port}: Address already in use\n")
     assert "ready" not in result.stdout
     assert not (tmp_path / "echo.sock").exists()
 

@@ -5,4 +5,5 @@
 - `tls`: TLS straight on the socket
 - `unix`: UNIX sockets that are private from the first instant and survive ``kill -9``
 - `datagram`: UDP in bounded turns
+- `careful`: what ports of both kinds share
 """

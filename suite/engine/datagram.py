@@ -6,13 +6,13 @@ descriptor has had its turn; a reply that the kernel refuses is a lost datagram,
 
 from __future__ import annotations
 
-from socket import socket
 from typing import Any, Final
 
 from twisted.internet import udp
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from typing_extensions import override
+
+from suite.engine.careful import CarefulPort
 
 log = Logger()
 
@@ -23,7 +23,7 @@ MAX_DATAGRAM: Final = 65_535
 DATAGRAMS_PER_TURN: Final = 64
 
 
-class DatagramPort(udp.Port):
+class DatagramPort(CarefulPort, udp.Port):
     """A UDP port.
 
     :ivar lost: replies that the kernel has refused.
@@ -32,23 +32,6 @@ class DatagramPort(udp.Port):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.lost = 0
-        self._unbound: socket | None = None
-
-    @override
-    def createInternetSocket(self) -> socket:
-        self._unbound = super().createInternetSocket()
-        return self._unbound
-
-    @override
-    def startListening(self) -> None:
-        try:
-            super().startListening()
-        except CannotListenError:
-            if self._unbound is not None:  # Twisted leaves it to the garbage collector
-                self._unbound.close()
-            raise
-        finally:
-            self._unbound = None
 
     @override
     def doRead(self) -> None:

@@ -22,6 +22,8 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.python.failure import Failure
 from typing_extensions import override
 
+from suite.engine.careful import CarefulPort
+
 
 @contextmanager
 def _umask(mask: int) -> Iterator[None]:
@@ -100,7 +102,7 @@ def remove_stale_socket(path: str) -> None:
     raise OSError(errno.EADDRINUSE, "a server is listening there")
 
 
-class UNIXPort(unix.Port):
+class UNIXPort(CarefulPort, unix.Port):
     """A UNIX stream socket.
 
     The parameters are those of ``IReactorUNIX.listenUNIX``; *wantPID* asks for a lock file, which

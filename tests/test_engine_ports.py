@@ -1,0 +1,295 @@
+"""UNIX and UDP ports, and the PROXY header, on the reactor that the tests run on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from suite.echo import Echo, EchoDatagram, EchoFactory
+from suite.engine import unix as unix_module
+from suite.engine.datagram import DATAGRAMS_PER_TURN, DatagramPort
+from suite.engine.listeners import Listeners
+from suite.engine.unix import PathLock, UNIXPort, remove_stale_socket
+from suite.proxy import ProxyFactory
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory whose sockets have short paths."""
+    here = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("s"))
+    yield Path()
+    os.chdir(here)
+
+
+# The lock.
+
+
+def test_a_lock_has_one_holder_and_leaves_no_file(short: Path) -> None:
+    path = str(short / "lock")
+    first, second = PathLock(path), PathLock(path)
+    assert first.acquire()
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert not second.acquire()
+    first.release()
+    first.release()
+    assert not os.path.exists(path)
+    assert second.acquire()
+    second.release()
+
+
+def test_a_lock_file_without_a_holder_is_taken(short: Path) -> None:
+    path = short / "lock"
+    path.write_text("")
+    lock = PathLock(str(path))
+    assert lock.acquire()
+    lock.release()
+
+
+def test_a_lock_that_its_last_holder_removes_meanwhile_is_locked_anew(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our opening the file and our locking it, it may have become nobody's."""
+    path = short / "lock"
+    flock = fcntl.flock
+
+    def remove_then_lock(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_then_lock)
+    lock = PathLock(str(path))
+    assert lock.acquire()
+    assert path.exists()
+    lock.release()
+
+
+def test_a_lock_that_cannot_be_made_is_an_error(short: Path) -> None:
+    with pytest.raises(NotADirectoryError):
+        PathLock("/dev/null/lock").acquire()
+
+
+# What is in the way.
+
+
+def test_a_server_whose_queue_is_full_is_still_a_server(short: Path) -> None:
+    path = str(short / "sock")
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as waiting:
+        server.bind(path)
+        server.listen(0)
+        waiting.connect(path)
+        with pytest.raises(OSError, match="a server is listening there"):
+            remove_stale_socket(path)
+    remove_stale_socket(path)
+    assert not os.path.exists(path)
+
+
+def test_a_symbolic_link_is_not_followed(short: Path) -> None:
+    """Whatever it points to, it is not ours to remove."""
+    (short / "sock").symlink_to("elsewhere")
+    with pytest.raises(FileExistsError):
+        remove_stale_socket(str(short / "sock"))
+    assert (short / "sock").is_symlink()
+
+
+class Ports(TestCase):
+    """Ports on a real reactor."""
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor = cast(Any, reactor)
+        self.listeners: Any = Listeners(self.reactor)
+        here = Path.cwd()
+        directory = Path(self.mktemp())
+        directory.mkdir(parents=True)
+        os.chdir(directory)
+        self.addCleanup(os.chdir, here)
+
+    async def test_a_socket_has_its_mode_from_the_first_instant(self) -> None:
+        modes = []
+        chmod = os.chmod
+
+        def look(path: Any, mode: int) -> None:
+            modes.append(stat.S_IMODE(os.stat(path).st_mode))
+            chmod(path, mode)
+
+        self.patch(os, "chmod", look)
+        before = os.umask(0)
+        try:
+            for mode in (0o660, 0o600, 0o777):
+                port = self.listeners.listenUNIX("sock", EchoFactory(), mode=mode)
+                assert stat.S_IMODE(os.stat("sock").st_mode) == mode
+                await port.stopListening()
+            assert os.umask(0) == 0, "it is left as it was"
+        finally:
+            os.umask(before)
+        assert modes == [0o660, 0o600, 0o777]
+
+    async def test_a_port_without_a_lock_file_makes_none(self) -> None:
+        port = self.listeners.listenUNIX("sock", EchoFactory(), wantPID=False)
+        assert os.listdir() == ["sock"]
+        await port.stopListening()
+        assert os.listdir() == []
+
+    async def test_a_path_that_is_held_is_refused_and_left_alone(self) -> None:
+        port = self.listeners.listenUNIX("sock", EchoFactory(), wantPID=True)
+        with pytest.raises(CannotListenError, match="is held by a running server"):
+            self.listeners.listenUNIX("sock", EchoFactory(), wantPID=True)
+        assert sorted(os.listdir()) == ["sock", "sock.lock"]
+        await port.stopListening()
+
+    async def test_a_path_that_cannot_be_bound_leaves_no_lock(self) -> None:
+        self.patch(unix_module, "remove_stale_socket", lambda _path: None)
+        Path("sock").write_text("in the way")
+        with pytest.raises(CannotListenError):
+            self.listeners.listenUNIX("sock", EchoFactory(), wantPID=True)
+        assert os.listdir() == ["sock"]
+
+    async def test_an_abstract_socket_touches_no_file(self) -> None:
+        name = f"\0echo-suite-test-{os.getpid()}"
+        port: UNIXPort = self.listeners.listenUNIX(name, EchoFactory(), wantPID=True)
+
+        def talk() -> bytes:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(name)
+                sock.sendall(b"hola")
+                sock.shutdown(socket.SHUT_WR)
+                return sock.recv(100)
+
+        assert await deferToThread(talk) == b"hola"
+        assert os.listdir() == []
+        await port.stopListening()
+
+    def datagrams(self, protocol: DatagramProtocol) -> tuple[DatagramPort, socket.socket]:
+        port = self.listeners.listenUDP(0, protocol, "127.0.0.1")
+        self.addCleanup(port.stopListening)
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(client.close)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", port.getHost().port))
+        return port, client
+
+    async def test_a_flood_gets_64_datagrams_a_turn_however_small(self) -> None:
+        taken = []
+
+        class Counter(DatagramProtocol):
+            noisy = False
+
+            def datagramReceived(self, datagram: bytes, addr: object) -> None:
+                taken.append(datagram)
+
+        port, client = self.datagrams(Counter())
+        for _ in range(100):
+            client.send(b"")
+        port.doRead()
+        assert len(taken) == DATAGRAMS_PER_TURN == 64
+        port.doRead()
+        assert len(taken) == 100
+
+    async def test_a_reply_that_the_kernel_refuses_is_counted_and_no_error(self) -> None:
+        port, client = self.datagrams(EchoDatagram(lambda _source: True))
+        port.write(b"to a port that is none", ("127.0.0.1", 0))
+        assert port.lost == 1
+        client.send(b"hola")
+        assert await deferToThread(client.recv, 100) == b"hola"
+
+    async def test_a_datagram_that_makes_its_protocol_fail_does_not_close_the_port(self) -> None:
+        class Choosy(EchoDatagram):
+            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+                if datagram == b"bad":
+                    raise ValueError(datagram)
+                super().datagramReceived(datagram, addr)
+
+        _, client = self.datagrams(Choosy(lambda _source: True))
+        client.send(b"bad")
+        client.send(b"good")
+        assert await deferToThread(client.recv, 100) == b"good"
+        assert len(self.flushLoggedErrors(ValueError)) == 1
+
+    async def test_a_port_that_closes_in_the_middle_of_a_turn_takes_no_more(self) -> None:
+        taken = []
+
+        class Closer(DatagramProtocol):
+            noisy = False
+
+            def datagramReceived(self, datagram: bytes, addr: object) -> None:
+                taken.append(datagram)
+                port.connectionLost()
+
+        port, client = self.datagrams(Closer())
+        client.send(b"one")
+        client.send(b"two")
+        port.doRead()
+        assert taken == [b"one"]
+
+    async def test_a_udp_port_in_use_is_refused_and_its_socket_closed(self) -> None:
+        port, _ = self.datagrams(EchoDatagram(lambda _source: True))
+        with pytest.raises(CannotListenError):
+            self.listeners.listenUDP(port.getHost().port, DatagramProtocol(), "127.0.0.1")
+
+    async def test_everything_else_is_the_reactors_own(self) -> None:
+        assert self.listeners.callLater == self.reactor.callLater
+
+    # The PROXY header.
+
+    def proxied(self) -> tuple[str, int]:
+        port = self.reactor.listenTCP(0, ProxyFactory(EchoFactory()), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return ("127.0.0.1", port.getHost().port)
+
+    async def test_a_proxy_header_is_taken_and_the_whole_echo_follows_a_half_close(self) -> None:
+        address = self.proxied()
+        seen = []
+        received = Echo.dataReceived
+
+        def look(echo: Echo, data: bytes) -> None:
+            transport: Any = echo.transport
+            seen.append((transport.getPeer().host, transport.getTcpNoDelay()))
+            received(echo, data)
+
+        self.patch(Echo, "dataReceived", look)
+
+        def talk(header: bytes) -> bytes:
+            with socket.create_connection(address, 30) as sock:
+                sock.sendall(header + b"hola")
+                sock.shutdown(socket.SHUT_WR)
+                return sock.recv(100) + sock.recv(100)
+
+        version1 = b"PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\n"
+        version2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 3, 192, 0, 2, 4, 0, 5, 0, 6])
+        assert await deferToThread(talk, version1) == b"hola"
+        assert await deferToThread(talk, version2) == b"hola"
+        assert seen == [("192.0.2.1", True), ("192.0.2.3", True)]
+
+    async def test_a_connection_without_a_proxy_header_is_closed(self) -> None:
+        address = self.proxied()
+
+        def talk() -> bytes:
+            with socket.create_connection(address, 30) as sock:
+                sock.sendall(b"hola mundo, no header here")
+                try:
+                    return sock.recv(100)
+                except ConnectionResetError:
+                    return b""
+
+        assert await deferToThread(talk) == b""
+
+    async def test_our_half_close_is_passed_on(self) -> None:
+        protocol: Any = ProxyFactory(EchoFactory()).buildProtocol(None)
+        told = []
+        protocol.wrappedProtocol.writeConnectionLost = lambda: told.append(True)
+        protocol.writeConnectionLost()
+        assert told == [True]
