@@ -68,7 +68,7 @@ def makeService(options: Options) -> EchoSuite:
                 error = failure.value
                 if not isinstance(error, SuiteError):
                     failure.raiseException()
-                print(error, file=sys.stderr)
+                print(error, file=sys.__stderr__)  # the other one is a log by now
                 raise SystemExit(error.exit_code)
 
     return StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line))
