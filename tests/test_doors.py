@@ -193,22 +193,8 @@ def test_inherited_sockets_are_served(tmp_path: Path) -> None:
 
 
 def test_the_wheel_has_the_plugin_and_nothing_else_of_twisteds(tmp_path: Path) -> None:
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--quiet",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            tmp_path,
-            ROOT,
-        ],
-        check=True,
-        timeout=PATIENCE,
-    )
+    pip_wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
+    subprocess.run([*pip_wheel, "-w", tmp_path, ROOT], check=True, timeout=PATIENCE)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/echo_suite.py"]

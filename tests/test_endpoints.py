@@ -192,7 +192,10 @@ def test_a_relative_configuration_file_makes_absolute_paths(
 
 
 @pytest.mark.parametrize("letter", ["x", "é"])
-def test_a_unix_path_may_have_as_many_bytes_as_the_system_takes(letter: str) -> None:
+def test_a_unix_path_may_have_as_many_bytes_as_the_system_takes(
+    letter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # from where the path is no shorter
     longest = endpoints.MAX_UNIX_PATH - len("/srv/echo/")
     fits = letter * (longest // len(letter.encode()))
     assert described(HERE, f"unix:{fits}").arguments["address"] == f"/srv/echo/{fits}"
