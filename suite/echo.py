@@ -7,7 +7,6 @@ echo before ours ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.interfaces import (
@@ -20,6 +19,9 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from typing_extensions import override
 from zope.interface import implementer
+
+from suite.engine.datagram import IEchoesDatagrams
+from suite.policy import DatagramPolicy
 
 
 def reply(data: bytes) -> bytes:
@@ -67,19 +69,20 @@ class EchoFactory(Factory):
         return Echo()
 
 
+@implementer(IEchoesDatagrams)
 class EchoDatagram(DatagramProtocol):
     """Echo for UDP: one reply for a datagram, never longer than it.
 
-    :param admit: called with the source ``(host, port)`` of every datagram; without its consent
-        nothing is sent.
+    :param policy: asked about the source of every datagram; without its consent nothing is sent.
     """
 
     noisy = False
 
-    def __init__(self, admit: Callable[[tuple[str, int]], bool]) -> None:
-        self.admit = admit
+    def __init__(self, policy: DatagramPolicy) -> None:
+        self.policy = policy
+        self.admits = policy.admits
 
     @override
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        if self.admit(addr):
+        if self.policy.admit(addr):
             self.transport.write(reply(datagram), addr)  # type: ignore[union-attr]  # listening

@@ -434,7 +434,7 @@ class Opening:
     async def _listen_datagrams(self) -> IListeningPort:
         arguments = self.description.arguments
         endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
-        port = await endpoint.listen(EchoDatagram(self.datagrams.admit))
+        port = await endpoint.listen(EchoDatagram(self.datagrams))
         self.datagrams.add_own_port(port.getHost().port)  # type: ignore[attr-defined]  # IPv4Address or IPv6Address
         return port
 

@@ -37,7 +37,7 @@ class DatagramPolicy:
 
     def __init__(self) -> None:
         self._own_ports: set[int] = set()
-        self._admitted: set[tuple[str, int]] = set()
+        self._admitted: set[tuple[str, int] | bytes] = set()
 
     def add_own_port(self, port: int) -> None:
         """From now on, *port* is one of ours."""
@@ -46,11 +46,22 @@ class DatagramPolicy:
 
     def admit(self, source: tuple[str, int]) -> bool:
         """Whether a datagram from *source*, ``(host, port)`` or longer, may be answered."""
-        if source in self._admitted:
-            return True
-        if not answerable(source[0], source[1], self._own_ports):
+        return source in self._admitted or self._decide(source, source)
+
+    def admits(self, packed: bytes) -> bool:
+        """`admit` for a source as the kernel gives it, a packed ``sockaddr``."""
+        return packed in self._admitted or self._decide(packed, unpack(packed))
+
+    def _decide(self, source: tuple[str, int] | bytes, host_and_port: tuple[str, int]) -> bool:
+        if not answerable(host_and_port[0], host_and_port[1], self._own_ports):
             return False
         if len(self._admitted) >= REMEMBERED_SOURCES:
             self._admitted.clear()
         self._admitted.add(source)
         return True
+
+
+def unpack(packed: bytes) -> tuple[str, int]:
+    """The host and port in a packed ``sockaddr_in`` or ``sockaddr_in6``, told apart by their size."""
+    address = packed[4:8] if len(packed) == 16 else packed[8:24]
+    return str(ip_address(address)), int.from_bytes(packed[2:4], "big")

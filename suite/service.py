@@ -20,7 +20,6 @@ from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import (
     FilteringLogObserver,
     LogLevel,
@@ -34,7 +33,7 @@ from typing_extensions import override
 from suite import certs, config, endpoints
 from suite.echo import EchoFactory
 from suite.endpoints import Description, Opening
-from suite.engine.listeners import Listeners
+from suite.engine.listeners import with_listeners
 from suite.errors import EXIT_OK, ListenError, UsageError
 from suite.policy import DatagramPolicy
 
@@ -104,9 +103,7 @@ class EchoSuite(Service):
         Deferred.fromCoroutine(self._open()).chainDeferred(self.opening)
 
     async def _open(self) -> None:
-        reactor = self.reactor
-        if isinstance(reactor, PosixReactorBase):
-            reactor = Listeners(reactor)
+        reactor = with_listeners(self.reactor)
         factory, datagrams = EchoFactory(), DatagramPolicy()
         lines = []
         try:
@@ -135,11 +132,19 @@ class EchoSuite(Service):
 
 
 def install_reactor(name: str | None) -> Any:
-    """Install the reactor called *name* (None: Twisted's default for this platform); return it.
+    """Install the reactor called *name* and return it.
+
+    None is the engine on Linux, and Twisted's default elsewhere.
 
     :raises UsageError: there is none of that name, or it does not work here.
     """
-    if name is not None:
+    if name is None and sys.platform == "linux":
+        name = "echo-engine"
+    if name == "echo-engine":
+        from suite.engine import reactor as engine  # noqa: PLC0415  # there is no epoll elsewhere
+
+        engine.install()
+    elif name is not None:
         try:
             reactors.installReactor(name)
         except reactors.NoSuchReactor:

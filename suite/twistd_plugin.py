@@ -1,7 +1,8 @@
 """``twist echo-suite`` and ``twistd -n echo-suite``: the suite as a Twisted plugin.
 
 The wheel installs a copy of this file as ``twisted/plugins/echo_suite.py``, where Twisted finds
-`echo_suite`; that names this module, where Twisted finds `Options` and `makeService`.
+`echo_suite`; that names this module, where Twisted finds `Options` and `makeService`. And it finds
+`echo_engine`: any Twisted program can say ``--reactor=echo-engine``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from twisted.application.reactors import Reactor
 from twisted.application.service import ServiceMaker
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -23,6 +25,10 @@ echo_suite = ServiceMaker(
     "suite.twistd_plugin",
     "Echo servers for TCP, UDP, TLS and UNIX sockets, declared in one file.",
     "echo-suite",
+)
+
+echo_engine = Reactor(
+    "echo-engine", "suite.engine.reactor", "epoll(7), with a lean loop and transports that write at once."
 )
 
 

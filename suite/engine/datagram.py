@@ -1,4 +1,4 @@
-"""UDP in bounded turns.
+"""UDP in bounded turns, and in batches where the kernel can.
 
 Rules: no datagram is cut short; at most `DATAGRAMS_PER_TURN` are taken before every other
 descriptor has had its turn; a reply that the kernel refuses is a lost datagram, never an error.
@@ -6,13 +6,16 @@ descriptor has had its turn; a reply that the kernel refuses is a lost datagram,
 
 from __future__ import annotations
 
+import errno
 from typing import Any, Final
 
 from twisted.internet import udp
 from twisted.logger import Logger
 from typing_extensions import override
+from zope.interface import Interface
 
 from suite.engine.careful import CarefulPort
+from suite.engine.mmsg import MultipleMessages
 
 log = Logger()
 
@@ -23,15 +26,20 @@ MAX_DATAGRAM: Final = 65_535
 DATAGRAMS_PER_TURN: Final = 64
 
 
+class IEchoesDatagrams(Interface):
+    """A datagram protocol that answers a datagram with the same datagram, or not at all."""
+
+    def admits(packed: bytes) -> bool:  # noqa: N805  # as zope.interface has it
+        """Whether a datagram from this source, a packed ``sockaddr``, is answered."""
+
+
 class DatagramPort(CarefulPort, udp.Port):
     """A UDP port.
 
     :ivar lost: replies that the kernel has refused.
     """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.lost = 0
+    lost = 0
 
     @override
     def doRead(self) -> None:
@@ -54,3 +62,41 @@ class DatagramPort(CarefulPort, udp.Port):
             self.socket.sendto(datagram, addr)
         except OSError:
             self.lost += 1
+
+
+class EchoPort(DatagramPort):
+    """A UDP port for an `IEchoesDatagrams`: what arrives goes back from where it lies, in batches."""
+
+    @override
+    def startListening(self) -> None:
+        self._messages = MultipleMessages(DATAGRAMS_PER_TURN, MAX_DATAGRAM, self.addressFamily)
+        super().startListening()
+
+    @override
+    def doRead(self) -> None:
+        messages = self._messages
+        fd = self.fileno()
+        count = messages.receive(fd)
+        admits = self.protocol.admits
+        start = 0  # of a run that goes back in one call
+        for index, source in enumerate(messages.sources(count)):
+            if not admits(source):
+                self._send(fd, start, index)
+                start = index + 1
+        self._send(fd, start, count)
+
+    def _send(self, fd: int, start: int, stop: int) -> None:
+        while start < stop:
+            sent = self._messages.send(fd, start, stop)
+            if sent < 0:  # the first of them cannot be sent; when none can, there is no point in trying
+                full = sent in (-errno.EAGAIN, -errno.ENOBUFS)
+                sent = stop - start if full else 1
+                self.lost += sent
+            start += sent
+
+
+def port_class_for(protocol: object) -> type[DatagramPort]:
+    """The kind of port that serves *protocol* best on this system."""
+    if IEchoesDatagrams.providedBy(protocol) and MultipleMessages.available():
+        return EchoPort
+    return DatagramPort

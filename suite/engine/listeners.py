@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import Any
 
+from twisted.internet.error import UnsupportedAddressFamily
 from twisted.internet.interfaces import IOpenSSLContextFactory, IProtocolFactory
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import directlyProvides, providedBy
 
-from suite.engine.datagram import MAX_DATAGRAM, DatagramPort
+from suite.engine.datagram import MAX_DATAGRAM, DatagramPort, port_class_for
+from suite.engine.stream import TCPPort
 from suite.engine.tls import TLSPort
 
+if os.name == "posix":
+    from suite.engine.unix import UNIXPort  # needs fcntl
 
-class Listeners:
-    """A POSIX reactor in every respect but the ports it opens.
 
-    Give it to ``serverFromString``, or to any endpoint, in place of the reactor.
+class ListenersMixin:
+    """The calls themselves, for a class that has all the rest of a POSIX reactor."""
 
-    :param reactor: the reactor that runs everything.
-    """
+    @property
+    def _runner(self) -> Any:
+        """What runs the ports."""
+        return self
 
-    def __init__(self, reactor: PosixReactorBase) -> None:
-        self._reactor = reactor
-        directlyProvides(self, providedBy(reactor))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+    def listenTCP(
+        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
+    ) -> TCPPort:
+        """`IReactorTCP.listenTCP`, with connections that write before they wait."""
+        tcp = TCPPort(port, factory, backlog, interface, self._runner)
+        tcp.startListening()
+        return tcp
 
     def listenSSL(
         self,
@@ -37,7 +45,7 @@ class Listeners:
         interface: str = "",
     ) -> TLSPort:
         """`IReactorSSL.listenSSL`, with TLS straight on the socket."""
-        tls = TLSPort(port, factory, contextFactory, backlog, interface, self._reactor)
+        tls = TLSPort(port, factory, contextFactory, backlog, interface, self._runner)
         tls.startListening()
         return tls
 
@@ -48,11 +56,9 @@ class Listeners:
         backlog: int = 50,
         mode: int = 0o666,
         wantPID: bool = False,
-    ) -> Any:
+    ) -> UNIXPort:
         """`IReactorUNIX.listenUNIX`, with a socket that is never blocked by a stale one."""
-        from suite.engine.unix import UNIXPort  # noqa: PLC0415  # needs fcntl, which Windows has not
-
-        unix = UNIXPort(address, factory, backlog, mode, self._reactor, wantPID)
+        unix = UNIXPort(address, factory, backlog, mode, self._runner, wantPID)
         unix.startListening()
         return unix
 
@@ -64,6 +70,53 @@ class Listeners:
         maxPacketSize: int = MAX_DATAGRAM,
     ) -> DatagramPort:
         """`IReactorUDP.listenUDP`, in bounded turns, and by default without cutting anything short."""
-        udp = DatagramPort(port, protocol, interface, maxPacketSize, self._reactor)
+        udp = port_class_for(protocol)(port, protocol, interface, maxPacketSize, self._runner)
         udp.startListening()
         return udp
+
+    def adoptStreamPort(
+        self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory
+    ) -> TCPPort | UNIXPort:
+        """`IReactorSocket.adoptStreamPort`, with the transports of the ports above."""
+        port: TCPPort | UNIXPort
+        # Twisted has no public way to make a port of a socket.
+        if addressFamily == socket.AF_UNIX:
+            port = UNIXPort._fromListeningDescriptor(self._runner, fileDescriptor, factory)  # noqa: SLF001
+        elif addressFamily in (socket.AF_INET, socket.AF_INET6):
+            port = TCPPort._fromListeningDescriptor(  # noqa: SLF001
+                self._runner, fileDescriptor, addressFamily, factory
+            )
+        else:
+            raise UnsupportedAddressFamily(addressFamily)
+        port.startListening()
+        return port
+
+
+def with_listeners(reactor: Any) -> Any:
+    """*reactor*, or what to use in its place, so that ports are opened as above.
+
+    A reactor that is not of the POSIX kind (a test's, or Windows' IOCP) keeps its own ports.
+    """
+    if isinstance(reactor, ListenersMixin) or not isinstance(reactor, PosixReactorBase):
+        return reactor
+    return Listeners(reactor)
+
+
+class Listeners(ListenersMixin):
+    """A POSIX reactor in every respect but the ports it opens.
+
+    Give it to ``serverFromString``, or to any endpoint, in place of the reactor.
+
+    :param reactor: the reactor that runs everything.
+    """
+
+    def __init__(self, reactor: PosixReactorBase) -> None:
+        self._reactor = reactor
+        directlyProvides(self, providedBy(reactor))
+
+    @property
+    def _runner(self) -> Any:
+        return self._reactor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)

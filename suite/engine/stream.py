@@ -3,6 +3,8 @@
 Rules: `Stream.write` sends at once and keeps only what the kernel refuses; while anything is kept,
 the registered producer is paused, so that a connection never holds more than the chunk being
 written; a connection ends only when everything has been handed to the kernel.
+
+`Stream` is what all kinds share; `PlainStream`, TCP and UNIX, sends bytes as they are.
 """
 
 from __future__ import annotations
@@ -14,12 +16,20 @@ from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet import main, tcp
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from typing_extensions import override
 
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024
+
+#: What is asked for where messages are small: more would cost page faults on every read.
+SMALL_READ: Final = 16 * 1024
+
+#: What is asked for after a read that was full.
+LARGE_READ: Final = 256 * 1024
 
 
 class Stream(tcp.Server):
@@ -28,13 +38,47 @@ class Stream(tcp.Server):
     :ivar reading: whether the reactor watches for bytes to read.
     """
 
-    def __init__(self, *args: Any) -> None:
-        self._unsent = bytearray()
-        self._peer_ended = False  # it has sent its last byte
-        self._half_closing = False  # loseWriteConnection was called
-        self._finished = False  # the peer knows that no more bytes follow
-        self.reading = False
-        super().__init__(*args)
+    # For most connections these never change; what does not differ from its class costs no memory.
+    _unsent: bytearray | None = None
+    _peer_ended = False  # it has sent its last byte
+    _half_closing = False  # loseWriteConnection was called
+    _finished = False  # the peer knows that no more bytes follow
+    reading = False
+
+    def __init__(
+        self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
+    ) -> None:
+        # tcp.Server's own __init__ composes two strings for every connection, which nobody may ever read.
+        self.socket = sock
+        self.fileno = sock.fileno
+        self.protocol = protocol
+        self.client = client
+        self.server = server
+        self.sessionno = sessionno
+        self.reactor = reactor
+        self.connected = 1
+        sock.setblocking(False)
+        self.startReading()
+
+    @property
+    def hostname(self) -> Any:  # type: ignore[override]
+        """The peer's host, or path."""
+        return self.client[0]
+
+    @property
+    def _addressType(self) -> Any:  # type: ignore[override]  # noqa: N802  # tcp.Server's
+        return IPv4Address if len(self.client) == 2 else IPv6Address
+
+    @property
+    def logstr(self) -> str:  # type: ignore[override]
+        """What log entries of this connection begin with."""
+        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+
+    @property
+    def repstr(self) -> str:  # type: ignore[override]
+        """What this connection looks like."""
+        port = getattr(self.server, "_realPortNumber", None)
+        return f"<{type(self.protocol).__name__} #{self.sessionno} on {port}>"
 
     # What a subclass says.
 
@@ -82,34 +126,41 @@ class Stream(tcp.Server):
 
     @override
     def write(self, data: bytes) -> None:
-        if not self.connected or self._half_closing or not data:
+        if not data or not self.connected or self._half_closing:
             return
-        if self._unsent:
-            self._unsent += data
-        else:
+        if self._unsent is None:
             sent = self.writeSomeData(data)
             if sent == len(data):
                 return
             if isinstance(sent, Exception):
                 sent = 0  # doWrite will meet it again, and can tell the reactor
-            self._unsent += memoryview(data)[sent:]
-        self.startWriting()
-        self._pause_producer()
+            self._keep(memoryview(data)[sent:])
+        else:
+            self._unsent += data
 
     @override
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))
 
+    def _keep(self, data: bytes | memoryview) -> None:
+        """Keep what the kernel refuses, and have the producer wait until that has gone."""
+        self._unsent = bytearray(data)
+        self.startWriting()
+        self._pause_producer()
+
     @override
     def doWrite(self) -> Any:
-        while self._unsent:
-            with memoryview(self._unsent) as unsent, unsent[:SEND_LIMIT] as some:
-                sent = self.writeSomeData(some)
-            if isinstance(sent, Exception):
-                return sent
-            if not sent:
-                return None
-            del self._unsent[:sent]
+        unsent = self._unsent
+        if unsent is not None:
+            while unsent:
+                with memoryview(unsent) as view, view[:SEND_LIMIT] as some:
+                    sent = self.writeSomeData(some)
+                if isinstance(sent, Exception):
+                    return sent
+                if not sent:
+                    return None
+                del unsent[:sent]
+            self._unsent = None
         if self.producer is not None and (self.producerPaused or not self.streamingProducer):
             self.stopWriting()
             self.producerPaused = False
@@ -147,11 +198,93 @@ class Stream(tcp.Server):
     @override
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self.producerPaused = False
-        super().registerProducer(producer, streaming)
-        if self._unsent:
+        FileDescriptor.registerProducer(self, producer, streaming)
+        if self._unsent is not None:
             self._pause_producer()
+
+    @override
+    def unregisterProducer(self) -> None:
+        FileDescriptor.unregisterProducer(self)
 
     def _pause_producer(self) -> None:
         if self.producer is not None and self.streamingProducer and not self.producerPaused:
             self.producerPaused = True
             self.producer.pauseProducing()  # type: ignore[attr-defined]  # a push producer
+
+
+class PlainStream(Stream):
+    """A connection whose bytes are sent as they are."""
+
+    _read_size = SMALL_READ
+
+    @override
+    def doRead(self) -> Any:
+        size = self._read_size
+        try:
+            data = self.socket.recv(size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if not data:
+            return main.CONNECTION_DONE
+        if len(data) == size:
+            self._read_size = LARGE_READ
+        self.protocol.dataReceived(data)
+        return None
+
+    @override
+    def write(self, data: bytes) -> None:
+        # `Stream.write`, with the calls in it written out: this is where the time goes.
+        if self._unsent is not None or self._half_closing or not self.connected:
+            super().write(data)
+            return
+        try:
+            sent = self.socket.send(data)
+        except OSError:
+            sent = 0  # full, or broken: doWrite will meet it again, and can tell the reactor
+        if sent != len(data):
+            self._keep(memoryview(data)[sent:])
+
+    @override
+    def writeSomeData(self, data: bytes | memoryview) -> Any:
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return main.CONNECTION_LOST
+
+    @override
+    def finish_sending(self) -> bool | Exception:
+        return True  # FIN says it
+
+    @override
+    def startTLS(self, ctx: Any, normal: bool = True) -> None:
+        # From here on it is Twisted's own transport, TLS in memory and all.
+        self._become(tcp.Server)
+        self.startTLS(ctx, normal)
+
+    def _become(self, stock: type[tcp.Server]) -> None:
+        """Turn into Twisted's own kind of transport, with all that waits to be sent."""
+        unsent, half_closing = self._unsent, self._half_closing
+        hostname, logstr, repstr, address_type = self.hostname, self.logstr, self.repstr, self._addressType
+        for name in ("_unsent", "_half_closing", "_peer_ended", "_finished", "_read_size", "reading"):
+            self.__dict__.pop(name, None)
+        self.__class__ = stock  # type: ignore[assignment]
+        self.__dict__.update(
+            hostname=hostname,
+            logstr=logstr,
+            repstr=repstr,
+            _addressType=address_type,
+            _tempDataBuffer=[],
+            _tempDataLen=0,
+            _writeDisconnecting=half_closing,
+            dataBuffer=bytes(unsent or b""),
+        )
+
+
+class TCPPort(tcp.Port):
+    """A TCP port whose connections write before they wait."""
+
+    transport: Any = PlainStream

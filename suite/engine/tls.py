@@ -67,10 +67,11 @@ class TLSServer(Stream):
         context's info callback, `note_close_notify`, has been told.
     """
 
+    close_notify_received = False
+    _established = False
+    _read_wants_write = False
+
     def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, *args: Any) -> None:
-        self.close_notify_received = False
-        self._established = False
-        self._read_wants_write = False
         connection = SSL.Connection(server.contextFactory.getContext(), sock)
         # Without this OpenSSL 3 and later take a bare FIN for an error, and then refuse to write.
         connection.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
@@ -175,7 +176,7 @@ class TLSServer(Stream):
         self._established = True
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
-        if self._unsent or self.disconnecting or self._half_closing:
+        if self._unsent is not None or self.disconnecting or self._half_closing:
             self.startWriting()
         else:
             self.stopWriting()

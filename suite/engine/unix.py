@@ -16,13 +16,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from twisted.internet import unix
+from twisted.internet import tcp, unix
+from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.interfaces import IFileDescriptorReceiver, IProtocolFactory, IUNIXTransport
 from twisted.python.failure import Failure
 from typing_extensions import override
+from zope.interface import implementer
 
 from suite.engine.careful import CarefulPort
+from suite.engine.stream import PlainStream
 
 
 @contextmanager
@@ -102,6 +105,42 @@ def remove_stale_socket(path: str) -> None:
     raise OSError(errno.EADDRINUSE, "a server is listening there")
 
 
+@implementer(IUNIXTransport)
+class UNIXStream(PlainStream):
+    """A connection over a UNIX socket."""
+
+    @override
+    def getHost(self) -> UNIXAddress:
+        return UNIXAddress(self.socket.getsockname())
+
+    @override
+    def getPeer(self) -> UNIXAddress:
+        path: Any = self.client[0]
+        return UNIXAddress(path or None)
+
+    @override
+    def getTcpNoDelay(self) -> bool:
+        return False
+
+    @override
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """There is no delay here to be without."""
+
+    def sendFileDescriptor(self, descriptor: int) -> None:
+        """`IUNIXTransport.sendFileDescriptor`."""
+        # Not what this transport is for: from here on it is Twisted's own.
+        self._become(unix.Server)
+        self._sendmsgQueue: list[int] = []
+        self.sendFileDescriptor(descriptor)
+
+
+def _transport(sock: Any, protocol: Any, client: Any, *args: Any) -> tcp.Server:
+    """Make the transport that suits *protocol*: for those who want descriptors, Twisted's own."""
+    if IFileDescriptorReceiver.providedBy(protocol):
+        return unix.Server(sock, protocol, client, *args)
+    return UNIXStream(sock, protocol, (client, None), *args)
+
+
 class UNIXPort(CarefulPort, unix.Port):
     """A UNIX stream socket.
 
@@ -109,23 +148,27 @@ class UNIXPort(CarefulPort, unix.Port):
     here is one that ``flock`` holds.
     """
 
+    transport: Any = staticmethod(_transport)
+
     def __init__(
         self,
-        address: str,
+        address: str | bytes,
         factory: IProtocolFactory,
-        backlog: int,
-        mode: int,
-        reactor: Any,
-        wantPID: bool,
+        backlog: int = 50,
+        mode: int = 0o666,
+        reactor: Any = None,
+        wantPID: bool = False,
     ) -> None:
-        super().__init__(address, factory, backlog, mode, reactor, wantPID=False)  # type: ignore[arg-type]  # UNIXAddress takes both
-        self.path = address
-        self._abstract = address.startswith("\0")
-        self._lock = PathLock(address + ".lock") if wantPID and not self._abstract else None
+        path = os.fsdecode(address)
+        super().__init__(path, factory, backlog, mode, reactor, wantPID=False)  # type: ignore[arg-type]  # UNIXAddress takes both
+        self.path = path
+        self._abstract = path.startswith("\0")
+        self._lock = PathLock(path + ".lock") if wantPID and not self._abstract else None
+        self._made: os.stat_result | None = None
 
     @override
     def startListening(self) -> None:
-        if self._abstract:
+        if self._abstract or self._preexistingSocket is not None:
             super().startListening()
             return
         try:
@@ -134,6 +177,7 @@ class UNIXPort(CarefulPort, unix.Port):
             remove_stale_socket(self.path)
             with _umask(0o777 & ~self.mode):
                 super().startListening()
+            self._made = os.stat(self.path)
         except OSError as error:
             self._release()
             raise CannotListenError(None, self.path, error) from error
@@ -142,12 +186,16 @@ class UNIXPort(CarefulPort, unix.Port):
             raise
 
     def _release(self) -> None:
+        """Remove what we have made, unless it is somebody else's by now."""
+        if self._made is not None:
+            with suppress(FileNotFoundError):
+                if os.path.samestat(self._made, os.lstat(self.path)):
+                    os.unlink(self.path)
+            self._made = None
         if self._lock is not None:
             self._lock.release()
 
     @override
     def connectionLost(self, reason: Failure) -> None:
-        try:
-            super().connectionLost(reason)
-        finally:
-            self._release()
+        self._release()
+        tcp.Port.connectionLost(self, reason)  # unix.Port's would remove a socket that we were given
