@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Final
 
 import trustme
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from suite.errors import CertificateError
+from suite.errors import CertificateError, one_line
 
 #: Whom the development server certificate names.
 SERVER_NAMES: Final = ("localhost", "127.0.0.1", "::1")
@@ -38,7 +40,7 @@ ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Priv
 def shown(path: str | os.PathLike[str]) -> str:
     """*path* as a user would write it: relative to the working directory if that is shorter."""
     absolute = os.path.abspath(path)
-    return min(os.path.relpath(absolute), absolute, key=len)
+    return one_line(min(os.path.relpath(absolute), absolute, key=len))
 
 
 def mint(directory: Path, *, force: bool = False) -> list[Path]:
@@ -91,8 +93,12 @@ def mint(directory: Path, *, force: bool = False) -> list[Path]:
 
 def _write(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
     """Write *content* to a file that has *mode* before it has any content."""
-    target = path.with_name(f".{path.name}.{os.getpid()}") if replace else path
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    if replace:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # with mode 0600
+        target = Path(name)
+        os.fchmod(fd, mode)
+    else:
+        fd, target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), path
     try:
         with open(fd, "wb") as file:
             file.write(content)
@@ -105,17 +111,9 @@ def _write(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
 
 
 def would_mint(directory: Path, wanted: Iterable[Path]) -> bool:
-    """Whether the *wanted* files wait for `mint`: it would write one, and has written none yet."""
+    """Whether one of the *wanted* files is for `mint` to write into *directory*, and none is there yet."""
     ours = {directory / name for name in MINTED}
     return not ours.isdisjoint(wanted) and not any(os.path.lexists(path) for path in ours)
-
-
-def mint_if_missing(directory: Path, wanted: Iterable[Path]) -> list[Path]:
-    """`mint` into *directory* if the *wanted* files wait for that; otherwise do nothing.
-
-    :returns: the files written.
-    """
-    return mint(directory) if would_mint(directory, wanted) else []
 
 
 def read(path: Path) -> bytes:
@@ -164,6 +162,10 @@ def load_key(path: Path) -> ServerKey:
         raise CertificateError(
             shown(path), "private key is encrypted; expected one without a passphrase"
         ) from None
+    except UnsupportedAlgorithm as error:
+        raise CertificateError(
+            shown(path), f"private key of an unknown kind ({error}); expected an RSA, EC or Edwards-curve key"
+        ) from None
     except ValueError:
         raise CertificateError(shown(path), "is not a private key; expected PEM") from None
     if not isinstance(key, ServerKey):
@@ -175,11 +177,15 @@ def load_key(path: Path) -> ServerKey:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a TLS server shows: a key, its certificate, and the certificates that vouch for it."""
+    """What a TLS server shows: a key, its certificate, and the certificates that vouch for it.
+
+    :ivar path: the file that the certificate is from.
+    """
 
     key: ServerKey
     certificate: Certificate
     chain: tuple[Certificate, ...]
+    path: Path
 
 
 def load_identity(certificate_path: Path, key_path: Path, chain_paths: Iterable[Path] = ()) -> Identity:
@@ -189,10 +195,17 @@ def load_identity(certificate_path: Path, key_path: Path, chain_paths: Iterable[
     """
     certificate, *chain = load_certificates(certificate_path)
     key = load_key(key_path)
-    if certificate.public_key() != key.public_key():
+    try:
+        public_key = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(
+            shown(certificate_path),
+            f"has a key of an unknown kind ({error}); expected RSA, EC or an Edwards curve",
+        ) from None
+    if public_key != key.public_key():
         raise CertificateError(
             shown(key_path), f"is not the key of the certificate in {shown(certificate_path)}"
         )
     for path in chain_paths:
         chain += load_certificates(path)
-    return Identity(key, certificate, tuple(chain))
+    return Identity(key, certificate, tuple(chain), certificate_path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from suite import __version__, certs, service
-from suite.errors import EXIT_OK, SuiteError
+from suite.errors import EXIT_OK, SuiteError, one_line
 
 DEFAULT_CONFIG = Path("config.toml")
 
@@ -90,7 +90,7 @@ def mint_certs(options: argparse.Namespace) -> int:
 def say(line: str) -> None:
     """Show *line* now, also to a pipe; a reader that has gone away is no reason to stop."""
     try:
-        print(line, flush=True)
+        print(one_line(line), flush=True)
     except BrokenPipeError:
         # What Python's documentation advises (library/signal.html, "Note on SIGPIPE").
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ string means is for `suite.endpoints` to say.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -49,18 +50,28 @@ class TLS:
     alpn: tuple[str, ...] = ()
     chain: Path | None = None
 
+    def files(self) -> dict[str, Path]:
+        """The files it names, by key."""
+        named = {"client_ca": self.client_ca, "chain": self.chain}
+        return {key: path for key, path in named.items() if path is not None}
+
 
 @dataclass(frozen=True)
 class Endpoint:
     """One endpoint as declared.
 
-    :ivar own_tls: whether it has a ``tls`` table of its own.
+    :ivar own_tls: what its own ``tls`` table says, by key; None if it has no such table.
     """
 
     name: str
     listen: str
     tls: TLS
-    own_tls: bool = False
+    own_tls: frozenset[str] | None = None
+
+    def tls_key(self, name: str) -> str:
+        """Where in the file the TLS setting *name* of this endpoint stands."""
+        own = self.own_tls is not None and name in self.own_tls
+        return f"endpoints.{self.name}.tls.{name}" if own else f"tls.{name}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,12 @@ class Config:
     @property
     def directory(self) -> Path:
         """What relative paths in the file are relative to."""
-        return self.file.absolute().parent
+        return directory_of(self.file)
+
+
+def directory_of(file: Path) -> Path:
+    """The directory that *file* is in, without dots on the way."""
+    return Path(os.path.normpath(file.absolute().parent))
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -88,7 +104,7 @@ class _Reader:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.directory = file.absolute().parent
+        self.directory = directory_of(file)
 
     def error(self, key: str, problem: str) -> ConfigError:
         return ConfigError(shown(self.file), key, problem)
@@ -102,19 +118,24 @@ class _Reader:
             raise self.wrong_type(key, value, "a table")
         for name in value:
             if name not in known:
-                dotted = f"{key}.{name}" if key else name
+                word = name if _NAME.fullmatch(name) else repr(name)
+                dotted = f"{key}.{word}" if key else word
                 raise self.error(dotted, f"unknown key{suggest(name, known)}")
         return value
 
     def string(self, value: object, key: str, expected: str) -> str:
         if not isinstance(value, str):
             raise self.wrong_type(key, value, expected)
-        if not value or "\0" in value:
+        if not value:
             raise self.error(key, f"{value!r} cannot be used; expected {expected}")
         return value
 
     def path(self, value: object, key: str) -> Path:
-        return self.directory / self.string(value, key, "the path of a PEM file")
+        expected = "the path of a PEM file"
+        path = self.string(value, key, expected)
+        if "\0" in path:
+            raise self.error(key, f"{path!r} cannot be used; expected {expected}")
+        return self.directory / path
 
     def version(self, value: object, key: str) -> str:
         known = " or ".join(f'"{version}"' for version in TLS_VERSIONS)
@@ -169,7 +190,8 @@ class _Reader:
         listen = self.string(table["listen"], f"{key}.listen", expected)
         if "tls" not in table:
             return Endpoint(name, listen, defaults)
-        return Endpoint(name, listen, self.tls(table["tls"], f"{key}.tls", defaults), own_tls=True)
+        tls = self.tls(table["tls"], f"{key}.tls", defaults)
+        return Endpoint(name, listen, tls, frozenset(table["tls"]))
 
 
 def load(file: Path) -> Config:
@@ -191,7 +213,7 @@ def load(file: Path) -> Config:
         ) from None
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it does not cover
         raise ConfigError(shown(file), None, f"not TOML: {error}") from None
     reader = _Reader(file)
     table = reader.table(document, "", ("endpoints", "tls"))

@@ -44,7 +44,7 @@ from zope.interface import implementer
 from suite.certs import load_identity, shown
 from suite.config import Config, Endpoint, suggest
 from suite.echo import EchoDatagram
-from suite.errors import CertificateError, ConfigError, ListenError
+from suite.errors import CertificateError, ConfigError, ListenError, one_line
 from suite.policy import DatagramPolicy
 from suite.proxy import ProxyFactory
 from suite.tls import ContextFactory, server_context
@@ -102,6 +102,9 @@ PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "addr
 
 #: `sslmethod` values, which Twisted still takes, and the one version each of them means, if one.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
+
+#: What stands between the colons that mean something.
+_PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
 
 _HOST_NAME = re.compile(r"(?!\d+(\.\d+)*$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
@@ -165,8 +168,7 @@ class Description:
             for name in ("privateKey", "certKey", "extraCertChain", "dhParameters"):
                 if name in self.arguments:
                     yield Path(self.arguments[name])
-            tls = self.endpoint.tls
-            yield from (path for path in (tls.client_ca, tls.chain) if path is not None)
+            yield from self.endpoint.tls.files().values()
 
 
 def host_and_port(host: str, port: int) -> str:
@@ -176,7 +178,7 @@ def host_and_port(host: str, port: int) -> str:
 
 def shown_socket(path: str) -> str:
     """The path of a UNIX socket, for people; an abstract one with ``@`` first, as ss(8) has it."""
-    return "@" + path[1:] if path.startswith("\0") else shown(path)
+    return one_line("@" + path[1:]) if path.startswith("\0") else shown(path)
 
 
 class _Parser:
@@ -197,15 +199,20 @@ class _Parser:
             raise self.error(
                 f"{text!r} ends in the middle of an escape; expected a character after it"
             ) from None
+        names = [name for part in _PART.findall(text) for name in _parse(part)[1]]
+        for name in named:
+            if names.count(name) > 1:
+                raise self.error(f"{name!r} is given twice; expected it once")
+        positional[:2] = [word.lower() for word in positional[:1]] + positional[1:2]
         proxied = positional[:1] == ["haproxy"]
         if proxied:
             del positional[0]
         if not positional or not positional[0]:
             raise self.error(f"{text!r} has no type; expected one first, such as tcp:1234")
-        kind = positional.pop(0)
+        kind = positional.pop(0).lower()
         if proxied and kind in ("haproxy", "udp", "udp6", "ssl"):
             raise self.error(f"{text!r}: haproxy: does not go with {kind}:; expected tcp:, tcp6: or unix:")
-        if self.endpoint.own_tls and kind != "ssl":
+        if self.endpoint.own_tls is not None and kind != "ssl":
             raise ConfigError(
                 shown(self.config.file),
                 f"endpoints.{self.endpoint.name}.tls",
@@ -241,71 +248,81 @@ class _Parser:
         arguments = DEFAULTS.get(kind, {}) | given
         for name, value in arguments.items():
             if name in CHECKS:
-                CHECKS[name](self, name, value)
+                arguments[name] = CHECKS[name](self, name, value)
             if name in PATHS:
                 arguments[name] = self.path(name, value)
         if kind == "systemd":
             self.check_systemd(arguments)
+        if kind in ("udp", "udp6") and _HOST_NAME.fullmatch(arguments["interface"]):
+            raise self.error(
+                f"interface {arguments['interface']!r} is a name; expected an address for {kind}:"
+            )
         if kind == "ssl":
             arguments.setdefault("certKey", arguments["privateKey"])
         return arguments
 
-    def number(self, name: str, value: str, low: int, high: int) -> None:
-        if not (value.isascii() and value.isdigit() and low <= int(value[:12]) <= high):
+    # Each of these returns the value, in its shortest form.
+
+    def number(self, name: str, value: str, low: int, high: int) -> str:
+        digits = value.lstrip("0") or value[-1:]
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and low <= int(digits) <= high):
             raise self.error(f"{name} {value!r} is out of range; expected {low} to {high}")
+        return digits
 
-    def check_port(self, name: str, value: str) -> None:
-        self.number(name, value, 0, 65535)
+    def check_port(self, name: str, value: str) -> str:
+        return self.number(name, value, 0, 65535)
 
-    def check_backlog(self, name: str, value: str) -> None:
-        self.number(name, value, 1, 2**31 - 1)
+    def check_backlog(self, name: str, value: str) -> str:
+        return self.number(name, value, 1, 2**31 - 1)
 
-    def check_fileno(self, name: str, value: str) -> None:
-        self.number(name, value, 0, 2**31 - 1)
+    def check_index(self, name: str, value: str) -> str:
+        return self.number(name, value, 0, 2**31 - 1)
 
-    def check_mode(self, name: str, value: str) -> None:
+    def check_mode(self, name: str, value: str) -> str:
         if not re.fullmatch(r"0?[0-7]{3}", value):
             raise self.error(f"{name} {value!r} is no file mode; expected three octal digits, such as 660")
+        return value
 
-    def check_lockfile(self, name: str, value: str) -> None:
+    def check_lockfile(self, name: str, value: str) -> str:
         if value not in ("0", "1"):
             raise self.error(f"{name} {value!r} is unknown; expected 0 or 1")
+        return value
 
-    def check_interface(self, name: str, value: str) -> None:
+    def check_interface(self, name: str, value: str) -> str:
         try:
-            ip_address(value)
+            return str(ip_address(value))
         except ValueError:
             if value and not _HOST_NAME.fullmatch(value):
                 raise self.error(
                     f"{name} {value!r} is no address; expected one such as 127.0.0.1 or \\:\\:1"
                 ) from None
+            return value
 
-    def check_sslmethod(self, name: str, value: str) -> None:
+    def check_sslmethod(self, name: str, value: str) -> str:
         if value not in SSL_METHODS:
             raise self.error(
                 f"{name} {value!r} is not offered{suggest(value, SSL_METHODS)}; tls.minimum and"
                 " tls.maximum choose versions"
             )
+        return value
 
     def check_systemd(self, arguments: dict[str, str]) -> None:
         if arguments["domain"] not in ("INET", "INET6", "UNIX"):
             raise self.error(f"domain {arguments['domain']!r} is unknown; expected INET, INET6 or UNIX")
         if ("index" in arguments) == ("name" in arguments):
             raise self.error("expected either index= or name=, and not both")
-        if "index" in arguments:
-            self.number("index", arguments["index"], 0, 2**31 - 1)
 
     def path(self, name: str, value: str) -> str:
         if not value:
             raise self.error(f"{name} is empty; expected a path")
-        if name == "address" and value.startswith("\0"):
-            return value
-        path = os.path.normpath(self.config.directory / value)
+        abstract = name == "address" and value.startswith("\0")  # unix(7): a name, not a file
+        if "\0" in value[abstract:]:
+            raise self.error(f"{name} {value!r} cannot be used; expected a path")
+        path = value if abstract else os.path.normpath(self.config.directory / value)
         if name == "address":
             # A path that only its directory makes too long can be reached from where we are.
-            path = min(
-                path, os.path.relpath(path), key=lambda p: (len(os.fsencode(p)) > MAX_UNIX_PATH, p != path)
-            )
+            if len(os.fsencode(path)) > MAX_UNIX_PATH and not abstract:
+                path = min(path, os.path.relpath(path), key=len)
             length = len(os.fsencode(path))
             if length > MAX_UNIX_PATH:
                 raise self.error(
@@ -315,10 +332,11 @@ class _Parser:
         return path
 
 
-CHECKS: Final[dict[str, Callable[[_Parser, str, str], None]]] = {
+CHECKS: Final[dict[str, Callable[[_Parser, str, str], str]]] = {
     "port": _Parser.check_port,
     "backlog": _Parser.check_backlog,
-    "fileno": _Parser.check_fileno,
+    "fileno": _Parser.check_index,
+    "index": _Parser.check_index,
     "mode": _Parser.check_mode,
     "lockfile": _Parser.check_lockfile,
     "interface": _Parser.check_interface,
@@ -470,11 +488,21 @@ def load_context(config: Config, description: Description) -> SSL.Context | None
     """
     if description.kind != "ssl":
         return None
-    endpoint = description.endpoint
+    endpoint, tls = description.endpoint, description.endpoint.tls
+    file = shown(config.file)
+    listen_key = f"endpoints.{endpoint.name}.listen"
     paths = {name: Path(description.arguments[name]) for name in PATHS & description.arguments.keys()}
-    chains = [path for path in (paths.get("extraCertChain"), endpoint.tls.chain) if path is not None]
     version = SSL_METHODS[description.arguments.get("sslmethod", "TLS_METHOD")]
-    tls = endpoint.tls if version is None else replace(endpoint.tls, minimum=version, maximum=version)
+    if version is not None:
+        if version < tls.minimum:
+            raise ConfigError(
+                file,
+                listen_key,
+                f"sslmethod allows TLS {version} only; expected at least {tls.minimum}, the minimum",
+            )
+        tls = replace(tls, minimum=version, maximum=version)
+    chains = [path for path in (paths.get("extraCertChain"), tls.chain) if path is not None]
+    keys = {shown(path): endpoint.tls_key(name) for name, path in tls.files().items()}
     try:
         return server_context(
             load_identity(paths["certKey"], paths["privateKey"], chains),
@@ -483,4 +511,4 @@ def load_context(config: Config, description: Description) -> SSL.Context | None
             dh_parameters=paths.get("dhParameters"),
         )
     except CertificateError as error:
-        raise ConfigError(shown(config.file), f"endpoints.{endpoint.name}.listen", str(error)) from error
+        raise ConfigError(file, keys.get(error.path, listen_key), str(error)) from error

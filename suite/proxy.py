@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
 
 # Twisted's only public door, `proxyEndpoint`, builds a wrapper that does not pass on a half-close.
-# tests/test_proxy.py fails loudly when these names go.
+# tests/test_engine_ports.py fails loudly when these names go.
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
 from zope.interface import implementer
 

@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -59,15 +59,15 @@ class Plan:
         self.descriptions = endpoints.parse(self.config)
         self.minted: list[Path] = []
         self.missing: Path | None = None
-        directory = self.config.directory / "certs"
-        wanted = [path for description in self.descriptions for path in description.credentials()]
-        if mint:
-            self.minted = certs.mint_if_missing(directory, wanted)
-        elif certs.would_mint(directory, wanted):
-            self.missing = directory
         self.contexts: list[SSL.Context | None] = []
-        if self.missing is None:
-            self.contexts = [endpoints.load_context(self.config, d) for d in self.descriptions]
+        directory = self.config.directory / "certs"
+        for description in self.descriptions:
+            if certs.would_mint(directory, description.credentials()):
+                if not mint:
+                    self.missing = directory
+                    continue
+                self.minted = certs.mint(directory)
+            self.contexts.append(endpoints.load_context(self.config, description))
 
     def lines(self) -> list[str]:
         """What serving would do, for people."""
@@ -113,7 +113,10 @@ class EchoSuite(Service):
                 port = await opening.listen()
                 self.ports.append(port)
                 lines.append((description, port))
-        except ListenError:
+                if not self.running:  # it has been stopped while a slow one opened
+                    await self.stopService()
+                    return
+        except BaseException:
             await self.stopService()
             raise
         if self.plan.minted:
@@ -230,7 +233,7 @@ def minted_line(written: Iterable[Path]) -> str:
     return "made development certificates: " + " ".join(certs.shown(path) for path in written)
 
 
-def ready_line(ports: Iterable[tuple[Description, IListeningPort]]) -> str:
+def ready_line(ports: Sequence[tuple[Description, IListeningPort]]) -> str:
     """That everything is open, with a command that shows it."""
     for transport in ("TCP", "UNIX", "TLS", "UDP"):
         for description, port in ports:
@@ -254,5 +257,10 @@ def try_command(description: Description, port: IListeningPort) -> str:
         trust = f" -CAfile {shlex.quote(certs.shown(ca))}" if ca.exists() else ""
         target = endpoints.host_and_port(reachable, inet.port)
         # s_client leaves at the end of its input, with no eye for what is still on its way.
+        if description.endpoint.tls.client_ca is not None:
+            client = ca.with_name("client.pem"), ca.with_name("client.key")
+            trust += (
+                f" -cert {shlex.quote(certs.shown(client[0]))} -key {shlex.quote(certs.shown(client[1]))}"
+            )
         return f"({HELLO}; sleep 1) | openssl s_client -quiet -no_ign_eof -connect {target}{trust}"
     return f"{HELLO} | nc {'-u -W 1' if description.transport == 'UDP' else '-N'} {reachable} {inet.port}"

@@ -75,8 +75,7 @@ def server_context(
             context.add_extra_chain_cert(certificate)
     except SSL.Error as error:
         raise CertificateError(
-            str(identity.certificate.subject.rfc4514_string()),
-            f"certificate refused by OpenSSL: {reason_of(error)}",
+            shown(identity.path), f"certificate refused by OpenSSL: {reason_of(error)}"
         ) from None
     if dh_parameters is not None:
         try:
@@ -94,7 +93,12 @@ def server_context(
 
 def _require_client_certificate(context: SSL.Context, client_ca: Path) -> None:
     authorities = load_certificates(client_ca)
-    context.load_verify_locations(str(client_ca))
+    try:
+        context.load_verify_locations(str(client_ca))
+    except SSL.Error as error:
+        raise CertificateError(
+            shown(client_ca), f"refused by OpenSSL ({reason_of(error)}); expected PEM certificates"
+        ) from None
     for authority in authorities:
         context.add_client_ca(authority)
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import string
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from twisted.internet.endpoints import _parse, quoteStringArgument, serverFromSt
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
 from twisted.internet.testing import RaisingMemoryReactor
+from twisted.python.systemd import ListenFDs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -213,10 +215,42 @@ def test_a_unix_path_that_is_too_long_only_from_the_root_is_taken_from_where_we_
     assert described(deep, f"unix:{tmp_path}/e.sock").arguments["address"] == f"{tmp_path}/e.sock"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the path of a directory may be too long")
+def test_the_longest_unix_path_is_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of the kernel, with a socket that nobody connects to."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as sock:
+        with pytest.raises(OSError, match="too long"):
+            sock.bind("x" * (endpoints.MAX_UNIX_PATH + 1))
+        sock.bind("x" * endpoints.MAX_UNIX_PATH)
+    assert os.listdir() == ["x" * endpoints.MAX_UNIX_PATH]
+
+
+def test_a_unix_path_that_just_fits_stays_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = str(tmp_path / "x")
+    monkeypatch.setattr(endpoints, "MAX_UNIX_PATH", len(path))
+    assert described(tmp_path, "unix:x").arguments["address"] == path
+    monkeypatch.setattr(endpoints, "MAX_UNIX_PATH", len(path) - 1)
+    assert described(tmp_path, "unix:x").arguments["address"] == "x"
+
+
 def test_an_abstract_unix_socket_is_no_path() -> None:
     description = described(HERE, "unix:\0echo")
     assert description.arguments["address"] == "\0echo"
     assert description.address == "@echo"
+
+
+def test_only_tls_goes_with_a_tls_table_of_its_own() -> None:
+    def parse(listen: str) -> Description:
+        endpoint = Endpoint("own", listen, TLS(minimum="1.3"), own_tls=frozenset({"minimum"}))
+        (description,) = endpoints.parse(Config(HERE / "config.toml", (endpoint,)))
+        return description
+
+    assert parse("ssl:1").endpoint.tls.minimum == "1.3"
+    for listen in ("tcp:1", "udp:1", "unix:a", "haproxy:tcp:1", "fd:3"):
+        with pytest.raises(ConfigError, match=r"endpoints\.own\.tls: does not go with "):
+            parse(listen)
 
 
 def test_haproxy_before_a_description_is_noted_and_taken_off() -> None:
@@ -359,7 +393,7 @@ def test_udp_is_opened_with_listenudp(listen: str, call: tuple[int, str]) -> Non
     ((number, protocol, interface),) = reactor.udpServers
     assert (number, interface) == call
     assert isinstance(protocol, EchoDatagram)
-    assert protocol.admit == opening.datagrams.admit
+    assert protocol.policy is opening.datagrams
     assert reactor.open == [port]
 
 
@@ -464,6 +498,15 @@ def test_a_plugins_description_reaches_it_unchanged(plugin: Plugin, proxied: boo
 def test_prefixes_are_matched_as_twisted_does_in_capitals_or_not(plugin: Plugin) -> None:
     open_(SuiteReactor(), described(HERE, "PLUG:x"))
     assert [args for _, args, _ in plugin.given] == [("x",)]
+
+
+@pytest.mark.parametrize("listen", ["TCP6:1234", "Tcp6:1234", "HAPROXY:tcp:1234", "HAproxy:tcp6:1234"])
+def test_capitals_open_no_more_than_small_letters_do(listen: str) -> None:
+    """They may be an error, or mean the same; Twisted's own defaults, every address, they may not mean."""
+    reactor = SuiteReactor()
+    with contextlib.suppress(ConfigError):
+        open_(reactor, described(HERE, listen))
+    assert {interface for _, _, _, interface in reactor.tcpServers} <= {"127.0.0.1", "::1"}
 
 
 def test_a_plugin_has_no_tls_context(plugin: Plugin) -> None:
@@ -579,6 +622,29 @@ def test_an_inherited_socket_behind_a_proxy_is_adopted() -> None:
     assert isinstance(reactor.adoptedPorts[0][2], ProxyFactory)
 
 
+def from_systemd(monkeypatch: pytest.MonkeyPatch, fileno: int) -> None:
+    """Let *fileno* be what systemd has passed on, as ``echo``."""
+    inherited = ListenFDs([fileno], ["echo"])
+    monkeypatch.setattr("twisted.internet.endpoints._SystemdParser._sddaemon", inherited)
+
+
+@pytest.mark.parametrize("which", ["index=0", "name=echo"])
+def test_a_socket_of_systemd_is_adopted(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    reactor = SuiteReactor()
+    with listening() as fileno:
+        from_systemd(monkeypatch, fileno)
+        opening, _ = open_(reactor, described(HERE, f"systemd:INET:{which}"))
+    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, opening.factory)]
+
+
+def test_a_socket_of_systemd_that_cannot_be_adopted_is_no_missing_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from_systemd(monkeypatch, 2**31 - 1)
+    error = failure(SuiteReactor(), described(HERE, "systemd:INET:name=echo"))
+    assert error.reason == "Bad file descriptor"
+
+
 @contextlib.contextmanager
 def pipe() -> Iterator[int]:
     reading, writing = os.pipe()
@@ -645,7 +711,6 @@ def test_the_fault_of_a_certificate_is_the_endpoints(minted: Path) -> None:
         ("TLS_METHOD", TLS(), ("1.2", "1.3")),
         ("SSLv23_METHOD", TLS(minimum="1.3"), ("1.3", "1.3")),
         ("TLSv1_2_METHOD", TLS(), ("1.2", "1.2")),
-        ("TLSv1_2_METHOD", TLS(minimum="1.3"), ("1.2", "1.2")),
     ],
 )
 def test_sslmethod_means_what_it_means_to_twisted(

@@ -1,0 +1,85 @@
+"""What tests in memory share: configurations, a reactor that opens nothing, and results at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+
+from suite.config import TLS, Config, Endpoint
+from suite.endpoints import Description, parse
+
+T = TypeVar("T")
+
+
+def write_config(directory: Path, text: str | bytes, name: str = "config.toml") -> Path:
+    """The path of a configuration file in *directory* that says *text*."""
+    path = directory / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def config_of(directory: Path, *listens: str, tls: TLS = TLS()) -> Config:  # noqa: B008  # it is frozen
+    """A configuration of the endpoints ``e0``, ``e1``, … that never was a file."""
+    endpoints = (Endpoint(f"e{number}", listen, tls) for number, listen in enumerate(listens))
+    return Config(directory / "config.toml", tuple(endpoints))
+
+
+def described(directory: Path, listen: str) -> Description:
+    """What the description *listen* means to the suite."""
+    (description,) = parse(config_of(directory, listen))
+    return description
+
+
+def now(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
+    """What *coroutine* returns or raises, without waiting for anything."""
+    results: list[T | Failure] = []
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    assert results, "it waits for something that a reactor would have to do"
+    (result,) = results
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
+
+
+class SuiteReactor(MemoryReactorClock):
+    """A memory reactor with UDP, too, that knows which of its ports are open, in order of opening.
+
+    :ivar open: the ports that have not been closed.
+    :ivar udpServers: the calls of ``listenUDP``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[Any] = []
+        self.udpServers: list[tuple[int, DatagramProtocol, str]] = []
+        for name in ("listenTCP", "listenSSL", "listenUNIX"):
+            setattr(self, name, self._remembering(getattr(self, name)))
+
+    def _remembering(self, listen: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: self._opened(listen(*args, **kwargs))
+
+    def _opened(self, port: Any) -> Any:
+        port.stopListening = lambda: self.open.remove(port)
+        self.open.append(port)
+        return port
+
+    def listenUDP(self, port: int, protocol: DatagramProtocol, interface: str = "") -> Any:
+        self.udpServers.append((port, protocol, interface))
+        return self._opened(FakePort("UDP", interface, port or 50000 + len(self.udpServers)))
+
+
+class FakePort:
+    """A port that is nowhere but says that it is at *host* and *port*."""
+
+    def __init__(self, kind: Any, host: str, port: int) -> None:
+        self.host = (IPv6Address if ":" in host else IPv4Address)(kind, host, port)
+
+    def getHost(self) -> IPv4Address | IPv6Address:  # IListeningPort
+        return self.host

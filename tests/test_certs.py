@@ -1,0 +1,539 @@
+"""`suite.certs`: what is minted, that nothing is lost to it, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from suite import certs
+from suite.errors import CertificateError
+
+
+@pytest.fixture(scope="module")
+def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of minted certificates, to be read only."""
+    directory = tmp_path_factory.mktemp("certs")
+    certs.mint(directory)
+    return directory
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Path:
+    """A directory of minted certificates, for one test to change."""
+    certs.mint(tmp_path)
+    return tmp_path
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def refusal(path: Path, key: Path, *chains: Path) -> CertificateError:
+    """Why the certificate and key cannot be used."""
+    with pytest.raises(CertificateError) as caught:
+        certs.load_identity(path, key, chains)
+    assert len(str(caught.value).splitlines()) == 1
+    return caught.value
+
+
+# Minting.
+
+
+def test_a_ca_a_server_and_a_client_are_minted(tmp_path: Path) -> None:
+    written = certs.mint(tmp_path)
+    assert [path.name for path in written] == list(certs.MINTED)
+    assert set(written) == set(tmp_path.iterdir())
+
+
+def test_the_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    certs.mint(tmp_path / "a" / "b")
+    assert sorted(contents(tmp_path / "a" / "b")) == sorted(certs.MINTED)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o022])
+def test_keys_are_their_owners_alone_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    with umask(mask):
+        written = certs.mint(tmp_path)
+    assert {path.name: oct(mode(path)) for path in written if path.suffix == ".key"} == (
+        {"ca.key": "0o600", "server.key": "0o600", "client.key": "0o600"}
+    )
+    assert {oct(mode(path)) for path in written if path.suffix == ".pem"} == {"0o644"}
+
+
+def test_replaced_keys_are_their_owners_alone_too(pki: Path) -> None:
+    (pki / "server.key").chmod(0o666)
+    with umask(0):
+        certs.mint(pki, force=True)
+    assert mode(pki / "server.key") == 0o600
+    assert mode(pki / "server.pem") == 0o644
+
+
+def test_a_key_is_never_open_to_others_not_even_while_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: dict[int, int] = {}
+    opened = open
+
+    def watch(fd: int, *args: Any) -> Any:
+        status = os.fstat(fd)
+        modes[status.st_ino] = stat.S_IMODE(status.st_mode)
+        assert status.st_size == 0
+        return opened(fd, *args)
+
+    monkeypatch.setattr(certs, "open", watch, raising=False)
+    with umask(0):
+        written = certs.mint(tmp_path)
+    assert [modes[path.stat().st_ino] for path in written if path.suffix == ".key"] == [0o600] * 3
+
+
+@pytest.mark.parametrize("name", ["server", "client"])
+def test_what_is_minted_is_signed_by_the_ca(minted: Path, name: str) -> None:
+    ca = certificate(minted / "ca.pem")
+    issued = certificate(minted / f"{name}.pem")
+    issued.verify_directly_issued_by(ca)
+    with pytest.raises(ValueError, match="does not match"):
+        ca.verify_directly_issued_by(issued)
+
+
+@pytest.mark.parametrize("name", ["ca", "server", "client"])
+def test_every_certificate_has_its_key_beside_it(minted: Path, name: str) -> None:
+    key = certs.load_key(minted / f"{name}.key")
+    assert key.public_key() == certificate(minted / f"{name}.pem").public_key()
+
+
+def test_only_the_ca_is_one(minted: Path) -> None:
+    def is_ca(name: str) -> bool:
+        extensions = certificate(minted / f"{name}.pem").extensions
+        return extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+    assert {name: is_ca(name) for name in ("ca", "server", "client")} == (
+        {"ca": True, "server": False, "client": False}
+    )
+
+
+def test_the_server_is_named_as_this_machine(minted: Path) -> None:
+    names = certificate(minted / "server.pem").extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert [str(ip) for ip in names.value.get_values_for_type(x509.IPAddress)] == ["127.0.0.1", "::1"]
+
+
+def test_the_client_is_named_as_one(minted: Path) -> None:
+    names = certificate(minted / "client.pem").extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    assert names.value.get_values_for_type(x509.DNSName) == ["client.localhost"]
+    assert certificate(minted / "client.pem").subject.rfc4514_string() == (
+        "CN=client.localhost,OU=client,O=echo suite"
+    )
+
+
+@pytest.mark.parametrize(("name", "usage"), [("server", "SERVER_AUTH"), ("client", "CLIENT_AUTH")])
+def test_each_may_be_what_it_is_called(minted: Path, name: str, usage: str) -> None:
+    usages = certificate(minted / f"{name}.pem").extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    assert getattr(ExtendedKeyUsageOID, usage) in usages.value
+
+
+@pytest.mark.parametrize("name", ["server", "client"])
+def test_what_is_minted_is_valid_now_and_not_for_longer_than_clients_put_up_with(
+    minted: Path, name: str
+) -> None:
+    issued = certificate(minted / f"{name}.pem")
+    now = datetime.now(UTC)
+    assert issued.not_valid_before_utc <= now - timedelta(minutes=59)
+    assert now + timedelta(days=824) < issued.not_valid_after_utc
+    assert issued.not_valid_after_utc - issued.not_valid_before_utc <= timedelta(days=825)
+
+
+def test_the_ca_lives_as_long_as_what_it_has_signed(minted: Path) -> None:
+    ca, server = certificate(minted / "ca.pem"), certificate(minted / "server.pem")
+    assert ca.not_valid_after_utc >= server.not_valid_after_utc
+    assert ca.not_valid_before_utc <= server.not_valid_before_utc
+
+
+def test_every_minting_makes_a_new_ca(minted: Path, pki: Path) -> None:
+    assert certificate(minted / "ca.pem").public_key() != certificate(pki / "ca.pem").public_key()
+
+
+# Not overwriting.
+
+
+@pytest.mark.parametrize("existing", certs.MINTED)
+def test_a_file_that_exists_stops_the_minting_before_it_has_written_any(
+    tmp_path: Path, existing: str
+) -> None:
+    (tmp_path / existing).write_text("precious")
+    with pytest.raises(CertificateError, match="exists already; expected to write it; --force") as caught:
+        certs.mint(tmp_path)
+    assert os.path.basename(caught.value.path) == existing
+    assert contents(tmp_path) == {existing: b"precious"}
+
+
+def test_a_dangling_link_counts_as_a_file(tmp_path: Path) -> None:
+    """Writing through it would put a key where nobody looks."""
+    (tmp_path / "server.key").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CertificateError, match="exists already"):
+        certs.mint(tmp_path)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server.key").write_text("precious")
+    monkeypatch.setattr(os.path, "lexists", lambda _path: False)
+    with pytest.raises(CertificateError, match=r"server\.key: cannot be written: File exists"):
+        certs.mint(tmp_path)
+    assert (tmp_path / "server.key").read_text() == "precious"
+
+
+def test_force_replaces_all_of_them(pki: Path) -> None:
+    before = contents(pki)
+    written = certs.mint(pki, force=True)
+    after = contents(pki)
+    assert after.keys() == before.keys() == {path.name for path in written}
+    assert not set(after.values()) & set(before.values())
+    certificate(pki / "server.pem").verify_directly_issued_by(certificate(pki / "ca.pem"))
+
+
+def test_force_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "server.key").symlink_to(tmp_path / "precious")
+    certs.mint(tmp_path, force=True)
+    assert not (tmp_path / "server.key").is_symlink()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_force_replaces_a_file_whole_or_not_at_all(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new content is complete before it takes the name; when it cannot, no rest of it stays."""
+    before = contents(pki)
+    seen: list[bytes] = []
+
+    def fail(source: Path, destination: Path) -> None:
+        assert contents(pki)[destination.name] == before[destination.name]
+        seen.append(source.read_bytes())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(CertificateError, match=r"ca\.pem: cannot be written: No space left on device"):
+        certs.mint(pki, force=True)
+    assert x509.load_pem_x509_certificate(*seen)
+    assert contents(pki) == before
+
+
+def test_what_a_killed_process_has_left_is_not_in_the_way(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container the next process has the same number as the last one."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_args: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "replace", kill)
+        killed.setattr(os, "unlink", kill)
+        with pytest.raises(Killed):
+            certs.mint(pki, force=True)
+    written = certs.mint(pki, force=True)
+    assert len(written) == len(certs.MINTED)
+    certificate(pki / "server.pem").verify_directly_issued_by(certificate(pki / "ca.pem"))
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CertificateError, match=r"ca\.pem: cannot be written: Not a directory"):
+        certs.mint(tmp_path / "file" / "certs")
+
+
+def test_a_directory_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").mkdir()
+    with pytest.raises(CertificateError, match=r"ca\.pem: cannot be written: Is a directory"):
+        certs.mint(tmp_path, force=True)
+    assert names_in(tmp_path) == ["ca.pem"]
+
+
+def test_a_half_written_file_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, *_args: Any) -> Any:
+        os.close(fd)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(certs, "open", full, raising=False)
+    with pytest.raises(CertificateError, match="No space left"):
+        certs.mint(tmp_path)
+    assert names_in(tmp_path) == []
+
+
+# Minting what is missing.
+
+
+def test_the_first_start_mints_what_the_configuration_names(tmp_path: Path) -> None:
+    wanted = [tmp_path / "server.key", tmp_path / "server.pem"]
+    assert certs.would_mint(tmp_path, wanted)
+
+
+def test_one_of_ours_is_enough(tmp_path: Path) -> None:
+    assert certs.would_mint(tmp_path, [Path("/etc/ssl/server.key"), tmp_path / "ca.pem"])
+
+
+@pytest.mark.parametrize("wanted", [[], ["/etc/ssl/server.key"], ["other/server.key"], ["mine.pem"]])
+def test_what_minting_would_not_write_is_not_minted(tmp_path: Path, wanted: list[str]) -> None:
+    paths = [tmp_path / path for path in wanted]
+    assert not certs.would_mint(tmp_path, paths)
+
+
+@pytest.mark.parametrize("existing", certs.MINTED)
+def test_where_one_exists_none_is_minted(tmp_path: Path, existing: str) -> None:
+    """Someone has begun to put their own there, or lost one of ours: either way it is theirs to say."""
+    (tmp_path / existing).write_text("precious")
+    wanted = [tmp_path / "server.key", tmp_path / "server.pem"]
+    assert not certs.would_mint(tmp_path, wanted)
+    assert contents(tmp_path) == {existing: b"precious"}
+
+
+def test_where_a_dangling_link_is_none_is_minted(tmp_path: Path) -> None:
+    (tmp_path / "ca.key").symlink_to("nowhere")
+    assert not certs.would_mint(tmp_path, [tmp_path / "server.key"])
+
+
+# Loading.
+
+
+def test_an_identity_is_a_key_its_certificate_and_its_chain(minted: Path) -> None:
+    identity = certs.load_identity(minted / "server.pem", minted / "server.key")
+    assert identity.certificate == certificate(minted / "server.pem")
+    assert identity.key.public_key() == identity.certificate.public_key()
+    assert identity.chain == ()
+
+
+def test_the_chain_may_stand_behind_the_certificate(pki: Path) -> None:
+    combined = pki / "fullchain.pem"
+    combined.write_bytes((pki / "server.pem").read_bytes() + (pki / "ca.pem").read_bytes())
+    identity = certs.load_identity(combined, pki / "server.key")
+    assert identity.certificate == certificate(pki / "server.pem")
+    assert identity.chain == (certificate(pki / "ca.pem"),)
+
+
+def test_further_chain_files_come_after_the_chain_in_the_same_file(pki: Path) -> None:
+    combined, more = pki / "fullchain.pem", pki / "more.pem"
+    combined.write_bytes((pki / "server.pem").read_bytes() + (pki / "ca.pem").read_bytes())
+    more.write_bytes((pki / "client.pem").read_bytes() + (pki / "server.pem").read_bytes())
+    identity = certs.load_identity(combined, pki / "server.key", [more, pki / "ca.pem"])
+    assert identity.chain == tuple(certificate(pki / f"{n}.pem") for n in ("ca", "client", "server", "ca"))
+
+
+@pytest.mark.parametrize("key_first", [True, False])
+def test_key_and_certificate_may_share_a_file(pki: Path, key_first: bool) -> None:
+    both = pki / "both.pem"
+    parts = [(pki / "server.key").read_bytes(), (pki / "server.pem").read_bytes()]
+    both.write_bytes(b"\n".join(parts if key_first else parts[::-1]))
+    both.chmod(0o600)
+    identity = certs.load_identity(both, both)
+    assert identity.certificate == certificate(pki / "server.pem")
+
+
+def test_a_shared_file_is_as_private_as_its_key(pki: Path) -> None:
+    both = pki / "both.pem"
+    both.write_bytes((pki / "server.key").read_bytes() + (pki / "server.pem").read_bytes())
+    both.chmod(0o644)
+    assert "can be read by group or others" in refusal(both, both).problem
+
+
+def test_text_around_the_pem_blocks_is_ignored(pki: Path) -> None:
+    """As `openssl x509 -text` writes it."""
+    verbose = pki / "verbose.pem"
+    verbose.write_bytes(b"Certificate:\n    Data:\n" + (pki / "server.pem").read_bytes() + b"the end\n")
+    assert certs.load_certificates(verbose) == [certificate(pki / "server.pem")]
+
+
+KEYS: dict[str, Callable[[], certs.ServerKey]] = {
+    "RSA": lambda: rsa.generate_private_key(65537, 2048),
+    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+    "Ed448": ed448.Ed448PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_kind_of_key_that_signs_is_loaded(tmp_path: Path, kind: str) -> None:
+    key = KEYS[kind]()
+    path = tmp_path / "a.key"
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.chmod(0o600)
+    assert certs.load_key(path).public_key() == key.public_key()
+
+
+def test_openssls_traditional_format_is_loaded(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    path = tmp_path / "a.key"
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    path.chmod(0o400)
+    assert path.read_bytes().startswith(b"-----BEGIN EC PRIVATE KEY-----")
+    assert certs.load_key(path).public_key() == key.public_key()
+
+
+@pytest.mark.parametrize("allowed", [0o600, 0o400, 0o700, 0o611])
+def test_a_key_that_only_its_owner_reads_is_loaded(pki: Path, allowed: int) -> None:
+    (pki / "server.key").chmod(allowed)
+    certs.load_key(pki / "server.key")
+
+
+@pytest.mark.parametrize("wide", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666, 0o660])
+def test_a_key_that_others_can_read_or_write_is_refused(pki: Path, wide: int) -> None:
+    (pki / "server.key").chmod(wide)
+    error = refusal(pki / "server.pem", pki / "server.key")
+    assert os.path.basename(error.path) == "server.key"
+    assert f"mode {wide:04o}" in error.problem
+    assert "expected 0600" in error.problem
+    assert f"chmod 600 {error.path}" in error.problem
+
+
+def test_the_mode_of_the_file_counts_and_not_of_a_link_to_it(pki: Path) -> None:
+    (pki / "link.key").symlink_to("server.key")
+    certs.load_identity(pki / "server.pem", pki / "link.key")
+    (pki / "server.key").chmod(0o644)
+    assert "0644" in refusal(pki / "server.pem", pki / "link.key").problem
+
+
+def test_a_missing_file_is_named_with_the_way_to_make_it(minted: Path) -> None:
+    error = refusal(minted / "absent.pem", minted / "server.key")
+    assert os.path.basename(error.path) == "absent.pem"
+    assert error.problem == "no such file; `python -m suite certs` makes development certificates"
+
+
+def test_a_missing_key_and_a_missing_chain_are_named(minted: Path) -> None:
+    assert os.path.basename(refusal(minted / "server.pem", minted / "no.key").path) == "no.key"
+    error = refusal(minted / "server.pem", minted / "server.key", minted / "ca.pem", minted / "no.pem")
+    assert os.path.basename(error.path) == "no.pem"
+
+
+def test_a_directory_is_no_certificate(minted: Path) -> None:
+    assert "cannot be read: Is a directory" in str(refusal(minted, minted / "server.key"))
+
+
+def test_a_file_that_may_not_be_read_says_so(minted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For root there is no such file, so the system's answer is feigned."""
+
+    def refuse(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    error = refusal(minted / "server.pem", minted / "server.key")
+    assert error.problem == "cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"", b"junk\n", b"\x30\x82\x01\x0a", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
+    ids=["empty", "text", "DER", "empty PEM"],
+)
+def test_what_is_not_a_certificate_is_refused(minted: Path, tmp_path: Path, junk: bytes) -> None:
+    (tmp_path / "junk.pem").write_bytes(junk)
+    error = refusal(tmp_path / "junk.pem", minted / "server.key")
+    assert error.problem == "is not a certificate; expected PEM"
+
+
+def test_one_bad_certificate_spoils_the_chain(pki: Path) -> None:
+    (pki / "chain.pem").write_bytes(
+        (pki / "ca.pem").read_bytes() + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    )
+    error = refusal(pki / "server.pem", pki / "server.key", pki / "chain.pem")
+    assert os.path.basename(error.path) == "chain.pem"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"junk", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
+)
+def test_what_is_not_a_key_is_refused(minted: Path, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "junk.key").write_bytes(content)
+    (tmp_path / "junk.key").chmod(0o600)
+    error = refusal(minted / "server.pem", tmp_path / "junk.key")
+    assert error.problem == "is not a private key; expected PEM"
+
+
+def test_an_encrypted_key_is_refused(minted: Path, tmp_path: Path) -> None:
+    key = tmp_path / "encrypted.key"
+    key.write_bytes(
+        certs.load_key(minted / "server.key").private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+    )
+    key.chmod(0o600)
+    error = refusal(minted / "server.pem", key)
+    assert error.problem == "private key is encrypted; expected one without a passphrase"
+
+
+def test_a_key_that_cannot_sign_is_refused(minted: Path, tmp_path: Path) -> None:
+    key = tmp_path / "x448.key"
+    key.write_bytes(
+        x448.X448PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    key.chmod(0o600)
+    error = refusal(minted / "server.pem", key)
+    assert error.problem == "is a X448PrivateKey; expected an RSA, EC or Edwards-curve key"
+
+
+def test_the_key_of_another_certificate_is_refused(minted: Path) -> None:
+    error = refusal(minted / "server.pem", minted / "client.key")
+    assert os.path.basename(error.path) == "client.key"
+    assert "is not the key of the certificate in " in error.problem
+    assert "server.pem" in error.problem
+
+
+def test_the_key_of_another_kind_is_refused(minted: Path, tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("localhost", key_type=trustme.KeyType.RSA)
+    (tmp_path / "rsa.pem").write_bytes(issued.cert_chain_pems[0].bytes())
+    error = refusal(tmp_path / "rsa.pem", minted / "server.key")
+    assert "is not the key of the certificate" in error.problem
+
+
+def test_a_leaf_behind_its_chain_is_refused(pki: Path) -> None:
+    """The certificate of the key comes first (RFC 8446, section 4.4.2)."""
+    (pki / "wrong.pem").write_bytes((pki / "ca.pem").read_bytes() + (pki / "server.pem").read_bytes())
+    assert "is not the key of the certificate" in refusal(pki / "wrong.pem", pki / "server.key").problem
+
+
+# Paths, for people.
+
+
+def test_paths_are_shown_as_they_are_shortest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert certs.shown(tmp_path / "certs" / "ca.pem") == "certs/ca.pem"
+    assert certs.shown("certs/../ca.pem") == "ca.pem"
+    assert certs.shown("/etc") == "/etc"

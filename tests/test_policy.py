@@ -1,0 +1,203 @@
+"""`suite.policy`: which datagrams are answered, and that deciding it costs little memory."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from suite.policy import REMEMBERED_SOURCES, DatagramPolicy, answerable, unpack
+
+ORDINARY = [
+    "127.0.0.1",
+    "10.1.2.3",
+    "192.0.2.255",
+    "198.51.100.7",
+    "223.255.255.254",
+    "::1",
+    "2001:db8::1",
+    "fe80::1",
+    "fe80::1%eth0",
+    "::ffff:192.0.2.1",
+]
+
+MULTICAST = ["224.0.0.1", "239.255.255.250", "ff02::1", "ff0e::1", "ff02::1%eth0", "::ffff:224.0.0.251"]
+BROADCAST = ["255.255.255.255", "::ffff:255.255.255.255"]
+UNSPECIFIED = ["0.0.0.0", "::", "::ffff:0.0.0.0"]
+
+hosts = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
+
+
+@pytest.mark.parametrize("host", ORDINARY)
+def test_ordinary_sources_are_answered(host: str) -> None:
+    assert answerable(host, 1024, ())
+    assert answerable(host, 65535, {1234})
+
+
+@pytest.mark.parametrize("host", [*MULTICAST, *BROADCAST, *UNSPECIFIED])
+def test_addresses_that_are_no_single_hosts_are_not_answered(host: str) -> None:
+    assert not answerable(host, 40000, ())
+
+
+@pytest.mark.parametrize("port", [0, 1, 7, 13, 19, 53, 123, 1023])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "198.51.100.7"])
+def test_system_ports_are_not_answered(host: str, port: int) -> None:
+    assert not answerable(host, port, ())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "198.51.100.7", "::1", "::ffff:127.0.0.1"])
+def test_our_own_ports_are_not_answered_on_any_host(host: str) -> None:
+    """Another host with this port is another suite like this one, and would answer our answer."""
+    assert not answerable(host, 1234, {1234, 4321})
+    assert not answerable(host, 4321, {1234, 4321})
+    assert answerable(host, 1235, {1234, 4321})
+
+
+@given(hosts, st.integers(0, 65535), st.frozensets(st.integers(0, 65535), max_size=3))
+def test_what_is_answered_is_a_client_port_of_one_host(
+    host: IPv4Address | IPv6Address, port: int, own: frozenset[int]
+) -> None:
+    if answerable(str(host), port, own):
+        assert port >= 1024
+        assert port not in own
+        assert not host.is_multicast
+        assert not host.is_unspecified
+        assert host != IPv4Address("255.255.255.255")
+
+
+@given(st.ip_addresses(v=4), st.integers(0, 65535))
+def test_a_mapped_address_is_treated_as_the_one_it_stands_for(host: IPv4Address, port: int) -> None:
+    assert answerable(f"::ffff:{host}", port, {5353}) == answerable(str(host), port, {5353})
+
+
+# With a memory.
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(hosts.map(str), st.integers(0, 65535)), max_size=5))
+def test_the_memory_changes_no_answer(sources: list[tuple[str, int]]) -> None:
+    policy = DatagramPolicy()
+    policy.add_own_port(5353)
+    for source in sources + sources:
+        assert policy.admit(source) == answerable(*source, {5353})
+
+
+def test_ipv6_sources_may_have_more_than_host_and_port() -> None:
+    policy = DatagramPolicy()
+    assert policy.admit(("fe80::1", 40000, 0, 2))  # type: ignore[arg-type]  # as the socket module has it
+    assert not policy.admit(("ff02::1", 40000, 0, 2))  # type: ignore[arg-type]
+
+
+# As the kernel gives them.
+
+
+def packed(host: IPv4Address | IPv6Address, port: int, scope: int = 0) -> bytes:
+    """A ``sockaddr_in`` or ``sockaddr_in6``."""
+    if host.version == 4:
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, host.packed)
+    return (
+        struct.pack("=H", socket.AF_INET6)
+        + struct.pack("!HI16s", port, 7, host.packed)
+        + struct.pack("=I", scope)
+    )
+
+
+@given(hosts, st.integers(0, 65535))
+def test_a_packed_source_is_the_source_that_is_packed(host: IPv4Address | IPv6Address, port: int) -> None:
+    assert unpack(packed(host, port)) == (str(host), port)
+
+
+@given(st.lists(st.tuples(hosts, st.integers(0, 65535)), max_size=5))
+@settings(max_examples=50)
+def test_a_packed_source_is_admitted_when_the_source_is(
+    sources: list[tuple[IPv4Address | IPv6Address, int]],
+) -> None:
+    policy = DatagramPolicy()
+    policy.add_own_port(5353)
+    for host, port in sources + sources:
+        assert policy.admits(packed(host, port)) == answerable(str(host), port, {5353})
+
+
+def test_a_packed_source_with_a_scope_is_admitted_as_one_without() -> None:
+    policy = DatagramPolicy()
+    assert policy.admits(packed(IPv6Address("fe80::1"), 40000, scope=2))
+    assert not policy.admits(packed(IPv6Address("ff02::1"), 40000, scope=2))
+
+
+def test_a_new_port_of_ours_is_heeded_for_packed_sources_already_admitted() -> None:
+    policy = DatagramPolicy()
+    source = packed(IPv4Address("192.0.2.1"), 40000)
+    assert policy.admits(source)
+    policy.add_own_port(40000)
+    assert not policy.admits(source)
+
+
+def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
+    policy = DatagramPolicy()
+    host = IPv4Address("192.0.2.1")
+    most = 0
+    for port in range(1024, 1024 + REMEMBERED_SOURCES):
+        assert policy.admit((str(host), port))
+        assert policy.admits(packed(host, port))
+        most = max(most, len(policy._admitted))
+    assert most == REMEMBERED_SOURCES
+
+
+# The memory itself.
+
+
+def test_a_source_already_admitted_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = DatagramPolicy()
+    assert policy.admit(("192.0.2.1", 40000))
+
+    def forbidden(*_args: object) -> bool:
+        raise AssertionError("looked at again")
+
+    assert policy.admits(packed(IPv4Address("192.0.2.1"), 40000))
+    monkeypatch.setattr("suite.policy.answerable", forbidden)
+    assert policy.admit(("192.0.2.1", 40000))
+    assert policy.admits(packed(IPv4Address("192.0.2.1"), 40000))
+
+
+def test_a_refused_source_is_not_remembered() -> None:
+    policy = DatagramPolicy()
+    for port in range(1024):
+        assert not policy.admit(("192.0.2.1", port))
+    assert not policy._admitted
+
+
+def test_the_memory_of_admitted_sources_is_bounded() -> None:
+    """However many sources there are, and all of them are answered."""
+    policy = DatagramPolicy()
+    most = 0
+    for number in range(3 * REMEMBERED_SOURCES):
+        assert policy.admit((f"10.0.{number % 7}.1", 1024 + number))
+        most = max(most, len(policy._admitted))
+    assert most == REMEMBERED_SOURCES
+
+
+def test_a_new_port_of_ours_is_heeded_for_sources_already_admitted() -> None:
+    policy = DatagramPolicy()
+    assert policy.admit(("192.0.2.1", 40000))
+    policy.add_own_port(40000)
+    assert not policy.admit(("192.0.2.1", 40000))
+    assert policy.admit(("192.0.2.1", 40001))
+
+
+def test_every_port_of_ours_is_heeded_not_only_the_last() -> None:
+    policy = DatagramPolicy()
+    policy.add_own_port(40000)
+    policy.add_own_port(40001)
+    assert not policy.admit(("192.0.2.1", 40000))
+    assert not policy.admit(("192.0.2.1", 40001))
+
+
+def test_two_suites_know_nothing_of_each_other() -> None:
+    one, other = DatagramPolicy(), DatagramPolicy()
+    one.add_own_port(40000)
+    assert not one.admit(("192.0.2.1", 40000))
+    assert other.admit(("192.0.2.1", 40000))

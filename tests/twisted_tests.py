@@ -1,0 +1,98 @@
+"""Runs Twisted's own tests of reactors on one reactor; prints what became of each.
+
+    python tests/twisted_tests.py {engine|stock} [MODULE…]
+
+One line of JSON: the names of the tests, by what became of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from typing import Any
+
+from twisted.trial import reporter, runner
+
+MODULES = [
+    *(
+        f"twisted.internet.test.test_{name}"
+        for name in (
+            "core",
+            "fdset",
+            "tcp",
+            "tls",
+            "udp",
+            "unix",
+            "time",
+            "threads",
+            "endpoints",
+            "process",
+            "sigchld",
+        )
+    ),
+    "twisted.test.test_tcp",
+    "twisted.test.test_ssl",
+    "twisted.test.test_sslverify",
+    "twisted.protocols.test.test_tls",
+]
+
+
+class Names(reporter.Reporter):
+    """Remembers what became of every test, and says nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.names: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": []}
+        self.why: dict[str, str] = {}
+
+    def startTest(self, test: Any) -> None:
+        super().startTest(test)
+        if os.environ.get("TRACE"): print(test.id(), file=sys.stderr, flush=True)
+
+    def addSuccess(self, test: Any) -> None:
+        super().addSuccess(test)
+        self.names["passed"].append(test.id())
+
+    def addFailure(self, test: Any, fail: Any) -> None:
+        self.names["failed"].append(test.id())
+        self.why[test.id()] = str(fail)
+
+    addError = addFailure
+
+    def addSkip(self, test: Any, reason: Any) -> None:
+        super().addSkip(test, reason)
+        self.names["skipped"].append(test.id())
+
+
+def main(which: str, modules: list[str]) -> None:
+    """Run *modules* on the reactor called *which*."""
+    if which == "engine":
+        from suite.engine.reactor import install
+
+        install()
+        reactor_class = "suite.engine.reactor.EngineReactor"
+    else:
+        from twisted.internet.epollreactor import install
+
+        install()
+        reactor_class = "twisted.internet.epollreactor.EPollReactor"
+    from twisted.internet.test.reactormixins import ReactorBuilder
+
+    ReactorBuilder._reactors = [reactor_class]
+    with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as nowhere:
+        os.chdir(directory)
+        trial: Any = runner.TrialRunner(Names, stream=nowhere, workingDirectory="trial")
+        suite = runner.TestLoader().loadByNames(modules or MODULES, recurse=True)
+        names = trial.run(suite).original if False else trial.run(suite)
+        os.chdir("/")
+    result = getattr(names, "original", names)
+    # A test may both pass and leave something behind, which fails it.
+    failed = set(result.names["failed"])
+    result.names["passed"] = [name for name in result.names["passed"] if name not in failed]
+    print(json.dumps(result.names | {"why": result.why}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
