@@ -21,6 +21,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.datagram import IEchoesDatagrams
+from suite.engine.quiet import IQuiet
 from suite.policy import DatagramPolicy
 
 
@@ -29,7 +30,7 @@ def reply(data: bytes) -> bytes:
     return data
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IQuiet)
 class Echo(Protocol):
     """Echo for every stream: TCP, TLS and UNIX."""
 
@@ -69,7 +70,7 @@ class EchoFactory(Factory):
         return Echo()
 
 
-@implementer(IEchoesDatagrams)
+@implementer(IEchoesDatagrams, IQuiet)
 class EchoDatagram(DatagramProtocol):
     """Echo for UDP: one reply for a datagram, never longer than it.
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-REACTORS = ("epoll", "poll", "select", "asyncio")
+REACTORS = ("echo-engine", "epoll", "poll", "select", "asyncio")
 
 #: How long anything may take before a test gives up on it, in seconds.
 PATIENCE = 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -14,13 +15,15 @@ import pytest
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from suite.echo import Echo, EchoDatagram, EchoFactory
 from suite.engine import unix as unix_module
-from suite.engine.datagram import DATAGRAMS_PER_TURN, DatagramPort
+from suite.engine.datagram import DATAGRAMS_PER_TURN, DatagramPort, EchoPort
 from suite.engine.listeners import Listeners
+from suite.engine.mmsg import MultipleMessages
 from suite.engine.unix import PathLock, UNIXPort, remove_stale_socket
+from suite.policy import DatagramPolicy
 from suite.proxy import ProxyFactory
 
 
@@ -200,20 +203,80 @@ class Ports(TestCase):
         assert len(taken) == 100
 
     async def test_a_reply_that_the_kernel_refuses_is_counted_and_no_error(self) -> None:
-        port, client = self.datagrams(EchoDatagram(lambda _source: True))
+        port, client = self.datagrams(EchoDatagram(DatagramPolicy()))
         port.write(b"to a port that is none", ("127.0.0.1", 0))
         assert port.lost == 1
         client.send(b"hola")
         assert await deferToThread(client.recv, 100) == b"hola"
 
+    async def test_a_batch_goes_back_in_order_whatever_its_sizes(self) -> None:
+        port, client = self.datagrams(EchoDatagram(DatagramPolicy()))
+        assert isinstance(port, EchoPort) == MultipleMessages.available()
+        for _ in range(2):  # with other lengths where others were before
+            sent = [os.urandom(size) for size in (0, 1, 1472, 8193, 65507, 3, 0, 17)]
+            for datagram in sent:
+                client.send(datagram)
+            port.doRead()
+            assert [client.recv(65535) for _ in sent] == sent
+
+    async def test_of_a_batch_only_what_is_admitted_goes_back(self) -> None:
+        protocol = EchoDatagram(DatagramPolicy())
+        port, client = self.datagrams(protocol)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as refused:
+            refused.bind(("127.0.0.1", 0))
+            protocol.policy.add_own_port(refused.getsockname()[1])
+            for number in range(9):
+                (refused if number % 3 == 1 else client).sendto(b"%d" % number, client.getpeername())
+            port.doRead()
+            assert [client.recv(10) for _ in range(6)] == [b"0", b"2", b"3", b"5", b"6", b"8"]
+            refused.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                refused.recv(10)
+
+    async def test_of_a_batch_the_reply_that_cannot_be_sent_is_lost_and_the_others_follow(self) -> None:
+        port, client = self.datagrams(EchoDatagram(DatagramPolicy()))
+        if not isinstance(port, EchoPort):
+            raise SkipTest("no recvmmsg here")
+        really_send = port._messages.send
+        results: list[int] = []
+
+        def send(fd: int, start: int, stop: int) -> int:
+            if results:
+                result = results.pop(0)
+                return really_send(fd, start, start + result) if result > 0 else result
+            return really_send(fd, start, stop)
+
+        self.patch(port._messages, "send", send)
+        for number in range(5):
+            client.send(b"%d" % number)
+        results += [2, -errno.EPERM]
+        port.doRead()
+        assert [client.recv(10) for _ in range(4)] == [b"0", b"1", b"3", b"4"]
+        assert port.lost == 1
+        for number in range(5):
+            client.send(b"%d" % number)
+        results += [2, -errno.EAGAIN]
+        port.doRead()
+        assert [client.recv(10) for _ in range(2)] == [b"0", b"1"]
+        assert port.lost == 4
+
+    async def test_without_the_calls_for_many_the_calls_for_one_do(self) -> None:
+        self.patch(MultipleMessages, "available", lambda: False)
+        port, client = self.datagrams(EchoDatagram(DatagramPolicy()))
+        assert not isinstance(port, EchoPort)
+        client.send(b"hola")
+        assert await deferToThread(client.recv, 100) == b"hola"
+
     async def test_a_datagram_that_makes_its_protocol_fail_does_not_close_the_port(self) -> None:
-        class Choosy(EchoDatagram):
-            def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        class Choosy(DatagramProtocol):
+            noisy = False
+
+            def datagramReceived(self, datagram: bytes, addr: object) -> None:
                 if datagram == b"bad":
                     raise ValueError(datagram)
-                super().datagramReceived(datagram, addr)
+                self.transport.write(datagram, addr)  # type: ignore[union-attr, arg-type]
 
-        _, client = self.datagrams(Choosy(lambda _source: True))
+        _, client = self.datagrams(Choosy())
         client.send(b"bad")
         client.send(b"good")
         assert await deferToThread(client.recv, 100) == b"good"
@@ -236,7 +299,7 @@ class Ports(TestCase):
         assert taken == [b"one"]
 
     async def test_a_udp_port_in_use_is_refused_and_its_socket_closed(self) -> None:
-        port, _ = self.datagrams(EchoDatagram(lambda _source: True))
+        port, _ = self.datagrams(EchoDatagram(DatagramPolicy()))
         with pytest.raises(CannotListenError):
             self.listeners.listenUDP(port.getHost().port, DatagramProtocol(), "127.0.0.1")
 

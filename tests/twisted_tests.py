@@ -49,7 +49,7 @@ class Names(reporter.Reporter):
 
     def startTest(self, test: Any) -> None:
         super().startTest(test)
-        if os.environ.get("TRACE"): print(test.id(), file=sys.stderr, flush=True)
+        print(test.id(), file=sys.stderr, flush=True)  # the last one is where it hangs, should it hang
 
     def addSuccess(self, test: Any) -> None:
         super().addSuccess(test)
@@ -59,7 +59,7 @@ class Names(reporter.Reporter):
         self.names["failed"].append(test.id())
         self.why[test.id()] = str(fail)
 
-    addError = addFailure
+    addError = addFailure  # noqa: N815
 
     def addSkip(self, test: Any, reason: Any) -> None:
         super().addSkip(test, reason)
@@ -85,7 +85,7 @@ def main(which: str, modules: list[str]) -> None:
         os.chdir(directory)
         trial: Any = runner.TrialRunner(Names, stream=nowhere, workingDirectory="trial")
         suite = runner.TestLoader().loadByNames(modules or MODULES, recurse=True)
-        names = trial.run(suite).original if False else trial.run(suite)
+        names = trial.run(suite)
         os.chdir("/")
     result = getattr(names, "original", names)
     # A test may both pass and leave something behind, which fails it.

@@ -5,5 +5,8 @@
 - `tls`: TLS straight on the socket
 - `unix`: UNIX sockets that are private from the first instant and survive ``kill -9``
 - `datagram`: UDP in bounded turns
+- `mmsg`: many datagrams in one call
+- `reactor`: a lean epoll reactor around all this
+- `quiet`: who needs no logging context
 - `careful`: what ports of both kinds share
 """

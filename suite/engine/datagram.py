@@ -7,6 +7,7 @@ descriptor has had its turn; a reply that the kernel refuses is a lost datagram,
 from __future__ import annotations
 
 import errno
+from socket import AF_INET6
 from typing import Any, Final
 
 from twisted.internet import udp
@@ -16,6 +17,7 @@ from zope.interface import Interface
 
 from suite.engine.careful import CarefulPort
 from suite.engine.mmsg import MultipleMessages
+from suite.engine.quiet import IQuiet
 
 log = Logger()
 
@@ -42,12 +44,19 @@ class DatagramPort(CarefulPort, udp.Port):
     lost = 0
 
     @override
+    def startListening(self) -> None:
+        self.quiet = IQuiet.providedBy(self.protocol)
+        super().startListening()
+
+    @override
     def doRead(self) -> None:
         for _ in range(DATAGRAMS_PER_TURN):
             try:
                 data, address = self.socket.recvfrom(self.maxPacketSize)
             except OSError:
                 return  # none left, or an ICMP error about an earlier reply
+            if self.addressFamily == AF_INET6:
+                address = address[:2]  # as Twisted's ports give it
             try:
                 self.protocol.datagramReceived(data, address)
             except Exception:  # noqa: BLE001  # one datagram must not close the port
@@ -57,9 +66,8 @@ class DatagramPort(CarefulPort, udp.Port):
 
     @override
     def write(self, datagram: bytes, addr: Any = None) -> None:
-        """Send to *addr*, as `datagramReceived` was given it (four parts over IPv6)."""
         try:
-            self.socket.sendto(datagram, addr)
+            super().write(datagram, addr)
         except OSError:
             self.lost += 1
 

@@ -1,8 +1,9 @@
 """The engine: an epoll reactor with a lean loop, and this suite's ports behind its ``listen…`` calls.
 
-Rules: a plain read or write event costs one dictionary look-up and one call; everything else (errors,
-hang-ups, exceptions) takes Twisted's own path. What is private to `EPollReactor` and used here stands
-in `EngineReactor._poll_once` alone; tests/test_engine_reactor.py fails loudly when it goes.
+Rules: a plain read or write event of a quiet transport costs one dictionary look-up and one call;
+everything else (errors, hang-ups, exceptions, transports of other programs) takes Twisted's own path.
+What is private to `EPollReactor` and used here stands in `EngineReactor.doPoll` alone;
+tests/test_engine_reactor.py fails loudly when it goes.
 """
 
 from __future__ import annotations
@@ -33,14 +34,11 @@ class EngineReactor(ListenersMixin, EPollReactor):
             selectable = selectables.get(fd)
             if selectable is None:
                 continue  # an earlier event in this turn has closed it
+            if not getattr(selectable, "quiet", False) or event not in (EPOLLIN, EPOLLOUT):
+                log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
+                continue
             try:
-                if event == EPOLLIN:
-                    why = selectable.doRead()
-                elif event == EPOLLOUT:
-                    why = selectable.doWrite()
-                else:
-                    log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
-                    continue
+                why = selectable.doRead() if event == EPOLLIN else selectable.doWrite()
             except BaseException as error:  # noqa: BLE001  # a bug in a protocol ends its connection only
                 log.err()
                 why = error

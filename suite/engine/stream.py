@@ -22,6 +22,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from typing_extensions import override
 
+from suite.engine.quiet import IQuiet
+
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024
 
@@ -36,6 +38,7 @@ class Stream(tcp.Server):
     """A server-side connection with its own write side; how bytes are sent is the subclass's.
 
     :ivar reading: whether the reactor watches for bytes to read.
+    :ivar quiet: whether the protocol needs no logging context around an event.
     """
 
     # For most connections these never change; what does not differ from its class costs no memory.
@@ -57,6 +60,7 @@ class Stream(tcp.Server):
         self.sessionno = sessionno
         self.reactor = reactor
         self.connected = 1
+        self.quiet = IQuiet.providedBy(protocol)
         sock.setblocking(False)
         self.startReading()
 

@@ -224,6 +224,7 @@ class TLSPort(tcp.Port):
     """
 
     transport: Any = TLSServer
+    _type = "TLS"  # Twisted's word for its log entries
 
     def __init__(
         self,
@@ -234,5 +235,10 @@ class TLSPort(tcp.Port):
         interface: str,
         reactor: Any,
     ) -> None:
+        contextFactory.getContext()  # what is wrong with it should be known before anyone connects
         super().__init__(port, factory, backlog, interface, reactor)
         self.contextFactory = contextFactory
+
+    @override
+    def _getLogPrefix(self, applicationObject: object) -> str:
+        return f"{super()._getLogPrefix(applicationObject)} (TLS)"

@@ -1,0 +1,179 @@
+"""The pure parts of ``benchmarks``: what is made of the numbers, and where servers say they listen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measure import KINDS, SUITE_CONFIG, RaceError, listening
+from benchmarks.race import build_parser, rotated
+from benchmarks.table import (
+    MEMORY,
+    MIB,
+    WORKLOADS,
+    Memory,
+    Results,
+    Run,
+    Target,
+    judged,
+    memory_table,
+    run_of,
+    run_table,
+    summary,
+    verdict,
+)
+from suite import config
+
+SUITE_SAYS = """\
+tcp          TCP   127.0.0.1:40001
+udp          UDP   127.0.0.1:40002
+tls          TLS   127.0.0.1:40003
+unix         UNIX  suite.sock
+ready; try: echo 'hola mundo...' | nc -N 127.0.0.1 40001
+"""
+
+
+def a_run(
+    cpu: float, rate: float = 1000, *, errors: int = 0, noise: float = 0, load_busy: float = 0.5
+) -> Run:
+    return Run(cpu, rate, busy=0.9, load_busy=load_busy, errors=errors, lost=0, noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "where"),
+    [
+        (SUITE_SAYS, "tcp", ("127.0.0.1", "40001")),
+        (SUITE_SAYS, "udp", ("127.0.0.1", "40002")),
+        (SUITE_SAYS, "tls", ("127.0.0.1", "40003")),
+        (SUITE_SAYS, "unix", ("/race/suite.sock",)),
+        ("ready 40004\n", "tls", ("127.0.0.1", "40004")),
+        ("ready /race/peer.sock\n", "unix", ("/race/peer.sock",)),
+    ],
+)
+def test_addresses(text: str, transport: str, where: tuple[str, ...]) -> None:
+    """The load goes where a server says that it listens."""
+    assert listening(text, transport, Path("/race")) == where
+
+
+def test_no_address() -> None:
+    """A server without the transport is a failure, not a guess."""
+    with pytest.raises(RaceError, match="no unix address"):
+        listening("ready 1\nx TCP 127.0.0.1:1\n", "unix", Path("/race"))
+
+
+def test_suite_config(tmp_path: Path) -> None:
+    """The suite's configuration has an endpoint for every workload."""
+    (tmp_path / "config.toml").write_text(SUITE_CONFIG)
+    names = {endpoint.name for endpoint in config.load(tmp_path / "config.toml").endpoints}
+    assert names == {workload.transport for workload in (*WORKLOADS.values(), *MEMORY.values())}
+
+
+def test_targets_name_peers() -> None:
+    """Every target is about the suite's memory, or compares it with a server that takes part."""
+    targets = [target for workload in (*WORKLOADS.values(), *MEMORY.values()) for target in workload.targets]
+    assert all(target.peer in KINDS or target.of in {"each", "after"} for target in targets)
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "met"),
+    [
+        (Target("cpu", 1.3, "c"), 1.304, True),
+        (Target("cpu", 1.3, "c"), 1.306, False),
+        (Target("rate", 0.8, "c"), 0.8, True),
+        (Target("rate", 0.8, "c"), 0.79, False),
+        (Target("each", 26), 26.01, False),
+    ],
+)
+def test_met(target: Target, value: float, met: bool) -> None:
+    """A target is judged by the number that is shown; a rate has to be high, a cost low."""
+    assert target.met(value) is met
+    assert ("NOT MET" in verdict(target, value)) is not met
+
+
+def test_units() -> None:
+    """CPU time is shared out over messages, or over MiB where a message is large."""
+    report = {
+        "messages": 8,
+        "bytes": 2 * MIB,
+        "seconds": 2.0,
+        "errors": 0,
+        "lost": 0,
+        "load_cpu": 1.0,
+        "server_cpu": 0.5,
+    }
+    assert run_of(report, "message", 0).cpu == pytest.approx(62_500)
+    bulk = run_of(report, "MiB", 0)
+    assert (bulk.cpu, bulk.rate, bulk.busy, bulk.load_busy) == pytest.approx((250_000, 1, 0.25, 0.5))
+
+
+def test_nothing_came_back() -> None:
+    """A server that echoes nothing is infinitely dear, not a division by zero."""
+    report = {
+        "messages": 0,
+        "bytes": 0,
+        "seconds": 1,
+        "errors": 64,
+        "lost": 0,
+        "load_cpu": 0,
+        "server_cpu": 0.5,
+    }
+    assert run_of(report, "message", 0).cpu == float("inf")
+
+
+def test_judged_by_medians() -> None:
+    """The suite's median is compared with each peer's; what was not measured has no number."""
+    results = Results(
+        runs={
+            "tcp": {"suite": [a_run(10), a_run(12), a_run(99)], "uvloop": [a_run(10), a_run(6), a_run(99)]},
+            "handshake": {"suite": [a_run(1, rate=900)], "c": [a_run(1, rate=1000)]},
+        },
+        memory={"tls-memory": {"suite": Memory(1024, before=10 * MIB, during=30 * MIB, after=12 * MIB)}},
+    )
+    assert [value for _, value in judged("tcp", results)] == [1.2, None, None]
+    assert [value for _, value in judged("handshake", results)] == [0.9, None]
+    assert [value for _, value in judged("tls-memory", results)] == [20, 1.2]
+    assert [value for _, value in judged("unix", results)] == [None, None, None]
+    told = "\n".join(summary(results, ["tcp", "handshake", "tls-memory"]))
+    assert told == "3 of 4 measured targets met"
+
+
+def test_tables() -> None:
+    """Tables show medians, ratios, and whatever makes a number doubtful."""
+    lines = list(
+        run_table(
+            WORKLOADS["tcp"],
+            {"suite": [a_run(12.34)], "C (epoll)": [a_run(10, errors=2), a_run(10, load_busy=1)]},
+        )
+    )
+    assert "12.3" in lines[2]
+    assert "1.23" in lines[3]
+    assert "2 ERRORS" in lines[3]
+    memory = {"suite": Memory(10_000, before=50 * MIB, during=60 * MIB, after=55 * MIB)}
+    assert "1.02" in list(memory_table(MEMORY["tcp-memory"], memory))[2]
+
+
+def test_noise_is_told() -> None:
+    """A race on a busy machine, or with failures, says so."""
+    results = Results(
+        runs={"tcp": {"suite": [a_run(1, noise=0.5), a_run(1)]}},
+        failures=["udp, go: it broke"],
+        left_out=["tls, c"],
+    )
+    told = "\n".join(summary(results, ["tcp"]))
+    assert "0.50 CPUs in 1 of 2 runs" in told
+    assert "FAILED: udp, go: it broke" in told
+    assert "left out for lack of time: tls, c" in told
+
+
+def test_turns() -> None:
+    """Every server gets to run first."""
+    assert [rotated("abc", turn)[0] for turn in range(4)] == ["a", "b", "c", "a"]
+
+
+def test_command_line() -> None:
+    """Only what exists can be chosen."""
+    options = build_parser().parse_args(["--only", "tcp", "tls-memory", "--servers", "suite", "c"])
+    assert options.only == ["tcp", "tls-memory"]
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["--only", "http"])
