@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check install lock clean
+.PHONY: help run test check bench install lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -25,6 +25,9 @@ check: $(VENV)/developed ## lint, formatting, types, and the floors of the desig
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+bench: $(VENV)/raced ## race it against Twisted, asyncio, uvloop, Go and C; BENCH=--quick takes a minute
+	$(BIN)/python -m benchmarks.race $(BENCH)
+
 install: $(VENV)/installed ## set up .venv
 
 $(VENV)/installed: requirements/build.txt requirements/run.txt pyproject.toml suite/twistd_plugin.py
@@ -37,6 +40,10 @@ $(VENV)/developed: $(VENV)/installed requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(VENV)/raced: $(VENV)/installed requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
+	@touch $@
+
 lock: $(VENV)/installed ## choose the newest versions of everything anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		--group build -o requirements/build.txt
@@ -44,6 +51,8 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		pyproject.toml -o requirements/run.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt --group dev -o requirements/dev.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
 
 clean: ## remove everything that is made here, but for certificates
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build benchmarks/build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -59,7 +59,7 @@ def test_addresses(text: str, transport: str, where: tuple[str, ...]) -> None:
 def test_no_address() -> None:
     """A server without the transport is a failure, not a guess."""
     with pytest.raises(RaceError, match="no unix address"):
-        listening("ready 1\nx TCP 127.0.0.1:1\n", "unix", Path("/race"))
+        listening("ready; try: nothing\nx TCP 127.0.0.1:1\n", "unix", Path("/race"))
 
 
 def test_suite_config(tmp_path: Path) -> None:
