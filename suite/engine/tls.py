@@ -11,17 +11,20 @@ is paused at that moment leaves the socket in CLOSE_WAIT for ever.
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet import main, tcp
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IHandshakeListener,
     INegotiated,
     IOpenSSLContextFactory,
     IProtocolFactory,
+    IReactorTime,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -38,6 +41,9 @@ MAX_PLAINTEXT: Final = 2**14
 
 #: Full records taken from one connection before the others have their turn.
 RECORDS_PER_TURN: Final = 8
+
+#: How long a peer has to close its side after we have closed ours, in seconds (nginx's lingering_timeout).
+LINGER: Final = 5.0
 
 #: TLS alert number (RFC 8446, section 6).
 CLOSE_NOTIFY: Final = 0
@@ -70,6 +76,7 @@ class TLSServer(Stream):
     close_notify_received = False
     _established = False
     _read_wants_write = False
+    _linger: IDelayedCall | None = None
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, *args: Any) -> None:
         connection = SSL.Connection(server.contextFactory.getContext(), sock)
@@ -86,6 +93,8 @@ class TLSServer(Stream):
     def doRead(self) -> Any:
         if not self._established:
             return self._handshake()
+        if self._linger is not None:
+            return self._discard()
         for _ in range(RECORDS_PER_TURN):
             try:
                 data = self._connection.recv(MAX_PLAINTEXT)
@@ -131,7 +140,28 @@ class TLSServer(Stream):
                 return why
             if self._read_wants_write:
                 return None
-        return super().doWrite()
+        why = super().doWrite()
+        if why is main.CONNECTION_DONE and not self._peer_ended:
+            # All is said; but to close while the peer still talks would be a RST, and undo it.
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_WR)
+            self._linger = cast(IReactorTime, self.reactor).callLater(LINGER, self.abortConnection)
+            self.startReading()
+            return None
+        return why
+
+    def _discard(self) -> Exception | None:
+        """Take what arrives after we have closed our side, until the peer has closed its own."""
+        try:
+            while self._connection.recv(MAX_PLAINTEXT):
+                pass
+        except SSL.WantReadError:
+            return None
+        except SSL.Error:
+            pass  # close_notify, FIN, or whatever: it is over
+        self._peer_ended = True
+        self.connectionLost(Failure(main.CONNECTION_DONE))
+        return None
 
     @override
     def writeSomeData(self, data: bytes | memoryview) -> Any:
@@ -199,6 +229,8 @@ class TLSServer(Stream):
 
     @override
     def connectionLost(self, reason: Failure) -> None:
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
         super().connectionLost(reason)
         self.__dict__.pop("_connection", None)  # it refers to us as we do to it
 
