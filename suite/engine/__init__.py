@@ -3,6 +3,8 @@
 - `listeners`: the ``listen…`` calls of a reactor, answered with the ports below
 - `stream`: write at once, buffer only what the kernel refuses
 - `tls`: TLS straight on the socket
+- `openssl`: pyOpenSSL without detours
+- `memory`: giving it back
 - `unix`: UNIX sockets that are private from the first instant and survive ``kill -9``
 - `datagram`: UDP in bounded turns
 - `mmsg`: many datagrams in one call

@@ -31,16 +31,17 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
+from suite.engine.memory import give_back
+from suite.engine.openssl import MAX_PLAINTEXT, Connection, scratch_buffer
 from suite.engine.stream import SEND_LIMIT, Stream
 
 log = Logger()
 
-#: The most that one record carries (RFC 8446, section 5.1). Reading less would leave the rest inside
-#: OpenSSL, where the reactor cannot see it.
-MAX_PLAINTEXT: Final = 2**14
-
 #: Full records taken from one connection before the others have their turn.
 RECORDS_PER_TURN: Final = 8
+
+#: Closed connections after which memory is given back: some 5 MiB.
+GIVE_BACK_AFTER: Final = 256
 
 #: How long a peer has to close its side after we have closed ours, in seconds (nginx's lingering_timeout).
 LINGER: Final = 5.0
@@ -79,7 +80,7 @@ class TLSServer(Stream):
     _linger: IDelayedCall | None = None
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, *args: Any) -> None:
-        connection = SSL.Connection(server.contextFactory.getContext(), sock)
+        connection = Connection(server.contextFactory.getContext(), sock, server.scratch)
         # Without this OpenSSL 3 and later take a bare FIN for an error, and then refuse to write.
         connection.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
         connection.set_accept_state()
@@ -169,10 +170,12 @@ class TLSServer(Stream):
             return 0
         sent = 0
         try:
-            with memoryview(data) as view:
-                while sent < len(view):
-                    with view[sent:] as rest:
-                        sent += self._connection.send(rest)  # one record at a time
+            sent = self._connection.send(data)  # one record at a time
+            if sent < len(data):
+                with memoryview(data) as view:
+                    while sent < len(view):
+                        with view[sent:] as rest:
+                            sent += self._connection.send(rest)
         except (SSL.WantWriteError, SSL.WantReadError):
             return sent
         except SSL.Error as error:
@@ -232,7 +235,8 @@ class TLSServer(Stream):
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         super().connectionLost(reason)
-        self.__dict__.pop("_connection", None)  # it refers to us as we do to it
+        if self.__dict__.pop("_connection", None) is not None:  # it refers to us as we do to it
+            cast("TLSPort", self.server).connection_closed()
 
     @override
     def getHandle(self) -> Any:
@@ -270,6 +274,14 @@ class TLSPort(tcp.Port):
         contextFactory.getContext()  # what is wrong with it should be known before anyone connects
         super().__init__(port, factory, backlog, interface, reactor)
         self.contextFactory = contextFactory
+        self.scratch = scratch_buffer()
+        self._closed = 0
+
+    def connection_closed(self) -> None:
+        """One of our connections has ended, and freed what it had."""
+        self._closed += 1
+        if self._closed % GIVE_BACK_AFTER == 0:
+            give_back()
 
     @override
     def _getLogPrefix(self, applicationObject: object) -> str:

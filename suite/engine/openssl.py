@@ -1,0 +1,56 @@
+"""pyOpenSSL's connection without the detours of its two busiest calls.
+
+Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all
+do, costs no memory but its result and asks OpenSSL for no error. This is the one place that uses names
+private to pyOpenSSL (`_ssl`, `_raise_ssl_error`, `OpenSSL._util`); tests/test_engine_stream.py fails
+loudly when they go.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
+from typing_extensions import override
+
+#: The most that one record carries (RFC 8446, section 5.1). Reading less would leave the rest inside
+#: OpenSSL, where the reactor cannot see it.
+MAX_PLAINTEXT: Final = 2**14
+
+_ffi: Any = ffi
+_lib: Any = lib
+
+
+class Connection(SSL.Connection):
+    """A TLS connection straight on a socket.
+
+    :param scratch: where records are put before they become bytes, from `scratch_buffer`; any number
+        of connections may share it.
+    """
+
+    def __init__(self, context: SSL.Context, socket: Any, scratch: Any) -> None:
+        super().__init__(context, socket)
+        self._scratch = scratch
+
+    @override
+    def recv(self, bufsiz: int = MAX_PLAINTEXT, flags: int | None = None) -> bytes:
+        """At the most one record's bytes; the parameters are there for the class's sake."""
+        count = _lib.SSL_read(self._ssl, self._scratch, MAX_PLAINTEXT)
+        if count <= 0:
+            self._raise_ssl_error(self._ssl, count)
+        data: bytes = _ffi.buffer(self._scratch, count)[:]
+        return data
+
+    @override
+    def send(self, buf: Any, flags: int = 0) -> int:
+        """Send one record's bytes at the most; return how many."""
+        count: int = _lib.SSL_write(self._ssl, buf if type(buf) is bytes else _ffi.from_buffer(buf), len(buf))
+        if count <= 0:
+            self._raise_ssl_error(self._ssl, count)
+        return count
+
+
+def scratch_buffer() -> Any:
+    """Room for one record."""
+    return _ffi.new("char[]", MAX_PLAINTEXT)
