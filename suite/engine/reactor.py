@@ -34,16 +34,18 @@ class EngineReactor(ListenersMixin, EPollReactor):
             selectable = selectables.get(fd)
             if selectable is None:
                 continue  # an earlier event in this turn has closed it
-            if not getattr(selectable, "quiet", False) or event not in (EPOLLIN, EPOLLOUT):
+            # Compared one by one: a tuple of the two would be made anew for every event.
+            reads = event == EPOLLIN
+            if not (reads or event == EPOLLOUT) or not getattr(selectable, "quiet", False):
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
                 continue
             try:
-                why = selectable.doRead() if event == EPOLLIN else selectable.doWrite()
+                why = selectable.doRead() if reads else selectable.doWrite()
             except BaseException as error:  # noqa: BLE001  # a bug in a protocol ends its connection only
                 log.err()
                 why = error
             if why:
-                self._disconnectSelectable(selectable, why, event == EPOLLIN)
+                self._disconnectSelectable(selectable, why, reads)
 
     doIteration: Any = doPoll
 
