@@ -80,25 +80,28 @@ PARAMETERS: Final = {
     "udp6": ("port", "interface"),
     "systemd": ("domain", "index", "name"),
     "fd": ("fileno",),
+    "tls": ("path", "port", "backlog", "interface"),
 }
 
 REQUIRED: Final = {
     "unix": ("address",),
     "systemd": ("domain",),
     "fd": ("fileno",),
+    "tls": ("path",),
 }
 
 DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "tcp": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "tcp6": {"interface": LOOPBACK6, "backlog": DEFAULT_BACKLOG},
     "ssl": {"privateKey": "server.pem", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "tls": {"port": "443", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "unix": {"mode": "660", "backlog": DEFAULT_BACKLOG, "lockfile": "1"},
     "udp": {"interface": LOOPBACK},
     "udp6": {"interface": LOOPBACK6},
 }
 
 #: Parameters that are paths, relative to the configuration file.
-PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address"}
+PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "path"}
 
 #: `sslmethod` values, which Twisted still takes, and the one version each of them means, if one.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
@@ -128,7 +131,7 @@ class Description:
     @property
     def transport(self) -> str:
         """What it speaks: TCP, UDP, TLS or UNIX; for a plugin's type, that type."""
-        by_kind = {"tcp": "TCP", "tcp6": "TCP", "ssl": "TLS", "unix": "UNIX", "udp": "UDP", "udp6": "UDP"}
+        by_kind = {"tcp": "TCP", "tcp6": "TCP", "ssl": "TLS", "tls": "TLS", "unix": "UNIX", "udp": "UDP", "udp6": "UDP"}
         if self.kind == "systemd":
             return "UNIX" if self.arguments["domain"] == "UNIX" else "TCP"
         return by_kind.get(self.kind, self.kind)

@@ -253,7 +253,8 @@ def try_command(description: Description, port: IListeningPort) -> str:
     inet = cast(IPv4Address | IPv6Address, host)
     reachable = endpoints.EVERY_HOST.get(inet.host, inet.host)
     if description.transport == "TLS":
-        ca = Path(description.arguments["certKey"]).with_name("ca.pem")
+        certificate = description.arguments.get("certKey") or description.arguments["path"]
+        ca = Path(certificate).with_name("ca.pem")
         trust = f" -CAfile {shlex.quote(certs.shown(ca))}" if ca.exists() else ""
         target = endpoints.host_and_port(reachable, inet.port)
         # s_client leaves at the end of its input, with no eye for what is still on its way.

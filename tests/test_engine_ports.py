@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -116,8 +118,8 @@ class Ports(TestCase):
         self.reactor = cast(Any, reactor)
         self.listeners: Any = Listeners(self.reactor)
         here = Path.cwd()
-        directory = Path(self.mktemp())
-        directory.mkdir(parents=True)
+        directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, directory)
         os.chdir(directory)
         self.addCleanup(os.chdir, here)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -457,7 +459,8 @@ class RealTransportTests(TestCase):
     """TLS with the standard library's client, on whatever reactor the tests run on."""
 
     def setUp(self) -> None:
-        directory = Path(self.mktemp())
+        directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, directory)
         certs.mint(directory)
         self.ca = str(directory / "ca.pem")
         self.client_files = (str(directory / "client.pem"), str(directory / "client.key"))
