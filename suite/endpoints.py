@@ -131,7 +131,15 @@ class Description:
     @property
     def transport(self) -> str:
         """What it speaks: TCP, UDP, TLS or UNIX; for a plugin's type, that type."""
-        by_kind = {"tcp": "TCP", "tcp6": "TCP", "ssl": "TLS", "tls": "TLS", "unix": "UNIX", "udp": "UDP", "udp6": "UDP"}
+        by_kind = {
+            "tcp": "TCP",
+            "tcp6": "TCP",
+            "ssl": "TLS",
+            "tls": "TLS",
+            "unix": "UNIX",
+            "udp": "UDP",
+            "udp6": "UDP",
+        }
         if self.kind == "systemd":
             return "UNIX" if self.arguments["domain"] == "UNIX" else "TCP"
         return by_kind.get(self.kind, self.kind)

@@ -6,8 +6,6 @@ import select
 import socket
 from typing import Any
 
-from suite.engine.listeners import Listeners, with_listeners
-from suite.engine.reactor import EngineReactor
 from twisted.internet import tcp, unix
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import UnsupportedAddressFamily
@@ -16,6 +14,9 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+
+from suite.engine.listeners import Listeners, with_listeners
+from suite.engine.reactor import EngineReactor
 
 
 class Poller:
@@ -77,7 +78,6 @@ class LoopTests(SynchronousTestCase):
 
     def close(self) -> None:
         self.reactor._poller = self.real_poller
-        self.reactor._uninstallHandler() if hasattr(self.reactor, "_uninstallHandler") else None
         for reader in self.reactor.removeAll():
             reader.connectionLost(Failure(CONNECTION_DONE))
         self.reactor.waker.connectionLost(Failure(CONNECTION_DONE))
@@ -108,7 +108,7 @@ class LoopTests(SynchronousTestCase):
     def test_a_result_ends_the_connection(self) -> None:
         one = Selectable(quiet=True, result=CONNECTION_DONE)
         self.turn(one, select.EPOLLIN)
-        assert [reason.value for reason in one.lost][0].__class__ is CONNECTION_DONE.__class__
+        assert [reason.value.__class__ for reason in one.lost] == [CONNECTION_DONE.__class__]
 
     def test_a_bug_in_a_protocol_is_logged_and_ends_its_connection_only(self) -> None:
         one = Selectable(quiet=True, result=ValueError("a bug"))
@@ -138,7 +138,7 @@ def test_what_is_private_to_twisted_and_used_here_is_still_there() -> None:
         assert hasattr(port, "_getLogPrefix")
     for name in ("TLS", "startTLS", "_addressType"):
         assert hasattr(tcp.Server, name), name
-    reactor.waker.connectionLost(Failure(CONNECTION_DONE))  # type: ignore[union-attr]
+    reactor.waker.connectionLost(Failure(CONNECTION_DONE))
     reactor._poller.close()
 
 
