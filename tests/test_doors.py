@@ -192,6 +192,25 @@ def test_inherited_sockets_are_served(tmp_path: Path) -> None:
                 assert echo(sock, b"hola", lambda end=end: end(1)) == b"hola"  # type: ignore[misc]
 
 
+def test_an_inherited_unix_socket_is_served_and_left_to_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text(
+        "import os, socket, sys\n"
+        "sock = socket.socket(socket.AF_UNIX)\n"
+        "sock.bind('echo.sock')\n"
+        "sock.listen()\n"
+        "os.dup2(os.dup2(sock.fileno(), 23), 3)\n"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='echo', LISTEN_PID=str(os.getpid()))\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'suite', *sys.argv[1:]])\n"
+    )
+    config = '[endpoints]\nunix = "systemd:domain=UNIX:name=echo"'
+    with (
+        running(tmp_path, config, command=[sys.executable, "start.py"]) as suite,
+        suite.connect("unix") as sock,
+    ):
+        assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
+    assert (tmp_path / "echo.sock").is_socket()
+
+
 def test_the_wheel_has_the_plugin_and_nothing_else_of_twisteds(tmp_path: Path) -> None:
     pip_wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
     subprocess.run([*pip_wheel, "-w", tmp_path, ROOT], check=True, timeout=PATIENCE)

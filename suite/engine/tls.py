@@ -155,8 +155,9 @@ class TLSServer(Stream):
     def _discard(self) -> Exception | None:
         """Take what arrives after we have closed our side, until the peer has closed its own."""
         try:
-            while self._connection.recv(MAX_PLAINTEXT):
-                pass
+            for _ in range(RECORDS_PER_TURN):
+                self._connection.recv(MAX_PLAINTEXT)
+            return None
         except SSL.WantReadError:
             return None
         except SSL.Error:
