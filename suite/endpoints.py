@@ -46,7 +46,7 @@ from suite.config import Config, Endpoint, suggest
 from suite.echo import EchoDatagram
 from suite.errors import CertificateError, ConfigError, ListenError, one_line
 from suite.policy import DatagramPolicy
-from suite.proxy import ProxyFactory
+from suite.proxy import ProxyFactory, ProxyHeader
 from suite.tls import ContextFactory, server_context
 
 #: The longest path in a ``sockaddr_un`` (Linux, unix(7); the BSDs and macOS: 103), without its NUL.
@@ -221,8 +221,10 @@ class _Parser:
         if not positional or not positional[0]:
             raise self.error(f"{text!r} has no type; expected one first, such as tcp:1234")
         kind = positional.pop(0).lower()
-        if proxied and kind in ("haproxy", "udp", "udp6", "ssl"):
-            raise self.error(f"{text!r}: haproxy: does not go with {kind}:; expected tcp:, tcp6: or unix:")
+        if proxied and kind in ("haproxy", "udp", "udp6"):
+            raise self.error(
+                f"{text!r}: haproxy: does not go with {kind}:; expected a stream, such as tcp: or ssl:"
+            )
         if self.endpoint.own_tls is not None and kind != "ssl":
             raise ConfigError(
                 shown(self.config.file),
@@ -443,7 +445,9 @@ class Opening:
         self.reactor = reactor
         self.description = description
         self.context = context
-        self.factory = ProxyFactory(factory) if description.proxied else factory
+        # Over TLS the header comes before the handshake, and is the transport's to read.
+        wrapped = description.proxied and context is None
+        self.factory = ProxyFactory(factory) if wrapped else factory
         self.datagrams = datagrams
 
     async def listen(self) -> IListeningPort:
@@ -473,7 +477,7 @@ class Opening:
             return SSL4ServerEndpoint(
                 self.reactor,
                 int(arguments["port"]),
-                ContextFactory(self.context),
+                ContextFactory(self.context, ProxyHeader if self.description.proxied else None),
                 int(arguments["backlog"]),
                 arguments["interface"],
             )

@@ -8,7 +8,7 @@ no compression; sessions resume by ticket; idle connections give their buffers b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from suite.certs import Identity, load_certificates, shown
 from suite.config import TLS
-from suite.engine.tls import note_close_notify, reason_of
+from suite.engine.tls import Preamble, note_close_notify, reason_of
 from suite.errors import CertificateError
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -39,10 +39,14 @@ class NoApplicationProtocolError(Exception):
 
 @implementer(IOpenSSLContextFactory)
 class ContextFactory:
-    """Gives every connection of an endpoint the same context."""
+    """Gives every connection of an endpoint the same context.
 
-    def __init__(self, context: SSL.Context) -> None:
+    :ivar preamble: makes what reads the bytes before a handshake; None: there are none.
+    """
+
+    def __init__(self, context: SSL.Context, preamble: Callable[[], Preamble] | None = None) -> None:
         self.context = context
+        self.preamble = preamble
 
     def getContext(self) -> SSL.Context:
         """The context for a new connection."""

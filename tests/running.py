@@ -205,7 +205,10 @@ class TLSClient:
                 self.tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
-                self._in.write(sock.recv(65536))
+                if encrypted := sock.recv(65536):
+                    self._in.write(encrypted)
+                else:
+                    self._in.write_eof()
             else:
                 self._flush()
                 break

@@ -208,10 +208,11 @@ DESCRIPTIONS = [
     listen("half an IPv6 address", "tcp6:1:interface=fe80\\:", "interface 'fe80:'", "expected one such as"),
     listen("a host name for UDP", "udp:1:interface=localhost", "interface 'localhost'", "expected"),
     listen("no such name", "tcp:1:interface=*", "interface '*'", "expected one such as"),
-    listen("haproxy before udp", "haproxy:udp:1", "haproxy:udp:1", "does not go with udp:", "expected tcp:"),
-    listen("haproxy before udp6", "haproxy:udp6:1", "does not go with udp6:", "expected tcp:"),
-    listen("haproxy before ssl", "haproxy:ssl:1", "does not go with ssl:", "expected tcp:, tcp6: or unix:"),
-    listen("haproxy twice", "haproxy:haproxy:tcp:1", "does not go with haproxy:", "expected tcp:"),
+    listen(
+        "haproxy before udp", "haproxy:udp:1", "haproxy:udp:1", "does not go with udp:", "expected a stream"
+    ),
+    listen("haproxy before udp6", "haproxy:udp6:1", "does not go with udp6:", "expected a stream"),
+    listen("haproxy twice", "haproxy:haproxy:tcp:1", "does not go with haproxy:", "expected a stream"),
     listen("haproxy before nothing", "haproxy:", "'haproxy:' has no type", "expected one first"),
     listen("haproxy before what is unknown", "haproxy:tpc:1", "'tpc'", "did you mean tcp?"),
     listen("systemd alone", "systemd", "domain is missing", "expected systemd:DOMAIN"),

@@ -394,6 +394,57 @@ def test_a_broken_handshake_is_answered_by_an_alert(suite: RunningSuite) -> None
     assert answer[5:6] == b"\x02", "a fatal one"
 
 
+PROXY_HEADERS = {
+    "version 1": b"PROXY TCP4 192.0.2.1 192.0.2.2 5 6\r\n",
+    "version 1, unknown": b"PROXY UNKNOWN\r\n",
+    "version 2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 3, 192, 0, 2, 4, 0, 5, 0, 6]),
+    "version 2, local": b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+}
+
+
+@pytest.fixture(scope="module", params=("echo-engine", "select"))
+def behind(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningSuite]:
+    """TLS behind a proxy."""
+    config = FOUR_TRANSPORTS.replace("ssl:", "haproxy:ssl:")
+    with running(tmp_path_factory.mktemp("suite"), config, "--reactor", request.param) as suite:
+        yield suite
+
+
+@pytest.mark.parametrize("pieces", [False, True], ids=["at once", "in pieces"])
+@pytest.mark.parametrize("header", PROXY_HEADERS)
+def test_a_proxy_header_comes_before_the_handshake(
+    behind: RunningSuite, header: str, *, pieces: bool
+) -> None:
+    content = PROXY_HEADERS[header]
+    with behind.connect("tls") as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in [content[i : i + 1] for i in range(len(content))] if pieces else [content]:
+            sock.sendall(piece)
+        client = TLSClient(sock, behind.client_context())
+        assert echo(client, b"hola", client.fin) == b"hola"  # type: ignore[arg-type]
+    if header == "version 2":
+        named = "192.0.2.3 port 5 sent no close_notify"
+        wait_until(lambda: any(named in line for line in behind.errors), "the client was named")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"PROXY TCP4 nonsense\r\n",
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 x y\r\n",
+        b"PROXY TCP4 " + b"1" * 200,
+        b"\r\n\r\n\0\r\nQUIT\n\x99\x11\0\0",
+    ],
+)
+def test_what_is_no_proxy_header_ends_the_connection(behind: RunningSuite, wrong: bytes) -> None:
+    with behind.connect("tls") as sock:
+        sock.sendall(wrong)
+        assert read_to_end(sock.recv) == b""
+
+
 def test_a_session_resumes(suite: RunningSuite) -> None:
     for version in TLS_VERSIONS:
         context = suite.client_context(version)

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet import main, tcp
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHandshakeListener,
     INegotiated,
@@ -66,6 +67,23 @@ def reason_of(error: Exception) -> str:
     return str(error.args[-1] if error.args else error) or type(error).__name__
 
 
+class Preamble(Protocol):
+    """Reads what comes before a handshake.
+
+    :ivar complete: whether all of it is there.
+    :ivar source: the peer it speaks for, if it does for another.
+    """
+
+    complete: bool
+    source: IAddress | None
+
+    def feed(self, data: bytes) -> int:
+        """Take what is its own from the beginning of *data*; return how many bytes that is.
+
+        :raises ValueError: it cannot begin like this.
+        """
+
+
 @implementer(INegotiated)
 class TLSServer(Stream):
     """The server side of one TLS connection.
@@ -78,6 +96,7 @@ class TLSServer(Stream):
     _established = False
     _read_wants_write = False
     _linger: IDelayedCall | None = None
+    _preamble: Preamble | None = None
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, *args: Any) -> None:
         connection = Connection(server.contextFactory.getContext(), sock, server.scratch)
@@ -86,6 +105,9 @@ class TLSServer(Stream):
         connection.set_accept_state()
         connection.set_app_data(self)
         self._connection = connection
+        make_preamble = getattr(server.contextFactory, "preamble", None)
+        if make_preamble is not None:
+            self._preamble = make_preamble()
         super().__init__(sock, protocol, client, server, *args)
         self._clear = False
 
@@ -94,6 +116,8 @@ class TLSServer(Stream):
     @override
     def doRead(self) -> Any:
         if not self._established:
+            if self._preamble is not None and not self._preamble.complete:
+                return self._read_preamble(self._preamble)
             return self._handshake()
         if self._linger is not None:
             return self._discard()
@@ -108,10 +132,7 @@ class TLSServer(Stream):
                 return None
             except SSL.ZeroReturnError:
                 if not self.close_notify_received:
-                    log.info(
-                        "truncated: {peer.host} port {peer.port} sent no close_notify",
-                        peer=self.getPeer(),
-                    )
+                    log.info("truncated: {peer} sent no close_notify", peer=self._peer_name())
                 return main.CONNECTION_DONE
             except SSL.Error as error:
                 return self._failed("connection", error)
@@ -119,6 +140,27 @@ class TLSServer(Stream):
             if len(data) < MAX_PLAINTEXT or not self.reading:
                 return None
         return None
+
+    def _read_preamble(self, preamble: Preamble) -> Exception | None:
+        try:
+            # Looked at first, and taken then: what follows is for OpenSSL to read.
+            data = self.socket.recv(MAX_PLAINTEXT, socket.MSG_PEEK)
+            if not data:
+                return main.CONNECTION_LOST
+            self.socket.recv(preamble.feed(data))
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        except ValueError as error:
+            return self._failed("preamble", error)
+        return None
+
+    @override
+    def getPeer(self) -> Any:
+        """The peer; behind a proxy, the client that it speaks for."""
+        source = self._preamble.source if self._preamble is not None else None
+        return source if source is not None else super().getPeer()
 
     # Writing.
 
@@ -236,15 +278,19 @@ class TLSServer(Stream):
         if isinstance(error, SSL.SysCallError):
             return main.CONNECTION_LOST
         log.info(
-            "{what} with {peer.host} port {peer.port} failed: {reason}",
+            "{what} with {peer} failed: {reason}",
             what=what,
-            peer=self.getPeer(),
+            peer=self._peer_name(),
             reason=reason_of(error),
         )
         with suppress(OSError):
             # Closing with unread bytes would send a RST, which overtakes the alert.
             self.socket.recv(SEND_LIMIT)
         return error
+
+    def _peer_name(self) -> str:
+        peer = self.getPeer()
+        return f"{peer.host} port {peer.port}" if hasattr(peer, "port") else str(peer)
 
     @override
     def connectionLost(self, reason: Failure) -> None:
