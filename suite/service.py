@@ -143,13 +143,14 @@ def install_reactor(name: str | None) -> Any:
     """
     if name is None and sys.platform == "linux":
         name = "echo-engine"
-    if name == "echo-engine":
-        from suite.engine import reactor as engine  # noqa: PLC0415  # there is no epoll elsewhere
-
-        engine.install()
-    elif name is not None:
+    if name is not None:
         try:
-            reactors.installReactor(name)
+            if name == "echo-engine":  # also where the package, and its plugin with it, is not installed
+                from suite.engine import reactor as engine  # noqa: PLC0415  # there is no epoll elsewhere
+
+                engine.install()
+            else:
+                reactors.installReactor(name)
         except reactors.NoSuchReactor:
             known = [kind.shortName for kind in reactors.getReactorTypes()]
             raise UsageError(f"--reactor {name!r}: no such reactor{config.suggest(name, known)}") from None
