@@ -8,8 +8,9 @@
  * One line of JSON on stdout says what happened in the measured interval.
  *
  * Rules: one thread, epoll, no allocation of its own after the start; two system calls a message, so
- * that it keeps up with any server; a byte that is wrong, or missing at the end, is an error; a datagram
- * without an answer within --patience is sent again and counted as lost.
+ * that it keeps up with any server; it never sleeps, so that no server pays for waking it; a byte that
+ * is wrong, or missing at the end, is an error; a datagram without an answer within --patience is sent
+ * again and counted as lost.
  */
 
 #define _GNU_SOURCE
@@ -80,7 +81,7 @@ static unsigned char *pattern;
 static int pattern_file;
 static unsigned char incoming[65536]; /* fits the second-level cache, with what it is compared to */
 static bool stopping; /* nothing new is sent */
-static uint64_t messages, bytes, errors, lost;
+static uint64_t messages, bytes, errors, lost, waited; /* waited: ns in which there was nothing to do */
 
 static uint64_t clock_of(clockid_t clock) {
     struct timespec t;
@@ -396,7 +397,7 @@ static void new_context(void) {
 /* Measuring. */
 
 typedef struct {
-    uint64_t time, load_cpu, server_cpu, messages, bytes;
+    uint64_t time, load_cpu, server_cpu, messages, bytes, waited;
 } Reading;
 
 static Reading read_everything(clockid_t server) {
@@ -407,6 +408,7 @@ static Reading read_everything(clockid_t server) {
         .server_cpu = watched ? clock_of(server) : 0,
         .messages = messages,
         .bytes = bytes,
+        .waited = waited,
     };
 }
 
@@ -421,7 +423,8 @@ static void poll_until(uint64_t deadline) {
     struct epoll_event events[BATCH];
     uint64_t time = now(), tick = time;
     while (time < deadline) {
-        int n = epoll_wait(poller, events, BATCH, 10);
+        uint64_t last = time;
+        int n = epoll_wait(poller, events, BATCH, 0);
         for (int i = 0; i < n; i++) {
             Connection *c = events[i].data.ptr;
             if (c->fd < 0) continue;
@@ -432,6 +435,7 @@ static void poll_until(uint64_t deadline) {
             }
         }
         time = now();
+        if (n == 0) waited += time - last;
         if (time - tick > SECOND / 20) {
             tick = time;
             if (mode == UDP && !stopping) resend_datagrams(time);
@@ -486,7 +490,7 @@ static void run(void) {
            "\"load_cpu\": %.6f",
            (unsigned long long)(after.messages - before.messages),
            (unsigned long long)(after.bytes - before.bytes), span, (unsigned long long)errors, (unsigned long long)lost,
-           (double)(after.load_cpu - before.load_cpu) / SECOND);
+           (double)(after.load_cpu - before.load_cpu - after.waited + before.waited) / SECOND);
     if (watched) printf(", \"server_cpu\": %.6f", (double)(after.server_cpu - before.server_cpu) / SECOND);
     puts("}");
 }

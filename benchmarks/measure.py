@@ -98,12 +98,14 @@ class Kind:
     :ivar command: its command line; peers get transport, address and certificate after it.
     :ivar missing: why it cannot run here, or an empty string.
     :ivar appetite: KiB that an idle connection may need.
+    :ivar workloads: the ones that it takes part in; None: all.
     """
 
     title: str
     command: tuple[str, ...]
     missing: Callable[[], str] = lambda: ""
     appetite: int = 64
+    workloads: tuple[str, ...] | None = None
 
     @property
     def is_suite(self) -> bool:
@@ -132,6 +134,7 @@ KINDS: Final = {
     "suite": Kind("suite", SUITE),
     "suite-epoll": Kind("suite --reactor epoll", (*SUITE, "--reactor", "epoll")),
     "twisted": Kind("stock Twisted", python("twisted_echo.py")),
+    "loop": Kind("bare Python loop", python("python_loop.py"), workloads=("tcp", "unix")),
     "asyncio": Kind("asyncio", python("asyncio_echo.py"), appetite=400),
     "uvloop": Kind("uvloop", python("asyncio_echo.py", "--uvloop"), no_uvloop),
     "go": Kind("Go", (str(BUILD / "echo_go"),), no_go),

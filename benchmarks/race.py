@@ -98,7 +98,7 @@ class Race:
 
     def _measure_speed(self, name: str) -> Iterator[str]:
         for turn in range(self.rounds):
-            for server in rotated(self.servers, turn):
+            for server in rotated(self._entrants(name), turn):
                 run = self._attempt(f"{name}, {server}", self.track.run, server, WORKLOADS[name])
                 if run is not None:
                     self.results.runs.setdefault(name, {}).setdefault(server, []).append(run)
@@ -107,12 +107,16 @@ class Race:
 
     def _measure_memory(self, name: str) -> Iterator[str]:
         # Once: memory hardly differs from run to run.
-        for server in self.servers:
+        for server in self._entrants(name):
             memory = self._attempt(f"{name}, {server}", self.track.memory, server, MEMORY[name])
             if memory is not None:
                 self.results.memory.setdefault(name, {})[server] = memory
         if name in self.results.memory:
             yield from memory_table(MEMORY[name], self._titled(self.results.memory[name]))
+
+    def _entrants(self, name: str) -> list[str]:
+        """Who takes part in the workload *name*."""
+        return [server for server in self.servers if name in (KINDS[server].workloads or (name,))]
 
     def _attempt(
         self, what: str, measure: Callable[P, T], /, *arguments: P.args, **keywords: P.kwargs
@@ -139,8 +143,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     workloads = (*WORKLOADS, *MEMORY)
     parser.add_argument("--quick", action="store_true", help="all of it in a minute; too short to judge by")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often every server runs (default: 5)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="measured in each run (default: 2)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often every server runs (default: 9)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="measured in each run (default: 1)")
     parser.add_argument("--only", nargs="+", choices=workloads, metavar="WORKLOAD", help=" ".join(workloads))
     parser.add_argument("--servers", nargs="+", choices=KINDS, metavar="NAME", help=" ".join(KINDS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
@@ -173,8 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = dict(machine())
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
 
-    rounds = options.rounds or (1 if options.quick else 5)
-    seconds = options.seconds or (0.2 if options.quick else 2)
+    rounds = options.rounds or (1 if options.quick else 9)
+    seconds = options.seconds or (0.2 if options.quick else 1)
     workloads = options.only or [*WORKLOADS, *MEMORY]
     with tempfile.TemporaryDirectory(prefix="race-") as directory:
         prepare(Path(directory))

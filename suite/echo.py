@@ -21,7 +21,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.datagram import IEchoesDatagrams
-from suite.engine.quiet import IQuiet
+from suite.engine.quiet import IQuiet, writes_back
 from suite.policy import DatagramPolicy
 
 
@@ -43,6 +43,7 @@ class Echo(Protocol):
         cast(IConsumer, transport).registerProducer(cast(IPushProducer, transport), True)
 
     @override
+    @writes_back
     def dataReceived(self, data: bytes) -> None:
         self.transport.write(reply(data))  # type: ignore[union-attr]  # connected, or no data
 
@@ -81,7 +82,7 @@ class EchoDatagram(DatagramProtocol):
 
     def __init__(self, policy: DatagramPolicy) -> None:
         self.policy = policy
-        self.admits = policy.admits
+        self.refused = policy.refused
 
     @override
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:

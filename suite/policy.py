@@ -6,7 +6,7 @@ loop or reach more hosts than one (CERT CA-1996-01, "UDP port denial-of-service 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 
 #: RFC 6335 system ports. No client sends from there, but echo (7), chargen (19), daytime (13), DNS
@@ -48,9 +48,16 @@ class DatagramPolicy:
         """Whether a datagram from *source*, ``(host, port)`` or longer, may be answered."""
         return source in self._admitted or self._decide(source, source)
 
-    def admits(self, packed: bytes) -> bool:
-        """`admit` for a source as the kernel gives it, a packed ``sockaddr``."""
-        return packed in self._admitted or self._decide(packed, unpack(packed))
+    def refused(self, sources: Sequence[bytes]) -> Sequence[int]:
+        """`admit` for many, as the kernel gives them, packed ``sockaddr``: the places of those refused."""
+        admitted = self._admitted
+        if admitted.issuperset(sources):
+            return ()
+        return [
+            place
+            for place, source in enumerate(sources)
+            if source not in admitted and not self._decide(source, unpack(source))
+        ]
 
     def _decide(self, source: tuple[str, int] | bytes, host_and_port: tuple[str, int]) -> bool:
         if not answerable(host_and_port[0], host_and_port[1], self._own_ports):

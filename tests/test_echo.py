@@ -196,6 +196,6 @@ def test_a_port_that_answers_in_batches_asks_the_same_policy() -> None:
     protocol = EchoDatagram(policy)
     assert verifyObject(IEchoesDatagrams, protocol)
     source = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 40000, bytes([192, 0, 2, 1]))
-    assert protocol.admits(source)
+    assert not protocol.refused([source])
     policy.add_own_port(40000)
-    assert not protocol.admits(source)
+    assert protocol.refused([source]) == [0]

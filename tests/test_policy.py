@@ -119,21 +119,29 @@ def test_a_packed_source_is_admitted_when_the_source_is(
     policy = DatagramPolicy()
     policy.add_own_port(5353)
     for host, port in sources + sources:
-        assert policy.admits(packed(host, port)) == answerable(str(host), port, {5353})
+        assert (not policy.refused([packed(host, port)])) == answerable(str(host), port, {5353})
+
+
+@given(st.lists(st.sampled_from([7, 19, 1023, 1024, 5353, 40000, 40001]), max_size=64))
+def test_of_many_sources_the_refused_ones_are_told_by_their_places(ports: list[int]) -> None:
+    policy = DatagramPolicy()
+    policy.add_own_port(5353)
+    refused = policy.refused([packed(IPv4Address("192.0.2.1"), port) for port in ports])
+    assert list(refused) == [place for place, port in enumerate(ports) if port < 1024 or port == 5353]
 
 
 def test_a_packed_source_with_a_scope_is_admitted_as_one_without() -> None:
     policy = DatagramPolicy()
-    assert policy.admits(packed(IPv6Address("fe80::1"), 40000, scope=2))
-    assert not policy.admits(packed(IPv6Address("ff02::1"), 40000, scope=2))
+    assert not policy.refused([packed(IPv6Address("fe80::1"), 40000, scope=2)])
+    assert policy.refused([packed(IPv6Address("ff02::1"), 40000, scope=2)]) == [0]
 
 
 def test_a_new_port_of_ours_is_heeded_for_packed_sources_already_admitted() -> None:
     policy = DatagramPolicy()
     source = packed(IPv4Address("192.0.2.1"), 40000)
-    assert policy.admits(source)
+    assert not policy.refused([source])
     policy.add_own_port(40000)
-    assert not policy.admits(source)
+    assert policy.refused([source]) == [0]
 
 
 def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
@@ -142,7 +150,7 @@ def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
     most = 0
     for port in range(1024, 1024 + REMEMBERED_SOURCES):
         assert policy.admit((str(host), port))
-        assert policy.admits(packed(host, port))
+        assert not policy.refused([packed(host, port)])
         most = max(most, len(policy._admitted))
     assert most == REMEMBERED_SOURCES
 
@@ -157,10 +165,10 @@ def test_a_source_already_admitted_is_not_looked_at_again(monkeypatch: pytest.Mo
     def forbidden(*_args: object) -> bool:
         raise AssertionError("looked at again")
 
-    assert policy.admits(packed(IPv4Address("192.0.2.1"), 40000))
+    assert not policy.refused([packed(IPv4Address("192.0.2.1"), 40000)])
     monkeypatch.setattr("suite.policy.answerable", forbidden)
     assert policy.admit(("192.0.2.1", 40000))
-    assert policy.admits(packed(IPv4Address("192.0.2.1"), 40000))
+    assert not policy.refused([packed(IPv4Address("192.0.2.1"), 40000)])
 
 
 def test_a_refused_source_is_not_remembered() -> None:

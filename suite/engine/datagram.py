@@ -7,6 +7,7 @@ descriptor has had its turn; a reply that the kernel refuses is a lost datagram,
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from socket import AF_INET6
 from typing import Any, Final
 
@@ -31,8 +32,11 @@ DATAGRAMS_PER_TURN: Final = 64
 class IEchoesDatagrams(Interface):
     """A datagram protocol that answers a datagram with the same datagram, or not at all."""
 
-    def admits(packed: bytes) -> bool:  # noqa: N805  # as zope.interface has it
-        """Whether a datagram from this source, a packed ``sockaddr``, is answered."""
+    def refused(sources: Sequence[bytes]) -> Sequence[int]:  # noqa: N805  # as zope.interface has it
+        """Which of some datagrams get no answer: the places, in order, of their sources among *sources*.
+
+        A source is a packed ``sockaddr``.
+        """
 
 
 class DatagramPort(CarefulPort, udp.Port):
@@ -85,12 +89,10 @@ class EchoPort(DatagramPort):
         messages = self._messages
         fd = self.fileno()
         count = messages.receive(fd)
-        admits = self.protocol.admits
         start = 0  # of a run that goes back in one call
-        for index, source in enumerate(messages.sources(count)):
-            if not admits(source):
-                self._send(fd, start, index)
-                start = index + 1
+        for index in self.protocol.refused(messages.sources(count)):
+            self._send(fd, start, index)
+            start = index + 1
         self._send(fd, start, count)
 
     def _send(self, fd: int, start: int, stop: int) -> None:

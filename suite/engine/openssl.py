@@ -8,6 +8,7 @@ loudly when they go.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -18,8 +19,11 @@ from typing_extensions import override
 #: OpenSSL, where the reactor cannot see it.
 MAX_PLAINTEXT: Final = 2**14
 
-_ffi: Any = ffi
-_lib: Any = lib
+_buffer: Any = ffi.buffer
+_from_buffer: Any = ffi.from_buffer
+# As names of this module, not looked up in the library for every message.
+_SSL_read: Any = lib.SSL_read
+_SSL_write: Any = lib.SSL_write
 
 
 class Connection(SSL.Connection):
@@ -36,21 +40,41 @@ class Connection(SSL.Connection):
     @override
     def recv(self, bufsiz: int = MAX_PLAINTEXT, flags: int | None = None) -> bytes:
         """At the most one record's bytes; the parameters are there for the class's sake."""
-        count = _lib.SSL_read(self._ssl, self._scratch, MAX_PLAINTEXT)
+        count = _SSL_read(self._ssl, self._scratch, MAX_PLAINTEXT)
         if count <= 0:
             self._raise_ssl_error(self._ssl, count)
-        data: bytes = _ffi.buffer(self._scratch, count)[:]
+        data: bytes = _buffer(self._scratch, count)[:]
         return data
 
     @override
     def send(self, buf: Any, flags: int = 0) -> int:
         """Send one record's bytes at the most; return how many."""
-        count: int = _lib.SSL_write(self._ssl, buf if type(buf) is bytes else _ffi.from_buffer(buf), len(buf))
+        count: int = _SSL_write(self._ssl, buf if type(buf) is bytes else _from_buffer(buf), len(buf))
         if count <= 0:
             self._raise_ssl_error(self._ssl, count)
         return count
 
+    def echo(self) -> tuple[int, bytes]:
+        """Receive one record's bytes and send them back from where they lie.
+
+        :returns: how many were received, and those of them that could not be sent: the peer does not
+            take them now, or the connection is broken, which the next call will tell.
+        :raises SSL.Error: as `recv` does; nothing was received.
+        """
+        received = _SSL_read(self._ssl, self._scratch, MAX_PLAINTEXT)
+        if received <= 0:
+            self._raise_ssl_error(self._ssl, received)
+        sent = _SSL_write(self._ssl, self._scratch, received)
+        if sent == received:
+            return received, b""
+        unsent: bytes = _buffer(self._scratch, received)[:]
+        if sent > 0:
+            return received, unsent[sent:]
+        with suppress(SSL.Error):
+            self._raise_ssl_error(self._ssl, sent)  # empties OpenSSL's queue of errors
+        return received, unsent
+
 
 def scratch_buffer() -> Any:
     """Room for one record."""
-    return _ffi.new("char[]", MAX_PLAINTEXT)
+    return ffi.new("char[]", MAX_PLAINTEXT)

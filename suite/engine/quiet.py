@@ -1,6 +1,11 @@
-"""Who needs no logging context."""
+"""What a protocol may say of itself, so that the engine can leave out what it does not need."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from zope.interface import Interface
+
+DataReceived = TypeVar("DataReceived", bound=Callable[[Any, bytes], None])
 
 
 class IQuiet(Interface):
@@ -9,3 +14,18 @@ class IQuiet(Interface):
     Twisted sets up a logging context (the transport's ``logPrefix``) around every event, which costs
     more than reading a small message. Around the events of these, the engine does not.
     """
+
+
+def writes_back(data_received: DataReceived) -> DataReceived:
+    """Mark a ``dataReceived`` that is ``transport.write(data)`` and nothing else.
+
+    The engine's transports then hand bytes back where they have read them, without calling it. A method that
+    overrides it has no such mark.
+    """
+    data_received.writes_back = True  # type: ignore[attr-defined]  # a function takes any attribute
+    return data_received
+
+
+def is_echo(protocol: Any) -> bool:
+    """Whether *protocol* writes back what it receives, and does nothing else with it."""
+    return getattr(getattr(protocol, "dataReceived", None), "writes_back", False)

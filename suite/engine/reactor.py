@@ -34,9 +34,13 @@ class EngineReactor(ListenersMixin, EPollReactor):
             selectable = selectables.get(fd)
             if selectable is None:
                 continue  # an earlier event in this turn has closed it
+            try:
+                quiet = selectable.quiet
+            except AttributeError:
+                quiet = False  # not one of the engine's
             # Compared one by one: a tuple of the two would be made anew for every event.
             reads = event == EPOLLIN
-            if not (reads or event == EPOLLOUT) or not getattr(selectable, "quiet", False):
+            if not quiet or not (reads or event == EPOLLOUT):
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
                 continue
             try:

@@ -115,15 +115,20 @@ class TLSServer(Stream):
 
     @override
     def doRead(self) -> Any:
-        if not self._established:
-            if self._preamble is not None and not self._preamble.complete:
-                return self._read_preamble(self._preamble)
-            return self._handshake()
-        if self._linger is not None:
-            return self._discard()
+        if not self._clear:  # which it is neither before the handshake nor while lingering
+            if not self._established:
+                if self._preamble is not None and not self._preamble.complete:
+                    return self._read_preamble(self._preamble)
+                return self._handshake()
+            if self._linger is not None:
+                return self._discard()
         for _ in range(RECORDS_PER_TURN):
             try:
-                data = self._connection.recv(MAX_PLAINTEXT)
+                if self.echoes and self._clear:
+                    data = None
+                    count, unsent = self._connection.echo()
+                else:
+                    data = self._connection.recv(MAX_PLAINTEXT)
             except SSL.WantReadError:
                 return None
             except SSL.WantWriteError:  # a KeyUpdate to answer, and no room for the answer
@@ -136,8 +141,12 @@ class TLSServer(Stream):
                 return main.CONNECTION_DONE
             except SSL.Error as error:
                 return self._failed("connection", error)
-            self.protocol.dataReceived(data)
-            if len(data) < MAX_PLAINTEXT or not self.reading:
+            if data is not None:
+                count = len(data)
+                self.protocol.dataReceived(data)
+            elif unsent:
+                self._keep(unsent)
+            if count < MAX_PLAINTEXT or not self.reading:
                 return None
         return None
 
@@ -189,6 +198,7 @@ class TLSServer(Stream):
             # All is said; but to close while the peer still talks would be a RST, and undo it.
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
+            self._clear = False
             self._linger = cast(IReactorTime, self.reactor).callLater(LINGER, self.abortConnection)
             self.startReading()
             return None
@@ -210,7 +220,7 @@ class TLSServer(Stream):
 
     @override
     def write(self, data: bytes) -> None:
-        # `Stream.write`, with the calls in it written out for what is one record: here the time goes.
+        # `Stream.write`, with the calls in it written out for what is one record.
         if not self._clear or not 0 < len(data) <= MAX_PLAINTEXT:
             super().write(data)
             return
