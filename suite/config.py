@@ -10,18 +10,34 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
 from suite.certs import shown
 from suite.errors import ConfigError
+from suite.limits import Limits, Network
 
 TLS_VERSIONS: Final = ("1.2", "1.3")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+#: Seconds in the units of durations, and bytes in those of sizes.
+UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
+
+#: The shortest duration that can be kept to (see `suite.guard.SWEEP`).
+SHORTEST: Final = 0.25
+
+#: How long echoes under way may take when the suite ends, in seconds (nginx and HAProxy wait for ever,
+#: Docker and Kubernetes kill after 10 and 30).
+DEFAULT_DRAIN: Final = 10.0
 
 _TOML_TYPES: Final = {
     bool: "a boolean",
@@ -61,12 +77,19 @@ class Endpoint:
     """One endpoint as declared.
 
     :ivar own_tls: what its own ``tls`` table says, by key; None if it has no such table.
+    :ivar own_limits: what its own ``limits`` table says, by key.
     """
 
     name: str
     listen: str
     tls: TLS
+    limits: Limits = field(default_factory=Limits)
     own_tls: frozenset[str] | None = None
+    own_limits: frozenset[str] = frozenset()
+
+    def limits_key(self, name: str) -> str:
+        """Where in the file the limit *name* of this endpoint stands."""
+        return f"endpoints.{self.name}.limits.{name}" if name in self.own_limits else f"limits.{name}"
 
     def tls_key(self, name: str) -> str:
         """Where in the file the TLS setting *name* of this endpoint stands."""
@@ -76,10 +99,18 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole configuration file, read from *file*."""
+    """A whole configuration file, read from *file*.
+
+    :ivar drain: seconds that echoes under way may take when the suite ends.
+    :ivar user: whom the suite becomes once everything is open; None: nobody else.
+    :ivar group: the same for its group; None: the primary group of *user*.
+    """
 
     file: Path
     endpoints: tuple[Endpoint, ...]
+    drain: float = DEFAULT_DRAIN
+    user: str | None = None
+    group: str | None = None
 
     @property
     def directory(self) -> Path:
@@ -172,7 +203,86 @@ class _Reader:
             )
         return tls
 
-    def endpoint(self, name: str, value: object, defaults: TLS) -> Endpoint:
+    # The limits.
+
+    def count(self, value: object, key: str) -> int:
+        expected = "a whole number, 1 or more"
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.wrong_type(key, value, expected)
+        if not 1 <= value < 2**31:
+            raise self.error(key, f"{value} is out of range; expected {expected}")
+        return value
+
+    def duration(self, value: object, key: str) -> float:
+        expected = 'a duration such as "250ms", "10s" or "5m"'
+        text = self.string(value, key, expected)
+        found = _DURATION.fullmatch(text)
+        if not found:
+            raise self.error(key, f"{text!r} is no duration; expected {expected}")
+        seconds = float(found[1]) * UNITS[found[2]]
+        if seconds < SHORTEST:
+            raise self.error(key, f'{text!r} is too short; expected "250ms" or more')
+        return seconds
+
+    def no_duration(self, value: object, key: str) -> float | None:
+        return None if value == "none" else self.duration(value, key)
+
+    def no_count(self, value: object, key: str) -> int | None:
+        return None if value == "none" else self.count(value, key)
+
+    def size(self, value: object, key: str) -> int | None:
+        expected = 'a size such as "64KiB" or "1GiB"'
+        if value == "none":
+            return None
+        text = self.string(value, key, expected)
+        found = _SIZE.fullmatch(text)
+        if not found or int(found[1]) == 0:
+            raise self.error(key, f"{text!r} is no size; expected {expected}")
+        return int(found[1]) * SIZES[found[2]]
+
+    def strings(self, value: object, key: str, expected: str) -> list[str]:
+        if not isinstance(value, list):
+            raise self.wrong_type(key, value, expected)
+        for item in value:
+            if not isinstance(item, str):
+                raise self.wrong_type(key, item, expected)
+        return value
+
+    def networks(self, value: object, key: str) -> tuple[Network, ...]:
+        expected = 'an array of networks, such as ["192.0.2.0/24", "2001:db8::/32"]'
+        return tuple(self.network(text, key) for text in self.strings(value, key, expected))
+
+    def network(self, text: str, key: str) -> Network:
+        try:
+            network = ip_network(text)
+        except ValueError:
+            try:
+                meant = ip_network(text, strict=False)
+            except ValueError:
+                meant = None
+            hint = f"; did you mean {meant}?" if meant else "; expected one such as 192.0.2.0/24 or ::1"
+            raise self.error(key, f"{text!r} is no network{hint}") from None
+        if network.version == 6 and network.prefixlen >= 96:
+            # What is mapped into IPv6 is matched as what it is.
+            mapped = network.network_address.ipv4_mapped
+            if mapped is not None:
+                return ip_network(f"{mapped}/{network.prefixlen - 96}")
+        return network
+
+    def names(self, value: object, key: str) -> tuple[str, ...]:
+        expected = 'an array of names, such as ["nobody"]'
+        names = self.strings(value, key, expected)
+        for name in names:
+            if not name or not name.isprintable():
+                raise self.error(key, f"{name!r} is no name; expected {expected}")
+        return tuple(names)
+
+    def limits(self, value: object, key: str, defaults: Limits) -> Limits:
+        table = self.table(value, key, LIMITS)
+        read: Mapping[str, Any] = {n: LIMITS[n](self, v, f"{key}.{n}") for n, v in table.items()}
+        return replace(defaults, **read)
+
+    def endpoint(self, name: str, value: object, tls_defaults: TLS, limits: Limits) -> Endpoint:
         key = f"endpoints.{name}"
         if not _NAME.fullmatch(name):
             raise self.error(
@@ -181,17 +291,40 @@ class _Reader:
             )
         expected = 'an endpoint description, such as "tcp:1234"'
         if isinstance(value, str):
-            return Endpoint(name, self.string(value, key, expected), defaults)
+            return Endpoint(name, self.string(value, key, expected), tls_defaults, limits)
         if not isinstance(value, dict):
             raise self.wrong_type(key, value, f"{expected}, or a table with `listen`")
-        table = self.table(value, key, ("listen", "tls"))
+        table = self.table(value, key, ("listen", "limits", "tls"))
         if "listen" not in table:
             raise self.error(f"{key}.listen", f"missing; expected {expected}")
         listen = self.string(table["listen"], f"{key}.listen", expected)
+        limits = self.limits(table.get("limits", {}), f"{key}.limits", limits)
+        own_limits = frozenset(table.get("limits", {}))
         if "tls" not in table:
-            return Endpoint(name, listen, defaults)
-        tls = self.tls(table["tls"], f"{key}.tls", defaults)
-        return Endpoint(name, listen, tls, frozenset(table["tls"]))
+            return Endpoint(name, listen, tls_defaults, limits, own_limits=own_limits)
+        tls = self.tls(table["tls"], f"{key}.tls", tls_defaults)
+        return Endpoint(name, listen, tls, limits, frozenset(table["tls"]), own_limits)
+
+
+#: How each limit is read.
+LIMITS: Final[Mapping[str, Callable[[_Reader, object, str], object]]] = {
+    "connections": _Reader.count,
+    "per_peer": _Reader.count,
+    "handshake": _Reader.no_duration,
+    "idle": _Reader.no_duration,
+    "stall": _Reader.no_duration,
+    "half_close": _Reader.no_duration,
+    "lifetime": _Reader.no_duration,
+    "bytes": _Reader.size,
+    "rate": _Reader.no_count,
+    "burst": _Reader.count,
+    "rate_exempt": _Reader.networks,
+    "allow": _Reader.networks,
+    "deny": _Reader.networks,
+    "users": _Reader.names,
+    "groups": _Reader.names,
+    "proxy_from": _Reader.networks,
+}
 
 
 def load(file: Path) -> Config:
@@ -216,11 +349,22 @@ def load(file: Path) -> Config:
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it does not cover
         raise ConfigError(shown(file), None, f"not TOML: {error}") from None
     reader = _Reader(file)
-    table = reader.table(document, "", ("endpoints", "tls"))
-    defaults = reader.tls(table.get("tls", {}), "tls", TLS())
+    table = reader.table(document, "", ("drain", "endpoints", "group", "limits", "tls", "user"))
+    tls = reader.tls(table.get("tls", {}), "tls", TLS())
+    limits = reader.limits(table.get("limits", {}), "limits", Limits())
     endpoints = table.get("endpoints", {})
     if not isinstance(endpoints, dict):
         raise reader.wrong_type("endpoints", endpoints, "a table of endpoints")
     if not endpoints:
         raise reader.error("endpoints", 'is empty; expected one endpoint at least, such as tcp = "tcp:1234"')
-    return Config(file, tuple(reader.endpoint(name, value, defaults) for name, value in endpoints.items()))
+    who = {
+        key: reader.string(table[key], key, f"the name of a {key}")
+        for key in ("user", "group")
+        if key in table
+    }
+    return Config(
+        file,
+        tuple(reader.endpoint(name, value, tls, limits) for name, value in endpoints.items()),
+        reader.duration(table["drain"], "drain") if "drain" in table else DEFAULT_DRAIN,
+        **who,
+    )

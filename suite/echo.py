@@ -22,7 +22,9 @@ from zope.interface import implementer
 
 from suite.engine.datagram import IEchoesDatagrams
 from suite.engine.quiet import IQuiet, writes_back
+from suite.guard import Guard, Guarded
 from suite.policy import DatagramPolicy
+from suite.reasons import Reason
 
 
 def reply(data: bytes) -> bytes:
@@ -31,7 +33,7 @@ def reply(data: bytes) -> bytes:
 
 
 @implementer(IHalfCloseableProtocol, IQuiet)
-class Echo(Protocol):
+class Echo(Guarded):
     """Echo for every stream: TCP, TLS and UNIX."""
 
     @override
@@ -41,34 +43,86 @@ class Echo(Protocol):
             # Nagle's algorithm holds back the tail of a reply until the peer's delayed ACK: 40 ms.
             cast(Any, transport).setTcpNoDelay(True)
         cast(IConsumer, transport).registerProducer(cast(IPushProducer, transport), True)
+        super().connectionMade()
 
     @override
     @writes_back
     def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
         self.transport.write(reply(data))  # type: ignore[union-attr]  # connected, or no data
 
+    @override
     def readConnectionLost(self) -> None:
         """The peer has ended its side; close once it has all of its echo.
 
         A producer that is still registered would be resumed, when the buffer is empty, instead of
         the connection being closed.
         """
+        super().readConnectionLost()
         cast(IConsumer, self.transport).unregisterProducer()
         cast(Any, self.transport).loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """We have ended our side (never before the peer has): nothing is left to do."""
+        """We have ended our side: what still arrives is for nobody."""
+
+
+class MeasuredEcho(Echo):
+    """An echo of so many bytes and no more.
+
+    :param most: how many.
+    """
+
+    def __init__(self, guard: Guard, most: int) -> None:
+        super().__init__(guard)
+        self.most = most
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        left = self.most - self.received
+        if left > 0:
+            super().dataReceived(data[:left])
+            if self.received == self.most:
+                self.end(Reason.BYTES)
 
 
 class EchoFactory(Factory):
-    """One `Echo` for every connection."""
+    """One `Echo` for every connection.
+
+    :param guard: whom it asks who may come in; None: everyone may.
+    :param refusal: what to build for those who may not; None: nothing, which closes the connection. Some
+        endpoints cannot do with nothing.
+    """
 
     protocol = Echo
     noisy = False
 
+    def __init__(self, guard: Guard | None = None, refusal: type[Protocol] | None = None) -> None:
+        self.guard = guard
+        self.refusal = refusal
+
     @override
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return Echo()
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        guard = self.guard
+        if guard is None:
+            return Echo()
+        if guard.refuses(addr):
+            return self.refusal() if self.refusal is not None else None
+        if guard.limits.bytes is not None:
+            return MeasuredEcho(guard, guard.limits.bytes)
+        return Echo(guard)
+
+    def out_of_descriptors(self, addr: IAddress) -> None:
+        """A connection was closed unseen: there was no descriptor for it."""
+        if self.guard is not None:
+            self.guard.out_of_descriptors(addr)
+
+
+class Refused(Protocol):
+    """A connection that is not wanted."""
+
+    @override
+    def connectionMade(self) -> None:
+        cast(Any, self.transport).abortConnection()
 
 
 @implementer(IEchoesDatagrams, IQuiet)

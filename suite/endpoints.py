@@ -12,11 +12,11 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, execute, fail
@@ -43,9 +43,9 @@ from zope.interface import implementer
 
 from suite.certs import load_identity, shown
 from suite.config import Config, Endpoint, suggest
-from suite.echo import EchoDatagram
 from suite.errors import CertificateError, ConfigError, ListenError, one_line
-from suite.policy import DatagramPolicy
+from suite.guard import group_ids, user_ids
+from suite.limits import host_and_port
 from suite.proxy import ProxyFactory, ProxyHeader
 from suite.tls import ContextFactory, server_context
 
@@ -103,8 +103,34 @@ DEFAULTS: Final[dict[str, dict[str, str]]] = {
 #: Parameters that are paths, relative to the configuration file.
 PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "path"}
 
+#: Parameters that make an OpenSSL context, which can be replaced under an open port.
+CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"}
+
 #: `sslmethod` values, which Twisted still takes, and the one version each of them means, if one.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
+
+#: Limits that mean something on some transports only; see `Description.has`.
+FITTING: Final = {
+    "connections": "streams",
+    "per_peer": "addresses of streams",
+    "handshake": "TLS",
+    "idle": "streams",
+    "stall": "streams",
+    "half_close": "streams",
+    "lifetime": "streams",
+    "bytes": "streams",
+    "rate": "UDP",
+    "burst": "UDP",
+    "rate_exempt": "UDP",
+    "allow": "addresses",
+    "deny": "addresses",
+    "users": "UNIX",
+    "groups": "UNIX",
+    "proxy_from": "haproxy:",
+}
+
+#: Types whose endpoints give the factory's own protocols to the transport, or close where there is none.
+DIRECT: Final = frozenset({"tcp", "tcp6", "ssl", "unix", "systemd", "fd"})
 
 #: What stands between the colons that mean something.
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
@@ -162,16 +188,37 @@ class Description:
         named = (f"{name}={quoteStringArgument(value)}" for name, value in self.arguments.items())
         return ":".join([self.kind, *named])
 
-    def claims(self) -> tuple[str, str, str] | None:
-        """What no other endpoint may have: family of sockets, host or path, port; None: nothing."""
+    def has(self, what: str) -> bool:
+        """Whether it has *what* some limits are about, as in `FITTING`."""
+        return {
+            "streams": self.transport != "UDP",
+            "addresses": self.transport != "UNIX",
+            "addresses of streams": self.transport not in ("UDP", "UNIX"),
+            "haproxy:": self.proxied,
+        }.get(what, self.transport == what)
+
+    def claims(self, bound: int = 0) -> tuple[str, str, str] | None:
+        """What no other endpoint may have: family of sockets, host or path, port; None: nothing.
+
+        :param bound: the port that it has, where it leaves that to the system.
+        """
         if self.kind == "unix":
             return ("unix", os.path.normpath(self.arguments["address"]), "")
-        port = self.arguments.get("port")
-        if port is None or int(port) == 0:
+        if "port" not in self.arguments:
+            return None
+        port = int(self.arguments["port"]) or bound
+        if port == 0:
             return None
         host = self.arguments["interface"]
         family = "6" if ":" in host else "4"
-        return (("udp" if self.transport == "UDP" else "tcp") + family, host, str(int(port)))
+        return (("udp" if self.transport == "UDP" else "tcp") + family, host, str(port))
+
+    def place(self) -> tuple[object, ...]:
+        """What stays the same as long as the same socket will do."""
+        if self.kind not in PARAMETERS:
+            return (self.endpoint.listen,)
+        said = {name: value for name, value in self.arguments.items() if name not in CREDENTIALS}
+        return (self.kind, self.proxied, frozenset(said.items()))
 
     def credentials(self) -> Iterator[Path]:
         """The files of an ``ssl:`` endpoint that must be there."""
@@ -180,11 +227,6 @@ class Description:
                 if name in self.arguments:
                     yield Path(self.arguments[name])
             yield from self.endpoint.tls.files().values()
-
-
-def host_and_port(host: str, port: int) -> str:
-    """``host:port``, an IPv6 host in brackets, every address as ``*``."""
-    return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
 
 
 def shown_socket(path: str) -> str:
@@ -233,8 +275,38 @@ class _Parser:
             )
         if kind not in PARAMETERS:
             self.check_plugin(kind)
-            return Description(self.endpoint, kind, {}, proxied)
-        return Description(self.endpoint, kind, self.arguments(kind, positional, named), proxied)
+            return self.fitting(Description(self.endpoint, kind, {}, proxied))
+        return self.fitting(
+            Description(self.endpoint, kind, self.arguments(kind, positional, named), proxied)
+        )
+
+    def fitting(self, description: Description) -> Description:
+        """The same; what is set for this endpoint alone has to mean something there."""
+        for name in sorted(self.endpoint.own_limits):
+            if not description.has(FITTING[name]):
+                raise self.limit_error(
+                    name, f"does not go with {description.kind}:; it is about {FITTING[name]}"
+                )
+        if description.transport == "UNIX":
+            for name, ids in (("users", user_ids), ("groups", group_ids)):
+                self.check_names(name, getattr(self.endpoint.limits, name), ids)
+        return description
+
+    def check_names(
+        self, limit: str, names: tuple[str, ...], ids: Callable[[Iterable[str]], Iterator[int]]
+    ) -> None:
+        if names and not hasattr(socket, "SO_PEERCRED"):
+            raise self.limit_error(limit, "cannot be kept on this system; expected Linux")
+        for name in names:
+            try:
+                list(ids([name]))
+            except KeyError:
+                raise self.limit_error(
+                    limit, f"{name!r} does not exist; expected a {limit[:-1]} of this system"
+                ) from None
+
+    def limit_error(self, limit: str, problem: str) -> ConfigError:
+        return ConfigError(shown(self.config.file), self.endpoint.limits_key(limit), problem)
 
     def check_plugin(self, kind: str) -> None:
         known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
@@ -369,7 +441,7 @@ def parse(config: Config) -> list[Description]:
         if claim is None:
             continue
         for other, name in claimed.items():
-            if _collide(claim, other):
+            if collide(claim, other):
                 raise _Parser(config, description.endpoint).error(
                     f"{description.address} is taken by endpoints.{name}; expected an address of its own"
                 )
@@ -377,8 +449,9 @@ def parse(config: Config) -> list[Description]:
     return descriptions
 
 
-def _collide(one: tuple[str, str, str], other: tuple[str, str, str]) -> bool:
-    if (one[0], one[2]) != (other[0], other[2]):
+def collide(one: tuple[str, str, str] | None, other: tuple[str, str, str] | None) -> bool:
+    """Whether only one of two endpoints can be open, by what they claim."""
+    if one is None or other is None or (one[0], one[2]) != (other[0], other[2]):
         return False
     return one[1] == other[1] or one[1] in EVERY_HOST or other[1] in EVERY_HOST
 
@@ -430,8 +503,7 @@ class Opening:
     :param reactor: a reactor, or `suite.engine.listeners.Listeners` on top of one.
     :param description: what to open.
     :param context: the OpenSSL context of an ``ssl:`` endpoint.
-    :param factory: what answers on streams.
-    :param datagrams: decides which datagrams are answered.
+    :param answer: what answers there: a protocol factory, for a UDP port a datagram protocol.
     """
 
     def __init__(
@@ -439,16 +511,16 @@ class Opening:
         reactor: Any,
         description: Description,
         context: SSL.Context | None,
-        factory: IProtocolFactory,
-        datagrams: DatagramPolicy,
+        answer: IProtocolFactory | DatagramProtocol,
     ) -> None:
         self.reactor = reactor
         self.description = description
-        self.context = context
+        self.context_factory: ContextFactory | None = None
+        if context is not None:
+            self.context_factory = ContextFactory(context, ProxyHeader if description.proxied else None)
         # Over TLS the header comes before the handshake, and is the transport's to read.
         wrapped = description.proxied and context is None
-        self.factory = ProxyFactory(factory) if wrapped else factory
-        self.datagrams = datagrams
+        self.answer: Any = ProxyFactory(cast(IProtocolFactory, answer)) if wrapped else answer
 
     async def listen(self) -> IListeningPort:
         """Open it.
@@ -458,7 +530,7 @@ class Opening:
         try:
             if self.description.transport == "UDP":
                 return await self._listen_datagrams()
-            return await self._stream_endpoint().listen(self.factory)
+            return await self._stream_endpoint().listen(self.answer)
         except CannotListenError as error:
             raise self._error(error.socketError) from error
         except Exception as error:  # whatever a plugin, or the system it asks, has to say
@@ -467,17 +539,15 @@ class Opening:
     async def _listen_datagrams(self) -> IListeningPort:
         arguments = self.description.arguments
         endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
-        port = await endpoint.listen(EchoDatagram(self.datagrams))
-        self.datagrams.add_own_port(port.getHost().port)  # type: ignore[attr-defined]  # IPv4Address or IPv6Address
-        return port
+        return await endpoint.listen(self.answer)
 
     def _stream_endpoint(self) -> IStreamServerEndpoint:
         arguments = self.description.arguments
-        if self.context is not None:
+        if self.context_factory is not None:
             return SSL4ServerEndpoint(
                 self.reactor,
                 int(arguments["port"]),
-                ContextFactory(self.context, ProxyHeader if self.description.proxied else None),
+                self.context_factory,
                 int(arguments["backlog"]),
                 arguments["interface"],
             )

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from suite.certs import Identity, load_certificates, shown
 from suite.config import TLS
-from suite.engine.tls import Preamble, note_close_notify, reason_of
+from suite.engine.tls import Preamble, note_records, reason_of
 from suite.errors import CertificateError
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -69,7 +69,7 @@ def server_context(
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.set_tls13_ciphersuites(TLS13_SUITES)
     context.set_cipher_list(TLS12_SUITES if dh_parameters is None else TLS12_SUITES + DHE_SUITES)
-    context.set_info_callback(note_close_notify)
+    context.set_info_callback(note_records)
     # A resumed session skips client authentication, so it must not come from another endpoint.
     context.set_session_id(hashlib.sha256(session_id.encode()).digest())
     try:

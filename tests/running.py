@@ -95,7 +95,11 @@ class RunningSuite:
             kind = socket.SOCK_DGRAM if endpoint.startswith("udp") else socket.SOCK_STREAM
             sock = socket.socket(family, kind)
         sock.settimeout(PATIENCE)
-        sock.connect(address)
+        try:
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
         return sock
 
     def client_context(self, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:

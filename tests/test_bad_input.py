@@ -92,8 +92,18 @@ SHAPE = [
     ),
     Bad("endpoints is an array", "[[endpoints]]\n", "endpoints", ["[{}] is an array; expected a table"]),
     Bad("unknown table", GOOD + "[endpoint]", "endpoint", ["unknown key", "did you mean endpoints?"]),
-    Bad("unknown key", GOOD + "[xyz]", "xyz", ["unknown key", "expected endpoints or tls"]),
-    Bad("a key without a name", '"" = 1\n' + GOOD, "''", ["unknown key", "expected endpoints or tls"]),
+    Bad(
+        "unknown key",
+        GOOD + "[xyz]",
+        "xyz",
+        ["unknown key", "expected drain or endpoints or group or limits or tls or user"],
+    ),
+    Bad(
+        "a key without a name",
+        '"" = 1\n' + GOOD,
+        "''",
+        ["unknown key", "expected drain or endpoints or group or limits or tls or user"],
+    ),
     Bad(
         "unknown key of an endpoint",
         '[endpoints.echo]\nlisten = "tcp:0"\nlistn = 1',

@@ -59,7 +59,9 @@ def test_nothing_is_sent_unasked() -> None:
 
 def test_two_connections_have_nothing_to_do_with_each_other() -> None:
     factory = EchoFactory()
-    one, other = (factory.buildProtocol(None) for _ in range(2))
+    one, other = factory.buildProtocol(None), factory.buildProtocol(None)
+    assert one is not None
+    assert other is not None
     transport, untouched = StringTransport(), StringTransport()
     one.makeConnection(transport)
     other.makeConnection(untouched)

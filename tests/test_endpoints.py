@@ -27,6 +27,7 @@ from suite.config import TLS, Config, Endpoint
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import Description, Opening
 from suite.errors import ConfigError, ListenError
+from suite.limits import host_and_port
 from suite.policy import DatagramPolicy
 from suite.proxy import ProxyFactory
 from suite.tls import ContextFactory
@@ -49,7 +50,8 @@ def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_(reactor: Any, description: Description, config: Config | None = None) -> tuple[Opening, Any]:
     """Open *description* on *reactor*: the `Opening`, and the port."""
     context = None if config is None else endpoints.load_context(config, description)
-    opening = Opening(reactor, description, context, EchoFactory(), DatagramPolicy())
+    answer = EchoDatagram(DatagramPolicy()) if description.transport == "UDP" else EchoFactory()
+    opening = Opening(reactor, description, context, answer)
     return opening, now(opening.listen())
 
 
@@ -292,7 +294,7 @@ def test_transport_and_address(listen: str, transport: str, address: str) -> Non
     [("127.0.0.1", "127.0.0.1:7"), ("::1", "[::1]:7"), ("", "*:7"), ("localhost", "localhost:7")],
 )
 def test_host_and_port(host: str, shown: str) -> None:
-    assert endpoints.host_and_port(host, 7) == shown
+    assert host_and_port(host, 7) == shown
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def test_tcp_is_opened_with_listentcp(listen: str, call: tuple[int, int, str]) -
     opening, port = open_(reactor, described(HERE, listen))
     ((number, factory, backlog, interface),) = reactor.tcpServers
     assert (number, backlog, interface) == call
-    assert factory is opening.factory
+    assert factory is opening.answer
     assert isinstance(factory, EchoFactory)
     assert reactor.open == [port]
 
@@ -376,7 +378,7 @@ def test_unix_is_opened_with_listenunix(listen: str, call: tuple[str, int, int, 
     opening, _ = open_(reactor, described(HERE, listen))
     ((address, factory, backlog, mode, locked),) = reactor.unixServers
     assert (address, backlog, mode, locked) == call
-    assert factory is opening.factory
+    assert factory is opening.answer
 
 
 @pytest.mark.parametrize(
@@ -393,17 +395,8 @@ def test_udp_is_opened_with_listenudp(listen: str, call: tuple[int, str]) -> Non
     ((number, protocol, interface),) = reactor.udpServers
     assert (number, interface) == call
     assert isinstance(protocol, EchoDatagram)
-    assert protocol.policy is opening.datagrams
+    assert protocol is opening.answer
     assert reactor.open == [port]
-
-
-def test_the_port_of_a_udp_endpoint_is_not_answered_from_then_on() -> None:
-    """The port that was bound, that is: the one that was asked for may have been 0."""
-    opening, port = open_(SuiteReactor(), described(HERE, "udp:0"))
-    bound = port.getHost().port
-    assert bound != 0
-    assert not opening.datagrams.admit(("192.0.2.1", bound))
-    assert opening.datagrams.admit(("192.0.2.1", bound + 1))
 
 
 def test_tls_is_opened_with_listenssl_and_our_own_context(minted: Path) -> None:
@@ -416,9 +409,9 @@ def test_tls_is_opened_with_listenssl_and_our_own_context(minted: Path) -> None:
     opening, port = open_(reactor, description, config)
     ((number, factory, contexts, backlog, interface),) = reactor.sslServers
     assert (number, backlog, interface) == (4433, 5, "0.0.0.0")
-    assert factory is opening.factory
+    assert factory is opening.answer
     assert isinstance(contexts, ContextFactory)
-    assert contexts.getContext() is opening.context
+    assert contexts is opening.context_factory
     assert not reactor.tcpServers
     assert reactor.open == [port]
 
@@ -443,7 +436,7 @@ def test_twisted_reads_our_text_as_we_do(listen: str) -> None:
     ours, theirs = SuiteReactor(), SuiteReactor()
     description = described(HERE, listen)
     opening, _ = open_(ours, description)
-    serverFromString(theirs, description.text).listen(opening.factory)
+    serverFromString(theirs, description.text).listen(opening.answer)
     assert ours.tcpServers == theirs.tcpServers
     assert ours.unixServers == theirs.unixServers
     assert len(ours.open) == len(theirs.open) == 1
@@ -492,7 +485,7 @@ def test_a_plugins_description_reaches_it_unchanged(plugin: Plugin, proxied: boo
     opening, port = open_(reactor, description)
     assert plugin.given == [(reactor, ("a:b", "c\\d"), {"port": "no number", "x": "y=z"})]
     assert reactor.open == [port]
-    assert reactor.tcpServers[0][1] is opening.factory
+    assert reactor.tcpServers[0][1] is opening.answer
 
 
 def test_prefixes_are_matched_as_twisted_does_in_capitals_or_not(plugin: Plugin) -> None:
@@ -610,7 +603,7 @@ def test_an_inherited_socket_is_adopted() -> None:
     reactor = SuiteReactor()
     with listening() as fileno:
         opening, _ = open_(reactor, described(HERE, f"fd:{fileno}"))
-    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, opening.factory)]
+    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, opening.answer)]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fileno)  # the reactor has made a duplicate; ours is closed
 
@@ -634,7 +627,7 @@ def test_a_socket_of_systemd_is_adopted(monkeypatch: pytest.MonkeyPatch, which: 
     with listening() as fileno:
         from_systemd(monkeypatch, fileno)
         opening, _ = open_(reactor, described(HERE, f"systemd:INET:{which}"))
-    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, opening.factory)]
+    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, opening.answer)]
 
 
 def test_a_socket_of_systemd_that_cannot_be_adopted_is_no_missing_one(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from suite.limits import Limits
 from suite.policy import REMEMBERED_SOURCES, DatagramPolicy, answerable, unpack
 
 ORDINARY = [
@@ -145,7 +146,7 @@ def test_a_new_port_of_ours_is_heeded_for_packed_sources_already_admitted() -> N
 
 
 def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
-    policy = DatagramPolicy()
+    policy = DatagramPolicy(Limits(rate=None))
     host = IPv4Address("192.0.2.1")
     most = 0
     for port in range(1024, 1024 + REMEMBERED_SOURCES):
@@ -159,7 +160,7 @@ def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
 
 
 def test_a_source_already_admitted_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    policy = DatagramPolicy()
+    policy = DatagramPolicy(Limits(rate=None))
     assert policy.admit(("192.0.2.1", 40000))
 
     def forbidden(*_args: object) -> bool:
@@ -180,7 +181,7 @@ def test_a_refused_source_is_not_remembered() -> None:
 
 def test_the_memory_of_admitted_sources_is_bounded() -> None:
     """However many sources there are, and all of them are answered."""
-    policy = DatagramPolicy()
+    policy = DatagramPolicy(Limits(rate=None))
     most = 0
     for number in range(3 * REMEMBERED_SOURCES):
         assert policy.admit((f"10.0.{number % 7}.1", 1024 + number))

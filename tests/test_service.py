@@ -285,7 +285,7 @@ def test_everything_is_opened_and_announced_in_the_order_of_the_file() -> None:
     started = Started(reactor, plan(FOUR, mint=True))
     assert started.results == [None]
     assert len(reactor.open) == 4
-    assert started.suite.ports == reactor.open
+    assert [endpoint.port for endpoint in started.suite.endpoints.values()] == reactor.open
     assert started.suite.running
     minted, *lines, ready = started.said
     assert minted.startswith("made development certificates: certs/ca.pem certs/ca.key ")
@@ -298,13 +298,14 @@ def test_everything_is_opened_and_announced_in_the_order_of_the_file() -> None:
     assert ready == "ready; try: echo 'hola mundo...' | nc -N 127.0.0.1 1234"
 
 
-def test_every_stream_has_the_same_factory_and_tls_its_context() -> None:
+def test_every_stream_has_a_factory_that_echoes_under_guard_and_tls_its_context() -> None:
     reactor = SuiteReactor()
     ready = plan(FOUR, mint=True)
     Started(reactor, ready)
-    factories = [reactor.tcpServers[0][1], reactor.sslServers[0][1], reactor.unixServers[0][1]]
-    assert all(factory is factories[0] for factory in factories)
-    assert isinstance(factories[0], EchoFactory)
+    factories: list[Any] = [reactor.tcpServers[0][1], reactor.sslServers[0][1], reactor.unixServers[0][1]]
+    assert all(isinstance(factory, EchoFactory) for factory in factories)
+    assert [factory.guard.name for factory in factories] == ["tcp", "tls", "unix"]
+    assert [factory.guard.handshakes for factory in factories] == [False, True, False]
     assert reactor.sslServers[0][2].getContext() is ready.contexts[2]
 
 
@@ -385,7 +386,7 @@ def test_all_endpoints_open_or_none_does(refused: str, said: str) -> None:
     assert str(started.error) == said
     assert started.error.reason == "Address already in use"
     assert reactor.open == []
-    assert started.suite.ports == []
+    assert started.suite.endpoints == {}
     assert started.said == []
     assert not started.suite.running
 
@@ -507,7 +508,9 @@ def test_running_ends_with_0(signals: list[tuple[object, object]]) -> None:
     assert reactor.hasRun
     assert len(reactor.open) == 4
     assert said[-1].startswith("ready")
-    assert signals == [("logging", "begins"), (signal.SIGINT, signal.default_int_handler)]
+    ours = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    assert [what for what, _ in signals] == ["logging", *ours, *ours]
+    assert [how for _, how in signals[4:]] == [signal.SIG_IGN] * 3
 
 
 def test_the_end_of_the_reactor_closes_every_port(signals: list[tuple[object, object]]) -> None:

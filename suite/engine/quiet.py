@@ -17,10 +17,10 @@ class IQuiet(Interface):
 
 
 def writes_back(data_received: DataReceived) -> DataReceived:
-    """Mark a ``dataReceived`` that is ``transport.write(data)`` and nothing else.
+    """Mark a ``dataReceived(data)`` that counts and writes back, and nothing else.
 
-    The engine's transports then hand bytes back where they have read them, without calling it. A method that
-    overrides it has no such mark.
+    That is ``self.received += len(data)`` and ``self.transport.write(data)``. The engine's transports then do
+    both where they have read the bytes, without calling it. A method that overrides it has no such mark.
     """
     data_received.writes_back = True  # type: ignore[attr-defined]  # a function takes any attribute
     return data_received

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.failure import Failure
 from typing_extensions import override
 
+from suite.engine.accept import AcceptingPort
 from suite.engine.quiet import IQuiet, is_echo
 
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
@@ -145,6 +146,11 @@ class Stream(tcp.Server):
 
     # Writing.
 
+    @property
+    def owed(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return len(self._unsent) if self._unsent is not None else 0
+
     @override
     def write(self, data: bytes) -> None:
         require_bytes(data)
@@ -263,17 +269,19 @@ class PlainStream(Stream):
             return main.CONNECTION_LOST
         if not data:
             return main.CONNECTION_DONE
-        if len(data) == size:
+        count = len(data)
+        if count == size:
             self._read_size = LARGE_READ
         if not (self.echoes and self._clear):
             self.protocol.dataReceived(data)
             return None
-        # `write`, with the calls that lead to it left out: this is where the time goes.
+        # What `dataReceived` would do, without the calls: this is where the time goes.
+        self.protocol.received += count  # type: ignore[attr-defined]  # as `writes_back` promises
         try:
             sent = write(self._fd, data)
         except OSError:
             sent = 0
-        if sent != len(data):
+        if sent != count:
             self._keep(memoryview(data)[sent:])
         return None
 
@@ -341,7 +349,7 @@ class PlainStream(Stream):
         )
 
 
-class TCPPort(tcp.Port):
+class TCPPort(AcceptingPort):
     """A TCP port whose connections write before they wait."""
 
     transport: Any = PlainStream

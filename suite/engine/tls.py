@@ -1,8 +1,8 @@
 """TLS straight on the socket: OpenSSL reads and writes the descriptor itself.
 
-Rules: ``close_notify`` is an end of input, and so is a bare FIN (told apart, and logged as
-truncated); our ``close_notify`` follows the last byte (RFC 8446, section 6.1); every alert that
-OpenSSL sends reaches the peer before the socket closes.
+Rules: ``close_notify`` is an end of input, and so is a bare FIN (told apart); our ``close_notify``
+follows the last byte (RFC 8446, section 6.1); every alert that OpenSSL sends reaches the peer before the
+socket closes.
 
 Twisted's own TLS (``twisted.protocols.tls``) puts memory BIOs between OpenSSL and the transport.
 It drops replies still in its aggregation buffer when ``close_notify`` arrives, and a producer that
@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, cast
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from twisted.internet import main, tcp
+from twisted.internet import main
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -27,16 +27,14 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorTime,
 )
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
+from suite.engine.accept import AcceptingPort
 from suite.engine.memory import give_back
 from suite.engine.openssl import MAX_PLAINTEXT, Connection, scratch_buffer
 from suite.engine.stream import SEND_LIMIT, Stream
-
-log = Logger()
 
 #: Full records taken from one connection before the others have their turn.
 RECORDS_PER_TURN: Final = 8
@@ -47,16 +45,30 @@ GIVE_BACK_AFTER: Final = 256
 #: How long a peer has to close its side after we have closed ours, in seconds (nginx's lingering_timeout).
 LINGER: Final = 5.0
 
+#: Key updates in a row that are still taken for what they are (OpenSSL 1.1.1 had this limit; later ones
+#: have it for empty records alone).
+MAX_CHATTER: Final = 32
+
+TOO_MUCH_CHATTER: Final = SSL.Error([("", "", "too many records without application data")])
+
 #: TLS alert number (RFC 8446, section 6).
 CLOSE_NOTIFY: Final = 0
 
 
-def note_close_notify(connection: SSL.Connection, where: int, result: int) -> None:
-    """An OpenSSL info callback: lets a connection tell ``close_notify`` from a bare FIN."""
+def note_records(connection: SSL.Connection, where: int, result: int) -> None:
+    """An OpenSSL info callback: notes what the records say that carry no application data.
+
+    That is how a connection tells ``close_notify`` from a bare FIN, and too many key updates from none.
+    """
     if where == SSL.SSL_CB_READ_ALERT and result & 0xFF == CLOSE_NOTIFY:
         transport = connection.get_app_data()
         if isinstance(transport, TLSServer):
             transport.close_notify_received = True
+    elif where == SSL.SSL_CB_ACCEPT_EXIT:  # once for each handshake message that has been dealt with
+        transport = connection.get_app_data()
+        if isinstance(transport, TLSServer) and transport.note_handshake_message():
+            # OpenSSL would go on for as long as there are some; this makes it read nothing more.
+            connection.set_shutdown(SSL.RECEIVED_SHUTDOWN)
 
 
 def reason_of(error: Exception) -> str:
@@ -65,6 +77,10 @@ def reason_of(error: Exception) -> str:
     if isinstance(queue, list) and queue:
         return str(queue[-1][-1])
     return str(error.args[-1] if error.args else error) or type(error).__name__
+
+
+class InvalidPreambleError(Exception):
+    """What came before a handshake is not what it has to be; its argument says how."""
 
 
 class Preamble(Protocol):
@@ -89,11 +105,12 @@ class TLSServer(Stream):
     """The server side of one TLS connection.
 
     :ivar close_notify_received: whether the peer has ended its side properly, as far as the
-        context's info callback, `note_close_notify`, has been told.
+        context's info callback, `note_records`, has been told.
     """
 
     close_notify_received = False
     _established = False
+    _chatter = 0  # handshake messages since there was application data
     _read_wants_write = False
     _linger: IDelayedCall | None = None
     _preamble: Preamble | None = None
@@ -136,19 +153,29 @@ class TLSServer(Stream):
                 self.startWriting()
                 return None
             except SSL.ZeroReturnError:
-                if not self.close_notify_received:
-                    log.info("truncated: {peer} sent no close_notify", peer=self._peer_name())
-                return main.CONNECTION_DONE
+                return (
+                    main.CONNECTION_DONE if self._chatter <= MAX_CHATTER else self._failed(TOO_MUCH_CHATTER)
+                )
             except SSL.Error as error:
-                return self._failed("connection", error)
+                return self._failed(error)
+            if self._chatter:
+                self._chatter = 0
             if data is not None:
                 count = len(data)
                 self.protocol.dataReceived(data)
-            elif unsent:
-                self._keep(unsent)
+            else:
+                self.protocol.received += count  # type: ignore[attr-defined]  # as `writes_back` promises
+                if unsent:
+                    self._keep(unsent)
             if count < MAX_PLAINTEXT or not self.reading:
                 return None
         return None
+
+    def note_handshake_message(self) -> bool:
+        """Whether this is one too many, after the handshake and with no application data between them."""
+        if self._established:
+            self._chatter += 1
+        return self._chatter > MAX_CHATTER
 
     def _read_preamble(self, preamble: Preamble) -> Exception | None:
         try:
@@ -162,7 +189,7 @@ class TLSServer(Stream):
         except OSError:
             return main.CONNECTION_LOST
         except ValueError as error:
-            return self._failed("preamble", error)
+            return self._failed(InvalidPreambleError(str(error)))
         return None
 
     @override
@@ -246,7 +273,7 @@ class TLSServer(Stream):
         except (SSL.WantWriteError, SSL.WantReadError):
             return sent
         except SSL.Error as error:
-            return self._failed("connection", error)
+            return self._failed(error)
         return sent
 
     @override
@@ -257,7 +284,7 @@ class TLSServer(Stream):
             except SSL.WantWriteError:
                 return False
             except SSL.Error as error:
-                return self._failed("connection", error)
+                return self._failed(error)
         return True
 
     # The connection as a whole.
@@ -272,7 +299,7 @@ class TLSServer(Stream):
             super().startWriting()
             return None
         except Exception as error:  # noqa: BLE001  # OpenSSL's, or a callback's, such as ALPN selection
-            return self._failed("handshake", error)
+            return self._failed(error)
         self._established = True
         self._clear = self._unsent is None and not self._half_closing
         if IHandshakeListener.providedBy(self.protocol):
@@ -283,24 +310,14 @@ class TLSServer(Stream):
             self.stopWriting()
         return None
 
-    def _failed(self, what: str, error: Exception) -> Exception:
-        """Note why the connection is lost, and see that an alert already sent is not lost too."""
+    def _failed(self, error: Exception) -> Exception:
+        """Why the connection is lost; sees that an alert already sent is not lost too."""
         if isinstance(error, SSL.SysCallError):
             return main.CONNECTION_LOST
-        log.info(
-            "{what} with {peer} failed: {reason}",
-            what=what,
-            peer=self._peer_name(),
-            reason=reason_of(error),
-        )
         with suppress(OSError):
             # Closing with unread bytes would send a RST, which overtakes the alert.
             self.socket.recv(SEND_LIMIT)
         return error
-
-    def _peer_name(self) -> str:
-        peer = self.getPeer()
-        return f"{peer.host} port {peer.port}" if hasattr(peer, "port") else str(peer)
 
     @override
     def connectionLost(self, reason: Failure) -> None:
@@ -325,7 +342,7 @@ class TLSServer(Stream):
         return self._connection.get_alpn_proto_negotiated() or None
 
 
-class TLSPort(tcp.Port):
+class TLSPort(AcceptingPort):
     """A TCP port whose connections speak TLS.
 
     :ivar contextFactory: gives the OpenSSL context of each new connection.

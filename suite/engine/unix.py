@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
+from suite.engine.accept import AcceptingPort
 from suite.engine.careful import CarefulPort
 from suite.engine.stream import PlainStream
 
@@ -141,7 +142,7 @@ def _transport(sock: Any, protocol: Any, client: Any, *args: Any) -> tcp.Server:
     return UNIXStream(sock, protocol, (client, None), *args)
 
 
-class UNIXPort(CarefulPort, unix.Port):
+class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
     """A UNIX stream socket.
 
     The parameters are those of ``IReactorUNIX.listenUNIX``; *wantPID* asks for a lock file, which
@@ -198,4 +199,5 @@ class UNIXPort(CarefulPort, unix.Port):
     @override
     def connectionLost(self, reason: Failure) -> None:
         self._release()
+        self._drop_reserve()
         tcp.Port.connectionLost(self, reason)  # unix.Port's would remove a socket that we were given
