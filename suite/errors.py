@@ -90,3 +90,19 @@ class ListenError(SuiteError):
 
     def __str__(self) -> str:
         return one_line(f"endpoints.{self.endpoint}: cannot listen on {self.address}: {self.reason}")
+
+
+class PrivilegeError(SuiteError):
+    """An identity that could not be taken, or could be given back.
+
+    :ivar wanted: whom the process should act as, for people.
+    :ivar problem: what came in the way, and what was expected.
+    """
+
+    def __init__(self, wanted: str, problem: str) -> None:
+        super().__init__(wanted, problem)
+        self.wanted = wanted
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return one_line(f"cannot run as {self.wanted}: {self.problem}")
