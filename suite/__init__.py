@@ -7,7 +7,7 @@ doors     ``__main__``, ``cli``, ``twistd_plugin``: how the suite is started
 wiring    ``service``: the running suite, from configuration to open ports
 protocols ``echo`` (the heart), ``endpoints``, ``tls``, ``policy``
 engine    ``engine/``: this suite's ports and transports, on any POSIX reactor
-ground    ``config``, ``certs``, ``errors``: plain Python, no Twisted
+ground    ``config``, ``certs``, ``system``, ``errors``: plain Python, no Twisted
 ========= ======================================================================
 """
 

@@ -41,7 +41,14 @@ class RunningSuite:
     :ivar lines: what it has printed.
     """
 
-    def __init__(self, directory: Path, config: str, *arguments: str, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: str,
+        *arguments: str,
+        command: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.directory = directory
         (directory / "config.toml").write_text(config)
         command = command or [sys.executable, "-m", "suite"]
@@ -51,6 +58,7 @@ class RunningSuite:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            pass_fds=pass_fds,
         )
         self.lines: list[str] = []
         self.errors: list[str] = []
@@ -134,10 +142,14 @@ class RunningSuite:
 
 @contextmanager
 def running(
-    directory: Path, config: str, *arguments: str, command: Sequence[str] = ()
+    directory: Path,
+    config: str,
+    *arguments: str,
+    command: Sequence[str] = (),
+    pass_fds: Sequence[int] = (),
 ) -> Iterator[RunningSuite]:
     """A `RunningSuite` that must end well, without a word about a bug."""
-    suite = RunningSuite(directory, config, *arguments, command=command)
+    suite = RunningSuite(directory, config, *arguments, command=command, pass_fds=pass_fds)
     try:
         yield suite
     finally:

@@ -16,6 +16,7 @@ from suite.errors import (
     CertificateError,
     ConfigError,
     ListenError,
+    PrivilegeError,
     SuiteError,
     UsageError,
     one_line,
@@ -98,6 +99,12 @@ def test_a_listen_error_carries_its_endpoint_address_and_reason() -> None:
     assert str(error) == "endpoints.tcp: cannot listen on 127.0.0.1:1234: Address already in use"
 
 
+def test_a_privilege_error_carries_who_was_wanted_and_the_problem() -> None:
+    error = PrivilegeError("echo:echo (uid 5, gid 6)", "Operation not permitted")
+    assert (error.wanted, error.problem) == ("echo:echo (uid 5, gid 6)", "Operation not permitted")
+    assert str(error) == "cannot run as echo:echo (uid 5, gid 6): Operation not permitted"
+
+
 def test_a_usage_error_says_why() -> None:
     assert str(UsageError("--reactor 'x': no such reactor")) == "--reactor 'x': no such reactor"
 
@@ -110,12 +117,19 @@ def test_exit_codes() -> None:
         "ConfigError": 2,
         "CertificateError": 2,
         "ListenError": 1,
+        "PrivilegeError": 1,
     }
 
 
 @pytest.mark.parametrize(
     "error",
-    [UsageError("a"), ConfigError("a", "b", "c"), CertificateError("a", "b"), ListenError("a", "b", "c")],
+    [
+        UsageError("a"),
+        ConfigError("a", "b", "c"),
+        CertificateError("a", "b"),
+        ListenError("a", "b", "c"),
+        PrivilegeError("a", "b"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_errors_survive_being_copied(error: SuiteError) -> None:
