@@ -20,17 +20,10 @@ from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.logger import (
-    FilteringLogObserver,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogBeginner,
-    textFileLogObserver,
-)
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite import certs, config, endpoints
+from suite import certs, config, endpoints, logs
 from suite.echo import EchoFactory
 from suite.endpoints import Description, Opening
 from suite.engine.listeners import with_listeners
@@ -161,12 +154,12 @@ def install_reactor(name: str | None) -> Any:
     return reactor
 
 
-def run(reactor: Any, plan: Plan, announce: Callable[[str], None]) -> int:
+def run(reactor: Any, plan: Plan, announce: Callable[[str], None], log: logs.Settings = logs.DEFAULT) -> int:
     """Serve *plan* on *reactor* until a signal ends it; return the exit code.
 
     :raises ListenError: an endpoint cannot be opened; nothing is left open.
     """
-    start_logging()
+    logs.start(reactor, log)
     suite = EchoSuite(reactor, plan, announce)
     failures: list[Failure] = []
 
@@ -186,14 +179,6 @@ def run(reactor: Any, plan: Plan, announce: Callable[[str], None]) -> int:
     for failure in failures:
         failure.raiseException()
     return EXIT_OK
-
-
-def start_logging() -> None:
-    """Log to standard error: what the suite has to say, and warnings from everyone else."""
-    levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
-    levels.setLogLevelForNamespace("suite", LogLevel.info)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
-    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
 def make_directory(description: Description) -> None:

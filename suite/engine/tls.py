@@ -35,6 +35,7 @@ from zope.interface import implementer
 from suite.engine.memory import give_back
 from suite.engine.openssl import MAX_PLAINTEXT, Connection, scratch_buffer
 from suite.engine.stream import SEND_LIMIT, Stream
+from suite.reasons import Reason
 
 log = Logger()
 
@@ -137,7 +138,11 @@ class TLSServer(Stream):
                 return None
             except SSL.ZeroReturnError:
                 if not self.close_notify_received:
-                    log.info("truncated: {peer} sent no close_notify", peer=self._peer_name())
+                    log.info(
+                        "truncated: {peer} sent no close_notify",
+                        peer=self._peer_name(),
+                        reason=Reason.TRUNCATED,
+                    )
                 return main.CONNECTION_DONE
             except SSL.Error as error:
                 return self._failed("connection", error)
@@ -288,10 +293,11 @@ class TLSServer(Stream):
         if isinstance(error, SSL.SysCallError):
             return main.CONNECTION_LOST
         log.info(
-            "{what} with {peer} failed: {reason}",
+            "{what} with {peer} failed: {problem}",
             what=what,
             peer=self._peer_name(),
-            reason=reason_of(error),
+            problem=reason_of(error),
+            reason=Reason.PROXY if what == "preamble" else Reason.TLS,
         )
         with suppress(OSError):
             # Closing with unread bytes would send a RST, which overtakes the alert.
@@ -300,7 +306,9 @@ class TLSServer(Stream):
 
     def _peer_name(self) -> str:
         peer = self.getPeer()
-        return f"{peer.host} port {peer.port}" if hasattr(peer, "port") else str(peer)
+        if not hasattr(peer, "port"):
+            return str(peer)
+        return f"[{peer.host}]:{peer.port}" if ":" in peer.host else f"{peer.host}:{peer.port}"
 
     @override
     def connectionLost(self, reason: Failure) -> None:
