@@ -233,6 +233,15 @@ def test_whatever_is_in_it_a_text_line_is_one_line_without_control_characters(ev
     assert len(line) < 10 * (logs.MESSAGE_LENGTH + 8 * logs.FIELD_LENGTH)
 
 
+@pytest.mark.parametrize("character", [*map(chr, range(32)), *map(chr, range(127, 160)), "\u2028", "\u202e"])
+def test_control_characters_and_their_like_are_escaped(character: str) -> None:
+    event = event_of("{said}", said=f"a{character}b", peer=character)
+    assert ascii(character)[1:-1] in text_line(event)
+    assert text_line(event).isprintable()
+    assert json_line(event).isprintable()
+    assert json.loads(json_line(event))["message"] == f"a{character}b"
+
+
 def no_constant(name: str) -> None:
     raise AssertionError(f"{name} is no JSON")
 
@@ -436,6 +445,9 @@ def test_what_was_counted_is_said_at_the_end() -> None:
     limited.limit.flush()
     assert limited.take() == [None] * BURST + [95]
     assert limited.clock.getDelayedCalls() == []
+    limited.log(BURST + 1)
+    limited.clock.advance(WINDOW)
+    assert limited.take() == [None] * BURST + [1], "and it goes on, should anyone go on to log"
     limited.limit.flush()
     assert limited.take() == []
 
@@ -660,6 +672,28 @@ def test_the_end_of_the_reactor_says_what_was_only_counted(
     flush(*args, **kwargs)
     assert json.loads(os.read(pipe[0], 65536))["suppressed"] == 5
     assert reactor.getDelayedCalls() == []
+
+
+def test_a_terminal_that_hangs_stops_nobody(publisher: LogPublisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    opened: list[int] = []
+
+    def reopened(terminal: int) -> int:
+        opened.append(reopen(terminal))
+        return opened[0]
+
+    reopen = logs.reopened
+    monkeypatch.setattr(logs, "reopened", reopened)
+    monkeypatch.setattr(sys, "stderr", Stderr(theirs))
+    try:
+        logs.start(SuiteReactor(), Settings(level="debug"))
+        log = Logger("suite", observer=publisher)
+        for _ in range(2000):  # more than it can hold, and nobody reads it
+            log.debug("a" * 1000)
+        assert b"Z debug aaa" in os.read(ours, 100)
+    finally:
+        for descriptor in (ours, theirs, *opened):
+            os.close(descriptor)
 
 
 def test_without_standard_error_there_is_no_log(
