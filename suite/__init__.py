@@ -4,10 +4,10 @@ Read it from the top down; imports point down only (``make check`` holds the con
 
 ========= ======================================================================
 doors     ``__main__``, ``cli``, ``twistd_plugin``: how the suite is started
-wiring    ``service``: the running suite, from configuration to open ports
+wiring    ``service``: the running suite, from configuration to open ports; ``logs``: what it says of it
 protocols ``echo`` (the heart), ``endpoints``, ``tls``, ``policy``
 engine    ``engine/``: this suite's ports and transports, on any POSIX reactor
-ground    ``config``, ``certs``, ``system``, ``errors``: plain Python, no Twisted
+ground    ``config``, ``certs``, ``limits``, ``reasons``, ``system``, ``errors``: plain Python, no Twisted
 ========= ======================================================================
 """
 

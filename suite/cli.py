@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suite import __version__, certs, service
+from suite import __version__, certs, logs, service
 from suite.errors import EXIT_OK, SuiteError, one_line
 
 DEFAULT_CONFIG = Path("config.toml")
@@ -30,6 +30,15 @@ def build_parser() -> argparse.ArgumentParser:
     add_config(parser)
     parser.add_argument(
         "--reactor", metavar="NAME", help="a Twisted reactor: select, poll, epoll, asyncio, …"
+    )
+    parser.add_argument(
+        "--log", metavar="FORMAT", help="text or json; default: text on a terminal, json elsewhere"
+    )
+    parser.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        default=logs.DEFAULT.level,
+        help="debug, info, warn, error or critical; default: info",
     )
     parser.set_defaults(run=serve)
     commands = parser.add_subparsers(title="commands", metavar="")
@@ -68,8 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
+    log = logs.Settings(options.log, options.log_level)
     plan = service.Plan(options.config, mint=True)
-    return service.run(service.install_reactor(options.reactor), plan, say)
+    return service.run(service.install_reactor(options.reactor), plan, say, log)
 
 
 def check_config(options: argparse.Namespace) -> int:

@@ -55,10 +55,8 @@ SO_PEERGROUPS: Final = 59
 #: As many of a peer's groups as Python can ask for.
 MOST_GROUPS: Final = 256
 
-#: Ends that are nobody's fault; whatever else ends a connection is logged.
-USUAL: Final = frozenset(
-    {Reason.CLOSED, Reason.RESET, Reason.IDLE, Reason.LIFETIME, Reason.BYTES, Reason.DRAIN}
-)
+#: Ends of ours that leave a peer all that it is owed.
+PEACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN})
 
 
 @implementer(IHandshakeListener)
@@ -188,7 +186,7 @@ class Guard:
 
     def _refuse(self, reason: Reason, peer: str) -> None:
         self.ends[reason] += 1
-        log.warn("refused: {reason}", endpoint=self.name, peer=peer, reason=reason.value)
+        log.emit(level_of(reason), "refused", endpoint=self.name, peer=peer, reason=reason.value)
 
     def out_of_descriptors(self, address: IAddress) -> None:
         """A connection from *address* was closed unseen: there was no descriptor for it."""
@@ -259,13 +257,13 @@ class Guard:
         self.ends[reason] += 1
         self.received += connection.received
         self._tell(
-            LogLevel.debug if reason in USUAL else LogLevel.warn,
+            level_of(reason),
             connection,
-            "closed: {reason}, {received:,} bytes, {duration:.1f} s" + (": {detail}" if detail else ""),
+            "closed: {detail}" if detail else "closed",
             reason=reason.value,
             received=connection.received,
-            duration=round(self.clock.seconds() - connection.accepted, 3),
-            **({"detail": detail} if detail else {}),
+            duration=round(self.clock.seconds() - connection.accepted, 6),
+            detail=detail,
         )
         if not self.open:
             self._rest()
@@ -344,13 +342,13 @@ class Guard:
 
     def _end(self, connection: Guarded, reason: Reason) -> None:
         transport = cast(Any, connection.transport)
-        if reason in (Reason.IDLE, Reason.LIFETIME, Reason.DRAIN) and connection.reason is None:
+        if reason in PEACEFUL and connection.reason is None:
             connection.reason = reason
             transport.loseConnection()  # with all that it is owed
             connection.ended = connection.ended or self.clock.seconds()
         else:
             # A connection that we have ended, and that does not end, has had its time too.
-            if connection.reason is None or reason not in USUAL:
+            if reason not in PEACEFUL:
                 connection.reason = reason
             transport.abortConnection()
 
@@ -388,6 +386,11 @@ class Guard:
     def _abort(self, connection: Guarded) -> None:
         connection.reason = connection.reason or Reason.DRAIN
         cast(Any, connection.transport).abortConnection()
+
+
+def level_of(reason: Reason) -> Any:
+    """The level that *reason* is logged at."""
+    return LogLevel.lookupByName(reason.level)
 
 
 def canonical(host: str) -> str:

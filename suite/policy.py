@@ -88,7 +88,7 @@ class DatagramPolicy:
     :param own_ports: the UDP ports of the whole suite; more may be added.
     :param clock: tells the time, in seconds.
     :param name: of the endpoint.
-    :ivar refusals: datagrams not answered, by why: ``source`` (see `answerable`), ``denied`` or ``rate``.
+    :ivar refusals: datagrams not answered, by reason.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class DatagramPolicy:
         name: str = "",
     ) -> None:
         self.name = name
-        self.refusals: Counter[str] = Counter()
+        self.refusals: Counter[Reason] = Counter()
         self._clock = clock
         self._own_ports = own_ports if own_ports is not None else OwnPorts()
         self._admitted: set[tuple[str, int] | bytes] = set()
@@ -143,27 +143,27 @@ class DatagramPolicy:
     def _decide(self, source: tuple[str, int] | bytes, host_and_port: tuple[str, int]) -> bool:
         host, port = host_and_port[:2]
         if not answerable(host, port, self._own_ports.ports):
-            return self._refuse("source", host, port)
+            return self._refuse(Reason.SOURCE, host, port)
         if not self._limits.admits(host):
-            return self._refuse(Reason.DENIED.value, host, port)
+            return self._refuse(Reason.DENIED, host, port)
         address = address_of(host)
         if self._buckets is not None and not within(address, self._limits.rate_exempt):
-            return self._buckets.take(address) or self._refuse("rate", host, port)
+            return self._buckets.take(address) or self._refuse(Reason.RATE, host, port)
         if len(self._admitted) >= REMEMBERED_SOURCES:
             self._admitted.clear()
         self._admitted.add(source)
         return True
 
-    def _refuse(self, why: str, host: str, port: int) -> bool:
+    def _refuse(self, why: Reason, host: str, port: int) -> bool:
         self.refusals[why] += 1
         now = self._clock()
         if now >= self._quiet_until:  # to log each of a flood would cost more than to answer it
             self._quiet_until = now + LOG_INTERVAL
-            log.warn(
-                "datagram refused: {reason}; {refused:,} until now",
+            log.info(
+                "not answered; {refused:,} until now",
                 endpoint=self.name,
                 peer=host_and_port(host, port),
-                reason=why,
+                reason=why.value,
                 refused=sum(self.refusals.values()),
             )
         return False

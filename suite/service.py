@@ -24,18 +24,11 @@ from twisted.internet.defer import Deferred, DeferredLock, gatherResults, maybeD
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import LoopingCall
-from twisted.logger import (
-    FilteringLogObserver,
-    Logger,
-    LogLevel,
-    LogLevelFilterPredicate,
-    globalLogBeginner,
-    textFileLogObserver,
-)
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite import certs, config, endpoints
+from suite import certs, config, endpoints, logs
 from suite.echo import EchoDatagram, EchoFactory, Refused
 from suite.endpoints import DIRECT, Description, Opening, collide
 from suite.engine.accept import AcceptingPort
@@ -128,7 +121,7 @@ class Running:
         self._own_ports = own_ports
         limits = description.endpoint.limits
         if description.transport == "UDP":
-            self.datagrams = DatagramPolicy(limits, own_ports)
+            self.datagrams = DatagramPolicy(limits, own_ports, name=description.endpoint.name)
             answer: Any = EchoDatagram(self.datagrams)
         else:
             self.guard = Guard(
@@ -432,7 +425,9 @@ def install_reactor(name: str | None) -> Any:
     return reactor
 
 
-def run(reactor: Any, plan: Plan, announce: Callable[[str], None]) -> int:
+def run(
+    reactor: Any, plan: Plan, announce: Callable[[str], None], settings: logs.Settings = logs.DEFAULT
+) -> int:
     """Serve *plan* on *reactor* until a signal ends it; return the exit code.
 
     SIGTERM and SIGINT let echoes under way finish, a second one does not; SIGHUP reads the configuration
@@ -441,7 +436,7 @@ def run(reactor: Any, plan: Plan, announce: Callable[[str], None]) -> int:
     :raises SuiteError: an endpoint cannot be opened, or we cannot become whom we should; nothing is left
         open.
     """
-    start_logging()
+    logs.start(reactor, settings)
     if not isinstance(reactor, SelectReactor):  # which could not watch so many
         raise_descriptor_limit()
     suite = EchoSuite(reactor, plan, announce)
@@ -519,14 +514,6 @@ def reload(suite: EchoSuite, notifier: Notifier) -> None:
         notifier.ready("serving the configuration as it was")
 
     suite.reload(plan).addCallbacks(done, failed)
-
-
-def start_logging() -> None:
-    """Log to standard error: what the suite has to say, and warnings from everyone else."""
-    levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
-    levels.setLogLevelForNamespace("suite", LogLevel.info)
-    observer = FilteringLogObserver(textFileLogObserver(sys.stderr), [levels])
-    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
 
 
 def make_directory(description: Description) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -93,6 +94,11 @@ class RunningSuite:
         assert self.process.stderr is not None
         self.errors.extend(line.rstrip("\n") for line in self.process.stderr)
 
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What it has logged as JSON."""
+        return [json.loads(line) for line in self.errors]
+
     def connect(self, endpoint: str) -> socket.socket:
         """A connected stream or datagram socket, plain even where the endpoint speaks TLS."""
         address = self.addresses[endpoint]
@@ -155,7 +161,8 @@ def running(
     finally:
         code = suite.stop()
     assert code == 0
-    assert not [line for line in suite.errors if "Traceback" in line or "#critical" in line]
+    bad = ("Traceback", "#critical", '"level": "critical"', " critical ")
+    assert not [line for line in suite.errors if any(word in line for word in bad)]
 
 
 def run_suite(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

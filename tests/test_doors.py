@@ -86,6 +86,37 @@ def test_a_wrong_command_line_is_2(arguments: list[str], capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--log", "jsn", "--log 'jsn': no such format; did you mean json?"),
+        ("--log", "", "--log '': no such format; expected json or text"),
+        ("--log-level", "inf", "--log-level 'inf': no such level; did you mean info?"),
+        (
+            "--log-level",
+            "\x1b[31m\n",
+            "--log-level '\\x1b[31m\\n': no such level; expected critical or debug",
+        ),
+    ],
+)
+def test_a_log_that_does_not_exist_is_2_and_nothing_is_made(
+    tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    (tmp_path / "config.toml").write_text(FOUR_TRANSPORTS)
+    result = run_suite(tmp_path, option, value)
+    assert result.returncode == 2
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["config.toml"]
+
+
+@pytest.mark.parametrize("command", ["check", "certs"])
+def test_only_serving_has_a_log(tmp_path: Path, command: str) -> None:
+    result = run_suite(tmp_path, command, "--log", "json")
+    assert result.returncode == 2
+    assert "unrecognized arguments: --log" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("name", "said"),
     [
         ("epol", "--reactor 'epol': no such reactor; did you mean epoll?"),

@@ -374,9 +374,9 @@ def test_bare_fin_is_logged_as_truncated_and_close_notify_is_not(tmp_path: Path)
                 client = TLSClient(sock, suite.client_context())
                 ports[how] = sock.getsockname()[1]
                 echo(client, b"hola", getattr(client, how))  # type: ignore[arg-type]
-    truncated = [line for line in suite.errors if "truncated" in line]
-    assert len(truncated) == 1
-    assert f"127.0.0.1 port {ports['fin']} sent no close_notify" in truncated[0]
+    (truncated,) = [event for event in suite.events if event["reason"] == "truncated"]
+    assert truncated["peer"] == f"127.0.0.1:{ports['fin']}"
+    assert truncated["message"] == f"truncated: 127.0.0.1:{ports['fin']} sent no close_notify"
 
 
 def test_plain_text_on_a_tls_port_sees_an_end_and_not_a_reset(suite: RunningSuite) -> None:
@@ -425,7 +425,7 @@ def test_a_proxy_header_comes_before_the_handshake(
         client = TLSClient(sock, behind.client_context())
         assert echo(client, b"hola", client.fin) == b"hola"  # type: ignore[arg-type]
     if header == "version 2":
-        named = "192.0.2.3 port 5 sent no close_notify"
+        named = "192.0.2.3:5 sent no close_notify"
         wait_until(lambda: any(named in line for line in behind.errors), "the client was named")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
 import signal
@@ -17,10 +16,9 @@ from twisted.application import reactors
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import LogBeginner, Logger, LogPublisher
 from twisted.python.failure import Failure
 
-from suite import certs, service
+from suite import certs, logs, service
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import Description
 from suite.errors import EXIT_OK, ConfigError, ListenError, UsageError
@@ -497,19 +495,21 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, object]]:
     """The signal handlers that would be set, and the logging that would begin; nothing does."""
     seen: list[tuple[object, object]] = []
     monkeypatch.setattr(signal, "signal", lambda *args: seen.append(args))
-    monkeypatch.setattr(service, "start_logging", lambda: seen.append(("logging", "begins")))
+    monkeypatch.setattr(logs, "start", lambda _reactor, settings: seen.append(("logging", settings)))
     return seen
 
 
 def test_running_ends_with_0(signals: list[tuple[object, object]]) -> None:
     reactor = SuiteReactor()
     said: list[str] = []
-    assert service.run(reactor, plan(FOUR, mint=True), said.append) == EXIT_OK
+    settings = logs.Settings("text", "warn")
+    assert service.run(reactor, plan(FOUR, mint=True), said.append, settings) == EXIT_OK
     assert reactor.hasRun
     assert len(reactor.open) == 4
     assert said[-1].startswith("ready")
     ours = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     assert [what for what, _ in signals] == ["logging", *ours, *ours]
+    assert signals[0] == ("logging", settings)
     assert [how for _, how in signals[4:]] == [signal.SIG_IGN] * 3
 
 
@@ -537,30 +537,6 @@ def test_an_endpoint_that_cannot_be_opened_ends_the_run(signals: list[tuple[obje
         service.run(reactor, plan(FOUR, mint=True), lambda _: None)
     assert reactor.open == []
     assert reactor.stops == 2, "once by us, once by the memory reactor itself"
-
-
-def test_the_log_has_our_news_and_everyones_warnings(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    publisher = LogPublisher()
-    stand_in: Any = SimpleNamespace(showwarning=None)
-    beginner = LogBeginner(publisher, io.StringIO(), SimpleNamespace(), stand_in)
-    monkeypatch.setattr(service, "globalLogBeginner", beginner)
-    service.start_logging()
-    for namespace in ("suite", "suite.engine.tls", "twisted.internet", "suited"):
-        log = Logger(namespace, observer=publisher)
-        for level in ("debug", "info", "warn"):
-            getattr(log, level)(f"{level} of {namespace}")
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert [line.partition("] ")[2] for line in err.splitlines()] == [
-        "info of suite",
-        "warn of suite",
-        "info of suite.engine.tls",
-        "warn of suite.engine.tls",
-        "warn of twisted.internet",
-        "warn of suited",
-    ]
 
 
 # Reactors.
