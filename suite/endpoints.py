@@ -447,7 +447,7 @@ class Opening:
         self.context = context
         # Over TLS the header comes before the handshake, and is the transport's to read.
         wrapped = description.proxied and context is None
-        self.factory = ProxyFactory(factory) if wrapped else factory
+        self.factory = ProxyFactory(reactor, factory) if wrapped else factory
         self.datagrams = datagrams
 
     async def listen(self) -> IListeningPort:
