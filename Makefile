@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+SSLYZE := $(VENV)/sslyze
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench install lock clean
@@ -13,7 +14,7 @@ help: ## what there is
 run: $(VENV)/installed ## make certificates if there are none, and serve config.toml
 	$(BIN)/python -m suite --config config.toml
 
-test: $(VENV)/developed ## run all tests, with branch coverage
+test: $(VENV)/developed $(SSLYZE)/installed ## run all tests, with branch coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage combine --quiet
@@ -44,6 +45,12 @@ $(VENV)/raced: $(VENV)/installed requirements/bench.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
 	@touch $@
 
+# A client in the tests like openssl or ncat, that happens to be written in Python: what it needs is its own affair.
+$(SSLYZE)/installed: $(VENV)/installed requirements/sslyze.txt
+	$(PYTHON) -m venv $(SSLYZE)
+	$(SSLYZE)/bin/python -m pip install --quiet --require-hashes -r requirements/sslyze.txt
+	@touch $@
+
 lock: $(VENV)/installed ## choose the newest versions of everything anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		--group build -o requirements/build.txt
@@ -53,6 +60,8 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt --group dev -o requirements/dev.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+		--group sslyze -o requirements/sslyze.txt
 
 clean: ## remove everything that is made here, but for certificates
 	rm -rf $(VENV) build benchmarks/build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

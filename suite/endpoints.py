@@ -44,7 +44,7 @@ from zope.interface import implementer
 from suite.certs import load_identity, shown
 from suite.config import Config, Endpoint, suggest
 from suite.errors import CertificateError, ConfigError, ListenError, one_line
-from suite.guard import group_ids, user_ids
+from suite.guard import Guard, group_ids, user_ids
 from suite.limits import host_and_port
 from suite.proxy import ProxyFactory, ProxyHeader
 from suite.tls import ContextFactory, server_context
@@ -504,6 +504,7 @@ class Opening:
     :param description: what to open.
     :param context: the OpenSSL context of an ``ssl:`` endpoint.
     :param answer: what answers there: a protocol factory, for a UDP port a datagram protocol.
+    :param guard: is asked whose PROXY headers to take, and told of those that were not; None: all are.
     """
 
     def __init__(
@@ -512,6 +513,7 @@ class Opening:
         description: Description,
         context: SSL.Context | None,
         answer: IProtocolFactory | DatagramProtocol,
+        guard: Guard | None = None,
     ) -> None:
         self.reactor = reactor
         self.description = description
@@ -520,7 +522,11 @@ class Opening:
             self.context_factory = ContextFactory(context, ProxyHeader if description.proxied else None)
         # Over TLS the header comes before the handshake, and is the transport's to read.
         wrapped = description.proxied and context is None
-        self.answer: Any = ProxyFactory(cast(IProtocolFactory, answer)) if wrapped else answer
+        self.answer: Any = answer
+        if wrapped:
+            self.answer = ProxyFactory(reactor, cast(IProtocolFactory, answer))
+            if guard is not None:
+                self.answer.trusted, self.answer.refused = guard.trusts, guard.header_refused
 
     async def listen(self) -> IListeningPort:
         """Open it.

@@ -31,7 +31,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.tls import InvalidPreambleError, reason_of
-from suite.limits import Limits, address_of, host_and_port
+from suite.limits import PROXY_TIMEOUT, Limits, address_of, host_and_port, within
 from suite.reasons import Reason
 
 if sys.platform != "win32":
@@ -131,7 +131,7 @@ class Guard:
     :param name: of the endpoint.
     :param limits: which it keeps; they may be replaced at any time.
     :param handshakes: whether connections begin with a TLS handshake.
-    :param proxied: whether a peer is only known once its PROXY header has been read.
+    :param proxied: whether a connection begins with a PROXY header, which only then tells who the peer is.
     :ivar open: the connections there are.
     :ivar accepted: how many there have been.
     :ivar received: what those that have ended have sent, in bytes.
@@ -167,10 +167,27 @@ class Guard:
 
     def refuses(self, address: IAddress | None) -> bool:
         """Whether a connection from *address* is refused; if so, that is counted and logged."""
+        if self.proxied and not self.trusts(address):
+            return True
         reason = self._objection(None if self.proxied else getattr(address, "host", None))
         if reason is not None:
             self._refuse(reason, shown_peer(address))
         return reason is not None
+
+    def trusts(self, address: IAddress | None) -> bool:
+        """Whether a PROXY header is believed that comes from *address*; if not, that is counted and logged.
+
+        Where there is no address, on a UNIX socket, its mode says who may write to it.
+        """
+        host = getattr(address, "host", None)
+        if host is None or within(address_of(host), self.limits.proxy_from):
+            return True
+        self.header_refused(cast(IAddress, address), "not from proxy_from")
+        return False
+
+    def header_refused(self, address: IAddress, problem: str) -> None:
+        """A connection from *address* had no PROXY header that could be taken."""
+        self._refuse(Reason.PROXY, shown_peer(address), problem)
 
     def _objection(self, host: str | None) -> Reason | None:
         limits = self.limits
@@ -184,9 +201,16 @@ class Guard:
             return Reason.PER_PEER
         return None
 
-    def _refuse(self, reason: Reason, peer: str) -> None:
+    def _refuse(self, reason: Reason, peer: str, detail: str = "") -> None:
         self.ends[reason] += 1
-        log.emit(level_of(reason), "refused", endpoint=self.name, peer=peer, reason=reason.value)
+        log.emit(
+            level_of(reason),
+            "refused: {detail}" if detail else "refused",
+            endpoint=self.name,
+            peer=peer,
+            reason=reason.value,
+            detail=detail,
+        )
 
     def out_of_descriptors(self, address: IAddress) -> None:
         """A connection from *address* was closed unseen: there was no descriptor for it."""
@@ -211,8 +235,6 @@ class Guard:
             self._next_sweep = self.clock.callLater(SWEEP, self._sweep)
         if not self.proxied:
             self._recognise(connection, address)
-        elif not self.handshakes:  # its header has been read, or it would not be here
-            self._recognise(connection, address, late=True)
 
     def _recognise(self, connection: Guarded, address: IAddress, *, late: bool = False) -> None:
         """Now it is known who the peer is."""
@@ -331,6 +353,8 @@ class Guard:
     def _stuck(self, connection: Guarded, now: float) -> Reason | None:
         """What a connection is late for that is not merely idle, if anything."""
         limits = self.limits
+        if self.proxied and not cast(Any, connection.transport).preamble_complete:
+            return Reason.PROXY if now - connection.accepted >= PROXY_TIMEOUT else None
         for reason, limit, since in (
             (Reason.HANDSHAKE, limits.handshake, None if connection.established else connection.accepted),
             (Reason.STALL, limits.stall, connection.since if connection.owing else None),

@@ -13,6 +13,10 @@ from typing import Final
 
 Network = IPv4Network | IPv6Network
 
+#: How long a proxy has to say for whom it speaks, in seconds (section 2: "a few seconds", and 3 at the least,
+#: which a TCP segment that is lost may take).
+PROXY_TIMEOUT: Final = 5.0
+
 LOOPBACK: Final[tuple[Network, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 

@@ -129,10 +129,10 @@ class Running:
                 description.endpoint.name,
                 limits,
                 handshakes=description.transport == "TLS",
-                proxied=description.proxied,
+                proxied=description.proxied and description.kind == "ssl",
             )
             answer = self.make_factory(self.guard)
-        self._opening = Opening(with_listeners(reactor), description, context, answer)
+        self._opening = Opening(with_listeners(reactor), description, context, answer, self.guard)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
         """What answers on a stream endpoint."""

@@ -20,6 +20,7 @@ from OpenSSL import SSL
 from suite import certs
 from suite.certs import Identity, load_identity
 from suite.config import TLS
+from suite.engine.openssl import set_groups
 from suite.engine.tls import TLSServer
 from suite.errors import CertificateError
 from suite.tls import ContextFactory, NoApplicationProtocolError, server_context
@@ -263,6 +264,37 @@ def test_the_clients_preference_decides(names: Names, favourite: str) -> None:
     cipher = accepted(Pair(names.server(), client)).client.cipher()
     assert cipher is not None
     assert cipher[0] == suites[0]
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize("curve", ["X25519", "prime256v1", "secp384r1"])
+def test_the_curves_of_the_profile_are_on_offer(names: Names, version: ssl.TLSVersion, curve: str) -> None:
+    client = names.client(versions=(version, version))
+    client.set_ecdh_curve(curve)
+    accepted(Pair(names.server(kind="RSA"), client))
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize("curve", ["X448", "secp521r1"])
+def test_no_other_curves_are(names: Names, version: ssl.TLSVersion, curve: str) -> None:
+    client = names.client(versions=(version, version))
+    client.set_ecdh_curve(curve)
+    refused(Pair(names.server(kind="RSA"), client), "no shared cipher|no suitable key share")
+
+
+@pytest.mark.parametrize("unknown", [b"X25519:quux", b"quux"])
+def test_a_group_that_openssl_does_not_know_is_refused(unknown: bytes) -> None:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    with pytest.raises(SSL.Error):
+        set_groups(context, unknown)
+    set_groups(context, b"X25519")  # and no error is left in OpenSSL's queue for somebody else to find
+
+
+def test_an_openssl_without_the_hybrid_group_has_the_curves(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.tls.HYBRID", b"quux:")
+    accepted(Pair(names.server(), names.client()))
 
 
 def ffdhe2048() -> bytes:

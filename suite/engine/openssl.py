@@ -1,9 +1,9 @@
-"""pyOpenSSL's connection without the detours of its two busiest calls.
+"""pyOpenSSL's connection without the detours of its two busiest calls, and a setting that it has no call for.
 
 Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all
 do, costs no memory but its result and asks OpenSSL for no error. This is the one place that uses names
-private to pyOpenSSL (`_ssl`, `_raise_ssl_error`, `OpenSSL._util`); tests/test_engine_stream.py fails
-loudly when they go.
+private to pyOpenSSL (`_ssl`, `_context`, `_raise_ssl_error`, `OpenSSL._util`); tests/test_engine_stream.py
+fails loudly when they go.
 """
 
 from __future__ import annotations
@@ -78,3 +78,13 @@ class Connection(SSL.Connection):
 def scratch_buffer() -> Any:
     """Room for one record."""
     return ffi.new("char[]", MAX_PLAINTEXT)
+
+
+def set_groups(context: SSL.Context, names: bytes) -> None:
+    """Choose the groups for key exchange, the favourite first, separated by colons, by OpenSSL's names.
+
+    :raises SSL.Error: this OpenSSL does not know one of them; the context is as it was.
+    """
+    # Of the same list in older OpenSSLs only curves were members; the call keeps their name.
+    if lib.SSL_CTX_set1_curves_list(context._context, names) != 1:  # noqa: SLF001
+        SSL._raise_current_error()  # noqa: SLF001

@@ -177,6 +177,11 @@ class TLSServer(Stream):
             self._chatter += 1
         return self._chatter > MAX_CHATTER
 
+    @property
+    def preamble_complete(self) -> bool:
+        """Whether all has been read that comes before a handshake."""
+        return self._preamble is None or self._preamble.complete
+
     def _read_preamble(self, preamble: Preamble) -> Exception | None:
         try:
             # Looked at first, and taken then: what follows is for OpenSSL to read.
