@@ -166,7 +166,7 @@ def test_a_refusal_is_logged_with_who_and_why(house: type[House]) -> None:
     here = house(Limits(deny=(ip_network("192.0.2.0/24"),)))
     assert here.refused()
     (event,) = [e for e in here.events if e["log_namespace"] == "suite.guard"]
-    assert event["log_level"].name == "warn"
+    assert event["log_level"].name == "info"
     assert (event["endpoint"], event["peer"], event["reason"]) == ("tcp", "192.0.2.1:40000", "denied")
 
 
@@ -293,10 +293,10 @@ def test_after_so_many_bytes_the_echo_ends_and_what_follows_is_for_nobody(house:
     [
         (ConnectionDone(), True, Reason.CLOSED, "debug"),
         (ConnectionLost(), True, Reason.RESET, "debug"),
-        (SSL.Error([("SSL routines", "", "bad record mac")]), True, Reason.TLS, "warn"),
-        (ZeroDivisionError("a callback's"), False, Reason.TLS, "warn"),
-        (InvalidPreambleError("no PROXY header"), False, Reason.PROXY, "warn"),
-        (ZeroDivisionError("ours"), True, Reason.ERROR, "warn"),
+        (SSL.Error([("SSL routines", "", "bad record mac")]), True, Reason.TLS, "info"),
+        (ZeroDivisionError("a callback's"), False, Reason.TLS, "info"),
+        (InvalidPreambleError("no PROXY header"), False, Reason.PROXY, "info"),
+        (ZeroDivisionError("ours"), True, Reason.ERROR, "error"),
     ],
 )
 def test_an_end_has_a_reason(

@@ -15,7 +15,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from suite.echo import EchoFactory
-from suite.proxy import LONGEST, LONGEST_LINE, SIGNATURE, TIMEOUT, ProxyFactory, ProxyHeader
+from suite.limits import PROXY_TIMEOUT
+from suite.proxy import LONGEST, LONGEST_LINE, SIGNATURE, ProxyFactory, ProxyHeader
 
 V4 = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + b"\xdc\x04\x01\xbb"
 V6 = (
@@ -321,7 +322,7 @@ def test_a_connection_from_elsewhere_gets_no_protocol() -> None:
 @pytest.mark.parametrize("options", [{}, {"timeout": 0.5}])
 def test_a_header_that_does_not_come_in_time_is_not_waited_for(options: dict[str, float]) -> None:
     it, _ = talk(Inner(), **options)
-    timeout = options.get("timeout", TIMEOUT)
+    timeout = options.get("timeout", PROXY_TIMEOUT)
     it.clock.advance(timeout - 0.1)
     it.protocol.dataReceived(b"PROXY ")
     assert it.transport.disconnected is False
