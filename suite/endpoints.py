@@ -252,6 +252,8 @@ class _Parser:
             raise self.error(
                 f"{text!r} ends in the middle of an escape; expected a character after it"
             ) from None
+        except UnicodeEncodeError as error:
+            raise self.error(f"{error.object!r} is no parameter of any type; expected ASCII") from None
         names = [name for part in _PART.findall(text) for name in _parse(part)[1]]
         for name in named:
             if names.count(name) > 1:

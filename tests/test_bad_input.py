@@ -221,6 +221,7 @@ DESCRIPTIONS = [
     listen(
         "haproxy before udp", "haproxy:udp:1", "haproxy:udp:1", "does not go with udp:", "expected a stream"
     ),
+    listen("a parameter that is not ASCII", "tcp:1:ñ=2", "'ñ' is no parameter", "expected ASCII"),
     listen("haproxy before udp6", "haproxy:udp6:1", "does not go with udp6:", "expected a stream"),
     listen("haproxy twice", "haproxy:haproxy:tcp:1", "does not go with haproxy:", "expected a stream"),
     listen("haproxy before nothing", "haproxy:", "'haproxy:' has no type", "expected one first"),

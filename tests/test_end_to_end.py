@@ -11,6 +11,7 @@ import ssl
 import stat
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -406,26 +407,33 @@ PROXY_HEADERS = {
 def behind(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningSuite]:
-    """TLS behind a proxy."""
-    config = FOUR_TRANSPORTS.replace("ssl:", "haproxy:ssl:")
+    """The streams behind a proxy."""
+    config = FOUR_TRANSPORTS
+    for kind in ("tcp", "ssl", "unix"):
+        config = config.replace(f'"{kind}:', f'"haproxy:{kind}:')
     with running(tmp_path_factory.mktemp("suite"), config, "--reactor", request.param) as suite:
         yield suite
 
 
 @pytest.mark.parametrize("pieces", [False, True], ids=["at once", "in pieces"])
 @pytest.mark.parametrize("header", PROXY_HEADERS)
-def test_a_proxy_header_comes_before_the_handshake(
-    behind: RunningSuite, header: str, *, pieces: bool
+@pytest.mark.parametrize("endpoint", STREAMS)
+def test_a_proxy_header_comes_before_all_else(
+    behind: RunningSuite, endpoint: str, header: str, *, pieces: bool
 ) -> None:
     content = PROXY_HEADERS[header]
-    with behind.connect("tls") as sock:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with behind.connect(endpoint) as sock:
+        if endpoint != "unix":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in [content[i : i + 1] for i in range(len(content))] if pieces else [content]:
             sock.sendall(piece)
-        client = TLSClient(sock, behind.client_context())
-        assert echo(client, b"hola", client.fin) == b"hola"  # type: ignore[arg-type]
-    if header == "version 2":
-        named = "192.0.2.3:5 sent no close_notify"
+        if endpoint == "tls":
+            client = TLSClient(sock, behind.client_context())
+            assert echo(client, b"hola", client.fin) == b"hola"  # type: ignore[arg-type]
+        else:
+            assert echo(sock, b"hola", lambda: sock.shutdown(socket.SHUT_WR)) == b"hola"
+    if endpoint == "tls" and header == "version 2":
+        named = '"peer": "192.0.2.3:5", "reason": "truncated"'
         wait_until(lambda: any(named in line for line in behind.errors), "the client was named")
 
 
@@ -439,10 +447,14 @@ def test_a_proxy_header_comes_before_the_handshake(
         b"\r\n\r\n\0\r\nQUIT\n\x99\x11\0\0",
     ],
 )
-def test_what_is_no_proxy_header_ends_the_connection(behind: RunningSuite, wrong: bytes) -> None:
-    with behind.connect("tls") as sock:
+@pytest.mark.parametrize("endpoint", STREAMS)
+def test_what_is_no_proxy_header_ends_the_connection(
+    behind: RunningSuite, endpoint: str, wrong: bytes
+) -> None:
+    with behind.connect(endpoint) as sock:
         sock.sendall(wrong)
-        assert read_to_end(sock.recv) == b""
+        with suppress(ConnectionResetError):
+            assert read_to_end(sock.recv) == b""
 
 
 def test_a_session_resumes(suite: RunningSuite) -> None:

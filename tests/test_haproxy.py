@@ -128,7 +128,11 @@ class HAProxy:
 
     def is_ready(self) -> bool:
         assert self.process.poll() is None, self.said()
-        return (self.directory / "admin.sock").exists()
+        try:
+            self.command("show info")
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
 
     def checked(self) -> dict[str, dict[str, str]]:
         """What it knows of the servers that it checks, by the name of their backend."""
