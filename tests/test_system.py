@@ -292,6 +292,20 @@ def other(present: Identity) -> Identity:
     return Identity(present.uid + 1, present.gid + 1, (present.gid + 1,), ("other", "others"))
 
 
+def test_a_refusal_names_both_whom_we_are_and_whom_we_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setgroups", refuse)
+    present = identity(None, None)
+    with pytest.raises(PrivilegeError) as caught:
+        become(other(present))
+    assert str(caught.value) == (
+        f"cannot run as {other(present)}: Operation not permitted; started as {present};"
+        " expected root or that user"
+    )
+
+
 def test_a_system_that_does_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("setgroups", "setresgid", "setresuid"):
         monkeypatch.setattr(os, name, lambda *_: None)
