@@ -213,6 +213,12 @@ class Description:
         family = "6" if ":" in host else "4"
         return (("udp" if self.transport == "UDP" else "tcp") + family, host, str(port))
 
+    def bound_to(self, port: int) -> Description:
+        """The same at *port*, if it is of a kind that has one."""
+        if "port" not in self.arguments:
+            return self
+        return replace(self, arguments={**self.arguments, "port": str(port)})
+
     def place(self) -> tuple[object, ...]:
         """What stays the same as long as the same socket will do."""
         if self.kind not in PARAMETERS:

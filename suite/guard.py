@@ -98,7 +98,8 @@ class Guarded(Protocol):
         if self.guard is not None:
             if self.ended is None:
                 self.ended = self.guard.clock.seconds()
-            if getattr(self.transport, "close_notify_received", True) is False:
+            # Who has said nothing, such as a health check, has not been cut off either.
+            if self.received and getattr(self.transport, "close_notify_received", True) is False:
                 self.reason = self.reason or Reason.TRUNCATED
 
     def end(self, reason: Reason) -> None:

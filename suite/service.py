@@ -146,6 +146,8 @@ class Running:
         make_directory(self.description)
         self.port = await self._opening.listen()
         pause(self.port)
+        # Should it be opened again, it is there that its clients look for it.
+        self._opening.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
         if self.datagrams is not None:
             self._own_ports.join(cast(Any, self.port.getHost()).port, self.datagrams)
 
@@ -155,7 +157,7 @@ class Running:
 
     def adopt(self, description: Description, context: SSL.Context | None) -> None:
         """Become *description*, which listens at the same place; connections there are stay."""
-        self.description = self._opening.description = description
+        self.description = description
         if self._opening.context_factory is not None and context is not None:
             self._opening.context_factory.context = context
         for judge in (self.guard, self.datagrams):

@@ -320,9 +320,20 @@ def test_a_connection_over_tls_that_ends_without_close_notify_is_truncated(house
     protocol, transport = here.enter()
     protocol.handshakeCompleted()
     transport.close_notify_received = False  # type: ignore[attr-defined]  # as the engine's transports have it
+    protocol.dataReceived(b"hola")
     protocol.readConnectionLost()
     leave(protocol)
     assert here.guard.ends == {Reason.TRUNCATED: 1}
+
+
+def test_who_ends_tls_like_that_without_a_byte_has_not_been_cut_off(house: type[House]) -> None:
+    here = house(handshakes=True)
+    protocol, transport = here.enter()
+    protocol.handshakeCompleted()
+    transport.close_notify_received = False  # type: ignore[attr-defined]
+    protocol.readConnectionLost()
+    leave(protocol)
+    assert here.guard.ends == {Reason.CLOSED: 1}
 
 
 def test_draining_closes_the_quiet_and_waits_for_the_others(house: type[House]) -> None:

@@ -643,10 +643,9 @@ def test_inherited_sockets_are_served(tmp_path: Path, keys: tuple[str, str], rea
 
 
 # unix.Port takes every socket for its own: it changes the mode and the queue, and in the end shuts it down.
-NOT_YET: Final = pytest.mark.xfail(reason="suite.engine.unix leaves sockets that we were given to Twisted")
 
 
-@pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=NOT_YET)])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_inherited_sockets_stay_their_owners(tmp_path: Path, kind: str) -> None:
     """Who connects while nobody serves waits in the queue, and is served by the next one."""
     config = f'[endpoints]\nit = "systemd:domain={"INET" if kind == "tcp" else "UNIX"}:name={kind}"'
@@ -670,7 +669,7 @@ def test_inherited_sockets_stay_their_owners(tmp_path: Path, kind: str) -> None:
         assert (tmp_path / "inherited.sock").is_socket()
 
 
-@pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=NOT_YET)])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_inherited_sockets_keep_their_queue(tmp_path: Path, kind: str) -> None:
     """As long as their owner has made it, 200 here, even while the server does nothing at all."""
     if int(Path("/proc/sys/net/core/somaxconn").read_text()) < 200:
@@ -685,7 +684,6 @@ def test_inherited_sockets_keep_their_queue(tmp_path: Path, kind: str) -> None:
             stack.enter_context(connected(sockets[kind], patience=0 if kind == "unix" else PATIENCE))
 
 
-@NOT_YET
 def test_an_inherited_unix_socket_keeps_its_mode(tmp_path: Path) -> None:
     """SocketMode= says who may connect, and nobody else does."""
     config = '[endpoints]\nunix = "systemd:domain=UNIX:name=unix"'

@@ -75,7 +75,7 @@ class PathLock:
     def release(self) -> None:
         """Remove the file, then let go of it."""
         if self._fd is not None:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):
                 os.unlink(self.path)
             os.close(self._fd)
             self._fd = None
@@ -169,7 +169,10 @@ class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
 
     @override
     def startListening(self) -> None:
-        if self._abstract or self._preexistingSocket is not None:
+        if self._preexistingSocket is not None:
+            self._adopt(self._preexistingSocket)
+            return
+        if self._abstract:
             super().startListening()
             return
         try:
@@ -186,10 +189,24 @@ class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
             self._release()
             raise
 
+    def _adopt(self, given: socket.socket) -> None:
+        """Accept on a socket that we were given: its mode, its queue and its end are its owner's.
+
+        unix.Port would give it the mode 666 and a queue of 50, and in the end shut it down, for everyone.
+        """
+        self._preexistingSocket = None
+        self._shouldShutdown = False
+        self.factory.doStart()  # type: ignore[union-attr]  # it is there until the port closes
+        self.connected = True
+        self.socket = given
+        self.fileno = given.fileno  # type: ignore[method-assign]  # as Twisted's ports do
+        self._take_reserve()
+        self.startReading()
+
     def _release(self) -> None:
         """Remove what we have made, unless it is somebody else's by now."""
         if self._made is not None:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, PermissionError):  # we may have become somebody else
                 if os.path.samestat(self._made, os.lstat(self.path)):
                     os.unlink(self.path)
             self._made = None
