@@ -432,6 +432,7 @@ class Opening:
     :param context: the OpenSSL context of an ``ssl:`` endpoint.
     :param factory: what answers on streams.
     :param datagrams: decides which datagrams are answered.
+    :param make_datagrams: makes what answers them, of that policy.
     """
 
     def __init__(
@@ -441,6 +442,7 @@ class Opening:
         context: SSL.Context | None,
         factory: IProtocolFactory,
         datagrams: DatagramPolicy,
+        make_datagrams: Callable[[DatagramPolicy], DatagramProtocol] = EchoDatagram,
     ) -> None:
         self.reactor = reactor
         self.description = description
@@ -449,6 +451,7 @@ class Opening:
         wrapped = description.proxied and context is None
         self.factory = ProxyFactory(factory) if wrapped else factory
         self.datagrams = datagrams
+        self.make_datagrams = make_datagrams
 
     async def listen(self) -> IListeningPort:
         """Open it.
@@ -467,7 +470,7 @@ class Opening:
     async def _listen_datagrams(self) -> IListeningPort:
         arguments = self.description.arguments
         endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
-        port = await endpoint.listen(EchoDatagram(self.datagrams))
+        port = await endpoint.listen(self.make_datagrams(self.datagrams))
         self.datagrams.add_own_port(port.getHost().port)  # type: ignore[attr-defined]  # IPv4Address or IPv6Address
         return port
 

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,7 +20,8 @@ from twisted.application import reactors
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import (
     FilteringLogObserver,
     LogLevel,
@@ -31,7 +33,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite import certs, config, endpoints
-from suite.echo import EchoFactory
+from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import Description, Opening
 from suite.engine.listeners import with_listeners
 from suite.errors import EXIT_OK, ListenError, UsageError
@@ -102,14 +104,28 @@ class EchoSuite(Service):
         super().startService()
         Deferred.fromCoroutine(self._open()).chainDeferred(self.opening)
 
+    def make_factory(self, description: Description) -> IProtocolFactory:  # noqa: ARG002  # for who overrides it
+        """What answers on the streams of an endpoint."""
+        return EchoFactory()
+
+    def make_datagrams(
+        self,
+        description: Description,  # noqa: ARG002  # for who overrides it
+        policy: DatagramPolicy,
+    ) -> DatagramProtocol:
+        """What answers on an endpoint for datagrams."""
+        return EchoDatagram(policy)
+
     async def _open(self) -> None:
         reactor = with_listeners(self.reactor)
-        factory, datagrams = EchoFactory(), DatagramPolicy()
+        datagrams = DatagramPolicy()
         lines = []
         try:
             for description, context in zip(self.plan.descriptions, self.plan.contexts, strict=True):
                 make_directory(description)
-                opening = Opening(reactor, description, context, factory, datagrams)
+                factory = self.make_factory(description)
+                make_datagrams = partial(self.make_datagrams, description)
+                opening = Opening(reactor, description, context, factory, datagrams, make_datagrams)
                 port = await opening.listen()
                 self.ports.append(port)
                 lines.append((description, port))
@@ -161,13 +177,19 @@ def install_reactor(name: str | None) -> Any:
     return reactor
 
 
-def run(reactor: Any, plan: Plan, announce: Callable[[str], None]) -> int:
+def run(
+    reactor: Any,
+    plan: Plan,
+    announce: Callable[[str], None],
+    make_suite: Callable[[Any, Plan, Callable[[str], None]], EchoSuite] = EchoSuite,
+) -> int:
     """Serve *plan* on *reactor* until a signal ends it; return the exit code.
 
+    :param make_suite: makes the service.
     :raises ListenError: an endpoint cannot be opened; nothing is left open.
     """
     start_logging()
-    suite = EchoSuite(reactor, plan, announce)
+    suite = make_suite(reactor, plan, announce)
     failures: list[Failure] = []
 
     def start() -> None:
