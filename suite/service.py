@@ -96,6 +96,7 @@ class EchoSuite(Service):
         self.plan = plan
         self.announce = announce
         self.ports: list[IListeningPort] = []
+        self.factory = EchoFactory()
         self.opening: Deferred[None] = Deferred()
 
     @override
@@ -106,7 +107,7 @@ class EchoSuite(Service):
 
     def make_factory(self, description: Description) -> IProtocolFactory:  # noqa: ARG002  # for who overrides it
         """What answers on the streams of an endpoint."""
-        return EchoFactory()
+        return self.factory
 
     def make_datagrams(
         self,

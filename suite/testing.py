@@ -180,7 +180,10 @@ class RunningSuite:
             with theirs, (self.directory / "log").open("wb") as log:
                 self._process = subprocess.Popen(  # noqa: S603  # it is this Python, and this package
                     # -P: a directory `suite` where the tests run is not this package.
-                    [sys.executable, "-P", "-m", "suite.testing_server", file, str(theirs.fileno())],
+                    [
+                        *(sys.executable, "-P", "-m", "suite.testing_server"),
+                        *(file, str(theirs.fileno()), self.directory),
+                    ],
                     cwd=self.directory,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -433,7 +436,9 @@ class RunningSuite:
         except (StillOpenError, CrashError, ExceptionGroup) as problem:
             if error is None:
                 raise
-            error.add_note(f"Then, on closing the suite: {problem}")  # probably because of it
+            problems = problem.exceptions if isinstance(problem, ExceptionGroup) else [problem]
+            for each in problems:  # probably because of it
+                error.add_note(f"Then, on closing the suite: {each}")
 
     def _terminate(self) -> None:
         """Have the process end as a user would have it end."""

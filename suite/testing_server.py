@@ -1,20 +1,21 @@
-"""``python -m suite.testing_server FILE FD``: the suite that `suite.testing` starts.
+"""``python -m suite.testing_server FILE FD DIRECTORY``: the suite that `suite.testing` starts.
 
 It is the suite, on its own reactor, except that it remembers what arrives. Rules: what is remembered is
 bounded; questions come in on the socket inherited as descriptor FD, one JSON array a line, and each
-gets one line of JSON; where nobody is left who could ask, the suite ends.
+gets one line of JSON; where nobody is left who could ask, the suite ends, and removes DIRECTORY, which
+the other side would have removed.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -145,14 +146,21 @@ class RecordingSuite(service.EchoSuite):
     """The suite, with a `Record` of each endpoint.
 
     :param control: the descriptor of a connected stream socket, where questions come from.
+    :param directory: what is removed when nobody is left there.
     """
 
     def __init__(
-        self, control: int, reactor: Any, plan: service.Plan, announce: Callable[[str], None]
+        self,
+        control: int,
+        directory: str,
+        reactor: Any,
+        plan: service.Plan,
+        announce: Callable[[str], None],
     ) -> None:
         super().__init__(reactor, plan, announce)
         self.records: dict[str, Record] = {}
         self._control = control
+        self._directory = directory
 
     def _record(self, description: Description) -> Record:
         return self.records.setdefault(description.endpoint.name, Record())
@@ -181,22 +189,36 @@ class RecordingSuite(service.EchoSuite):
             }
             for description, port in zip(self.plan.descriptions, self.ports, strict=True)
         ]
-        asked = Factory.forProtocol(partial(Questions, self.reactor, self.records))
+        asked = Factory.forProtocol(partial(Questions, self.reactor, self.records, self._abandoned))
         asked.noisy = False
         os.set_blocking(self._control, False)
         connection = self.reactor.adoptStreamConnection(self._control, socket.AF_UNIX, asked)
         os.close(self._control)  # the connection has its own
         connection.protocol.say(described)
 
+    def _abandoned(self) -> None:
+        """Nobody is left who could ask."""
+        try:
+            self.reactor.stop()
+        except ReactorNotRunning:
+            return  # we are on our way out, and the end of this connection is part of that
+        self.reactor.addSystemEventTrigger(
+            "after", "shutdown", shutil.rmtree, self._directory, ignore_errors=True
+        )
+
 
 class Questions(LineOnlyReceiver):
-    """Answers what it is asked about some *records*."""
+    """Answers what it is asked about some *records*.
+
+    :param abandoned: called when nobody is left who could ask.
+    """
 
     delimiter = b"\n"
 
-    def __init__(self, reactor: Any, records: dict[str, Record]) -> None:
+    def __init__(self, reactor: Any, records: dict[str, Record], abandoned: Callable[[], None]) -> None:
         self.reactor = reactor
         self.records = records
+        self.abandoned = abandoned
 
     def say(self, answer: object) -> None:
         """Send one line."""
@@ -210,8 +232,7 @@ class Questions(LineOnlyReceiver):
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        with suppress(ReactorNotRunning):  # it is on its way out: that is why we are closed
-            self.reactor.stop()
+        self.abandoned()
 
 
 def counts(records: dict[str, Record], endpoint: str) -> list[int]:
@@ -282,12 +303,13 @@ def peer_of(connection: Protocol) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve the configuration file and be asked on the descriptor that *argv* names."""
-    file, control = argv
+    """Serve the file, be asked on the descriptor, and have the directory, that *argv* names."""
+    file, control, directory = argv
     try:
         plan = service.Plan(Path(file), mint=True)
+        make_suite = partial(RecordingSuite, int(control), directory)
         reactor = service.install_reactor(None)
-        return service.run(reactor, plan, lambda _: None, partial(RecordingSuite, int(control)))
+        return service.run(reactor, plan, lambda _: None, make_suite)
     except SuiteError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -411,10 +411,29 @@ def test_a_file_is_served_where_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(os.listdir(tmp_path)) == ["certs", "echo.toml"]
 
 
-keys = st.text(st.characters(exclude_categories=["Cs"]))
+@pytest.mark.skipif(sys.platform != "linux", reason="needs abstract sockets")
+def test_an_abstract_socket_has_an_address_to_connect_to() -> None:
+    with RunningSuite({"endpoints": {"abstract": f"unix:\0echo-suite-{os.getpid()}"}}) as suite:
+        assert suite.unix == f"\0echo-suite-{os.getpid()}"
+        with suite.connect("abstract") as sock:
+            assert echoed(sock, b"hola") == b"hola"
+
+
+def test_what_is_open_to_everyone_has_an_address_to_connect_to() -> None:
+    with RunningSuite('[endpoints]\neveryone = "tcp:0:interface=0.0.0.0"') as suite:
+        assert suite.tcp[0] == "127.0.0.1"
+
+
+keys = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | keys
 tables = st.dictionaries(
-    keys, st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner))
+    keys,
+    st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
 )
 
 
@@ -512,6 +531,15 @@ def test_a_connection_that_hangs_is_named_on_close(endpoint: str) -> None:
             assert isinstance(error, (ConnectionError, ssl.SSLError))  # noqa: PT017  # either is an end
 
 
+def test_the_end_of_a_with_statement_is_as_loud() -> None:
+    def leak(sock: socket.socket) -> None:
+        with RunningSuite(TCP, patience=0) as suite:
+            sock.connect(suite.tcp)
+
+    with socket.socket() as sock, pytest.raises(StillOpenError, match="1 connection still open"):
+        leak(sock)
+
+
 def test_a_connection_that_is_ending_is_waited_for() -> None:
     with RunningSuite(TCP, patience=PATIENCE) as suite:
         sock = suite.connect("tcp")
@@ -547,17 +575,17 @@ def test_after_close_nothing_is_left_but_the_log() -> None:
 
 
 def test_an_error_in_the_test_comes_first_and_what_hangs_is_a_note_to_it() -> None:
-    def fail() -> None:
+    def fail(sock: socket.socket) -> None:
         with RunningSuite(TCP, patience=0) as suite:
-            sockets.append(suite.connect("tcp"))
+            sock.connect(suite.tcp)
+            suite._control.sendall(b'["nonsense"]\n')
             raise ZeroDivisionError
 
-    sockets: list[socket.socket] = []
-    with pytest.raises(ZeroDivisionError) as raised:
-        fail()
-    sockets.pop().close()
-    (note,) = raised.value.__notes__
-    assert note.startswith("Then, on closing the suite: 1 connection still open:\n  tcp: 127.0.0.1:")
+    with socket.socket() as sock, pytest.raises(ZeroDivisionError) as raised:
+        fail(sock)
+    first, second = raised.value.__notes__
+    assert first.startswith("Then, on closing the suite: 1 connection still open:\n  tcp: 127.0.0.1:")
+    assert second.startswith("Then, on closing the suite: the suite has met an error of its own; its log:\n")
 
 
 def test_a_suite_that_has_been_killed_is_a_crash() -> None:
@@ -596,17 +624,26 @@ def test_a_suite_that_does_not_answer_is_killed() -> None:
     assert suite._process.returncode == -signal.SIGKILL
 
 
-def test_a_suite_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGSTOP, r"has not ended within 0\.2 s of SIGTERM"),
+        (signal.SIGKILL, "has ended with -9"),
+    ],
+)
+def test_a_suite_that_does_not_end_well_is_a_crash(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, said: str
+) -> None:
     suite = RunningSuite(TCP)
     check = suite.check
 
-    def check_and_stop() -> None:
+    def check_and_disturb() -> None:
         check()
-        suite._process.send_signal(signal.SIGSTOP)
+        suite._process.send_signal(number)
 
-    monkeypatch.setattr(suite, "check", check_and_stop)
-    monkeypatch.setattr(testing, "LIMIT", 0.2)
-    with pytest.raises(CrashError, match=r"has not ended within 0\.2 s of SIGTERM"):
+    monkeypatch.setattr(suite, "check", check_and_disturb)
+    monkeypatch.setattr(testing, "LIMIT", 0.2 if number == signal.SIGSTOP else PATIENCE)
+    with pytest.raises(CrashError, match=said):
         suite.close()
     assert suite._process.returncode == -signal.SIGKILL
 
@@ -620,30 +657,22 @@ def test_what_hangs_and_what_crashes_are_both_told(monkeypatch: pytest.MonkeyPat
     assert raised.group_contains(CrashError)
 
 
-def test_a_suite_does_not_outlive_its_test_whatever_kills_that(tmp_path: Path) -> None:
+def test_a_suite_does_not_outlive_its_test_whatever_kills_that() -> None:
     script = (
         "import os, signal\n"
         "from suite.testing import RunningSuite\n"
         "suite = RunningSuite()\n"
-        "print(*suite.tcp, flush=True)\n"
+        "print(suite.directory, *suite.tcp, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == -signal.SIGKILL
-    host, port = result.stdout.split()
-
-    def refused() -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex((host, int(port))) != 0
-
-    wait_until(refused, "the suite ended")
+    directory, host, port = result.stdout.split()
+    wait_until(lambda: not Path(directory).exists(), "its directory was removed")
+    with socket.socket() as sock:
+        assert sock.connect_ex((host, int(port))) != 0
 
 
 # What it costs.
