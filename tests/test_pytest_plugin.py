@@ -147,6 +147,7 @@ def test_of_two_suites_with_connections_left_open_both_are_named(pytester: pytes
             for name in ("first", "second"):
                 suite = make_echo_suite({"endpoints": {name: "tcp:0"}}, patience=0)
                 LEAKED.append(suite.connect(name))
+                suite.wait_for(name, opened=1)
 
         def test_cleans_up():
             for sock in LEAKED:

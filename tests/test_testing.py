@@ -217,7 +217,7 @@ def test_connections_are_counted_from_the_first_to_the_last(suite: RunningSuite)
 
 
 def test_a_connection_is_seen_as_soon_as_it_is_there(suite: RunningSuite) -> None:
-    """A client that has connected, and done nothing else, is never missed by the next question."""
+    """Where a question and a connection are there in the same turn, the connection comes first."""
     for number in range(200):
         with suite.connect("unix"):
             assert suite.connections("unix").opened == number + 1
@@ -535,6 +535,7 @@ def test_the_end_of_a_with_statement_is_as_loud() -> None:
     def leak(sock: socket.socket) -> None:
         with RunningSuite(TCP, patience=0) as suite:
             sock.connect(suite.tcp)
+            suite.wait_for("tcp", opened=1)
 
     with socket.socket() as sock, pytest.raises(StillOpenError, match="1 connection still open"):
         leak(sock)
@@ -543,19 +544,21 @@ def test_the_end_of_a_with_statement_is_as_loud() -> None:
 def test_a_connection_that_is_ending_is_waited_for() -> None:
     with RunningSuite(TCP, patience=PATIENCE) as suite:
         sock = suite.connect("tcp")
-        waiting = ThreadPoolExecutor(1)
-        closing = waiting.submit(suite.close)
-        wait_until(lambda: suite.open_connections() != [], "the suite saw it")
-        assert not closing.done()
-        sock.close()
-        closing.result(PATIENCE)
-        waiting.shutdown()
+        suite.wait_for("tcp", opened=1)
+        with ThreadPoolExecutor(1) as other, sock:
+            closing = other.submit(suite.close)
+            assert suite.connections("tcp").open == 1
+            assert not closing.done()
+            sock.close()
+            closing.result(PATIENCE)
 
 
 def test_check_is_loud_without_closing() -> None:
     with RunningSuite(TCP, patience=0.1) as suite:
-        with suite.connect("tcp"), pytest.raises(StillOpenError):
-            suite.check()
+        with suite.connect("tcp"):
+            suite.wait_for("tcp", opened=1)
+            with pytest.raises(StillOpenError):
+                suite.check()
         suite.patience = PATIENCE
         suite.check()
 
@@ -578,6 +581,7 @@ def test_an_error_in_the_test_comes_first_and_what_hangs_is_a_note_to_it() -> No
     def fail(sock: socket.socket) -> None:
         with RunningSuite(TCP, patience=0) as suite:
             sock.connect(suite.tcp)
+            suite.wait_for("tcp", opened=1)
             suite._control.sendall(b'["nonsense"]\n')
             raise ZeroDivisionError
 
@@ -648,11 +652,13 @@ def test_a_suite_that_does_not_end_well_is_a_crash(
     assert suite._process.returncode == -signal.SIGKILL
 
 
-def test_what_hangs_and_what_crashes_are_both_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_hangs_and_what_crashes_are_both_told() -> None:
     suite = RunningSuite(TCP, patience=0)
     suite._control.sendall(b'["nonsense"]\n')
-    with suite.connect("tcp"), pytest.raises(ExceptionGroup) as raised:
-        suite.close()
+    with suite.connect("tcp"):
+        suite.wait_for("tcp", opened=1)
+        with pytest.raises(ExceptionGroup) as raised:
+            suite.close()
     assert raised.group_contains(StillOpenError)
     assert raised.group_contains(CrashError)
 
