@@ -3,7 +3,8 @@
 Read it from the top down; imports point down only (``make check`` holds the contract):
 
 ========= ======================================================================
-doors     ``__main__``, ``cli``, ``twistd_plugin``: how the suite is started
+doors     ``__main__``, ``cli``, ``twistd_plugin``: how the suite is started; ``pytest_plugin``
+tools     ``testing``: the suite inside other programs' tests (its other half: ``testing_server``)
 wiring    ``service``: the running suite, from configuration to open ports; ``logs``: what it says of it
 protocols ``echo`` (the heart), ``endpoints``, ``tls``, ``policy``
 engine    ``engine/``: this suite's ports and transports, on any POSIX reactor

@@ -93,7 +93,8 @@ class EchoFactory(Factory):
         endpoints cannot do with nothing.
     """
 
-    protocol = Echo
+    protocol: type[Echo] = Echo
+    measured = MeasuredEcho
     noisy = False
 
     def __init__(self, guard: Guard | None = None, refusal: type[Protocol] | None = None) -> None:
@@ -104,12 +105,12 @@ class EchoFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         guard = self.guard
         if guard is None:
-            return Echo()
+            return self.protocol()
         if guard.refuses(addr):
             return self.refusal() if self.refusal is not None else None
         if guard.limits.bytes is not None:
-            return MeasuredEcho(guard, guard.limits.bytes)
-        return Echo(guard)
+            return self.measured(guard, guard.limits.bytes)
+        return self.protocol(guard)
 
     def out_of_descriptors(self, addr: IAddress) -> None:
         """A connection was closed unseen: there was no descriptor for it."""

@@ -122,7 +122,7 @@ class Running:
         limits = description.endpoint.limits
         if description.transport == "UDP":
             self.datagrams = DatagramPolicy(limits, own_ports, name=description.endpoint.name)
-            answer: Any = EchoDatagram(self.datagrams)
+            answer: Any = self.make_datagrams(self.datagrams)
         else:
             self.guard = Guard(
                 reactor,
@@ -137,6 +137,10 @@ class Running:
     def make_factory(self, guard: Guard) -> EchoFactory:
         """What answers on a stream endpoint."""
         return EchoFactory(guard, None if self.description.kind in DIRECT else Refused)
+
+    def make_datagrams(self, policy: DatagramPolicy) -> EchoDatagram:
+        """What answers on a UDP endpoint."""
+        return EchoDatagram(policy)
 
     async def open(self) -> None:
         """Listen, but take nothing yet; see `start`.
@@ -213,9 +217,6 @@ class EchoSuite(Service):
         what was opened before it is closed again.
     """
 
-    #: What an endpoint is made of; a suite under test may have others.
-    running_class = Running
-
     def __init__(self, reactor: Any, plan: Plan, announce: Callable[[str], None]) -> None:
         self.reactor = reactor
         self.plan = plan
@@ -225,11 +226,12 @@ class EchoSuite(Service):
         self.opening: Deferred[None] = Deferred()
         self._opening: list[Running] = []
         self._closing: list[Running] = []
-        self._own_ports = OwnPorts()
+        self.own_ports = OwnPorts()
         self._lock = DeferredLock()  # opening, reloading and closing come one after the other
 
-    def _make(self, description: Description, context: SSL.Context | None) -> Running:
-        return self.running_class(self.reactor, description, context, self._own_ports)
+    def make_running(self, description: Description, context: SSL.Context | None) -> Running:
+        """One endpoint, not open yet."""
+        return Running(self.reactor, description, context, self.own_ports)
 
     # Beginning.
 
@@ -240,7 +242,7 @@ class EchoSuite(Service):
         self._lock.run(Deferred.fromCoroutine, self._open()).chainDeferred(self.opening)
 
     async def _open(self) -> None:
-        endpoints = self._opening = [self._make(*planned) for planned in self.plan.planned()]
+        endpoints = self._opening = [self.make_running(*planned) for planned in self.plan.planned()]
         try:
             for endpoint in endpoints:
                 await endpoint.open()
@@ -306,7 +308,7 @@ class EchoSuite(Service):
             if before is not None and before.description.place() == description.place():
                 kept[description.endpoint.name] = (description, context)
             else:
-                fresh.append(self._make(description, context))
+                fresh.append(self.make_running(description, context))
         gone = [endpoint for name, endpoint in old.items() if name not in kept]
         # What is in the way of a fresh one has to go first, and comes back if that does not help.
         away = [e for e in gone if any(collide(e.claims(), f.description.claims()) for f in fresh)]
@@ -428,20 +430,25 @@ def install_reactor(name: str | None) -> Any:
 
 
 def run(
-    reactor: Any, plan: Plan, announce: Callable[[str], None], settings: logs.Settings = logs.DEFAULT
+    reactor: Any,
+    plan: Plan,
+    announce: Callable[[str], None],
+    settings: logs.Settings = logs.DEFAULT,
+    make_suite: Callable[[Any, Plan, Callable[[str], None]], EchoSuite] = EchoSuite,
 ) -> int:
     """Serve *plan* on *reactor* until a signal ends it; return the exit code.
 
     SIGTERM and SIGINT let echoes under way finish, a second one does not; SIGHUP reads the configuration
     again.
 
+    :param make_suite: makes the service.
     :raises SuiteError: an endpoint cannot be opened, or we cannot become whom we should; nothing is left
         open.
     """
     logs.start(reactor, settings)
     if not isinstance(reactor, SelectReactor):  # which could not watch so many
         raise_descriptor_limit()
-    suite = EchoSuite(reactor, plan, announce)
+    suite = make_suite(reactor, plan, announce)
     notifier = Notifier()
     failures: list[Failure] = []
     ending = False
