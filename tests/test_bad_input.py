@@ -63,6 +63,13 @@ def two(id_: str, first: str, second: str, *fragments: str) -> Bad:
     return Bad(id_, text, "endpoints.second.listen", ("is taken by endpoints.first", "expected", *fragments))
 
 
+def limit(id_: str, line: str, *fragments: str, kind: str = "tcp:0") -> Bad:
+    """A bad line in the ``limits`` table of an endpoint."""
+    key = line.partition(" ")[0]
+    text = f"[endpoints.echo]\nlisten = '{kind}'\n[endpoints.echo.limits]\n{line}\n"
+    return Bad(id_, text, f"endpoints.echo.limits.{key}", fragments)
+
+
 GOOD = '[endpoints]\necho = "tcp:0"\n'
 
 FILE = [
@@ -350,6 +357,47 @@ CREDENTIALS = [
     tls("no such chain in [tls]", 'chain = "pki/absent.pem"', "chain", "pki/absent.pem: no such file"),
 ]
 
+LIMITS = [
+    Bad("limits no table", GOOD + "limits = 1", "endpoints.limits", ["1 is an integer"]),
+    Bad("unknown limit", f"{GOOD}[limits]\nidel = '1s'", "limits.idel", ["did you mean idle?"]),
+    Bad("[limits] no duration", f"{GOOD}[limits]\nidle = 'soon'", "limits.idle", ["'soon' is no duration"]),
+    limit("a count that is a string", "connections = '5'", "'5' is a string", "expected a whole number"),
+    limit("a count of none", "connections = 0", "0 is out of range", "1 or more"),
+    limit("a negative count", "per_peer = -1", "-1 is out of range"),
+    limit("a count that is true", "per_peer = true", "is a boolean", "expected a whole number"),
+    limit(
+        "a duration without a unit", "idle = 30", "30 is an integer", 'expected a duration such as "250ms"'
+    ),
+    limit("a duration with a wrong one", "idle = '30 parsecs'", "'30 parsecs' is no duration"),
+    limit("a duration that is negative", "stall = '-1s'", "'-1s' is no duration"),
+    limit("a duration too short to keep", "half_close = '1ms'", "'1ms' is too short", "250ms"),
+    limit("a size without a unit", "bytes = 1024", "1024 is an integer", 'expected a size such as "64KiB"'),
+    limit("a size of another kind", "bytes = '64kb'", "'64kb' is no size"),
+    limit("a size of nothing", "bytes = '0B'", "'0B' is no size"),
+    limit("networks that are none", "allow = '10.0.0.0/8'", "is a string", "expected an array of networks"),
+    limit("a network that is a number", "deny = [10]", "10 is an integer", "expected an array of networks"),
+    limit(
+        "no network",
+        "allow = ['localhost']",
+        "'localhost' is no network",
+        "expected one such as 192.0.2.0/24",
+    ),
+    limit("a network with a host in it", "allow = ['10.1.2.3/8']", "did you mean 10.0.0.0/8?"),
+    limit("a user that does not exist", "users = ['no one']", "'no one' does not exist", kind="unix:e.sock"),
+    limit(
+        "a group that does not exist", "groups = ['no one']", "'no one' does not exist", kind="unix:e.sock"
+    ),
+    limit("a user without a name", "users = ['']", "'' is no name", kind="unix:e.sock"),
+    limit("users of a port", "users = ['root']", "does not go with tcp:", "UNIX"),
+    limit("a rate of a stream", "rate = 5", "does not go with tcp:", "UDP"),
+    limit("connections of datagrams", "connections = 5", "does not go with udp:", "streams", kind="udp:0"),
+    limit("peers without addresses", "per_peer = 5", "does not go with unix:", kind="unix:e.sock"),
+    limit("a handshake where there is none", "handshake = '5s'", "does not go with tcp:", "TLS"),
+    limit("a proxy where there is none", "proxy_from = ['::1']", "does not go with tcp:", "haproxy:"),
+    Bad("no drain", "drain = 'long'\n" + GOOD, "drain", ["'long' is no duration"]),
+    Bad("no user", "user = ''\n" + GOOD, "user", ["'' cannot be used", "the name of a user"]),
+]
+
 TLS_TABLES = [
     Bad("tls is a string", GOOD + "[[tls]]", "tls", ["[{}] is an array; expected a table"]),
     tls("version unknown", 'minimum = "1.1"', "minimum", "'1.1'", 'expected "1.2" or "1.3"'),
@@ -403,7 +451,7 @@ TLS_TABLES = [
     ),
 ]
 
-TABLE = [*FILE, *SHAPE, *DESCRIPTIONS, *COLLISIONS, *CREDENTIALS, *TLS_TABLES]
+TABLE = [*FILE, *SHAPE, *LIMITS, *DESCRIPTIONS, *COLLISIONS, *CREDENTIALS, *TLS_TABLES]
 
 
 def without_curve(pem: bytes) -> bytes:

@@ -321,6 +321,34 @@ def test_a_hangup_while_it_ends_is_nothing(tmp_path: Path) -> None:
         assert suite.process.wait(PATIENCE) == 0
 
 
+# A service manager.
+
+
+def test_a_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sd_notify(3), by the words: ready, reloading and ready again, alive, stopping."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0echo-suite-manager-{os.getpid()}")
+        manager.settimeout(PATIENCE)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@echo-suite-manager-{os.getpid()}")
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+
+        def hears(*words: str) -> None:
+            """Among the next messages is one with each of *words*, in their order."""
+            for word in words:
+                while word not in manager.recv(4096).decode().split("\n"):
+                    pass
+
+        with running(tmp_path, FOUR_TRANSPORTS) as suite:
+            hears("READY=1", "WATCHDOG=1", "WATCHDOG=1")
+            reload(suite, FOUR_TRANSPORTS)
+            hears("RELOADING=1", "READY=1", "WATCHDOG=1")
+            reload(suite, "[endpoints", "not reloaded: ")
+            hears("RELOADING=1", "READY=1")
+            suite.process.send_signal(signal.SIGTERM)
+            hears("STOPPING=1")
+
+
 # Somebody else.
 
 

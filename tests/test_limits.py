@@ -92,6 +92,22 @@ limits = {{ users = ["4711"], groups = ["4712"] }}
 [endpoints.udp]
 listen = "udp:0"
 limits = {{ rate = 10, burst = 5, rate_exempt = [] }}
+[endpoints.header]
+listen = "haproxy:tcp:0"
+[endpoints.header_tls]
+listen = "haproxy:{TLS}"
+[endpoints.stranger]
+listen = "haproxy:tcp:0"
+limits = {{ proxy_from = ["192.0.2.0/24"] }}
+[endpoints.stranger_tls]
+listen = "haproxy:{TLS}"
+limits = {{ proxy_from = ["192.0.2.0/24"] }}
+[endpoints.proxied]
+listen = "haproxy:tcp:0"
+limits = {{ deny = ["192.0.2.0/24"], per_peer = 1 }}
+[endpoints.proxied_tls]
+listen = "haproxy:{TLS}"
+limits = {{ deny = ["192.0.2.0/24"], per_peer = 1 }}
 [endpoints.udp_denied]
 listen = "udp:0"
 limits = {{ deny = ["127.0.0.0/8"] }}
@@ -315,6 +331,51 @@ def test_so_many_bytes_come_back_and_then_the_end(suite: RunningSuite, size: int
         client = TLSClient(sock, suite.client_context())
         assert echo(client, data, client.close_notify_and_fin) == data[: 100 * 1024]  # type: ignore[arg-type]
         assert client.end == "close_notify"
+
+
+# Behind a proxy.
+
+
+@pytest.mark.parametrize("endpoint", ["stranger", "stranger_tls"])
+def test_a_header_is_taken_only_from_those_it_may_come_from(suite: RunningSuite, endpoint: str) -> None:
+    with suite.connect(endpoint) as sock:
+        with suppress(ConnectionError):
+            sock.sendall(b"PROXY TCP4 198.51.100.1 192.0.2.2 40000 443\r\nhola")
+        assert ended_after(sock) < LATE
+    wait_until(
+        lambda: any(e.get("endpoint") == endpoint and e.get("reason") == "proxy" for e in suite.events),
+        "it says so",
+    )
+
+
+def test_a_header_has_five_seconds(suite: RunningSuite) -> None:
+    with suite.connect("header") as plain, suite.connect("header_tls") as tls:
+        for sock in (plain, tls):
+            sock.sendall(b"PROXY TCP4 198.51.100.1")
+        start = time.monotonic()
+        for sock in (plain, tls):
+            ended_after(sock)
+            assert 4.5 < time.monotonic() - start < LATE
+
+
+@pytest.mark.parametrize("endpoint", ["proxied", "proxied_tls"])
+def test_limits_are_about_the_client_and_not_about_its_proxy(suite: RunningSuite, endpoint: str) -> None:
+    with ExitStack() as stack:
+
+        def served(client: str) -> bool:
+            sock = stack.enter_context(suite.connect(endpoint))
+            try:
+                sock.sendall(f"PROXY TCP4 {client} 203.0.113.1 40000 443\r\n".encode())
+                if endpoint == "proxied":
+                    return is_served(sock)
+                stream = TLSClient(sock, suite.client_context())
+                stream.sendall(b"hola")
+                return stream.recv(4) == b"hola"
+            except (ConnectionError, ssl.SSLError):
+                return False
+
+        clients = ("198.51.100.1", "198.51.100.1", "198.51.100.2", "192.0.2.1")
+        assert [served(client) for client in clients] == [True, False, True, False]
 
 
 # Datagrams.
