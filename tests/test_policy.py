@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.limits import Limits
-from suite.policy import REMEMBERED_SOURCES, DatagramPolicy, answerable, unpack
+from suite.policy import (
+    BUCKETS,
+    REMEMBERED_SOURCES,
+    DatagramPolicy,
+    OwnPorts,
+    TokenBuckets,
+    answerable,
+    unpack,
+)
+from suite.reasons import Reason
 
 ORDINARY = [
     "127.0.0.1",
@@ -210,3 +219,87 @@ def test_two_suites_know_nothing_of_each_other() -> None:
     one.add_own_port(40000)
     assert not one.admit(("192.0.2.1", 40000))
     assert other.admit(("192.0.2.1", 40000))
+
+
+# How often.
+
+
+class Time:
+    """A clock to set."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_bucket_holds_a_burst_and_fills_at_its_rate() -> None:
+    clock = Time()
+    buckets = TokenBuckets(10, 5, clock)
+    source = IPv4Address("192.0.2.1")
+    assert [buckets.take(source) for _ in range(7)] == [True] * 5 + [False] * 2
+    clock.now += 0.25
+    assert [buckets.take(source) for _ in range(3)] == [True, True, False]
+    clock.now += 1000
+    assert [buckets.take(source) for _ in range(6)] == [True] * 5 + [False]
+
+
+def test_every_source_has_a_bucket_of_its_own_and_a_network_of_64_bits_is_one_source() -> None:
+    buckets = TokenBuckets(10, 1, Time())
+    assert buckets.take(IPv4Address("192.0.2.1"))
+    assert buckets.take(IPv4Address("192.0.2.2"))
+    assert buckets.take(IPv6Address("2001:db8::1"))
+    assert not buckets.take(IPv6Address("2001:db8::ffff:2"))
+    assert buckets.take(IPv6Address("2001:db8:0:1::1"))
+    assert buckets.take(IPv6Address("::c000:201")), "not the same as 192.0.2.1"
+
+
+def test_the_memory_of_buckets_is_bounded_and_forgets_the_longest_unused() -> None:
+    buckets = TokenBuckets(10, 1, Time())
+    one = IPv4Address("192.0.2.1")
+    for number in range(BUCKETS + 100):
+        buckets.take(IPv4Address(number + 2**24))
+        if number % 1000 == 0:
+            buckets.take(one)
+    assert len(buckets._buckets) == BUCKETS
+    assert not buckets.take(one)
+
+
+def test_a_source_over_its_rate_is_refused_whichever_way_it_is_asked_about() -> None:
+    clock = Time()
+    policy = DatagramPolicy(Limits(rate=1, burst=2), clock=clock, name="udp")
+    one, other = packed(IPv4Address("192.0.2.1"), 40000), packed(IPv4Address("192.0.2.2"), 40000)
+    assert policy.refused([one, one, other, one, one, other]) == [3, 4]
+    assert not policy.admit(("192.0.2.1", 50000)), "another port is no other source"
+    clock.now += 1
+    assert policy.admit(("192.0.2.1", 50000))
+    assert policy.refusals == {Reason.RATE: 3}
+
+
+def test_loopback_has_no_rate_unless_it_is_given_one() -> None:
+    policy = DatagramPolicy(Limits(rate=1, burst=1), clock=Time())
+    assert all(policy.admit(("127.0.0.1", 40000)) for _ in range(10))
+    assert all(policy.admit(("::1", 40000)) for _ in range(10))
+    policy.limits = Limits(rate=1, burst=1, rate_exempt=())
+    assert [policy.admit(("127.0.0.1", 40000)) for _ in range(2)] == [True, False]
+
+
+def test_denied_sources_are_not_answered_from_when_they_are_denied() -> None:
+    policy = DatagramPolicy()
+    assert policy.admit(("127.0.0.1", 40000))
+    policy.limits = Limits(deny=(ip_network("127.0.0.0/8"),))
+    assert not policy.admit(("127.0.0.1", 40000))
+    assert policy.admit(("::1", 40000))
+    assert policy.refused([packed(IPv6Address("::ffff:127.0.0.1"), 40000)]) == [0]
+    assert policy.refusals == {Reason.DENIED: 2}
+
+
+def test_a_port_that_is_no_longer_ours_is_answered_again() -> None:
+    ports = OwnPorts()
+    one, other = DatagramPolicy(own_ports=ports), DatagramPolicy(own_ports=ports)
+    ports.join(5001, one)
+    ports.join(5002, other)
+    assert not one.admit(("127.0.0.1", 5002))
+    ports.leave(5002, other)
+    assert one.admit(("127.0.0.1", 5002))
+    assert not one.admit(("127.0.0.1", 5001))
