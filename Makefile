@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 SSLYZE := $(VENV)/sslyze
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench install lock clean
+.PHONY: help run test stress check bench install lock clean
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -19,6 +19,9 @@ test: $(VENV)/developed $(SSLYZE)/installed ## run all tests, with branch covera
 	$(BIN)/coverage run -m pytest
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+stress: $(VENV)/developed ## the slow and heavy tests, in full size
+	$(BIN)/python -m pytest -m stress
 
 check: $(VENV)/developed ## lint, formatting, types, and the floors of the design
 	$(BIN)/ruff check .
