@@ -233,6 +233,35 @@ def test_every_address_of_a_name_is_tried(suite: RunningSuite) -> None:
         assert report["address"] == ":".join(map(str, suite.addresses[endpoint]))
 
 
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_an_address_where_nobody_listens_is_passed_over(suite: RunningSuite, transport: str) -> None:
+    """Here the name has two: a resolver of the test's own says so."""
+    port = suite.addresses[transport][1]
+    script = f"""
+import socket, sys
+from suite.cli import main
+own = socket.getaddrinfo
+def resolve(host, *rest):
+    if host != "two.example":
+        return own(host, *rest)
+    if rest[-1] & socket.AI_NUMERICHOST:
+        raise socket.gaierror(socket.EAI_NONAME, "not a number")
+    return own("127.0.0.1", 1, *rest[1:]) + own("127.0.0.1", {port}, *rest[1:])
+socket.getaddrinfo = resolve
+sys.exit(main(["probe", "--json", "--count", "2", "{transport}:two.example:9"]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=suite.directory,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    (report,) = json.loads(result.stdout)["targets"]
+    assert report["ok"]
+    assert (report["received"], report["address"]) == (2, f"127.0.0.1:{port}")
+
+
 def test_ipv6(tmp_path: Path) -> None:
     config = '[endpoints]\ntcp = "tcp6:0"\nudp = "udp6:0"'
     try:
@@ -387,6 +416,20 @@ def test_no_connection_in_time(tmp_path: Path) -> None:
         failure = failure_of(tmp_path, f"tcp:127.0.0.1:{listener.getsockname()[1]}", *SHORT)
     assert failure["word"] == "timeout"
     assert failure["detail"].startswith("no connection within 0.3")
+
+
+def test_no_connection_in_time_over_unix(tmp_path: Path) -> None:
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(tmp_path / "full"))
+        listener.listen(0)
+        full = False
+        while not full:
+            sock = opened.enter_context(socket.socket(socket.AF_UNIX))
+            sock.setblocking(False)
+            full = sock.connect_ex(str(tmp_path / "full")) == errno.EAGAIN
+        failure = failure_of(tmp_path, "unix:full", *SHORT)
+    assert (failure["word"], failure["detail"]) == ("timeout", "no connection within 0.3 s")
 
 
 def test_no_echo_in_time(tmp_path: Path) -> None:
