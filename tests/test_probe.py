@@ -747,7 +747,7 @@ def test_the_next_probe_begins_anew(tmp_path: Path) -> None:
 
 def test_socat(tmp_path: Path) -> None:
     port = free_port()
-    with program("socat", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr", "PIPE", port=port):
+    with program("socat", "-t", "30", f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr", "PIPE", port=port):
         report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", "--size", "64,64KiB")
     assert report["ok"]
     assert report["half_close"] == "honoured"
@@ -757,8 +757,9 @@ def test_ncat(tmp_path: Path) -> None:
     port = free_port()
     with program("ncat", "-lk", "127.0.0.1", str(port), "-e", "/bin/cat", port=port):
         report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", "--size", "64,64KiB")
+    # On a half-close it ends sometimes before, and sometimes after, cat has given everything back.
     assert report["ok"]
-    assert report["half_close"] == "honoured"
+    assert report["half_close"] in ("honoured", "cut")
 
 
 def test_nginx_in_front(suite: RunningSuite, tmp_path: Path) -> None:
