@@ -1,0 +1,8 @@
+"""The other half: clients for the suite, and for whatever else should give bytes back.
+
+========= ======================================================================
+tools     ``probe``: checks a target, and names what is wrong; ``connect``: talks to it
+ground    ``target``: what a TARGET is; ``connecting``: getting there; ``tls``: whom to trust;
+          ``failures``: the words for what can go wrong
+========= ======================================================================
+"""
