@@ -44,12 +44,60 @@ def build_parser() -> argparse.ArgumentParser:
     mint.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=Path("certs"))
     mint.add_argument("--force", action="store_true", help="replace files that exist")
     mint.set_defaults(run=mint_certs)
+    add_load(commands)
     return parser
+
+
+def add_load(commands: Any) -> None:
+    """``load``, and its options."""
+    load = commands.add_parser(
+        "load", help="send many messages, and say how long they took to come back", allow_abbrev=False
+    )
+    load.add_argument(
+        "target", metavar="TARGET", nargs="?", help="tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
+    )
+    add_config(load, default=argparse.SUPPRESS)
+    load.add_argument("--connections", metavar="N", help="default: 10")
+    load.add_argument("--size", metavar="SIZE", help="of a message; default: 1KiB")
+    load.add_argument("--duration", metavar="TIME", help="default: 10s")
+    load.add_argument(
+        "--rate", metavar="N", help="messages a second in all, sent when due; default: as answers come back"
+    )
+    load.add_argument(
+        "--window",
+        metavar="N",
+        help="messages on the way on a connection; default: 1, or with --rate as many as it takes",
+    )
+    add_reach(load)
+    load.add_argument("--json", action="store_true", help="print one JSON document instead")
+    load.add_argument("--plot", metavar="FILE", type=Path, help="draw the percentiles into FILE.svg or FILE.png")
+    load.add_argument(
+        "--compare", metavar="FILE", type=Path, nargs="+", help="of results from --json, instead of a load"
+    )
+    load.set_defaults(run=load_target)
 
 
 def add_config(parser: argparse.ArgumentParser, default: Any = DEFAULT_CONFIG) -> None:
     """``--config``, before a command or after it."""
     parser.add_argument("--config", metavar="FILE", type=Path, default=default, help="default: config.toml")
+
+
+def add_reach(parser: argparse.ArgumentParser) -> None:
+    """The options that tell how to reach a target."""
+    family = parser.add_mutually_exclusive_group()
+    family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
+    family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+    parser.add_argument("--timeout", metavar="TIME", default="5s", help="for each step; default: 5s")
+    parser.add_argument(
+        "--ca",
+        metavar="FILE",
+        type=Path,
+        help="trust these roots, too (on this machine, certs/ca.pem beside --config or here is trusted anyway)",
+    )
+    parser.add_argument("--cert", metavar="FILE", type=Path, help="show this certificate")
+    parser.add_argument("--key", metavar="FILE", type=Path, help="its private key")
+    parser.add_argument("--server-name", metavar="NAME", help="ask for, and expect, this name")
+    parser.add_argument("--alpn", metavar="NAMES", help="offer these protocols, the favourite first: h2,http/1.1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +133,13 @@ def mint_certs(options: argparse.Namespace) -> int:
         say(f"wrote {certs.shown(path)}")
     say("next: python -m suite --config config.toml")
     return EXIT_OK
+
+
+def load_target(options: argparse.Namespace) -> int:
+    """Load a target, or compare what earlier loads have measured."""
+    from suite.client import load_command  # noqa: PLC0415  # serving needs none of it
+
+    return load_command.load_or_compare(options, lambda: service.install_reactor(options.reactor), say)
 
 
 def say(line: str) -> None:

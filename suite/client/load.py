@@ -18,12 +18,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -35,11 +37,11 @@ from suite.client.target import Target
 from suite.client.timer import start_timer
 from suite.errors import SuiteError, UsageError, one_line
 
-MAX_STREAM_MESSAGE: Final = 16 * 1024 * 1024
+MAX_MESSAGE: Final = 16 * 1024 * 1024
 MAX_CONNECTIONS: Final = 100_000
 MAX_WINDOW: Final = 1_000_000
+LEAST_RATE: Final = 0.001
 MAX_RATE: Final = 10_000_000
-MAX_SECONDS: Final = 7 * 24 * 3600
 
 #: Connections that are being opened at one time: a backlog of 128 (net.core.somaxconn, once) has room.
 OPENING_AT_ONCE: Final = 64
@@ -89,7 +91,7 @@ class Options:
         as it takes with a rate.
     :ivar timeout: how long a connection may take to open, a datagram to come back, and everything to
         arrive after the end, in seconds.
-    :raises UsageError: one of them cannot be; it is named as on the command line.
+    :raises UsageError: the target cannot have messages of that size.
     """
 
     target: Target
@@ -102,26 +104,15 @@ class Options:
 
     def __post_init__(self) -> None:
         datagrams = self.target.transport == "udp"
-        least, most = (NUMBER_SIZE, MAX_DATAGRAM) if datagrams else (1, MAX_STREAM_MESSAGE)
-        unit = "bytes for a datagram, which begins with its number" if datagrams else "bytes"
-        _within("--size", self.size, least, most, unit)
-        _within("--connections", self.connections, 1, MAX_CONNECTIONS)
-        _within("--duration", self.duration, 0.01, MAX_SECONDS, "seconds")
-        _within("--timeout", self.timeout, 0.01, MAX_SECONDS, "seconds")
-        if self.rate is not None:
-            _within("--rate", self.rate, 0.001, MAX_RATE, "messages a second")
-        if self.window is not None:
-            _within("--window", self.window, 1, MAX_WINDOW, "messages")
+        least, most = (NUMBER_SIZE, MAX_DATAGRAM) if datagrams else (1, MAX_MESSAGE)
+        if not least <= self.size <= most:
+            why = " for a datagram, which begins with its number" if datagrams else ""
+            raise UsageError(f"--size {self.size} is out of range; expected {least} to {most} bytes{why}")
 
     def shown(self) -> dict[str, Any]:
         """All but the target, as the results have it."""
         names = ("connections", "size", "duration", "rate", "window", "timeout")
         return {name: getattr(self, name) for name in names}
-
-
-def _within(option: str, value: float, least: float, most: float, unit: str = "") -> None:
-    if not least <= value <= most:
-        raise UsageError(f"{option} {value:g}: expected {least:,g} to {most:,g} {unit}".rstrip())
 
 
 @dataclass(frozen=True)
@@ -246,8 +237,9 @@ class Load:
     def interrupt(self) -> None:
         """End it now, with what was measured."""
         if self._traffic.begin:
-            self._interrupted = not self._over.called
-            self._finish()
+            if not self._over.called:
+                self._interrupted = True
+                self._finish()
         elif self._running is not None:
             self._running.cancel()
 
@@ -278,8 +270,11 @@ class Load:
         await self._open_one(0)
         if self._lanes:
             indices = iter(range(1, self.options.connections))
-            openers = [self._open_some(indices) for _ in range(OPENING_AT_ONCE)]
-            await gatherResults([Deferred.fromCoroutine(opener) for opener in openers], consumeErrors=True)
+            openers = [Deferred.fromCoroutine(self._open_some(indices)) for _ in range(OPENING_AT_ONCE)]
+            try:
+                await gatherResults(openers, consumeErrors=True)
+            except defer.FirstError as error:
+                error.subFailure.raiseException()
         self._lanes = [lane for lane in self._lanes if lane.open]
         if not self._lanes:
             ((word, detail), *_) = self._examples.items()
@@ -427,10 +422,8 @@ class Load:
             lane.close()
         closing = DeferredList([lane.closed for lane in self._lanes])
         closing.addTimeout(CLOSING_TIME, self._reactor)
-        try:
+        with suppress(defer.TimeoutError):
             await closing
-        except defer.TimeoutError:
-            pass
 
 
 def make_room(descriptors: int) -> None:
@@ -463,13 +456,10 @@ def run(reactor: Any, load: Load) -> Result:
     def done(result: Result | Failure) -> None:
         results.append(result)
         over.callback(None)
-        if not stopping:
+        with suppress(ReactorNotRunning):  # it is being stopped already
             reactor.stop()
 
-    stopping: list[bool] = []
-
     def stop() -> Deferred[None]:
-        stopping.append(True)
         load.interrupt()
         return over
 
