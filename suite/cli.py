@@ -1,6 +1,7 @@
 """The command line: which words there are; what they do is said elsewhere.
 
-``python -m suite --config FILE`` serves; ``certs`` and ``check`` are the other commands.
+``python -m suite --config FILE`` serves; the other commands are ``check``, ``certs``, ``probe`` and
+``connect``.
 """
 
 from __future__ import annotations
@@ -44,37 +45,35 @@ def build_parser() -> argparse.ArgumentParser:
     mint.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=Path("certs"))
     mint.add_argument("--force", action="store_true", help="replace files that exist")
     mint.set_defaults(run=mint_certs)
-    add_load(commands)
+    probe = commands.add_parser(
+        "probe", help="check that every byte comes back, and say what is wrong if not", allow_abbrev=False
+    )
+    probe.add_argument(
+        "targets",
+        metavar="TARGET",
+        nargs="*",
+        help="tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH; without any: all of --config",
+    )
+    add_config(probe, default=argparse.SUPPRESS)
+    probe.add_argument("--count", metavar="N", default="5", help="default: 5; 0: until interrupted")
+    probe.add_argument("--interval", metavar="TIME", default="200ms", help="default: 200ms")
+    probe.add_argument(
+        "--size", metavar="SIZE", action="append", help="default: 64; several, with commas, take turns"
+    )
+    add_reach(probe)
+    probe.add_argument("--json", action="store_true", help="print one JSON document instead")
+    probe.set_defaults(run=probe_targets)
+    connect = commands.add_parser(
+        "connect", help="talk to a target: line by line, or through a pipe", allow_abbrev=False
+    )
+    connect.add_argument(
+        "target", metavar="TARGET", help="tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
+    )
+    add_config(connect, default=argparse.SUPPRESS)
+    add_reach(connect)
+    connect.add_argument("--hex", action="store_true", help="type and show hexadecimal digits")
+    connect.set_defaults(run=connect_target)
     return parser
-
-
-def add_load(commands: Any) -> None:
-    """``load``, and its options."""
-    load = commands.add_parser(
-        "load", help="send many messages, and say how long they took to come back", allow_abbrev=False
-    )
-    load.add_argument(
-        "target", metavar="TARGET", nargs="?", help="tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
-    )
-    add_config(load, default=argparse.SUPPRESS)
-    load.add_argument("--connections", metavar="N", help="default: 10")
-    load.add_argument("--size", metavar="SIZE", help="of a message; default: 1KiB")
-    load.add_argument("--duration", metavar="TIME", help="default: 10s")
-    load.add_argument(
-        "--rate", metavar="N", help="messages a second in all, sent when due; default: as answers come back"
-    )
-    load.add_argument(
-        "--window",
-        metavar="N",
-        help="messages on the way on a connection; default: 1, or with --rate as many as it takes",
-    )
-    add_reach(load)
-    load.add_argument("--json", action="store_true", help="print one JSON document instead")
-    load.add_argument("--plot", metavar="FILE", type=Path, help="draw the percentiles into FILE.svg or FILE.png")
-    load.add_argument(
-        "--compare", metavar="FILE", type=Path, nargs="+", help="of results from --json, instead of a load"
-    )
-    load.set_defaults(run=load_target)
 
 
 def add_config(parser: argparse.ArgumentParser, default: Any = DEFAULT_CONFIG) -> None:
@@ -92,12 +91,12 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
         "--ca",
         metavar="FILE",
         type=Path,
-        help="trust these roots, too (on this machine, certs/ca.pem beside --config or here is trusted anyway)",
+        help="trust these roots, too (certs/ca.pem is found by itself, for targets on this machine)",
     )
     parser.add_argument("--cert", metavar="FILE", type=Path, help="show this certificate")
     parser.add_argument("--key", metavar="FILE", type=Path, help="its private key")
     parser.add_argument("--server-name", metavar="NAME", help="ask for, and expect, this name")
-    parser.add_argument("--alpn", metavar="NAMES", help="offer these protocols, the favourite first: h2,http/1.1")
+    parser.add_argument("--alpn", metavar="NAMES", help="offer these protocols, such as h2,http/1.1")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,11 +134,29 @@ def mint_certs(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def load_target(options: argparse.Namespace) -> int:
-    """Load a target, or compare what earlier loads have measured."""
-    from suite.client import load_command  # noqa: PLC0415  # serving needs none of it
+def probe_targets(options: argparse.Namespace) -> int:
+    """Probe targets."""
+    from suite.client import probe  # noqa: PLC0415  # serving needs none of it
 
-    return load_command.load_or_compare(options, lambda: service.install_reactor(options.reactor), say)
+    settings = probe.parse_settings(options)
+    targets = probe.parse_targets(options, settings, warn)
+    reactor = service.install_reactor(options.reactor)
+    return probe.run_probe(reactor, targets, settings, say, as_json=options.json)
+
+
+def connect_target(options: argparse.Namespace) -> int:
+    """Talk to a target."""
+    from suite.client import commands, connect, target  # noqa: PLC0415  # serving needs none of it
+
+    reach = commands.parse_reach(options)
+    where = target.parse_target(options.target)
+    reactor = service.install_reactor(options.reactor or connect.reactor_name())
+    return connect.run_connect(reactor, where, reach, in_hex=options.hex)
+
+
+def warn(line: str) -> None:
+    """Show *line*, which is not what was asked for, on standard error."""
+    print(one_line(line), file=sys.stderr)
 
 
 def say(line: str) -> None:
