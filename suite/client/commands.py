@@ -43,7 +43,8 @@ def run(reactor: Any, work: Coroutine[Deferred[Any], Any, None]) -> None:
         if reactor.running:
             reactor.callLater(0, lambda: reactor.running and reactor.stop())
 
-    reactor.callWhenRunning(start)
+    # Later than that, because an asyncio reactor that calls this is not running its loop yet.
+    reactor.callWhenRunning(reactor.callLater, 0, start)
     # Started in the background by a shell without job control, we inherit a SIGINT that is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     reactor.run()

@@ -130,10 +130,10 @@ class Dialer:
                 problems.append((address, error))
             else:
                 return Connected(sock, address, time.perf_counter() - began)
-        error = problems[-1][1]
+        last = problems[-1][1]
         if len(problems) == 1:
-            raise error
-        raise TargetError(error.word, "; ".join(f"{address}: {error.detail}" for address, error in problems))
+            raise last
+        raise TargetError(last.word, "; ".join(f"{address}: {problem}" for address, problem in problems))
 
     async def stream(
         self,
@@ -171,12 +171,16 @@ class Dialer:
         encrypted.adopt(protocol)
         return encrypted
 
-    async def datagrams(self, received: Callable[[bytes], None], failed: Callable[[TargetError], None]) -> Datagrams:
+    async def datagrams(
+        self, received: Callable[[bytes], None], failed: Callable[[TargetError], None]
+    ) -> Datagrams:
         """Open a socket that exchanges datagrams with the target; see `Datagrams`."""
         return Datagrams(self.reactor, await self.addresses(), received, failed)
 
 
-async def connect_stream(reactor: Any, target: Target, options: ConnectOptions, protocol: IProtocol) -> Stream:
+async def connect_stream(
+    reactor: Any, target: Target, options: ConnectOptions, protocol: IProtocol
+) -> Stream:
     """Connect *protocol* to *target*; see `Dialer.stream`."""
     return await Dialer(reactor, target, options).stream(protocol)
 
@@ -258,7 +262,7 @@ class _Connecting:
         """The kernel has an answer."""
         self._settle(0)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, _reason: Failure) -> None:
         """The kernel has an answer, and it is no; or the reactor stops."""
         self._settle(errno.ECONNABORTED)
 
@@ -434,6 +438,6 @@ class Datagrams:
             self._others.clear()
             self._received(data)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, _reason: Failure) -> None:
         """The reactor stops."""
         self.close()

@@ -1,4 +1,4 @@
-"""``probe``: does every byte come back from a target, how fast, and if not, what is wrong?
+"""``probe``: whether every byte comes back from a target, how fast, and if not, what is wrong.
 
 Rules: what is sent is random, and every byte of what returns is compared; a failure has one word, and is
 no reason to stop: the next probe begins anew; an interrupted probe tells what it has seen so far.
@@ -245,7 +245,8 @@ class Conversation(Protocol):
     def send(self, payload: bytes) -> Deferred[None]:
         """Send *payload*; fires when it is back, and fails with `TargetError`."""
         self._payload, self._good = payload, 0
-        self._waiting = waiting = Deferred()
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
         if self.problem is None and self.ended:
             self.problem = TargetError("closed", "the other side had ended before the payload was sent")
         if self.problem is not None:
@@ -420,8 +421,8 @@ class StreamProber:
 class DatagramProber:
     """Probes UDP.
 
-    A datagram that has room for it begins with a token of this probe and its sequence number; a shorter one is
-    only known by its content.
+    A datagram that has room for it begins with a token of this probe and its sequence number; a shorter
+    one is only known by its content.
     """
 
     def __init__(self, reactor: Any, dialer: Dialer, report: Report, say: Callable[[str], None]) -> None:
@@ -448,7 +449,8 @@ class DatagramProber:
             self._sequence = sequence
             header = self._token + sequence.to_bytes(8, "big") if length >= HEADER_SIZE else b""
             self._payload = header + os.urandom(length - len(header))
-            self._waiting = waiting = Deferred()
+            waiting: Deferred[None] = Deferred()
+            self._waiting = waiting
             began = time.perf_counter()
             self._datagrams.send(self._payload)
             self._note_address(self._datagrams)
@@ -636,8 +638,9 @@ def parse_targets(
         for length in settings.sizes:
             if target.transport == "udp" and length > MAX_DATAGRAM:
                 raise UsageError(
-                    f"--size {length} does not fit into a datagram for {target.text}; expected {MAX_DATAGRAM} at the most"
+                    f"--size {length} does not fit into a datagram for {target.text};"
+                    f" expected {MAX_DATAGRAM} at the most"
                 )
             if target.transport != "udp" and length == 0:
-                raise UsageError(f"--size 0 is nothing on a stream such as {target.text}; expected 1 at least")
+                raise UsageError(f"--size 0 is nothing on a stream, {target.text}; expected 1 at least")
     return targets

@@ -28,7 +28,12 @@ Transport = Literal["tcp", "tls", "unix", "udp"]
 TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
 
 #: Parameters by position, as Twisted's client parsers take them.
-PARAMETERS: Final = {"tcp": ("host", "port"), "tls": ("host", "port"), "udp": ("host", "port"), "unix": ("path",)}
+PARAMETERS: Final = {
+    "tcp": ("host", "port"),
+    "tls": ("host", "port"),
+    "udp": ("host", "port"),
+    "unix": ("path",),
+}
 
 EXPECTED: Final = "expected tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
 
@@ -64,9 +69,9 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    """Take *text* apart.
+    r"""Take *text* apart.
 
-    An IPv6 host is written as Twisted has it (``tcp:\\:\\:1:1234``) or in brackets (``tcp:[::1]:1234``);
+    An IPv6 host is written as Twisted has it (``tcp:\:\:1:1234``) or in brackets (``tcp:[::1]:1234``);
     an abstract UNIX socket with ``@`` first, as ss(8) shows it.
 
     :raises UsageError: it is no target.

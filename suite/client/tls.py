@@ -185,9 +185,9 @@ def check_options(options: TLSOptions) -> None:
     """
     if (options.certificate is None) != (options.key is None):
         raise UsageError("--cert and --key go together; expected both or neither")
-    for name in options.alpn:
-        if not name.isascii() or not 1 <= len(name) <= 255:
-            raise UsageError(f"--alpn {name!r} is no protocol name; expected 1 to 255 ASCII characters")
+    for protocol in options.alpn:
+        if not protocol.isascii() or not 1 <= len(protocol) <= 255:
+            raise UsageError(f"--alpn {protocol!r} is no protocol name; expected 1 to 255 ASCII characters")
     name = options.server_name
     if name is not None and not is_address(name):
         try:
@@ -231,7 +231,7 @@ def _roots(target: Target, options: TLSOptions) -> Iterable[Path]:
     if options.ca is not None:
         yield options.ca
     if target.loopback:
-        for directory in options.directories:
+        for directory in dict.fromkeys(options.directories):
             if (directory / "certs" / "ca.pem").is_file():
                 yield directory / "certs" / "ca.pem"
 
@@ -244,7 +244,9 @@ def _note_alert(connection: SSL.Connection, where: int, result: int) -> None:
             transport.alert = result & 0xFF
 
 
-def _note_verification(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
+def _note_verification(
+    connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int
+) -> bool:
     """An OpenSSL verify callback: is called for every certificate of a chain, and not on resumption."""
     transport = connection.get_app_data()
     if isinstance(transport, TLSClient):
@@ -255,11 +257,15 @@ def _note_verification(connection: SSL.Connection, certificate: X509, error: int
 
 
 def _distrust(certificate: x509.Certificate, error: int, depth: int) -> TargetError:
-    whose = f"{'the' if depth == 0 else 'a CA'} certificate of {certificate.subject.rfc4514_string() or 'nobody'}"
+    whose = (
+        f"{'the' if depth == 0 else 'a CA'} certificate of {certificate.subject.rfc4514_string() or 'nobody'}"
+    )
     if error == HAS_EXPIRED:
         expired = certificate.not_valid_after_utc
         days = (datetime.now(UTC) - expired).days
-        return TargetError("cert-expired", f"{whose} expired on {expired:%Y-%m-%d %H:%M} UTC, {days} days ago")
+        return TargetError(
+            "cert-expired", f"{whose} expired on {expired:%Y-%m-%d %H:%M} UTC, {days} days ago"
+        )
     if error == NOT_YET_VALID:
         begins = certificate.not_valid_before_utc
         return TargetError("cert-not-yet-valid", f"{whose} is valid from {begins:%Y-%m-%d %H:%M} UTC on")
@@ -310,10 +316,13 @@ class TLSClient(TLSServer):
     _misnamed: TargetError | None = None
     _broken: Exception | None = None
 
-    def __init__(self, sock: Any, peer: Any, tls: ClientTLS, reactor: Any, session: SSL.Session | None) -> None:
+    def __init__(
+        self, sock: Any, peer: Any, tls: ClientTLS, reactor: Any, session: SSL.Session | None
+    ) -> None:
         self._tls = tls
         self.ready: Deferred[TLSClient] = Deferred(lambda _: self.abortConnection())
-        super().__init__(sock, _Waiting(self.ready), peer, tls, 0, reactor)
+        server: Any = tls  # what is asked of a port, it has
+        super().__init__(sock, _Waiting(self.ready), peer, server, 0, reactor)
         self._connection.set_connect_state()
         if tls.sni is not None:
             self._connection.set_tlsext_host_name(tls.sni)
