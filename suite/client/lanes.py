@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import repeat
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReadWriteDescriptor
@@ -70,9 +70,6 @@ class Traffic:
         for the next message, at once.
     :ivar timeout: after how many nanoseconds a datagram is lost.
     :ivar ended: told when a lane has failed.
-    :ivar begin: when the first message is due, as `time.monotonic_ns` counts; 0: nobody knows yet.
-    :ivar stride: how many lanes there are: the messages of the schedule go round.
-    :ivar goes_on: whether there will be more messages.
     :ivar latencies: of the messages answered, in nanoseconds, since this was last emptied.
     :ivar wrong: what was wrong with datagrams that came back changed, since this was last emptied.
     :ivar lost: datagrams that did not come back in time.
@@ -86,9 +83,6 @@ class Traffic:
     interval: float
     timeout: int
     ended: Callable[[TargetError], None]
-    begin: int = 0
-    stride: int = 1
-    goes_on: bool = True
     latencies: list[int] = field(default_factory=list)
     wrong: list[TargetError] = field(default_factory=list)
     lost: int = 0
@@ -105,7 +99,6 @@ class Lane(ABC):
 
     :param index: which one this is, from 0.
     :ivar open: whether it can be used.
-    :ivar turn: whose turn it is in the schedule, from 0.
     :ivar waiting: messages that are due and not yet begun.
     :ivar paused: whether there is no room to send.
     """
@@ -115,11 +108,14 @@ class Lane(ABC):
 
     def __init__(self, traffic: Traffic, index: int) -> None:
         self._traffic = traffic
-        self._index = self.turn = index
+        self._index = index
         self._latencies = traffic.latencies
         self._pattern = traffic.pattern
         self._size = traffic.size
+        self._window = traffic.window
         self._paced = traffic.interval > 0
+        self._first_due, self._step = 0, 0.0
+        self._steady = not self._paced  # an answer makes room for the next message
         self._begun = 0
         self.waiting = 0
         self.closed: Deferred[None] = Deferred()
@@ -137,8 +133,15 @@ class Lane(ABC):
     def close(self) -> None:
         """Close it; `closed` fires when that is done."""
 
+    @abstractmethod
     def expire(self, now: int) -> None:
         """Give up what has been on the way for too long, where that can be told."""
+
+    def wind_down(self) -> None:
+        """Begin nothing that nobody waits for: in a closed loop, no message at all."""
+        if not self._paced:
+            self._steady = False
+            self.waiting = 0
 
     def add(self, count: int, now: int) -> None:
         """*count* more messages are due."""
@@ -148,15 +151,19 @@ class Lane(ABC):
 
     def _answered(self, count: int, now: int) -> None:
         """*count* messages are off the road, which makes room for others."""
-        if not self._paced and self._traffic.goes_on:
+        if self._steady:
             self.waiting += count
         if self.waiting and not self.paused:
             self.pump(now)
 
-    def _due(self, number: int) -> int:
-        """When message *number* of this lane is due, by the schedule."""
-        traffic = self._traffic
-        return traffic.begin + int((number * traffic.stride + self.turn) * traffic.interval)
+    def schedule(self, begin: int, turn: int, stride: int) -> None:
+        """When this lane's messages are due: it has the *turn* th, from 0, of every *stride* messages.
+
+        :param begin: when the first message of all lanes is due, as `time.monotonic_ns` counts.
+        """
+        interval = self._traffic.interval
+        self._first_due = begin + int(turn * interval)
+        self._step = stride * interval
 
 
 @implementer(IPushProducer, IQuiet)
@@ -191,6 +198,21 @@ class StreamLane(Lane, Protocol):
             self._differ(data)
             return
         self._receive_place = (place + length) % PERIOD
+        if (
+            length == self._size
+            and self._steady
+            and not (self._received or self._unsent or self.waiting or self.paused)
+        ):
+            # One message, for which another can go at once: what is below and in `pump`, for this alone.
+            on_the_way = self._on_the_way
+            if on_the_way:
+                self._answered_bytes += length
+                self._latencies.append(now - on_the_way.popleft())
+                on_the_way.append(now)
+                place = self._send_place
+                self._send_place = (place + length) % PERIOD
+                self._write(self._pattern[place : place + length])
+                return
         received = self._received + length
         size, on_the_way = self._size, self._on_the_way
         if received > len(on_the_way) * size - self._unsent:
@@ -213,21 +235,26 @@ class StreamLane(Lane, Protocol):
         on_the_way = self._on_the_way
         while not self.paused and self.open:
             if not self._unsent:
-                count = min(self.waiting, self._traffic.window - len(on_the_way), self._batch)
+                count = self.waiting
+                if count > 1:
+                    count = min(count, self._batch)
+                count = min(count, self._window - len(on_the_way))
                 if count <= 0:
                     return
                 if self._paced:
-                    on_the_way.extend(map(self._due, range(self._begun, self._begun + count)))
+                    begun = self._begun
+                    self._begun = after = begun + count
+                    for number in range(begun, after):
+                        on_the_way.append(self._first_due + int(number * self._step))
                 else:
                     on_the_way.extend(repeat(now, count))
-                self._begun += count
                 self.waiting -= count
                 self._unsent = count * self._size
+            length = self._unsent if self._unsent <= CHUNK else CHUNK
             place = self._send_place
-            chunk = self._pattern[place : place + min(self._unsent, CHUNK)]
-            self._send_place = (place + len(chunk)) % PERIOD
-            self._unsent -= len(chunk)
-            self._write(chunk)
+            self._send_place = (place + length) % PERIOD
+            self._unsent -= length
+            self._write(self._pattern[place : place + length])
 
     def pauseProducing(self) -> None:
         """`IPushProducer.pauseProducing`: the kernel takes no more."""
@@ -248,6 +275,10 @@ class StreamLane(Lane, Protocol):
             error = TargetError("closed", f"by the other side, with {self.unanswered} messages unanswered")
         self._failed(error)
         self.closed.callback(None)
+
+    @override
+    def expire(self, now: int) -> None:
+        pass  # a stream comes back in order: what is late holds up the rest, and shows in its latency
 
     def _fail(self, error: TargetError) -> None:
         self._failed(error)
@@ -354,7 +385,7 @@ class DatagramLane(Lane):
 
     @override
     def pump(self, now: int) -> None:
-        on_the_way, window, send = self._on_the_way, self._traffic.window, self._socket.send
+        on_the_way, window, send = self._on_the_way, self._window, self._socket.send
         while self.open and self.waiting and len(on_the_way) < window:
             number = self._begun
             try:
@@ -366,7 +397,8 @@ class DatagramLane(Lane):
             except OSError as error:
                 self._fail(from_errno(error.errno or 0))
                 return
-            on_the_way[number] = (self._due(number) if self._paced else now), now
+            due = self._first_due + int(number * self._step) if self._paced else now
+            on_the_way[number] = due, now
             self._begun += 1
             self.waiting -= 1
 
@@ -458,11 +490,15 @@ class Opener:
             if not answer.called:
                 answer.errback(error)
 
+        def refused(failure: Failure) -> None:
+            failure.trap(TargetError)
+            failed(cast(TargetError, failure.value))
+
         dialer, timeout = self._dialer, self._dialer.options.timeout
         datagrams = await dialer.datagrams(received, failed)
         hello = LoopingCall(datagrams.send, os.urandom(self._traffic.size))
         hello.clock = dialer.reactor
-        hello.start(timeout / HELLOS).addErrback(lambda failure: failed(failure.value))
+        hello.start(timeout / HELLOS).addErrback(refused)
         late = TargetError("lost", f"no datagram came back within {timeout:g} s")
         try:
             return await within(dialer.reactor, timeout, late, answer)

@@ -221,6 +221,7 @@ class Load:
         self._running: Deferred[Result] | None = None
         self._over: Deferred[None] = Deferred()
         self._interrupted = False
+        self._begin = 0  # when the first message is due, as `time.monotonic_ns` counts; 0: nobody knows yet
         self._planned = 0 if options.rate is None else max(1, int(options.duration * options.rate))
         self._released = 0  # of the planned messages, those that were due so far
         self._lag = 0
@@ -236,7 +237,7 @@ class Load:
 
     def interrupt(self) -> None:
         """End it now, with what was measured."""
-        if self._traffic.begin:
+        if self._begin:
             if not self._over.called:
                 self._interrupted = True
                 self._finish()
@@ -297,8 +298,7 @@ class Load:
         traffic, options = self._traffic, self.options
         self._started = datetime.now(UTC)
         self._cpu = time.process_time()
-        traffic.stride = len(self._lanes)
-        traffic.begin = now = time.monotonic_ns()
+        self._begin = now = time.monotonic_ns()
         self._shown = now, 0
         ends: list[Callable[[], object]] = []
         for every, what in ((COUNT_EVERY, self._count), (SHOW_EVERY, self._snapshot)):
@@ -309,7 +309,7 @@ class Load:
         stop = self._reactor.callLater(options.duration, self._stop)
         ends.append(lambda: stop.active() and stop.cancel())
         for turn, lane in enumerate(self._lanes):
-            lane.turn = turn
+            lane.schedule(now, turn, len(self._lanes))
             if options.rate is None:
                 lane.add(traffic.window, now)
         if options.rate is not None:
@@ -321,12 +321,12 @@ class Load:
         """Let out what is due by now."""
         traffic, lanes = self._traffic, self._lanes
         now = time.monotonic_ns()
-        first, stride = self._released, traffic.stride
-        due = min(int((now - traffic.begin) / traffic.interval) + 1, self._planned)
+        first, stride = self._released, len(lanes)
+        due = min(int((now - self._begin) / traffic.interval) + 1, self._planned)
         if due == first:
             return
         self._released = due
-        self._lag = max(self._lag, now - traffic.begin - int(first * traffic.interval))
+        self._lag = max(self._lag, now - self._begin - int(first * traffic.interval))
         for number in range(first, min(due, first + stride)):
             lane = lanes[number % stride]
             if lane.open:
@@ -354,14 +354,15 @@ class Load:
         then, before = self._shown
         self._shown = now, messages
         errors = self._errors.total() + self._traffic.lost
-        seconds = (now - self._traffic.begin) / _NANO
+        seconds = (now - self._begin) / _NANO
         self._show(Snapshot(seconds, messages, (messages - before) * _NANO / (now - then), errors))
 
     def _stop(self) -> None:
         """Send no more than is due; what is on the way may still come back."""
         if self.options.rate is not None:
             self._release()
-        self._traffic.goes_on = False
+        for lane in self._lanes:
+            lane.wind_down()
         self._stopped = time.monotonic_ns()
         self._busy = time.process_time() - self._cpu
         self._histogram.record(self._traffic.latencies)
@@ -380,7 +381,7 @@ class Load:
 
     def _lane_ended(self, error: TargetError) -> None:
         self._note(error)
-        if self._traffic.begin and not any(lane.open for lane in self._lanes):
+        if self._begin and not any(lane.open for lane in self._lanes):
             self._finish()
 
     def _note(self, error: TargetError) -> None:
@@ -397,7 +398,7 @@ class Load:
         elif unanswered:
             self._errors["timeout"] += unanswered
             self._examples.setdefault("timeout", f"no echo within {options.timeout:g} s after the end")
-        seconds = (self._stopped - traffic.begin) / _NANO
+        seconds = (self._stopped - self._begin) / _NANO
         return Result(
             target=options.target.text,
             options=options.shown(),
@@ -436,8 +437,8 @@ def make_room(descriptors: int) -> None:
         return
     if hard != resource.RLIM_INFINITY and hard < descriptors:
         raise UsageError(
-            f"--connections {descriptors - OTHER_DESCRIPTORS}: needs {descriptors} open files, and {hard} are allowed;"
-            f" expected {max(1, hard - OTHER_DESCRIPTORS)} at the most (see `ulimit -Hn`)"
+            f"--connections {descriptors - OTHER_DESCRIPTORS}: the system allows {hard} open files;"
+            f" expected {max(1, hard - OTHER_DESCRIPTORS)} at the most"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
 
@@ -463,7 +464,8 @@ def run(reactor: Any, load: Load) -> Result:
         load.interrupt()
         return over
 
-    reactor.callWhenRunning(start)
+    # Later than that, because an asyncio reactor that calls this is not running its loop yet.
+    reactor.callWhenRunning(reactor.callLater, 0, start)
     reactor.addSystemEventTrigger("before", "shutdown", stop)
     # Started in the background by a shell without job control, we inherit a SIGINT that is ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)

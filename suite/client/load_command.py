@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from suite.certs import shown
 from suite.client import plot, report, results
@@ -33,8 +33,8 @@ from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 
 _RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
-#: What is only for a load, and its default.
-DEFAULTS = {"connections": "10", "size": "1KiB", "duration": "10s", "rate": None, "window": None}
+#: What is only for a load.
+FOR_A_LOAD: Final = ("connections", "size", "duration", "rate", "window", "json")
 
 
 def load_or_compare(
@@ -47,9 +47,7 @@ def load_or_compare(
     :raises SuiteError: it cannot be done.
     """
     if (options.target is None) == (options.compare is None):
-        raise UsageError(
-            "load: expected a TARGET or --compare FILE…" + ", not both" * (options.target is not None)
-        )
+        raise UsageError("load: expected a TARGET or --compare FILE, one of the two")
     if options.plot is not None:
         plot.check(options.plot)
     if options.compare is not None:
@@ -75,21 +73,20 @@ def parse_settings(options: argparse.Namespace) -> Options:
 
     :raises UsageError: one of them has a value that it cannot have.
     """
-    given = {name: getattr(options, name) or default for name, default in DEFAULTS.items()}
     return Options(
         target=parse_target(options.target),
-        connections=_number("--connections", given["connections"], MAX_CONNECTIONS),
-        size=size("--size", given["size"], MAX_MESSAGE),
-        duration=duration("--duration", given["duration"]),
-        rate=None if given["rate"] is None else _rate(given["rate"]),
-        window=None if given["window"] is None else _number("--window", given["window"], MAX_WINDOW),
+        connections=_number("--connections", options.connections or "10", MAX_CONNECTIONS),
+        size=size("--size", options.size or "1KiB", MAX_MESSAGE),
+        duration=duration("--duration", options.duration or "10s"),
+        rate=None if options.rate is None else _rate(options.rate),
+        window=None if options.window is None else _number("--window", options.window, MAX_WINDOW),
         timeout=duration("--timeout", options.timeout),
     )
 
 
 def _compare(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    for name in (*DEFAULTS, "json"):
-        if getattr(options, name):
+    for name in FOR_A_LOAD:
+        if getattr(options, name) not in (None, False):
             raise UsageError(f"--compare: reads what was measured before; expected no --{name} with it")
     found = [(shown(file), results.read(file)) for file in options.compare]
     for line in report.comparison(found):
@@ -113,5 +110,5 @@ def _number(option: str, text: str, largest: int) -> int:
 def _rate(text: str) -> float:
     """Messages a second: ``250``, or ``0.5``."""
     if not _RATE.fullmatch(text) or not LEAST_RATE <= float(text) <= MAX_RATE:
-        raise UsageError(f"--rate {text!r} is out of range; expected {LEAST_RATE:g} to {MAX_RATE} messages a second")
+        raise UsageError(f"--rate {text!r} is out of range; expected {LEAST_RATE:g} to {MAX_RATE} a second")
     return float(text)

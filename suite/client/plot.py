@@ -40,9 +40,7 @@ def check(file: Path) -> None:
     if not file.parent.is_dir():
         raise UsageError(f"--plot {shown(file)}: there is no directory {shown(file.parent)}")
     if importlib.util.find_spec("matplotlib") is None:
-        raise UsageError(
-            f"--plot {shown(file)}: needs matplotlib; expected it to be installed: pip install 'echo-suite[plot]'"
-        )
+        raise UsageError(f"--plot {shown(file)}: needs matplotlib: pip install 'echo-suite[plot]'")
 
 
 def curve(histogram: Histogram) -> tuple[list[float], list[float]]:

@@ -84,7 +84,8 @@ def report(result: Result) -> list[str]:
     options = result.options
     size = shown_size(options["size"])
     lines = [
-        f"{result.target}: {counted(result.connections, 'connection')}, messages of {size}, {_manner(options)}",
+        f"{result.target}: {counted(result.connections, 'connection')}, messages of {size},"
+        f" {_manner(options)}",
         f"{counted(result.messages, 'message')} in {result.seconds:.2f} s"
         f"{', then interrupted' * result.interrupted}:"
         f" {result.rate:,.0f}/s, {shown_size(result.throughput)}/s each way",
@@ -143,7 +144,8 @@ def bar(share: float) -> str:
 
 def error_lines(result: Result) -> list[str]:
     """What went wrong, or that nothing did."""
-    lines = [f"{word}: {count:,}; first: {result.examples.get(word, '')}" for word, count in result.errors.items()]
+    examples = result.examples
+    lines = [f"{word}: {count:,}; first: {examples.get(word, '')}" for word, count in result.errors.items()]
     if result.lost:
         late = f" ({result.late:,} of them came later)" if result.late else ""
         lines.append(f"lost: {counted(result.lost, 'datagram')}{late}")

@@ -81,7 +81,7 @@ class _KernelTimer:
         self._fd: int = _LIBRARY.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
-        when = ffi.new("struct itimerspec *")
+        when: Any = ffi.new("struct itimerspec *")
         when.it_value.tv_sec, when.it_value.tv_nsec = divmod(max(begin, 1), _NANO)
         when.it_interval.tv_sec, when.it_interval.tv_nsec = divmod(max(interval, 1), _NANO)
         _LIBRARY.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, when, ffi.NULL)
