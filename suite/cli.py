@@ -1,7 +1,7 @@
 """The command line: which words there are; what they do is said elsewhere.
 
-``python -m suite --config FILE`` serves; the other commands are ``check``, ``certs``, ``probe`` and
-``connect``.
+``python -m suite --config FILE`` serves; the other commands are ``check``, ``certs``, ``probe``,
+``connect`` and ``load``.
 """
 
 from __future__ import annotations
