@@ -231,7 +231,7 @@ class Load:
         self._shown = (0, 0)  # when, and how many messages there were
 
     def run(self) -> Deferred[Result]:
-        """Load the target; fails with `LoadError` when it comes to nothing."""
+        """Load the target; fails with `LoadError` when nothing but errors comes of it."""
         self._running = Deferred.fromCoroutine(self._run())
         return self._running
 
@@ -278,8 +278,12 @@ class Load:
                 error.subFailure.raiseException()
         self._lanes = [lane for lane in self._lanes if lane.open]
         if not self._lanes:
-            ((word, detail), *_) = self._examples.items()
-            raise LoadError(self.options.target.text, f"{word}: {detail}")
+            raise self._nothing()
+
+    def _nothing(self) -> LoadError:
+        """Not one message came back, for the first reason that was seen."""
+        ((word, detail), *_) = self._examples.items()
+        return LoadError(self.options.target.text, f"{word}: {detail}")
 
     async def _open_some(self, indices: Iterator[int]) -> None:
         for index in indices:
@@ -398,6 +402,8 @@ class Load:
         elif unanswered:
             self._errors["timeout"] += unanswered
             self._examples.setdefault("timeout", f"no echo within {options.timeout:g} s after the end")
+        if self._errors and not self._histogram.total:
+            raise self._nothing()
         seconds = (self._stopped - self._begin) / _NANO
         return Result(
             target=options.target.text,
