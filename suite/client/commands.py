@@ -20,10 +20,10 @@ from suite.client.connecting import ConnectOptions
 from suite.client.tls import TLSOptions, check_options
 from suite.errors import UsageError
 
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|)")
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
 
-_SIZE: Final = re.compile(r"(\d+)(B|KiB|MiB|)")
+_SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|)")
 _SIZES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20}
 
 

@@ -8,6 +8,7 @@ that a client writes before it waits, too.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 import time
@@ -15,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from OpenSSL import SSL
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -26,7 +26,7 @@ from zope.interface import implementer
 
 from suite.client.failures import TargetError, from_errno
 from suite.client.target import Target
-from suite.client.tls import ClientTLS, TLSClient, TLSOptions
+from suite.client.tls import ClientTLS, Session, TLSClient, TLSOptions
 from suite.endpoints import host_and_port, shown_socket
 from suite.engine.stream import PlainStream, Stream
 from suite.engine.unix import UNIXStream
@@ -72,7 +72,7 @@ class Address:
 
 def too_late(what: str, seconds: float) -> TargetError:
     """*what* did not happen within *seconds*."""
-    return TargetError("timeout", f"{what} within {seconds:g} s")
+    return TargetError("timeout", f"{what} within {seconds:.3g} s")
 
 
 async def within(reactor: Any, seconds: float, late: TargetError, waiting: Deferred[T]) -> T:
@@ -140,7 +140,7 @@ class Dialer:
         protocol: IProtocol,
         *,
         addresses: list[Address] | None = None,
-        session: SSL.Session | None = None,
+        session: Session | None = None,
     ) -> Stream:
         """Connect *protocol*; over TLS, it is told when the handshake is over.
 
@@ -152,7 +152,7 @@ class Dialer:
         return await self.adopt(await self.connect(addresses), protocol, session)
 
     async def adopt(
-        self, connected: Connected, protocol: IProtocol, session: SSL.Session | None = None
+        self, connected: Connected, protocol: IProtocol, session: Session | None = None
     ) -> Stream:
         """Give an open socket to *protocol*; see `stream`."""
         sock, address = connected.socket, connected.address
@@ -430,14 +430,22 @@ class Datagrams:
             except BlockingIOError:
                 return
             except OSError as error:
-                try:
-                    self._trouble(error)
-                except TargetError as problem:
-                    self._failed(problem)
+                self._report(error)
                 return
             self._others.clear()
             self._received(data)
 
+    def _report(self, error: OSError) -> None:
+        try:
+            self._trouble(error)
+        except TargetError as problem:
+            self._failed(problem)
+
     def connectionLost(self, _reason: Failure) -> None:
-        """The reactor stops."""
-        self.close()
+        """The network has an error for us, which pollers take for an end; or the reactor stops."""
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self.reactor.addReader(self)
+            self._report(OSError(number, os.strerror(number)))
+        else:
+            self.close()

@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol
@@ -31,7 +30,7 @@ from suite.client.connecting import ConnectOptions, Datagrams, Dialer, sleep, to
 from suite.client.failures import TargetError
 from suite.client.tally import Tally
 from suite.client.target import Target, parse_target, targets_of_config
-from suite.client.tls import TLSClient, TLSFacts
+from suite.client.tls import Session, TLSClient, TLSFacts
 from suite.engine.stream import Stream
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 
@@ -89,7 +88,7 @@ class Report:
     :ivar connect: seconds that the first connection took.
     :ivar half_close: how the other side has taken ours; None: not tried.
     :ivar tls: what the first handshake has shown; None: there was none.
-    :ivar resumed: whether a second connection could resume the session of the first; None: not tried.
+    :ivar resumed: whether a later connection could resume the session of an earlier one; None: not tried.
     :ivar close_notify: whether the other side has ended TLS properly; None: it has not ended.
     """
 
@@ -319,7 +318,7 @@ class StreamProber:
         self.say = say
         self._conversation: Conversation | None = None
         self._transport: Stream | None = None
-        self._session: SSL.Session | None = None
+        self._session: Session | None = None
 
     @property
     def timeout(self) -> float:
@@ -401,9 +400,8 @@ class StreamProber:
         if isinstance(transport, TLSClient):
             self.report.close_notify = transport.close_notify_received
 
-    async def _resume(self, session: SSL.Session) -> None:
-        conversation = Conversation()
-        transport = await self.dialer.stream(conversation, session=session)
+    async def _resume(self, session: Session) -> None:
+        transport = await self.dialer.stream(Conversation(), session=session)
         if isinstance(transport, TLSClient):
             self.report.resumed = transport.facts().resumed
         transport.loseConnection()

@@ -94,6 +94,8 @@ def _parse_target(text: str, description: str) -> Target:
         positional, named = _parse(description)
     except (RuntimeError, StopIteration):  # a backslash at the end
         raise error(f"ends in the middle of an escape; {EXPECTED}") from None
+    except UnicodeEncodeError:  # what Twisted says of names that are none
+        raise error(f"has a parameter whose name is not ASCII; {EXPECTED}") from None
     kind, *values = positional or [""]
     transport = next((known for known in TRANSPORTS if known == kind.lower()), None)
     if transport is None:

@@ -135,6 +135,18 @@ class TLSFacts:
         return (self.expires - datetime.now(UTC)).days
 
 
+@dataclass(frozen=True)
+class Session:
+    """What a later connection can resume.
+
+    :ivar connection: the one it is of. When OpenSSL frees a connection that has ended without
+        ``close_notify``, it will not use its session again, though the other side would.
+    """
+
+    session: SSL.Session
+    connection: SSL.Connection
+
+
 class ClientTLS:
     """TLS towards one target.
 
@@ -316,9 +328,7 @@ class TLSClient(TLSServer):
     _misnamed: TargetError | None = None
     _broken: Exception | None = None
 
-    def __init__(
-        self, sock: Any, peer: Any, tls: ClientTLS, reactor: Any, session: SSL.Session | None
-    ) -> None:
+    def __init__(self, sock: Any, peer: Any, tls: ClientTLS, reactor: Any, session: Session | None) -> None:
         self._tls = tls
         self.ready: Deferred[TLSClient] = Deferred(lambda _: self.abortConnection())
         server: Any = tls  # what is asked of a port, it has
@@ -327,7 +337,7 @@ class TLSClient(TLSServer):
         if tls.sni is not None:
             self._connection.set_tlsext_host_name(tls.sni)
         if session is not None:
-            self._connection.set_session(session)
+            self._connection.set_session(session.session)
 
     def start(self) -> Deferred[TLSClient]:
         """Begin the handshake; fires when it is over and the other side is who it should be.
@@ -406,6 +416,7 @@ class TLSClient(TLSServer):
             resumed=not self.certificate_seen,
         )
 
-    def session(self) -> SSL.Session | None:
+    def session(self) -> Session | None:
         """What a later connection can resume; with TLS 1.3, once the other side has sent a ticket."""
-        return self._connection.get_session()
+        session = self._connection.get_session()
+        return None if session is None else Session(session, self._connection)
