@@ -66,6 +66,7 @@ def draw(curves: Sequence[tuple[str, Histogram]], file: Path) -> None:
     """
     import matplotlib as mpl  # noqa: PLC0415  # takes half a second, and is not always there
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
 
     with mpl.rc_context({"svg.fonttype": "none"}):
         figure: Any = Figure(figsize=(9, 5), layout="constrained")
@@ -81,6 +82,7 @@ def draw(curves: Sequence[tuple[str, Histogram]], file: Path) -> None:
         places = [10.0 ** (n if n else 0) for n in range(len(TICKS)) if 10.0**n <= last * 1.05]
         axes.set_xticks(places, [f"{TICKS[round(math.log10(place))]:g} %" for place in places])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: shown_time(value))
         axes.set_xlabel("percentile")
         axes.set_ylabel("latency")

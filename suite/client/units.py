@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def shown_time(microseconds: float) -> str:
-    """A latency, for people: ``87.0 µs``, ``1.53 ms``, ``12.0 s``."""
+    """A latency, for people: ``87 µs``, ``1.53 ms``, ``12.5 s``."""
     for unit, size in (("µs", 1), ("ms", 1000), ("s", 1_000_000)):
         if microseconds < 999.5 * size or unit == "s":
             break
@@ -20,6 +20,6 @@ def shown_size(count: float) -> str:
 
 
 def _three_digits(number: float) -> str:
-    if number >= 99.95:
+    if number >= 99.95 or number == int(number):
         return f"{number:,.0f}"
     return f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
