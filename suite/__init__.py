@@ -4,6 +4,7 @@ Read it from the top down; imports point down only (``make check`` holds the con
 
 ========= ======================================================================
 doors     ``__main__``, ``cli``, ``twistd_plugin``: how the suite is started
+tools     ``client/``: what is pointed at a target: ``probe``, ``connect``
 wiring    ``service``: the running suite, from configuration to open ports
 protocols ``echo`` (the heart), ``endpoints``, ``tls``, ``policy``
 engine    ``engine/``: this suite's ports and transports, on any POSIX reactor

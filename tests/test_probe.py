@@ -651,6 +651,15 @@ def test_who_ends_with_bytes_still_owed_is_found_out(tmp_path: Path) -> None:
     assert (report["ok"], report["half_close"]) == (True, "cut")
 
 
+def test_who_ends_by_himself_is_found_out(tmp_path: Path) -> None:
+    """Whether his end comes before our last payload or after it."""
+    with serving(lambda sock: sock.sendall(receive(sock, 64))) as port:
+        report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", *ONCE)
+        again = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", "--count", "2", "--interval", "100ms")
+    assert (report["ok"], report["half_close"]) == (True, "cut")
+    assert [(failure["sequence"], failure["word"]) for failure in again["failures"]] == [(2, "closed")]
+
+
 def test_who_does_not_end_is_found_out(tmp_path: Path) -> None:
     def open_ended(sock: socket.socket) -> None:
         echo(sock)

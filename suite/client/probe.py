@@ -15,6 +15,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -388,23 +389,33 @@ class StreamProber:
         if isinstance(transport, TLSClient):
             self._session = transport.session()
         conversation.send(payload).addErrback(lambda _: None)  # `problem` and `missing` will tell
-        if conversation.problem is not None:
-            raise conversation.problem
-        late = too_late("no end", self.timeout)
-        try:
-            await within(self.reactor, self.timeout, late, conversation.end())
-        except TargetError:
-            self.report.half_close = "open"
-            return
+        if not conversation.ended:
+            try:
+                await within(self.reactor, self.timeout, self._no_end(), conversation.end())
+            except TargetError:
+                self.report.half_close = "open"
+                return
         self.report.half_close = "cut" if conversation.missing else "honoured"
         if isinstance(transport, TLSClient):
             self.report.close_notify = transport.close_notify_received
 
+    def _no_end(self) -> TargetError:
+        return too_late("no end", self.timeout)
+
     async def _resume(self, session: Session) -> None:
-        transport = await self.dialer.stream(Conversation(), session=session)
-        if isinstance(transport, TLSClient):
-            self.report.resumed = transport.facts().resumed
-        transport.loseConnection()
+        conversation = Conversation()
+        transport = await self.dialer.stream(conversation, session=session)
+        try:
+            if isinstance(transport, TLSClient):
+                self.report.resumed = transport.facts().resumed
+            if self.report.half_close != "open":  # or it is no use to wait
+                with suppress(TargetError):
+                    await within(
+                        self.reactor, self.timeout, too_late("no end", self.timeout), conversation.end()
+                    )
+        finally:
+            if transport.connected:
+                transport.abortConnection()
 
     def close(self) -> None:
         """Let go of the connection, if there is one."""
