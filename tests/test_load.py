@@ -15,7 +15,7 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -533,6 +533,38 @@ def test_datagrams_may_come_late_twice_changed_or_in_another_order(tmp_path: Pat
     assert result["late"] == 1
     assert result["messages"] == 300 - 2 - 2
     assert result["examples"]["mismatch"] == "datagram 9 came back twice"
+
+
+def test_a_server_of_datagrams_that_goes_away(tmp_path: Path) -> None:
+    """The network says so, by ICMP; with nobody left to ask, there is nothing to wait for."""
+    enough = threading.Event()
+
+    def answers(number: int, data: bytes) -> list[bytes]:
+        if number > 100:
+            enough.set()
+        return [data]
+
+    with answering(answers) as target:
+        stack = ExitStack()
+        process = stack.enter_context(
+            started(tmp_path, target, "--duration", "60m", "--connections", "3", "--json")
+        )
+        assert enough.wait(PATIENCE)
+    with stack:
+        output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (1, "")
+    result = json.loads(output)
+    assert result["errors"] == {"refused": 3}
+    assert result["messages"] >= 100
+
+
+def test_the_documentation_names_every_key_and_option(measured: Path) -> None:
+    documentation = (Path(__file__).parent.parent / "docs/load.md").read_text()
+    result = json.loads((measured / "fast.json").read_text())
+    for key in (*result, *result["latency"], *result["client"]):
+        assert f"`{key}`" in documentation, key
+    for option in result["options"]:
+        assert f"`--{option} " in documentation, option
 
 
 # The end comes early.

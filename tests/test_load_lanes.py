@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import socket
+from time import monotonic_ns
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from suite.client.connecting import Address
 from suite.client.failures import TargetError
-from suite.client.lanes import CHUNK, NO_WINDOW, PERIOD, StreamLane, Traffic
+from suite.client.lanes import CHUNK, NO_WINDOW, PERIOD, DatagramLane, StreamLane, Traffic
+from suite.client.timer import start_timer
+from tests.running import PATIENCE
 
 SECOND = 1_000_000_000
 
@@ -238,6 +245,61 @@ def test_an_end_that_comes_too_early_has_a_word() -> None:
     (error,) = one.errors
     assert str(error) == "closed: by the other side, with 5 messages unanswered"
     assert one.lane.closed.called
+
+
+class Sockets:
+    """A reactor that only remembers what it watches."""
+
+    def __init__(self) -> None:
+        self.readers: set[object] = set()
+        self.writers: set[object] = set()
+        self.addReader, self.removeReader = self.readers.add, self.readers.discard
+        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+
+
+def test_datagrams_wait_while_the_kernel_takes_no_more() -> None:
+    reactor = Sockets()
+    errors: list[TargetError] = []
+    traffic = Traffic(reactor, 100, 4, 0, SECOND, errors.append)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(PATIENCE)
+        lane = DatagramLane(traffic, 0, Address(socket.AF_INET, server.getsockname()))
+        assert lane in reactor.readers
+        real, full = lane._socket, Mock()
+        full.send.side_effect = BlockingIOError
+        lane._socket = full
+        lane.add(4, 0)
+        assert (lane.waiting, lane.unanswered) == (4, 4)
+        assert lane in reactor.writers
+        lane.add(0, 0)
+        assert full.send.call_count == 1, "not before there is room"
+        lane._socket = real
+        lane.doWrite()
+        assert lane not in reactor.writers
+        assert (lane.waiting, lane.unanswered) == (0, 4)
+        assert {len(server.recv(1000)) for _ in range(4)} == {100}
+        lane.expire(monotonic_ns() + 2 * SECOND)
+        assert traffic.lost == 4
+        lane.close()
+    assert not reactor.readers
+    assert not errors
+
+
+def test_without_a_kernel_timer_the_reactor_keeps_the_schedule() -> None:
+    clock = Clock()
+    ticks: list[float] = []
+    stop = start_timer(clock, monotonic_ns() + SECOND, SECOND // 10, lambda: ticks.append(clock.seconds()))
+    clock.pump([0.5] * 2 + [0.1] * 5)
+    assert len(ticks) >= 4
+    stop()
+    count = len(ticks)
+    clock.pump([0.1] * 5)
+    assert len(ticks) == count
+    start_timer(clock, monotonic_ns() + SECOND, SECOND, lambda: ticks.append(0))()
+    clock.advance(5)
+    assert len(ticks) == count
+    assert not clock.getDelayedCalls()
 
 
 def test_what_has_ended_is_told_once() -> None:
