@@ -1,7 +1,7 @@
 """The command line: which words there are; what they do is said elsewhere.
 
-``python -m suite --config FILE`` serves; the other commands are ``check``, ``certs``, ``probe`` and
-``connect``.
+``python -m suite --config FILE`` serves; the other commands are ``check``, ``certs``, ``probe``,
+``connect`` and ``load``.
 """
 
 from __future__ import annotations
@@ -82,7 +82,39 @@ def build_parser() -> argparse.ArgumentParser:
     add_reach(connect)
     connect.add_argument("--hex", action="store_true", help="type and show hexadecimal digits")
     connect.set_defaults(run=connect_target)
+    add_load(commands)
     return parser
+
+
+def add_load(commands: Any) -> None:
+    """``load``, and its options."""
+    load = commands.add_parser(
+        "load", help="send many messages, and say how long they took to come back", allow_abbrev=False
+    )
+    load.add_argument(
+        "target", metavar="TARGET", nargs="?", help="tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
+    )
+    add_config(load, default=argparse.SUPPRESS)
+    load.add_argument("--connections", metavar="N", help="default: 10")
+    load.add_argument("--size", metavar="SIZE", help="of a message; default: 1KiB")
+    load.add_argument("--duration", metavar="TIME", help="default: 10s")
+    load.add_argument(
+        "--rate", metavar="N", help="messages a second in all, sent when due; default: as answers come back"
+    )
+    load.add_argument(
+        "--window",
+        metavar="N",
+        help="messages on the way on a connection; default: 1, or with --rate as many as it takes",
+    )
+    add_reach(load)
+    load.add_argument("--json", action="store_true", help="print one JSON document instead")
+    load.add_argument(
+        "--plot", metavar="FILE", type=Path, help="draw the percentiles into FILE.svg or FILE.png"
+    )
+    load.add_argument(
+        "--compare", metavar="FILE", type=Path, nargs="+", help="of results from --json, instead of a load"
+    )
+    load.set_defaults(run=load_target)
 
 
 def add_config(parser: argparse.ArgumentParser, default: Any = DEFAULT_CONFIG) -> None:
@@ -162,6 +194,13 @@ def connect_target(options: argparse.Namespace) -> int:
     where = target.parse_target(options.target)
     reactor = service.install_reactor(options.reactor or connect.reactor_name())
     return connect.run_connect(reactor, where, reach, in_hex=options.hex)
+
+
+def load_target(options: argparse.Namespace) -> int:
+    """Load a target, or compare what earlier loads have measured."""
+    from suite.client import load_command  # noqa: PLC0415  # serving needs none of it
+
+    return load_command.load_or_compare(options, lambda: service.install_reactor(options.reactor), say)
 
 
 def warn(line: str) -> None:

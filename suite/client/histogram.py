@@ -1,0 +1,206 @@
+"""Latencies, counted as HdrHistogram counts them (Gil Tene, hdrhistogram.org).
+
+Rules: values are whole microseconds from 1 to an hour, kept to three significant digits, as wrk2 keeps
+them; only buckets that hold something cost memory; what `encode` gives is HdrHistogram's own V2 format,
+which its Java, C, Go, Rust and Python kin read as well.
+
+Up to 2,047 a bucket is one value wide; from there on its width doubles with the value. A bucket's
+number is its place in the reference implementation's array of counts.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+#: The largest value, in microseconds; what is larger counts as this.
+HIGHEST: Final = 3_600_000_000
+
+_DIGITS: Final = 3
+_HALF_BITS: Final = 10  # 2 ** 11 values can be told apart in a bucket of the reference: 3 digits need 2,000
+_HALF: Final = 1 << _HALF_BITS
+
+_COOKIE: Final = 0x1C849303 | 0x10
+_COMPRESSED_COOKIE: Final = 0x1C849304 | 0x10
+_OUTER: Final = struct.Struct(">II")  # cookie, length
+#: cookie, length, normalizing offset, digits, lowest and highest value, conversion ratio
+_INNER: Final = struct.Struct(">IIIIQQd")
+_SETTINGS: Final = (0, _DIGITS, 1, HIGHEST, 1.0)
+
+
+def bucket_of(value: int) -> int:
+    """The number of the bucket that counts *value*."""
+    shift = max(0, value.bit_length() - _HALF_BITS - 1)
+    return (shift << _HALF_BITS) + (value >> shift)
+
+
+def bounds_of(bucket: int) -> tuple[int, int]:
+    """The least and the greatest value of a *bucket*."""
+    shift = max(0, (bucket >> _HALF_BITS) - 1)
+    least = (bucket - (shift << _HALF_BITS)) << shift
+    return least, least + (1 << shift) - 1
+
+
+_LAST: Final = bucket_of(HIGHEST)
+
+#: More than the payload of a full histogram, with nine bytes for each count.
+_MAX_PAYLOAD: Final = _INNER.size + 9 * (_LAST + 1)
+
+
+class Histogram:
+    """How often each latency was seen.
+
+    :ivar total: how many values there are.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._counts: Counter[int] = Counter()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Histogram) and self._counts == other._counts
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def record(self, nanoseconds: Iterable[int]) -> None:
+        """Count some latencies, given in nanoseconds.
+
+        Many at a time: values are sorted out by `Counter`, which is C, before any of them costs Python.
+        """
+        counts = self._counts
+        for value, count in Counter([(ns + 500) // 1000 for ns in nanoseconds]).items():
+            counts[bucket_of(min(max(value, 0), HIGHEST))] += count
+            self.total += count
+
+    def percentile(self, percent: float) -> int:
+        """The least value in µs, rounded up to its bucket's end, that *percent* of all do not exceed.
+
+        :param percent: 0 to 100. Of an empty histogram all percentiles are 0.
+        """
+        (value,) = self.percentiles([percent])
+        return value
+
+    def percentiles(self, percents: Iterable[float]) -> list[int]:
+        """Several at once; *percents* go up."""
+        found = []
+        rows = self.rows()
+        seen, value = 0, 0
+        for percent in percents:
+            # A hair less, as the reference has it: 99.9 of 1,000 must be 999, not 999.0000000000001.
+            wanted = max(1, math.ceil(math.nextafter(percent, 0) * self.total / 100))
+            while seen < min(wanted, self.total):
+                _, value, count = next(rows)
+                seen += count
+            found.append(value)
+        return found
+
+    def rows(self) -> Iterator[tuple[int, int, int]]:
+        """The buckets that hold something, from the least up: least value, greatest value, count."""
+        for bucket in sorted(self._counts):
+            yield (*bounds_of(bucket), self._counts[bucket])
+
+    @property
+    def least(self) -> int:
+        """The least value in µs, to three digits; 0 if there is none."""
+        return bounds_of(min(self._counts))[0] if self._counts else 0
+
+    @property
+    def greatest(self) -> int:
+        """The greatest value in µs, to three digits; 0 if there is none."""
+        return bounds_of(max(self._counts))[1] if self._counts else 0
+
+    @property
+    def mean(self) -> float:
+        """The mean in µs; each value counts as the middle of its bucket."""
+        if not self.total:
+            return 0.0
+        return sum((low + high) / 2 * count for low, high, count in self.rows()) / self.total
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation in µs."""
+        if not self.total:
+            return 0.0
+        mean = self.mean
+        squares = sum(((low + high) / 2 - mean) ** 2 * count for low, high, count in self.rows())
+        return math.sqrt(squares / self.total)
+
+    def encode(self) -> str:
+        """The histogram in HdrHistogram's V2 format: compressed, base64."""
+        words = bytearray()
+        next_bucket = 0
+        for bucket in sorted(self._counts):
+            if bucket > next_bucket:
+                _put(words, next_bucket - bucket)  # so many zeros
+            _put(words, self._counts[bucket])
+            next_bucket = bucket + 1
+        payload = zlib.compress(_INNER.pack(_COOKIE, len(words), *_SETTINGS) + words)
+        return b64encode(_OUTER.pack(_COMPRESSED_COOKIE, len(payload)) + payload).decode()
+
+    @classmethod
+    def decode(cls, text: str) -> Histogram:
+        """The histogram that *text* is the `encode` of.
+
+        :raises ValueError: it is of none, or of one with other settings than ours.
+        """
+        try:
+            outer = b64decode(text, validate=True)
+            cookie, length = _OUTER.unpack_from(outer)
+            unpacker = zlib.decompressobj()
+            payload = unpacker.decompress(outer[_OUTER.size :], _MAX_PAYLOAD)
+            inner_cookie, inner_length, *settings = _INNER.unpack_from(payload)
+        except (ValueError, struct.error, zlib.error) as error:
+            raise ValueError(f"no HdrHistogram: {error}") from None
+        words = payload[_INNER.size :]
+        if (cookie, inner_cookie) != (_COMPRESSED_COOKIE, _COOKIE):
+            raise ValueError("no HdrHistogram in the V2 format")
+        if length != len(outer) - _OUTER.size or inner_length != len(words) or not unpacker.eof:
+            raise ValueError("an HdrHistogram that is cut short")
+        if tuple(settings) != _SETTINGS:
+            raise ValueError(f"an HdrHistogram of other settings; expected {_SETTINGS}")
+        histogram = cls()
+        bucket = 0
+        for word in _taken(words):
+            if word >= 0:
+                if word:
+                    histogram._counts[bucket] = word
+                    histogram.total += word
+                bucket += 1
+            else:
+                bucket -= word
+            if bucket > _LAST + 1:
+                raise ValueError("an HdrHistogram with more counts than it has buckets")
+        return histogram
+
+
+def _put(words: bytearray, word: int) -> None:
+    """Append *word* in ZigZag LEB128: seven bits a byte, the least first; the sign is the last bit."""
+    rest = word << 1 if word >= 0 else (-word << 1) - 1
+    while rest > 0x7F:
+        words.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    words.append(rest)
+
+
+def _taken(words: bytes) -> Iterator[int]:
+    """What `_put` has put into *words*.
+
+    :raises ValueError: the last one has no end, or one is too long.
+    """
+    rest = shift = 0
+    for byte in words:
+        rest |= (byte & 0x7F) << shift
+        shift += 7
+        if byte & 0x80:
+            if shift >= 63:
+                raise ValueError("an HdrHistogram with a count of more than 63 bits")
+            continue
+        yield rest >> 1 if not rest & 1 else -(rest >> 1) - 1
+        rest = shift = 0
+    if shift:
+        raise ValueError("an HdrHistogram that ends within a count")

@@ -1,0 +1,191 @@
+"""A Locust user (locust.io): `load` from many machines, with Locust's own masters and workers.
+
+Rules: one connection for each user, one message on the way, every byte compared; a failure has the word
+that `probe` and `load` have for it; sockets are the standard library's, which Locust makes cooperative, and
+no reactor runs.
+
+It needs ``pip install 'echo-suite[locust]'`` and a locustfile such as this one; docs/load.md has the rest::
+
+    from suite.client.locust_user import EchoUser
+
+    class Messages(EchoUser):
+        size = 4096
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import time
+from contextlib import ExitStack
+from typing import Any, Final
+
+from locust import User, task
+from typing_extensions import override
+
+from suite.client.failures import TargetError, from_errno
+from suite.client.target import Target, parse_target
+
+#: After a connection that failed, in seconds: a target that refuses must not be hammered.
+PAUSE: Final = 1.0
+
+#: OpenSSL's verify errors (x509_vfy.h) that have a word of their own.
+_CERTIFICATE_WORDS: Final = {
+    9: "cert-not-yet-valid",
+    10: "cert-expired",
+    62: "cert-name",
+    64: "cert-name",
+}
+
+
+class EchoUser(User):
+    """Sends messages to the target that ``--host`` names (``tcp:HOST:PORT``, say), one after another.
+
+    A subclass in the locustfile says what it wants otherwise, Locust's own ``wait_time`` included.
+
+    :cvar size: of a message, in bytes.
+    :cvar timeout: for a connection, and for an echo, in seconds.
+    :cvar ca: PEM file of roots to trust beside the system's.
+    :cvar certificate: PEM file of what we show, its private key in it or in *key*.
+    :cvar server_name: the name to ask for and to expect, where it is not the target's host.
+    """
+
+    abstract = True
+
+    size = 1024
+    timeout = 5.0
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.target: Target = parse_target(self.host or "")
+        self._socket: socket.socket | None = None
+        self._payload = os.urandom(self.size)
+        self._context = self._tls_context() if self.target.transport == "tls" else None
+
+    def _tls_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self.ca is not None:
+            context.load_verify_locations(self.ca)
+        if self.certificate is not None:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    @override
+    def on_stop(self) -> None:
+        """Close the connection: Locust ends this user."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    @task
+    def echo(self) -> None:
+        """Send one message, and tell Locust how long it took to come back, or why it did not."""
+        if self._socket is None and not self._connected():
+            time.sleep(PAUSE)
+            return
+        began = time.perf_counter()
+        try:
+            self._exchange()
+        except TargetError as error:
+            self.on_stop()
+            self._tell(f"echo {self.size} B", began, error)
+        else:
+            self._tell(f"echo {self.size} B", began, None)
+
+    def _connected(self) -> bool:
+        began = time.perf_counter()
+        try:
+            self._socket = self._connect()
+        except TargetError as error:
+            self._tell("connect", began, error)
+            return False
+        return True
+
+    def _tell(self, name: str, began: float, error: TargetError | None) -> None:
+        self.environment.events.request.fire(
+            request_type=self.target.transport.upper(),
+            name=name,
+            response_time=(time.perf_counter() - began) * 1000,
+            response_length=0 if error else self.size,
+            exception=error,
+            context={},
+        )
+
+    def _connect(self) -> socket.socket:
+        """A connection; whatever was opened on the way is closed if there is none."""
+        target = self.target
+        with ExitStack() as opened:
+            try:
+                if target.transport in {"tcp", "tls"}:
+                    sock = socket.create_connection((target.host, target.port), self.timeout)
+                    opened.enter_context(sock)
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    if self._context is not None:
+                        name = self.server_name or target.host
+                        sock = opened.enter_context(self._context.wrap_socket(sock, server_hostname=name))
+                else:
+                    family, kind, address = self._address()
+                    sock = opened.enter_context(socket.socket(family, kind))
+                    sock.settimeout(self.timeout)
+                    sock.connect(address)
+            except OSError as error:
+                raise _named(error) from None
+            opened.pop_all()
+            return sock
+
+    def _address(self) -> tuple[int, int, Any]:
+        """Of what has no connection of its own, or no name: family, kind, and where it is."""
+        target = self.target
+        if target.transport == "unix":
+            return socket.AF_UNIX, socket.SOCK_STREAM, target.path
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_DGRAM)
+        family, kind, _, _, address = found[0]
+        return family, kind, address
+
+    def _exchange(self) -> None:
+        assert self._socket is not None  # noqa: S101  # for mypy
+        try:
+            self._socket.sendall(self._payload)
+            echo = self._received(self._socket)
+        except OSError as error:
+            raise _named(error) from None
+        if echo != self._payload:
+            pairs = zip(echo, self._payload, strict=False)
+            offset = next((n for n, (one, other) in enumerate(pairs) if one != other), len(echo))
+            raise TargetError("mismatch", f"at byte {offset}", {"offset": offset})
+
+    def _received(self, sock: socket.socket) -> bytes:
+        """The echo, or as much of it as there is."""
+        if self.target.transport == "udp":
+            try:
+                return sock.recv(65536)
+            except TimeoutError:
+                raise TargetError("lost", "the datagram did not come back in time") from None
+        chunks, missing = [], self.size
+        while missing:
+            chunk = sock.recv(missing)
+            if not chunk:
+                raise TargetError("closed", f"with {missing} bytes missing")
+            chunks.append(chunk)
+            missing -= len(chunk)
+        return b"".join(chunks)
+
+
+def _named(error: OSError) -> TargetError:
+    """*error* with the word that the suite has for it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        word = _CERTIFICATE_WORDS.get(error.verify_code, "cert-untrusted")
+        return TargetError(word, error.verify_message)
+    if isinstance(error, ssl.SSLError):
+        alert = "ALERT" in (error.reason or "")
+        return TargetError("tls-alert" if alert else "tls-error", error.reason or "unknown")
+    if isinstance(error, TimeoutError):
+        return TargetError("timeout", "nothing came in time")
+    if isinstance(error, socket.gaierror):
+        return TargetError("dns", error.strerror or "unknown")
+    return from_errno(error.errno or 0)

@@ -1,0 +1,122 @@
+"""The Locust user: a distributed run as docs/load.md has it, and the words for what goes wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.foreign import free_port
+from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, running
+
+LOCUSTFILE = """\
+from suite.client.locust_user import EchoUser
+
+
+class Messages(EchoUser):
+    size = 4096
+    ca = "certs/ca.pem"
+    {more}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _locust() -> None:
+    """Without Locust there is nothing to test; in CI there must be."""
+    if importlib.util.find_spec("locust") is None:
+        message = "locust is not installed (pip install 'echo-suite[locust]')"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
+    with running(tmp_path_factory.mktemp("suite"), FOUR_TRANSPORTS) as suite:
+        yield suite
+
+
+def distributed(directory: Path, target: str, more: str = "") -> tuple[int, list[dict[str, Any]], str]:
+    """A master and two workers; the master's exit code, its statistics, and what it has logged."""
+    (directory / "locustfile.py").write_text(LOCUSTFILE.format(more=more))
+    port = str(free_port())
+    locust = (sys.executable, "-m", "locust", "-f", "locustfile.py")
+    there = ("--master-host", "127.0.0.1", "--master-port", port)
+    here = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+    plan = (
+        "--headless",
+        "--expect-workers",
+        "2",
+        "-u",
+        "6",
+        "-r",
+        "6",
+        "-t",
+        "2s",
+        "--host",
+        target,
+        "--json",
+    )
+    workers = [
+        subprocess.Popen(
+            [*locust, "--worker", *there],
+            cwd=directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    try:
+        master = subprocess.run(
+            [*locust, "--master", *here, *plan],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert [worker.wait(PATIENCE) for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    return master.returncode, json.loads(master.stdout), master.stderr
+
+
+@pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix", "udp"])
+def test_a_master_and_two_workers(suite: RunningSuite, endpoint: str) -> None:
+    if endpoint == "unix":
+        target = "unix:echo.sock"
+    else:
+        host, port = suite.addresses[endpoint]
+        target = f"{endpoint}:{host}:{port}"
+    code, (statistics,), said = distributed(suite.directory, target)
+    assert code == 0, said
+    assert statistics["name"] == "echo 4096 B"
+    assert statistics["method"] == endpoint.upper()
+    assert statistics["num_requests"] > 6
+    assert statistics["num_failures"] == 0
+    assert statistics["total_content_length"] == statistics["num_requests"] * 4096
+    assert 0 < statistics["min_response_time"] <= statistics["max_response_time"]
+
+
+def test_a_failure_has_its_word(suite: RunningSuite) -> None:
+    code, (refused,), said = distributed(suite.directory, f"tcp:127.0.0.1:{free_port()}")
+    assert code == 1
+    assert refused["name"] == "connect"
+    assert refused["num_failures"] == refused["num_requests"] > 0
+    assert "refused" in said
+    host, port = suite.addresses["tls"]
+    code, (misnamed,), said = distributed(
+        suite.directory, f"tls:{host}:{port}", more='server_name = "www.example.org"'
+    )
+    assert code == 1
+    assert misnamed["num_failures"] == misnamed["num_requests"] > 0
+    assert "cert-name" in said
