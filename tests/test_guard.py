@@ -24,6 +24,7 @@ from suite.engine.tls import InvalidPreambleError
 from suite.guard import QUIET, SWEEP, Guard, canonical, credentials, group_ids, user_ids
 from suite.limits import Limits
 from suite.reasons import Reason
+from tests.running import client_program
 
 PEER = IPv4Address("TCP", "192.0.2.1", 40000)
 
@@ -422,7 +423,6 @@ def test_users_and_groups(house: type[House], limits: Limits, welcome: bool) -> 
         assert here.guard.ends[Reason.DENIED] == (not welcome)
 
 
-@pytest.mark.needs("socat")
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user for once")
 def test_another_user_is_another() -> None:
     """The credentials are those of the process that has connected, by the kernel's word."""
@@ -430,7 +430,7 @@ def test_another_user_is_another() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{name}")
         listener.listen()
-        command = ["socat", "-u", f"ABSTRACT-CONNECT:{name}", "-"]
+        command = [client_program("socat"), "-u", f"ABSTRACT-CONNECT:{name}", "-"]
         with subprocess.Popen(command, user=4711, group=4712, extra_groups=[4713]) as peer:
             sock, _ = listener.accept()
             with sock:

@@ -23,7 +23,7 @@ from tlslite.constants import KeyUpdateMessageType
 from tlslite.errors import TLSAbruptCloseError, TLSRemoteAlert
 from tlslite.messages import ApplicationData
 
-from tests.running import RunningSuite, TLSClient, echo, read_to_end, running, wait_until
+from tests.running import RunningSuite, TLSClient, client_program, echo, read_to_end, running, wait_until
 
 TLS = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 
@@ -198,7 +198,6 @@ def test_a_unix_socket_is_for_those_it_names(suite: RunningSuite, endpoint: str,
         assert is_served(sock) is served
 
 
-@pytest.mark.needs("socat")
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user for once")
 @pytest.mark.parametrize(("user", "group", "served"), [(4711, 1, True), (1, 4712, True), (1, 1, False)])
 def test_others_are_known_by_the_kernels_word(
@@ -206,7 +205,7 @@ def test_others_are_known_by_the_kernels_word(
 ) -> None:
     """Over a socket without a path: the way to the others is for root alone."""
     client = subprocess.run(
-        ["socat", "-t", "30", "-", f"ABSTRACT-CONNECT:{ABSTRACT}"],
+        [client_program("socat"), "-t", "30", "-", f"ABSTRACT-CONNECT:{ABSTRACT}"],
         input=b"hola",
         capture_output=True,
         timeout=60,
@@ -405,7 +404,6 @@ def test_a_denied_source_is_not_answered(suite: RunningSuite) -> None:
 # What is done for every connection.
 
 
-@pytest.mark.needs("ss")
 @pytest.mark.parametrize("endpoint", ["few", "handshake"])
 def test_a_keep_alive_is_set(suite: RunningSuite, endpoint: str) -> None:
     with suite.connect(endpoint) as sock:
@@ -416,7 +414,7 @@ def test_a_keep_alive_is_set(suite: RunningSuite, endpoint: str) -> None:
         port = sock.getsockname()[1]
 
         def timers() -> str:
-            command = ["ss", "-tnoH", "state", "established", "dport", "=", f":{port}"]
+            command = [client_program("ss"), "-tnoH", "state", "established", "dport", "=", f":{port}"]
             return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
         wait_until(lambda: "timer:(keepalive" in timers(), "a timer runs")

@@ -34,7 +34,7 @@ from suite.client.failures import TargetError, from_errno
 from suite.client.target import Target
 from suite.engine.openssl import scratch_buffer
 from suite.engine.quiet import IQuiet, is_echo
-from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_close_notify, reason_of
+from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_records, reason_of
 from suite.errors import CertificateError, UsageError
 from suite.tls import ContextFactory
 
@@ -249,7 +249,7 @@ def _roots(target: Target, options: TLSOptions) -> Iterable[Path]:
 
 
 def _note_alert(connection: SSL.Connection, where: int, result: int) -> None:
-    note_close_notify(connection, where, result)
+    note_records(connection, where, result)
     if where == SSL.SSL_CB_READ_ALERT and result & 0xFF not in HARMLESS:
         transport = connection.get_app_data()
         if isinstance(transport, TLSClient):
@@ -368,9 +368,9 @@ class TLSClient(TLSServer):
         return why
 
     @override
-    def _failed(self, what: str, error: Exception) -> Exception:
+    def _failed(self, error: Exception) -> Exception:
         self._broken = error
-        return super()._failed(what, error)
+        return super()._failed(error)
 
     @override
     def connectionLost(self, reason: Failure) -> None:
