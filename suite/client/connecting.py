@@ -27,9 +27,10 @@ from zope.interface import implementer
 from suite.client.failures import TargetError, from_errno
 from suite.client.target import Target
 from suite.client.tls import ClientTLS, Session, TLSClient, TLSOptions
-from suite.endpoints import host_and_port, shown_socket
+from suite.endpoints import shown_socket
 from suite.engine.stream import PlainStream, Stream
 from suite.engine.unix import UNIXStream
+from suite.limits import host_and_port
 
 T = TypeVar("T")
 
