@@ -114,6 +114,14 @@ def test_standard_input_may_be_closed(suite: RunningSuite) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
 
 
+def test_standard_output_must_not_be_closed(suite: RunningSuite) -> None:
+    command = f"echo hola | {sys.executable} -m suite connect {target_of(suite, 'tcp')} >&-"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=suite.directory, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+    )
+    assert (result.returncode, result.stderr) == (1, b"standard output: Bad file descriptor\n")
+
+
 def test_it_leaves_its_input_as_it_was(suite: RunningSuite) -> None:
     """Not non-blocking: that would be so for everyone who shares it."""
     reader, writer = os.pipe()
@@ -470,6 +478,26 @@ def test_what_comes_unasked_is_shown_above_the_prompt(tmp_path: Path) -> None:
         assert user.end() == 0
 
 
+def test_the_end_of_the_other_side_ends_a_prompt(tmp_path: Path) -> None:
+    prompted = threading.Event()
+    with (
+        serving(lambda _: prompted.wait(PATIENCE)) as port,
+        terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user,
+    ):
+        user.expect(PROMPTED)
+        user.type(b"in the middle of")
+        user.expect(b"of")
+        prompted.set()
+        assert user.end() == 0
+
+
+def test_at_a_terminal_a_reset_has_its_word(tmp_path: Path) -> None:
+    with serving(reset) as port, terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user:
+        user.enter(b"hola")
+        user.expect(b": reset: ")
+        assert user.end() == 1
+
+
 def test_at_a_terminal_what_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
     with terminal(tmp_path, "tcp:127.0.0.1:1") as user:
         user.expect(b"tcp:127.0.0.1:1: refused: Connection refused")
@@ -483,9 +511,9 @@ def test_a_lost_datagram_does_not_end_the_talk(tmp_path: Path) -> None:
 
     with (
         datagrams(second_only) as port,
-        terminal(tmp_path, f"udp:127.0.0.1:{port}", "--timeout", "300ms") as user,
+        terminal(tmp_path, f"udp:127.0.0.1:{port}", "--timeout", "2s") as user,
     ):
-        user.line(b"one", "lost: nothing came back within 0.3 s")
+        user.line(b"one", "lost: nothing came back within 2 s")
         user.line(b"two", "two")
         user.expect(PROMPTED)
         user.type(CTRL_D)

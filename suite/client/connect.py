@@ -7,8 +7,10 @@ nothing that comes back can do to the terminal what a terminal does with control
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
@@ -130,8 +132,9 @@ class Input:
         while True:
             asked = self._asked.get()
             try:
-                data = os.read(self._fileno, READ_SIZE)
-            except OSError:  # it was closed before we began, or its terminal has gone
+                # Closed before we began, its number may be anybody's by now; Python's own object knows.
+                data = os.read(self._fileno, READ_SIZE) if sys.stdin is not None else b""
+            except OSError:  # its terminal has gone
                 data = b""
             self._reactor.callFromThread(self._answer, asked, data)
 
@@ -181,6 +184,8 @@ async def pipe(dialer: Dialer, *, in_hex: bool) -> None:
 
     :raises SuiteError: the connection breaks, or the output does.
     """
+    if sys.stdout is None:  # see `Input`
+        raise SuiteError(f"standard output: {os.strerror(errno.EBADF)}")
     output = Output(Dump() if in_hex else lambda data: data)
     link = await open_link(dialer, output)
     output.broken.addCallbacks(lambda _: link.break_off(None), link.break_off)

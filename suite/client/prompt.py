@@ -77,7 +77,7 @@ async def converse(dialer: Dialer, *, in_hex: bool) -> None:
     screen.show(f"connected to {dialer.target.text}; Ctrl-D ends")
 
     def over(result: Any) -> Any:
-        if session.app.is_running:
+        if session.app.is_running and not session.app.is_done:
             session.app.exit(exception=_InterruptedError)
         return result
 
