@@ -64,10 +64,13 @@ def distributed(directory: Path, target: str, more: str = "") -> tuple[int, list
         target,
         "--json",
     )
+    # Coverage would import ssl before gevent, which comes with Locust, can replace what is in it.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     workers = [
         subprocess.Popen(
             [*locust, "--worker", *there],
             cwd=directory,
+            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -77,6 +80,7 @@ def distributed(directory: Path, target: str, more: str = "") -> tuple[int, list
         master = subprocess.run(
             [*locust, "--master", *here, *plan],
             cwd=directory,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
