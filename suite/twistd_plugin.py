@@ -56,7 +56,8 @@ def makeService(options: Options) -> EchoSuite:
     from twisted.logger import Logger
 
     from suite.errors import SuiteError
-    from suite.service import EchoSuite
+    from suite.service import EchoSuite, reload_on_hangup
+    from suite.system import Notifier
 
     log = Logger(namespace="suite")
 
@@ -76,5 +77,6 @@ def makeService(options: Options) -> EchoSuite:
                     failure.raiseException()
                 print(error, file=sys.__stderr__)  # the other one is a log by now
                 raise SystemExit(error.exit_code)
+            reload_on_hangup(self.reactor, self, Notifier())
 
     return StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line))

@@ -14,7 +14,7 @@ import pytest
 
 from suite import __version__
 from suite.cli import main
-from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, echo, run_suite, running
+from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, echo, run_suite, running, wait_until
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parent.parent
@@ -150,6 +150,9 @@ def test_twisted_runs_it_too(tmp_path: Path, command: tuple[str, ...]) -> None:
             sock.send(b"hola")
             assert sock.recv(100) == b"hola"
         assert (tmp_path / "echo.sock").is_socket()
+        (tmp_path / "config.toml").write_text(FOUR_TRANSPORTS + 'added = "tcp:0"')
+        suite.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "added" in suite.addresses, "it has read the configuration again")
     finally:
         suite.stop(signal.SIGINT)
     assert not (tmp_path / "echo.sock").exists()
