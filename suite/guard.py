@@ -231,7 +231,6 @@ class Guard:
         self.accepted += 1
         if ITCPTransport.providedBy(transport):
             transport.setTcpKeepAlive(True)
-        self._tell(LogLevel.debug, connection, "connected")
         if self._next_sweep is None:
             self._next_sweep = self.clock.callLater(SWEEP, self._sweep)
         if not self.proxied:
@@ -279,10 +278,12 @@ class Guard:
             reason, detail = self._reason_for(connection, failure)
         self.ends[reason] += 1
         self.received += connection.received
-        self._tell(
+        log.emit(
             level_of(reason),
-            connection,
             "closed: {detail}" if detail else "closed",
+            endpoint=self.name,
+            connection=connection.number,
+            peer=connection.peer,
             reason=reason.value,
             received=connection.received,
             duration=round(self.clock.seconds() - connection.accepted, 6),
@@ -312,11 +313,6 @@ class Guard:
         waiting, self._drained = self._drained, []
         for done in waiting:
             done()
-
-    def _tell(self, level: Any, connection: Guarded, message: str, **fields: object) -> None:
-        log.emit(
-            level, message, endpoint=self.name, connection=connection.number, peer=connection.peer, **fields
-        )
 
     # The sweep.
 
