@@ -82,15 +82,7 @@ def server_context(
     context.set_info_callback(note_records)
     # A resumed session skips client authentication, so it must not come from another endpoint.
     context.set_session_id(hashlib.sha256(session_id.encode()).digest())
-    try:
-        context.use_certificate(identity.certificate)
-        context.use_privatekey(identity.key)
-        for certificate in identity.chain:
-            context.add_extra_chain_cert(certificate)
-    except SSL.Error as error:
-        raise CertificateError(
-            shown(identity.path), f"certificate refused by OpenSSL: {reason_of(error)}"
-        ) from None
+    use_identity(context, identity)
     if dh_parameters is not None:
         try:
             context.load_tmp_dh(str(dh_parameters))
@@ -103,6 +95,22 @@ def server_context(
     if tls.alpn:
         _choose_protocol(context, [name.encode() for name in tls.alpn])
     return context
+
+
+def use_identity(context: SSL.Context, identity: Identity) -> None:
+    """Have *context* show *identity*.
+
+    :raises CertificateError: OpenSSL refuses it.
+    """
+    try:
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        for certificate in identity.chain:
+            context.add_extra_chain_cert(certificate)
+    except SSL.Error as error:
+        raise CertificateError(
+            shown(identity.path), f"certificate refused by OpenSSL: {reason_of(error)}"
+        ) from None
 
 
 def _require_client_certificate(context: SSL.Context, client_ca: Path) -> None:

@@ -36,7 +36,7 @@ from suite.engine.openssl import scratch_buffer
 from suite.engine.quiet import IQuiet, is_echo
 from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_records, reason_of
 from suite.errors import CertificateError, UsageError
-from suite.tls import ContextFactory
+from suite.tls import ContextFactory, use_identity
 
 #: Alerts by number (RFC 8446, appendix B.2, and RFC 5246 for those of TLS 1.2).
 ALERTS: Final = {
@@ -226,16 +226,7 @@ def _client_context(target: Target, options: TLSOptions) -> SSL.Context:
     if options.alpn:
         context.set_alpn_protos([name.encode() for name in options.alpn])
     if options.certificate is not None and options.key is not None:
-        identity = load_identity(options.certificate, options.key)
-        try:
-            context.use_certificate(identity.certificate)
-            context.use_privatekey(identity.key)
-            for certificate in identity.chain:
-                context.add_extra_chain_cert(certificate)
-        except SSL.Error as error:
-            raise CertificateError(
-                shown(options.certificate), f"refused by OpenSSL ({reason_of(error)})"
-            ) from None
+        use_identity(context, load_identity(options.certificate, options.key))
     return context
 
 
