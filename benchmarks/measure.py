@@ -34,6 +34,10 @@ tcp  = "tcp:0"
 udp  = "udp:0"
 tls  = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 unix = "unix:suite.sock:mode=660"
+
+[limits]
+connections = 20000
+per_peer = 20000  # the load is one peer
 """
 
 
