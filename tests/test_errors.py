@@ -112,7 +112,8 @@ def test_a_usage_error_says_why() -> None:
 def test_exit_codes() -> None:
     """What fails while running is 1; what the user has to correct first is 2."""
     assert (EXIT_OK, EXIT_FAILURE, EXIT_USAGE) == (0, 1, 2)
-    assert {kind.__name__: kind.exit_code for kind in SuiteError.__subclasses__()} == {
+    ground = [kind for kind in SuiteError.__subclasses__() if kind.__module__ == "suite.errors"]
+    assert {kind.__name__: kind.exit_code for kind in ground} == {
         "UsageError": 2,
         "ConfigError": 2,
         "CertificateError": 2,

@@ -370,7 +370,11 @@ def status_of(pid: int) -> dict[str, list[str]]:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to have something to give up")
-def test_root_opens_a_low_port_and_is_nobody_from_then_on(tmp_path: Path) -> None:
+def test_root_opens_a_low_port_and_is_nobody_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)  # nobody may write down here what has been run
     port = a_free_low_port()
     config = f'user = "nobody"\n[endpoints]\nlow = "tcp:{port}"\n'
     with running(tmp_path, config) as suite:
