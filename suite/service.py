@@ -369,7 +369,7 @@ class EchoSuite(Service):
         for endpoint in endpoints:
             told = endpoint.told()
             if told:
-                log.info("{told}", told=told, endpoint=endpoint.description.endpoint.name)
+                log.debug("{told}", told=told, endpoint=endpoint.description.endpoint.name)
 
     def force(self) -> None:
         """End every connection now."""

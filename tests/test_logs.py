@@ -92,7 +92,7 @@ FULL: dict[str, Any] = {
     "endpoint": "tcp",
     "connection": 17,
     "peer": "127.0.0.1:40312",
-    "reason": Reason.IDLE,
+    "reason": Reason.STALL,
     "received": 1024,
     "duration": 60.2,
 }
@@ -102,7 +102,7 @@ def test_the_page_shows_lines_as_they_are() -> None:
     page = (ROOT / "docs/logs.md").read_text()
     event = event_of(**FULL)
     assert text_line(event) == (
-        "2026-11-22T13:14:15.123Z info tcp#17 127.0.0.1:40312 closed (idle, 1,024 bytes, 60.2 s)"
+        "2026-11-22T13:14:15.123Z info tcp#17 127.0.0.1:40312 closed (stall, 1,024 bytes, 60.2 s)"
     )
     assert f"    {text_line(event)}\n" in page
     assert f"    {json_line(event)}\n" in page
@@ -351,7 +351,7 @@ def test_a_summary_is_of_the_kind_that_it_stands_for_and_of_no_one_connection() 
     assert entry == {
         "level": "info",
         "endpoint": "tcp",
-        "reason": "idle",
+        "reason": "stall",
         "suppressed": 2,
         "message": f"{BURST} failed; suppressed 2 like it",
     }
@@ -362,7 +362,7 @@ def test_a_summary_is_of_the_kind_that_it_stands_for_and_of_no_one_connection() 
     [
         {"said": "another thing"},
         {"endpoint": "tls"},
-        {"reason": Reason.STALL},
+        {"reason": Reason.IDLE},
         {"namespace": "suite.engine"},
         {"level": "warn"},
     ],
@@ -751,7 +751,7 @@ def test_a_failed_handshake_is_one_text_line_when_asked_for(tmp_path: Path) -> N
     with running(tmp_path, FOUR_TRANSPORTS, "--log", "text") as suite:
         port = speak_garbage(suite)
     (line,) = suite.errors
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z info .+ \(tls\)", line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]{12}Z info .+ \(tls, 0 bytes, .+ s\)", line)
     assert f"127.0.0.1:{port}" in line
 
 
@@ -762,7 +762,7 @@ def test_on_a_terminal_it_is_text(tmp_path: Path) -> None:
         with running(tmp_path, FOUR_TRANSPORTS, command=terminal) as suite:
             speak_garbage(suite)
             assert select.select([ours], [], [], 60)[0], "nothing on the terminal"
-            assert os.read(ours, 4096).endswith(b"(tls)\r\n")
+            assert os.read(ours, 4096).endswith(b" s)\r\n")
     finally:
         os.close(ours)
         os.close(theirs)

@@ -20,6 +20,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IFileDescriptorReceiver, IProtocolFactory, IUNIXTransport
+from twisted.python import log
 from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
@@ -194,6 +195,7 @@ class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
 
         unix.Port would give it the mode 666 and a queue of 50, and in the end shut it down, for everyone.
         """
+        log.msg(f"{self._getLogPrefix(self.factory)} starting on {self.path!r}")
         self._preexistingSocket = None
         self._shouldShutdown = False
         self.factory.doStart()  # type: ignore[union-attr]  # it is there until the port closes
