@@ -160,6 +160,7 @@ class Guard:
         self._by_host: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._next_sweep: IDelayedCall | None = None
+        self._silent_until = float("-inf")
         self._draining_since: float | None = None
         self._deadline = float("inf")
         self._drained: list[Callable[[], None]] = []
@@ -214,8 +215,22 @@ class Guard:
         )
 
     def out_of_descriptors(self, address: IAddress) -> None:
-        """A connection from *address* was closed unseen: there was no descriptor for it."""
-        self._refuse(Reason.DESCRIPTORS, shown_peer(address))
+        """A connection from *address* was closed unseen: there was no descriptor for it.
+
+        Of these, one a second is logged: whoever is short of descriptors is short of more.
+        """
+        self.ends[Reason.DESCRIPTORS] += 1
+        now = self.clock.seconds()
+        if now >= self._silent_until:
+            self._silent_until = now + 1
+            log.emit(
+                level_of(Reason.DESCRIPTORS),
+                "refused; {refused:,} until now",
+                endpoint=self.name,
+                peer=shown_peer(address),
+                reason=Reason.DESCRIPTORS.value,
+                refused=self.ends[Reason.DESCRIPTORS],
+            )
 
     # Inside.
 

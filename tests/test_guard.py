@@ -171,6 +171,20 @@ def test_a_refusal_is_logged_with_who_and_why(house: type[House]) -> None:
     assert (event["endpoint"], event["peer"], event["reason"]) == ("tcp", "192.0.2.1:40000", "denied")
 
 
+def test_connections_without_a_descriptor_are_all_counted_and_logged_once_a_second(
+    house: type[House],
+) -> None:
+    here = house()
+    for _ in range(30):
+        for _ in range(10):
+            here.factory.out_of_descriptors(PEER)
+        here.clock.advance(0.1)
+    assert here.guard.ends == {Reason.DESCRIPTORS: 300}
+    lines = [event for event in here.events if event.get("reason") == "descriptors"]
+    assert len(lines) == 3
+    assert lines[0]["refused"] == 1
+
+
 # Time.
 
 

@@ -479,7 +479,7 @@ def test_out_of_descriptors_the_others_are_served_and_it_recovers(tmp_path: Path
         before = cpu_of(suite.process.pid)
         time.sleep(1)  # what is measured is this second
         assert cpu_of(suite.process.pid) - before < 0.3
-        assert len(suite.errors) < 40
+        assert len(suite.errors) < 10
         assert any("descriptors" in line for line in suite.errors)
         for sock in crowd:
             sock.close()
