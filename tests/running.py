@@ -13,13 +13,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 REACTORS = ("echo-engine", "epoll", "poll", "select", "asyncio")
+
+#: The engine with everything on its ring, `tests.on_ring`, is as good as a reactor of its own.
+ON_RING = "echo-engine, on the ring"
 
 #: How long anything may take before a test gives up on it, in seconds.
 PATIENCE = 60
@@ -163,6 +166,15 @@ def running(
     assert code == 0
     bad = ("Traceback", "#critical", '"level": "critical"', " critical ")
     assert not [line for line in suite.errors if any(word in line for word in bad)]
+
+
+def running_on(reactor: str, directory: Path, config: str) -> AbstractContextManager[RunningSuite]:
+    """`running` on one of `REACTORS`, or `ON_RING`."""
+    if reactor == ON_RING:
+        return running(
+            directory, config, command=[sys.executable, str(Path(__file__).with_name("on_ring.py"))]
+        )
+    return running(directory, config, "--reactor", reactor)
 
 
 def run_suite(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -18,6 +18,7 @@ import pytest
 
 from tests.running import (
     FOUR_TRANSPORTS,
+    ON_RING,
     REACTORS,
     RunningSuite,
     TLSClient,
@@ -25,6 +26,7 @@ from tests.running import (
     read_to_end,
     run_suite,
     running,
+    running_on,
     states_of,
     wait_until,
 )
@@ -48,11 +50,11 @@ def has_ipv6() -> bool:
     return True
 
 
-@pytest.fixture(scope="module", params=REACTORS)
+@pytest.fixture(scope="module", params=[*REACTORS, ON_RING])
 def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
     """The four transports on each reactor."""
     config = FOUR_TRANSPORTS + (IPV6 if has_ipv6() else "")
-    with running(tmp_path_factory.mktemp("suite"), config, "--reactor", request.param) as suite:
+    with running_on(request.param, tmp_path_factory.mktemp("suite"), config) as suite:
         yield suite
 
 
@@ -411,7 +413,7 @@ def behind(
     config = FOUR_TRANSPORTS
     for kind in ("tcp", "ssl", "unix"):
         config = config.replace(f'"{kind}:', f'"haproxy:{kind}:')
-    with running(tmp_path_factory.mktemp("suite"), config, "--reactor", request.param) as suite:
+    with running_on(request.param, tmp_path_factory.mktemp("suite"), config) as suite:
         yield suite
 
 

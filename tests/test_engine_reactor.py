@@ -130,7 +130,14 @@ class LoopTests(SynchronousTestCase):
 def test_what_is_private_to_twisted_and_used_here_is_still_there() -> None:
     """When one of these goes, the engine has to be looked at."""
     reactor = EPollReactor()
-    for name in ("_poller", "_selectables", "_doReadOrWrite", "_disconnectSelectable"):
+    for name in (
+        "_poller",
+        "_selectables",
+        "_doReadOrWrite",
+        "_disconnectSelectable",
+        "_addInternalReader",
+        "_removeInternalReader",
+    ):
         assert hasattr(reactor, name), name
     for port in (tcp.Port, unix.Port):
         assert hasattr(port, "_fromListeningDescriptor")

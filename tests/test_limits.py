@@ -23,7 +23,17 @@ from tlslite.constants import KeyUpdateMessageType
 from tlslite.errors import TLSAbruptCloseError, TLSRemoteAlert
 from tlslite.messages import ApplicationData
 
-from tests.running import RunningSuite, TLSClient, client_program, echo, read_to_end, running, wait_until
+from tests.running import (
+    ON_RING,
+    RunningSuite,
+    TLSClient,
+    client_program,
+    echo,
+    read_to_end,
+    running,
+    running_on,
+    wait_until,
+)
 
 TLS = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 
@@ -114,9 +124,9 @@ limits = {{ deny = ["127.0.0.0/8"] }}
 """
 
 
-@pytest.fixture(scope="module", params=["echo-engine", "poll"])
+@pytest.fixture(scope="module", params=["echo-engine", ON_RING, "poll"])
 def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
-    with running(tmp_path_factory.mktemp("limits"), CONFIG, "--reactor", request.param) as suite:
+    with running_on(request.param, tmp_path_factory.mktemp("limits"), CONFIG) as suite:
         yield suite
 
 

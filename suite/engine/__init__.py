@@ -8,6 +8,8 @@
 - `unix`: UNIX sockets that are private from the first instant and survive ``kill -9``
 - `datagram`: UDP in bounded turns
 - `mmsg`: many datagrams in one call
+- `ring`: echoing many connections at once
+- `uring`: ``io_uring``
 - `reactor`: a lean epoll reactor around all this
 - `quiet`: who needs no logging context
 - `careful`: what ports of both kinds share

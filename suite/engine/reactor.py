@@ -8,8 +8,9 @@ tests/test_engine_reactor.py fails loudly when it goes.
 
 from __future__ import annotations
 
+import sys
 from select import EPOLLIN, EPOLLOUT
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.main import installReactor
@@ -17,10 +18,17 @@ from twisted.python import log
 from typing_extensions import override
 
 from suite.engine.listeners import ListenersMixin
+from suite.engine.ring import EchoRing
+
+#: Events in one turn from which on the ring is cheaper than a call for each read and each write.
+CROWD: Final = 8
 
 
 class EngineReactor(ListenersMixin, EPollReactor):
     """`EPollReactor`, faster."""
+
+    _ring: EchoRing | None = None
+    _crowd = CROWD
 
     @override
     def doPoll(self, timeout: float | None) -> None:
@@ -30,6 +38,7 @@ class EngineReactor(ListenersMixin, EPollReactor):
             events = self._poller.poll(-1 if timeout is None else timeout, len(selectables))
         except InterruptedError:
             return
+        ring = self._ring_for(len(events))
         for fd, event in events:
             selectable = selectables.get(fd)
             if selectable is None:
@@ -50,8 +59,53 @@ class EngineReactor(ListenersMixin, EPollReactor):
                 why = error
             if why:
                 self._disconnectSelectable(selectable, why, reads)
+            elif ring is not None:
+                join = getattr(selectable, "join_ring", None)
+                if join is not None:
+                    join(ring)
 
     doIteration: Any = doPoll
+
+    def _ring_for(self, events: int) -> EchoRing | None:
+        """The ring, if so much is going on that it is worth its while."""
+        ring = self._ring
+        if events < self._crowd and (ring is None or ring.batch < CROWD):
+            return None
+        if ring is None:
+            ring = self._make_ring()
+        elif ring.fileno() < 0:  # it has failed
+            ring = self._ring = None
+        if ring is None:
+            self._crowd = sys.maxsize
+        return ring
+
+    def _make_ring(self) -> EchoRing | None:
+        try:
+            ring = self._ring = EchoRing(self._disconnectSelectable)
+        except OSError:  # this system has none for us, and will not have one later
+            return None
+        self._addInternalReader(ring)
+        self.addSystemEventTrigger("after", "shutdown", self._drop_ring)
+        return ring
+
+    def _drop_ring(self) -> None:
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            self._removeInternalReader(ring)
+            ring.close()
+
+    @override
+    def getReaders(self) -> list[Any]:
+        return [*super().getReaders(), *self._on_ring()]
+
+    @override
+    def removeAll(self) -> list[Any]:
+        streams = self._on_ring()
+        removed = super().removeAll()
+        return [*removed, *(stream for stream in streams if stream not in removed)]
+
+    def _on_ring(self) -> list[Any]:
+        return [] if self._ring is None else [*self._ring.streams.values()]
 
 
 def install() -> None:

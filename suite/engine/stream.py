@@ -10,11 +10,12 @@ written; a connection ends only when everything has been handed to the kernel.
 from __future__ import annotations
 
 import socket
+import struct
 from abc import abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
 from os import read, write
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
@@ -25,6 +26,9 @@ from typing_extensions import override
 
 from suite.engine.accept import AcceptingPort
 from suite.engine.quiet import IQuiet, is_echo
+
+if TYPE_CHECKING:
+    from suite.engine.ring import EchoRing
 
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024
@@ -253,10 +257,86 @@ class Stream(tcp.Server):
 class PlainStream(Stream):
     """A connection whose bytes are sent as they are."""
 
+    _ring: EchoRing | None = None  # which reads and writes for us
+
     def __init__(self, *args: Any) -> None:
         self._read_size = SMALL_READ
         self._fd = args[0].fileno()
         super().__init__(*args)
+
+    # On the ring, and off it.
+
+    def join_ring(self, ring: EchoRing) -> None:
+        """Be echoed together with others by *ring*, if there is nothing to do but that."""
+        if (
+            self.echoes
+            and self._clear
+            and self.reading
+            and self._ring is None
+            and self._read_size == SMALL_READ
+        ):
+            super().stopReading()
+            self._ring = ring
+            self.reading = True
+            try:
+                ring.join(self)
+            except OSError:  # out of memory, perhaps
+                self.left_ring()
+
+    def left_ring(self) -> None:
+        """The ring does not read any more."""
+        self._ring = None
+        if self.reading:
+            self.startReading()
+
+    def keep_unsent(self, data: bytes) -> None:
+        """The kernel has refused *data*, which the ring was to send."""
+        self._keep(data)
+
+    def wants_much(self) -> None:
+        """More has come at once than the ring is good for."""
+        self._read_size = LARGE_READ
+        self._leave_ring()
+
+    def _leave_ring(self) -> None:
+        if self._ring is not None:
+            self._ring.leave(self)
+
+    @override
+    def startReading(self) -> None:
+        if self._ring is None:
+            super().startReading()
+        else:  # when it has left
+            self.reading = not self._peer_ended
+
+    @override
+    def stopReading(self) -> None:
+        super().stopReading()
+        self._leave_ring()
+
+    @override
+    def loseWriteConnection(self) -> None:
+        super().loseWriteConnection()
+        self._leave_ring()
+
+    @override
+    def _keep(self, data: bytes | memoryview) -> None:
+        super()._keep(data)
+        self._leave_ring()
+
+    @override
+    def _closeSocket(self, orderly: bool) -> None:
+        if self._ring is None:
+            super()._closeSocket(orderly)
+            return
+        # What Twisted's does; but the descriptor must not be another's before the ring has let go of it.
+        sock = self.socket
+        with suppress(OSError):
+            if orderly:
+                sock.shutdown(socket.SHUT_RDWR)
+            else:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._ring.leave(self, sock.close)
 
     @override
     def doRead(self) -> Any:
