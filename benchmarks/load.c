@@ -7,10 +7,10 @@
  *
  * One line of JSON on stdout says what happened in the measured interval.
  *
- * Rules: one thread, epoll, no allocation of its own after the start; two system calls a message, so
- * that it keeps up with any server; it never sleeps, so that no server pays for waking it; a byte that
- * is wrong, or missing at the end, is an error; a datagram without an answer within --patience is sent
- * again and counted as lost.
+ * Rules: one thread, epoll, no allocation of its own after the start; two system calls a message, or a
+ * burst of datagrams, so that it keeps up with any server; it never sleeps, so that no server pays for
+ * waking it; a byte that is wrong, or missing at the end, is an error; a datagram without an answer within
+ * --patience is sent again and counted as lost.
  */
 
 #define _GNU_SOURCE
@@ -20,6 +20,7 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <signal.h>
@@ -42,6 +43,7 @@
 
 #define SPREAD 4096 /* messages are cut from the pattern at this many different places */
 #define BATCH 256
+#define BURST 64
 #define BULK 32768 /* from here on, bytes are sent without a copy */
 #define SECOND 1000000000ull
 
@@ -51,9 +53,10 @@ typedef struct {
     int fd; /* -1: closed */
     unsigned index;
     SSL *ssl;
-    uint64_t sent, received; /* bytes; a resent datagram counts once */
-    uint64_t since;          /* when the datagram, or the handshake, was started */
-    uint64_t resent;         /* which datagram was, last */
+    uint64_t sent, received; /* bytes */
+    uint64_t since;          /* when the burst, or the handshake, was started */
+    uint64_t burst, missing; /* datagrams: the number of the burst's first one, and those not yet back */
+    uint64_t resent;         /* from which datagram on some were sent again, last */
     uint32_t events;         /* what epoll watches for */
     bool greeted;            /* the ClientHello has been sent */
 } Connection;
@@ -222,42 +225,70 @@ static void on_stream(Connection *c, uint32_t events) {
     if (c->fd >= 0) send_stream(c);
 }
 
-/* Datagrams: one in flight on each socket. */
+/* Datagrams: a burst of --window on each socket; the next one when all of it has come back. */
 
-static void send_datagram(Connection *c) {
+/* One call, and one walk through the kernel's layers, for a whole burst: the kernel cuts it (UDP_SEGMENT). */
+static void send_burst(Connection *c) {
+    struct iovec parts[BURST];
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = window};
+    for (unsigned i = 0; i < window; i++)
+        parts[i] = (struct iovec){(void *)(uintptr_t)message(c, c->burst + i), size};
     c->since = now();
-    c->sent = c->received + size;
-    if (send(c->fd, message(c, c->received / size), size, 0) < 0 && errno != EAGAIN) fail(c, "sending");
+    c->missing = window < 64 ? (1ull << window) - 1 : UINT64_MAX;
+    if (c->resent != UINT64_MAX && c->burst > c->resent + 4 * window) c->resent = UINT64_MAX;
+    if (sendmsg(c->fd, &header, 0) < 0 && errno != EAGAIN) fail(c, "sending");
+}
+
+static void check_datagram(Connection *c, const unsigned char *data, size_t length) {
+    /* Where some were sent again, both copies may be answered: one of them late, long after the other. */
+    uint64_t first = c->resent < c->burst ? c->resent : c->burst;
+    for (uint64_t n = c->burst + window; length == size && n-- > first;) {
+        uint64_t bit = n >= c->burst ? 1ull << (n - c->burst) : 0;
+        if (memcmp(data, message(c, n), size) != 0) continue;
+        if (c->missing & bit) {
+            c->missing &= ~bit;
+            messages++;
+            bytes += size;
+            return;
+        }
+        if (c->resent <= n) return;
+        break;
+    }
+    errno = EBADMSG;
+    fail(c, "the echo differs from what was sent");
 }
 
 static void on_datagram(Connection *c) {
-    uint64_t n = c->received / size;
-    ssize_t got = recv(c->fd, incoming, sizeof incoming, 0);
+    static struct mmsghdr headers[BURST];
+    static struct iovec parts[BURST];
+    int got;
+    for (unsigned i = 0; i < window; i++) {
+        parts[i] = (struct iovec){incoming + i * 1024, window > 1 ? 1024 : sizeof incoming};
+        headers[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
+    }
+    got = recvmmsg(c->fd, headers, window, MSG_DONTWAIT, NULL);
     if (got < 0) {
         if (errno != EAGAIN) fail(c, "receiving");
         return;
     }
-    if ((size_t)got != size || memcmp(incoming, message(c, n), size) != 0) {
-        /* Both copies may be answered: the first one late, long after the second. */
-        if ((size_t)got == size && c->resent < n && memcmp(incoming, message(c, c->resent), size) == 0)
-            return;
-        errno = EBADMSG;
-        fail(c, "the echo differs from what was sent");
-        return;
-    }
-    messages++;
-    bytes += size;
-    c->received = c->sent;
-    if (!stopping) send_datagram(c);
+    for (int i = 0; i < got && c->fd >= 0; i++) check_datagram(c, incoming + i * 1024, headers[i].msg_len);
+    if (c->fd < 0 || c->missing) return;
+    c->burst += window;
+    if (!stopping) send_burst(c);
 }
 
 static void resend_datagrams(uint64_t time) {
     for (unsigned i = 0; i < connections; i++) {
         Connection *c = &all[i];
-        if (c->fd >= 0 && time > c->since && (double)(time - c->since) > patience * SECOND) {
+        if (c->fd < 0 || !c->missing || time < c->since) continue;
+        if ((double)(time - c->since) <= patience * SECOND) continue;
+        c->since = time;
+        c->resent = c->burst;
+        for (unsigned n = 0; n < window; n++) {
+            if (!(c->missing >> n & 1)) continue;
             lost++;
-            c->resent = c->received / size;
-            send_datagram(c);
+            if (send(c->fd, message(c, c->burst + n), size, 0) < 0 && errno != EAGAIN) fail(c, "sending");
+            if (c->fd < 0) break;
         }
     }
 }
@@ -268,6 +299,11 @@ static int new_socket(void) {
     int on = 1, fd = socket(address.any.sa_family, mode == UDP ? SOCK_DGRAM : SOCK_STREAM, 0);
     if (fd < 0) die("socket: %s", strerror(errno));
     if (mode != UNIX && mode != UDP) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (mode == UDP && window > 1) {
+        int segment = (int)size;
+        if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment) != 0)
+            die("UDP_SEGMENT: %s", strerror(errno));
+    }
     return fd;
 }
 
@@ -415,7 +451,8 @@ static Reading read_everything(clockid_t server) {
 /* Whether everything that was sent has come back. */
 static bool all_quiet(void) {
     for (unsigned i = 0; i < connections; i++)
-        if (all[i].fd >= 0 && (mode == HANDSHAKE || all[i].received != all[i].sent)) return false;
+        if (all[i].fd >= 0 && (mode == HANDSHAKE || all[i].missing || all[i].received != all[i].sent))
+            return false;
     return true;
 }
 
@@ -462,7 +499,7 @@ static void run(void) {
         watch(c, EPOLLIN);
     }
     for (unsigned i = 0; i < connections; i++) {
-        if (mode == UDP) send_datagram(&all[i]);
+        if (mode == UDP) send_burst(&all[i]);
         else if (mode != HANDSHAKE) send_stream(&all[i]);
     }
     start = now();
@@ -554,6 +591,8 @@ static void parse(int argc, char **argv) {
         exit(2);
     }
     if (mode == UDP && size > 65507) die("--size %zu: a datagram has 65507 bytes at most", size);
+    if (mode == UDP && window > 1 && (window > BURST || size > 1024))
+        die("a burst has at most %d datagrams of 1024 bytes", BURST);
     if (mode == UNIX) {
         if (strlen(argv[1]) >= sizeof address.un.sun_path) die("%s: too long a path", argv[1]);
         address.un.sun_family = AF_UNIX;

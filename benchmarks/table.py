@@ -77,9 +77,9 @@ WORKLOADS: Final = {
         (Target("cpu", 1.05, "uvloop"), Target("cpu", 1.05, "go"), Target("cpu", 1.50, "c")),
     ),
     "udp": Workload(
-        "UDP, 64 sockets, 64 B",
+        "UDP, 64 sockets, 64 B, two in flight on each",
         "udp",
-        ("udp", "--size", "64"),
+        ("udp", "--size", "64", "--window", "2"),  # one by one, the load would be the limit
         "message",
         (Target("cpu", 0.75, "go"), Target("cpu", 0.65, "uvloop"), Target("cpu", 1.00, "c")),
     ),

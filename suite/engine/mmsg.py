@@ -91,9 +91,9 @@ class MultipleMessages:
             headers[index].msg_hdr.msg_iovlen = 1
         return headers, parts
 
-    def receive(self, fd: int) -> int:
-        """Take what there is from the socket *fd*; return how many datagrams that is."""
-        count: int = _LIBRARY.recvmmsg(fd, self._received, self._count, socket.MSG_DONTWAIT, ffi.NULL)
+    def receive(self, fd: int, most: int) -> int:
+        """Take what there is from the socket *fd*, *most* at the most; return how many datagrams that is."""
+        count: int = _LIBRARY.recvmmsg(fd, self._received, most, socket.MSG_DONTWAIT, ffi.NULL)
         if count <= 0:
             return 0  # none, or an ICMP error about an earlier reply
         self._lengths_to_send[:count] = self._lengths_received[:count]
