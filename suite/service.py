@@ -393,7 +393,7 @@ def resume(port: Any) -> None:
 def accept_what_waits(port: Any) -> None:
     """Take the connections that the kernel has completed already: closing would reset them."""
     if isinstance(port, AcceptingPort):
-        port.doRead()
+        port.accept_all()
 
 
 def counted(what: Mapping[Any, int]) -> str:

@@ -18,13 +18,11 @@ from twisted.python.failure import Failure
 
 from suite.client.connecting import ConnectOptions
 from suite.client.tls import TLSOptions, check_options
+from suite.config import SIZES, UNITS
 from suite.errors import UsageError
 
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0}
-
 _SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|)")
-_SIZES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20}
 
 
 def run(reactor: Any, work: Coroutine[Deferred[Any], Any, None]) -> None:
@@ -60,7 +58,7 @@ def duration(option: str, text: str, *, zero: bool = False) -> float:
     :raises UsageError: it is no duration.
     """
     found = _DURATION.fullmatch(text)
-    seconds = float(found[1]) * _UNITS[found[2]] if found else -1.0
+    seconds = float(found[1]) * UNITS[found[2] or "s"] if found else -1.0
     if not (0 <= seconds <= 86400) or (seconds == 0 and not zero):
         raise UsageError(f"{option} {text!r} is no duration; expected one such as 250ms, 10s or 5m")
     return seconds
@@ -74,7 +72,7 @@ def size(option: str, text: str, largest: int) -> int:
     found = _SIZE.fullmatch(text)
     if found is None or len(text) > 20:
         raise UsageError(f"{option} {text!r} is no size; expected one such as 64, 64KiB or 1MiB")
-    value = int(found[1]) * _SIZES[found[2]]
+    value = int(found[1]) * SIZES[found[2] or "B"]
     if value > largest:
         raise UsageError(f"{option} {text!r} is out of range; expected {largest} at the most")
     return value

@@ -267,7 +267,8 @@ def _distrust(certificate: x509.Certificate, error: int, depth: int) -> TargetEr
         expired = certificate.not_valid_after_utc
         days = (datetime.now(UTC) - expired).days
         return TargetError(
-            "cert-expired", f"{whose} expired on {expired:%Y-%m-%d %H:%M} UTC, {days} days ago"
+            "cert-expired",
+            f"{whose} expired on {expired:%Y-%m-%d %H:%M} UTC, {days} day{'' if days == 1 else 's'} ago",
         )
     if error == NOT_YET_VALID:
         begins = certificate.not_valid_before_utc

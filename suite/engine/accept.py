@@ -23,6 +23,9 @@ log = Logger()
 
 ACCEPTS_PER_TURN: Final = 64
 
+#: More than wait anywhere: without an end, a flood could keep a port from closing.
+LONGEST_QUEUE: Final = 65_536
+
 #: Where even the reserve is of no help, a port rests so long, in seconds, instead of asking again and again.
 REST: Final = 0.5
 
@@ -60,21 +63,32 @@ class AcceptingPort(tcp.Port):
 
     @override
     def doRead(self) -> None:
+        self._accept_some()
+
+    def accept_all(self) -> None:
+        """Accept what waits: to close the port would reset it."""
+        for _ in range(0, LONGEST_QUEUE, ACCEPTS_PER_TURN):
+            if not self._accept_some():
+                return
+
+    def _accept_some(self) -> bool:
+        """Whether there may be more."""
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, address = self.socket.accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 if error.errno in PASSING:
                     continue
                 self._shed(error)
-                return
+                return False
             try:
                 self._begin(sock, address)
             except Exception:  # noqa: BLE001  # one connection must not close the port
                 log.failure("a connection to {port} could not begin", port=self)
                 sock.close()
+        return True
 
     def _begin(self, sock: socket.socket, address: Any) -> None:
         if (

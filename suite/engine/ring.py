@@ -135,8 +135,8 @@ class EchoRing:
         first = self._next_buffer
         if (
             self._leaving  # these owe something, or are no more
-            or view[3::4].tolist() != ring.plain[first : first + count]  # each has its buffer, and goes on
-            or any(view[1::4].tolist())
+            or view[3::4] != ring.plain[first : first + count]  # each has its buffer, and goes on
+            or view[1::4] != ring.received[:count]
             or max(lengths) >= BUFFER_SIZE
             or len({*fds}) != count  # if the first of two cannot be sent, the second one must not be
         ):
@@ -151,7 +151,7 @@ class EchoRing:
         more = ring.completed()
         if more:
             view = ring.completions(more)
-            if SENT in view[1::4].tolist():
+            if view[1::4] != ring.received[:more]:
                 self._keep_unsent(view, fds, lengths, first)
         ring.give(count)
         return True

@@ -150,8 +150,12 @@ class Ring:
             memoryview(array("I", [address & 0xFFFFFFFF for address in addresses] * 2)),
             memoryview(array("I", [address >> 32 for address in addresses] * 2)),
         )
-        #: The flags of plain completions, in the order of their buffers.
-        self.plain = [index << 16 | USED_BUFFER | MORE for index in range(BUFFERS)] * 2
+        #: What is plainly received: the flags of such completions, in the order of their buffers, and what
+        #: they are about. To compare with these costs less than to make numbers of what is compared.
+        self.plain = memoryview(
+            array("I", [index << 16 | USED_BUFFER | MORE for index in range(BUFFERS)] * 2)
+        )
+        self.received = memoryview(array("I", [RECEIVED] * COMPLETIONS))
         # Buffers are taken from here in order, and given back in the same order: what it says never changes.
         self._buffers = mmap.mmap(-1, 16 * BUFFERS)
         for index, address in enumerate(addresses):
