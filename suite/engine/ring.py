@@ -2,7 +2,8 @@
 
 Rules: on the ring is who echoes, owes nothing and is read from; everyone else is off it, where `PlainStream`
 does what there is to do. A batch in which anything is out of the ordinary is taken apart, message by
-message. A connection has left when the kernel has said so, and only then may its descriptor be another's.
+message. A connection has left when the kernel has said so, and only then may its descriptor be another's;
+what has been received for it until then is kept, which is never more than the buffers that all share.
 """
 
 from __future__ import annotations
