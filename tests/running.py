@@ -291,8 +291,8 @@ class TLSClient:
         with self._lock:
             # Python's unwrap would look for the peer's close_notify, and refuse data before it.
             with suppress(ssl.SSLWantReadError):
-                while True:
-                    self._early += self.tls.read(65536)
+                while data := self.tls.read(65536):  # nothing: the peer has ended its side already
+                    self._early += data
             with suppress(ssl.SSLWantReadError):
                 self.tls.unwrap()
             encrypted = self._out.read()

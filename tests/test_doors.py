@@ -154,7 +154,7 @@ def test_twisted_runs_it_too(tmp_path: Path, command: tuple[str, ...]) -> None:
         suite.process.send_signal(signal.SIGHUP)
         wait_until(lambda: "added" in suite.addresses, "it has read the configuration again")
     finally:
-        suite.stop(signal.SIGINT)
+        suite.stop(signal.SIGTERM)
     assert not (tmp_path / "echo.sock").exists()
 
 
