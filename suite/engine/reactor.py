@@ -82,7 +82,7 @@ class EngineReactor(ListenersMixin, EPollReactor):
     def _make_ring(self) -> EchoRing | None:
         try:
             ring = self._ring = EchoRing(self._disconnectSelectable)
-        except OSError:  # this system has none for us, and will not have one later
+        except OSError:  # none for us here, or no descriptors for it now; it is only for speed
             return None
         self._addInternalReader(ring)
         self.addSystemEventTrigger("after", "shutdown", self._drop_ring)

@@ -79,18 +79,16 @@ class EchoRing:
 
     # Coming and going.
 
-    def join(self, stream: PlainStream) -> None:
-        """Echo *stream* from now on, which the reactor must not read from any more.
+    def join(self, fd: int, stream: PlainStream) -> None:
+        """Echo *stream*, at *fd*, from now on; the reactor must not read from it any more.
 
         :raises OSError: the kernel will not have it.
         """
-        fd = stream.fileno()
         self._ring.receive(fd)
         self.streams[fd] = stream
 
-    def leave(self, stream: PlainStream, close: Callable[[], object] | None = None) -> None:
-        """Have *stream* leave soon; then call *close*, if there is one: till then it has its descriptor."""
-        fd = stream.fileno()
+    def leave(self, fd: int, close: Callable[[], object] | None = None) -> None:
+        """Have the stream at *fd* leave soon; then call *close*, if any: till then *fd* is in use."""
         if fd not in self._leaving:
             self._leaving[fd] = None
             self._ring.cancel(fd)
@@ -185,7 +183,7 @@ class EchoRing:
             if not flags & MORE:
                 self._ended(fd, result)
             elif self._small_turns >= PATIENCE:
-                self.leave(stream)
+                self.leave(fd)
         self._ring.give(used)
 
     def _deliver(self, stream: PlainStream, data: bytes) -> None:

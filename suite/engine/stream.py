@@ -279,7 +279,7 @@ class PlainStream(Stream):
             self._ring = ring
             self.reading = True
             try:
-                ring.join(self)
+                ring.join(self._fd, self)
             except OSError:  # out of memory, perhaps
                 self.left_ring()
 
@@ -300,7 +300,7 @@ class PlainStream(Stream):
 
     def _leave_ring(self) -> None:
         if self._ring is not None:
-            self._ring.leave(self)
+            self._ring.leave(self._fd)
 
     @override
     def startReading(self) -> None:
@@ -336,7 +336,7 @@ class PlainStream(Stream):
                 sock.shutdown(socket.SHUT_RDWR)
             else:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._ring.leave(self, sock.close)
+        self._ring.leave(self._fd, sock.close)
 
     @override
     def doRead(self) -> Any:

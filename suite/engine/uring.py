@@ -180,7 +180,8 @@ class Ring:
             everything.seconds = everything.nanoseconds = -1
             # Without this, sockets would be closed some time after we have ended.
             _CALL(REGISTER, self._fd, REGISTER_SYNC_CANCEL, _address(everything), 1, 0, 0)
-            self.enter(0)
+            with suppress(OSError):  # it is of no use any more, whatever is wrong with it
+                self.enter(0)
             os.close(self.wakeup)
         os.close(self._fd)
         self._fd = self.wakeup = -1
@@ -233,7 +234,7 @@ class Ring:
         """
         done = _CALL(ENTER, self._fd, count, 0, GETEVENTS, 0, 0)
         if done < count and (count or ffi.errno != errno.EINTR):
-            raise OSError(ffi.errno, "io_uring_enter")
+            raise OSError(ffi.errno, f"io_uring_enter has taken {done} of {count}")
 
     # What has been done.
 
