@@ -48,6 +48,20 @@ def now(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
     return result
 
 
+class Watcher:
+    """A reactor that only remembers what it watches.
+
+    :ivar readers: what is watched for reading.
+    :ivar writers: and for writing.
+    """
+
+    def __init__(self) -> None:
+        self.readers: set[object] = set()
+        self.writers: set[object] = set()
+        self.addReader, self.removeReader = self.readers.add, self.readers.discard
+        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+
+
 class SuiteReactor(MemoryReactorClock):
     """A memory reactor with UDP, too, that knows which of its ports are open, in order of opening.
 

@@ -26,6 +26,7 @@ from suite.engine.ring import PATIENCE, EchoRing
 from suite.engine.stream import SMALL_READ, PlainStream
 from suite.engine.unix import UNIXStream
 from suite.engine.uring import BUFFER_SIZE, BUFFERS, COMPLETIONS, Ring
+from tests.helpers import Watcher
 from tests.running import RunningSuite, running, wait_until
 
 try:
@@ -34,14 +35,11 @@ except OSError as problem:
     pytest.skip(f"no io_uring here: {problem}", allow_module_level=True)
 
 
-class StubReactor:
+class StubReactor(Watcher):
     """Remembers who is watched, and ends connections as a reactor does."""
 
     def __init__(self) -> None:
-        self.readers: set[object] = set()
-        self.writers: set[object] = set()
-        self.addReader, self.removeReader = self.readers.add, self.readers.discard
-        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+        super().__init__()
         self.later: list[Callable[[], object]] = []
         self.ended: list[tuple[object, object]] = []
 

@@ -29,17 +29,15 @@ from suite.engine import stream as stream_module
 from suite.engine.listeners import Listeners
 from suite.engine.tls import LINGER, TLSPort, TLSServer, reason_of
 from suite.tls import ContextFactory, server_context
+from tests.helpers import Watcher
 from tests.running import TLSClient
 
 
-class StubReactor:
+class StubReactor(Watcher):
     """Remembers who is watched, for reading and for writing."""
 
     def __init__(self) -> None:
-        self.readers: set[object] = set()
-        self.writers: set[object] = set()
-        self.addReader, self.removeReader = self.readers.add, self.readers.discard
-        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
+        super().__init__()
         self.clock = Clock()
         self.callLater = self.clock.callLater
 

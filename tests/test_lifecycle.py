@@ -81,9 +81,8 @@ def test_20_of_20_echoes_under_way_complete(tmp_path: Path, endpoint: str, react
 def test_connections_that_wait_to_be_accepted_are_served_to_their_end(tmp_path: Path) -> None:
     with running(tmp_path, FOUR_TRANSPORTS) as suite, ExitStack() as stack:
         suite.process.send_signal(signal.SIGSTOP)
-        waiting = [
-            stack.enter_context(suite.connect("tcp")) for _ in range(200)
-        ]  # more than one turn accepts
+        # More than one turn accepts.
+        waiting = [stack.enter_context(suite.connect("tcp")) for _ in range(200)]
         for sock in waiting:
             sock.sendall(b"hola")
             sock.shutdown(socket.SHUT_WR)

@@ -18,6 +18,7 @@ from suite.client.connecting import Address
 from suite.client.failures import TargetError
 from suite.client.lanes import CHUNK, NO_WINDOW, PERIOD, DatagramLane, StreamLane, Traffic
 from suite.client.timer import start_timer
+from tests.helpers import Watcher
 from tests.running import PATIENCE
 
 SECOND = 1_000_000_000
@@ -247,18 +248,8 @@ def test_an_end_that_comes_too_early_has_a_word() -> None:
     assert one.lane.closed.called
 
 
-class Sockets:
-    """A reactor that only remembers what it watches."""
-
-    def __init__(self) -> None:
-        self.readers: set[object] = set()
-        self.writers: set[object] = set()
-        self.addReader, self.removeReader = self.readers.add, self.readers.discard
-        self.addWriter, self.removeWriter = self.writers.add, self.writers.discard
-
-
 def test_datagrams_wait_while_the_kernel_takes_no_more() -> None:
-    reactor = Sockets()
+    reactor = Watcher()
     errors: list[TargetError] = []
     traffic = Traffic(reactor, 100, 4, 0, SECOND, errors.append)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
