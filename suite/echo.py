@@ -137,7 +137,8 @@ class EchoDatagram(DatagramProtocol):
 
     def __init__(self, policy: DatagramPolicy) -> None:
         self.policy = policy
-        self.refused = policy.refused
+        self.answers = policy.admits_all
+        self.refuses = policy.refuses
 
     @override
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:

@@ -129,16 +129,13 @@ class DatagramPolicy:
         """Whether a datagram from *source*, ``(host, port)`` or longer, may be answered."""
         return source in self._admitted or self._decide(source, source)
 
-    def refused(self, sources: Sequence[bytes]) -> Sequence[int]:
-        """`admit` for many, as the kernel gives them, packed ``sockaddr``: the places of those refused."""
-        admitted = self._admitted
-        if admitted.issuperset(sources):
-            return ()
-        return [
-            place
-            for place, source in enumerate(sources)
-            if source not in admitted and not self._decide(source, unpack(source))
-        ]
+    def admits_all(self, sources: Sequence[bytes]) -> bool:
+        """Whether all of these, packed ``sockaddr`` as the kernel gives them, are always admitted."""
+        return self._admitted.issuperset(sources)
+
+    def refuses(self, source: bytes) -> bool:
+        """Whether a datagram from *source*, a packed ``sockaddr``, may not be answered."""
+        return source not in self._admitted and not self._decide(source, unpack(source))
 
     def _decide(self, source: tuple[str, int] | bytes, host_and_port: tuple[str, int]) -> bool:
         host, port = host_and_port[:2]

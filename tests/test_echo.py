@@ -197,7 +197,10 @@ def test_a_port_that_answers_in_batches_asks_the_same_policy() -> None:
     policy = DatagramPolicy()
     protocol = EchoDatagram(policy)
     assert verifyObject(IEchoesDatagrams, protocol)
-    source = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 40000, bytes([192, 0, 2, 1]))
-    assert not protocol.refused([source])
+    source = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 40000, bytes([127, 0, 0, 1]))
+    assert not protocol.answers([source])  # not before it is known
+    assert not protocol.refuses(source)
+    assert protocol.answers([source])
     policy.add_own_port(40000)
-    assert protocol.refused([source]) == [0]
+    assert not protocol.answers([source])
+    assert protocol.refuses(source)

@@ -23,10 +23,12 @@ from suite.echo import Echo, EchoDatagram, EchoFactory
 from suite.engine import unix as unix_module
 from suite.engine.datagram import DATAGRAMS_PER_TURN, DatagramPort, EchoPort
 from suite.engine.listeners import Listeners
-from suite.engine.mmsg import MultipleMessages
+from suite.engine.mmsg import UDP_GRO, UDP_SEGMENT, MultipleMessages, accept_trains
 from suite.engine.unix import PathLock, UNIXPort, remove_stale_socket
+from suite.limits import Limits
 from suite.policy import DatagramPolicy
 from suite.proxy import ProxyFactory
+from suite.reasons import Reason
 
 
 @pytest.fixture
@@ -261,6 +263,77 @@ class Ports(TestCase):
         port.doRead()
         assert [client.recv(10) for _ in range(2)] == [b"0", b"1"]
         assert port.lost == 4
+
+    def trains(self, protocol: DatagramProtocol) -> tuple[EchoPort, socket.socket, list[bytes]]:
+        """A port, a client whose datagrams of 100 bytes go out together, and three and a half of them."""
+        port, client = self.datagrams(protocol)
+        if not isinstance(port, EchoPort):
+            raise SkipTest("no recvmmsg here")
+        client.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)
+        return port, client, [os.urandom(size) for size in (100, 100, 100, 50)]
+
+    async def test_a_train_goes_back_as_one_and_arrives_as_its_datagrams(self) -> None:
+        port, client, train = self.trains(EchoDatagram(DatagramPolicy()))
+        for _ in range(2):
+            client.send(b"before")
+            client.send(b"".join(train))
+            client.send(b"after")
+            port.doRead()
+            assert [client.recv(200) for _ in range(6)] == [b"before", *train, b"after"]
+        accept_trains(client)
+        client.send(b"".join(train))
+        port.doRead()
+        data, [(level, kind, size)], _, _ = client.recvmsg(500, 100)
+        assert data == b"".join(train)
+        assert (level, kind, int.from_bytes(size, "little")) == (socket.IPPROTO_UDP, UDP_GRO, 100)
+
+    async def test_each_datagram_of_a_train_is_admitted_or_not(self) -> None:
+        policy = DatagramPolicy(Limits(rate=1, burst=4, rate_exempt=()), clock=lambda: 0)
+        port, client, train = self.trains(EchoDatagram(policy))
+        client.send(b"before")
+        client.send(b"".join(train))
+        client.send(b"after")
+        port.doRead()
+        assert [client.recv(200) for _ in range(4)] == [b"before", *train[:3]]
+        client.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            client.recv(10)
+        assert policy.refusals == {Reason.RATE: 2}
+        assert port.lost == 0
+
+    async def test_a_train_that_the_kernel_does_not_take_goes_back_in_datagrams(self) -> None:
+        port, client, train = self.trains(EchoDatagram(DatagramPolicy()))
+        client.send(b"known from now on")
+        port.doRead()
+        client.recv(100)
+        really_send = port._messages.send
+        sizes: list[int] = []
+
+        def send(fd: int, start: int, stop: int) -> int:
+            if port._messages.is_train(start):
+                return -errno.EMSGSIZE
+            until = next((place for place in range(start, stop) if port._messages.is_train(place)), stop)
+            sizes.append(port._messages._length[start])
+            return -errno.EPERM if sizes[-1] == 50 else really_send(fd, start, until)
+
+        self.patch(port._messages, "send", send)
+        client.send(b"before")
+        client.send(b"".join(train))
+        client.send(b"after")
+        port.doRead()
+        assert [client.recv(200) for _ in range(5)] == [b"before", *train[:3], b"after"]
+        assert sizes == [6, 100, 100, 100, 50, 5]
+        assert port.lost == 1
+
+    async def test_where_there_is_no_room_for_a_train_all_its_datagrams_are_lost(self) -> None:
+        port, client, train = self.trains(EchoDatagram(DatagramPolicy()))
+        client.send(b"known from now on")
+        port.doRead()
+        self.patch(port._messages, "send", lambda *_: -errno.ENOBUFS)
+        client.send(b"".join(train))
+        client.send(b"")
+        port.doRead()
+        assert port.lost == 5
 
     async def test_without_the_calls_for_many_the_calls_for_one_do(self) -> None:
         self.patch(MultipleMessages, "available", lambda: False)

@@ -129,29 +129,32 @@ def test_a_packed_source_is_admitted_when_the_source_is(
     policy = DatagramPolicy()
     policy.add_own_port(5353)
     for host, port in sources + sources:
-        assert (not policy.refused([packed(host, port)])) == answerable(str(host), port, {5353})
+        assert (not policy.refuses(packed(host, port))) == answerable(str(host), port, {5353})
 
 
 @given(st.lists(st.sampled_from([7, 19, 1023, 1024, 5353, 40000, 40001]), max_size=64))
-def test_of_many_sources_the_refused_ones_are_told_by_their_places(ports: list[int]) -> None:
+def test_many_sources_are_admitted_together_once_each_has_been(ports: list[int]) -> None:
     policy = DatagramPolicy()
     policy.add_own_port(5353)
-    refused = policy.refused([packed(IPv4Address("192.0.2.1"), port) for port in ports])
-    assert list(refused) == [place for place, port in enumerate(ports) if port < 1024 or port == 5353]
+    sources = [packed(IPv4Address("127.0.0.1"), port) for port in ports]
+    assert not policy.admits_all(sources) or not ports
+    refused = [policy.refuses(source) for source in sources]
+    assert refused == [port < 1024 or port == 5353 for port in ports]
+    assert policy.admits_all(sources) is not any(refused)
 
 
 def test_a_packed_source_with_a_scope_is_admitted_as_one_without() -> None:
     policy = DatagramPolicy()
-    assert not policy.refused([packed(IPv6Address("fe80::1"), 40000, scope=2)])
-    assert policy.refused([packed(IPv6Address("ff02::1"), 40000, scope=2)]) == [0]
+    assert not policy.refuses(packed(IPv6Address("fe80::1"), 40000, scope=2))
+    assert policy.refuses(packed(IPv6Address("ff02::1"), 40000, scope=2))
 
 
 def test_a_new_port_of_ours_is_heeded_for_packed_sources_already_admitted() -> None:
     policy = DatagramPolicy()
     source = packed(IPv4Address("192.0.2.1"), 40000)
-    assert not policy.refused([source])
+    assert not policy.refuses(source)
     policy.add_own_port(40000)
-    assert policy.refused([source]) == [0]
+    assert policy.refuses(source)
 
 
 def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
@@ -160,7 +163,7 @@ def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
     most = 0
     for port in range(1024, 1024 + REMEMBERED_SOURCES):
         assert policy.admit((str(host), port))
-        assert not policy.refused([packed(host, port)])
+        assert not policy.refuses(packed(host, port))
         most = max(most, len(policy._admitted))
     assert most == REMEMBERED_SOURCES
 
@@ -175,10 +178,10 @@ def test_a_source_already_admitted_is_not_looked_at_again(monkeypatch: pytest.Mo
     def forbidden(*_args: object) -> bool:
         raise AssertionError("looked at again")
 
-    assert not policy.refused([packed(IPv4Address("192.0.2.1"), 40000)])
+    assert not policy.refuses(packed(IPv4Address("192.0.2.1"), 40000))
     monkeypatch.setattr("suite.policy.answerable", forbidden)
     assert policy.admit(("192.0.2.1", 40000))
-    assert not policy.refused([packed(IPv4Address("192.0.2.1"), 40000)])
+    assert not policy.refuses(packed(IPv4Address("192.0.2.1"), 40000))
 
 
 def test_a_refused_source_is_not_remembered() -> None:
@@ -269,7 +272,9 @@ def test_a_source_over_its_rate_is_refused_whichever_way_it_is_asked_about() -> 
     clock = Time()
     policy = DatagramPolicy(Limits(rate=1, burst=2), clock=clock, name="udp")
     one, other = packed(IPv4Address("192.0.2.1"), 40000), packed(IPv4Address("192.0.2.2"), 40000)
-    assert policy.refused([one, one, other, one, one, other]) == [3, 4]
+    sources = [one, one, other, one, one, other]
+    assert [policy.refuses(source) for source in sources] == [False, False, False, True, True, False]
+    assert not policy.admits_all([one])
     assert not policy.admit(("192.0.2.1", 50000)), "another port is no other source"
     clock.now += 1
     assert policy.admit(("192.0.2.1", 50000))
@@ -290,7 +295,7 @@ def test_denied_sources_are_not_answered_from_when_they_are_denied() -> None:
     policy.limits = Limits(deny=(ip_network("127.0.0.0/8"),))
     assert not policy.admit(("127.0.0.1", 40000))
     assert policy.admit(("::1", 40000))
-    assert policy.refused([packed(IPv6Address("::ffff:127.0.0.1"), 40000)]) == [0]
+    assert policy.refuses(packed(IPv6Address("::ffff:127.0.0.1"), 40000))
     assert policy.refusals == {Reason.DENIED: 2}
 
 

@@ -17,7 +17,7 @@ from typing_extensions import override
 from zope.interface import Interface
 
 from suite.engine.careful import CarefulPort
-from suite.engine.mmsg import MultipleMessages
+from suite.engine.mmsg import MultipleMessages, accept_trains
 from suite.engine.quiet import IQuiet
 
 log = Logger()
@@ -29,14 +29,21 @@ MAX_DATAGRAM: Final = 65_535
 DATAGRAMS_PER_TURN: Final = 64
 
 
+#: What a send fails with when no other would succeed now.
+FULL: Final = frozenset({-errno.EAGAIN, -errno.ENOBUFS})
+
+
 class IEchoesDatagrams(Interface):
-    """A datagram protocol that answers a datagram with the same datagram, or not at all."""
+    """A datagram protocol that answers a datagram with the same datagram, or not at all.
 
-    def refused(sources: Sequence[bytes]) -> Sequence[int]:  # noqa: N805  # as zope.interface has it
-        """Which of some datagrams get no answer: the places, in order, of their sources among *sources*.
+    A source is a packed ``sockaddr``.
+    """
 
-        A source is a packed ``sockaddr``.
-        """
+    def answers(sources: Sequence[bytes]) -> bool:  # noqa: N805  # as zope.interface has it
+        """Whether every datagram from these *sources* gets an answer, however many."""
+
+    def refuses(source: bytes) -> bool:  # noqa: N805
+        """Whether one datagram from *source*, which is there now, gets no answer."""
 
 
 class DatagramPort(CarefulPort, udp.Port):
@@ -83,6 +90,7 @@ class EchoPort(DatagramPort):
     def startListening(self) -> None:
         self._messages = MultipleMessages(DATAGRAMS_PER_TURN, MAX_DATAGRAM, self.addressFamily)
         super().startListening()
+        accept_trains(self.socket)
 
     @override
     def doRead(self) -> None:
@@ -95,20 +103,48 @@ class EchoPort(DatagramPort):
             if not count:
                 return
             taken += count
-            start = 0  # of a run that goes back in one call
-            for index in self.protocol.refused(messages.sources(count)):
-                self._send(fd, start, index)
-                start = index + 1
-            self._send(fd, start, count)
+            sources = messages.sources(count)
+            if self.protocol.answers(sources):
+                self._send(fd, 0, count)
+            else:
+                self._send_admitted(fd, sources)
+
+    def _send_admitted(self, fd: int, sources: Sequence[bytes]) -> None:
+        start = 0  # of a run that goes back in one call
+        for place, source in enumerate(sources):
+            if self._messages.is_train(place):  # of which some may be admitted
+                self._send(fd, start, place)
+                self._send_train(fd, place, source)
+            elif self.protocol.refuses(source):
+                self._send(fd, start, place)
+            else:
+                continue
+            start = place + 1
+        self._send(fd, start, len(sources))
 
     def _send(self, fd: int, start: int, stop: int) -> None:
+        messages = self._messages
         while start < stop:
-            sent = self._messages.send(fd, start, stop)
-            if sent < 0:  # the first of them cannot be sent; when none can, there is no point in trying
-                full = sent in (-errno.EAGAIN, -errno.ENOBUFS)
-                sent = stop - start if full else 1
-                self.lost += sent
-            start += sent
+            sent = messages.send(fd, start, stop)
+            if sent > 0:
+                start += sent
+            elif sent in FULL:  # then there is no point in trying the others
+                self.lost += sum(len(messages.datagrams(place)) for place in range(start, stop))
+                return
+            else:
+                if messages.is_train(start):  # not every way is one for trains
+                    self._send_train(fd, start)
+                else:
+                    self.lost += 1
+                start += 1
+
+    def _send_train(self, fd: int, place: int, source: bytes | None = None) -> None:
+        """Send its datagrams one by one; where a *source* is given, those of them that are admitted."""
+        for start, length in self._messages.datagrams(place):
+            if source is not None and self.protocol.refuses(source):
+                continue
+            if self._messages.send_datagram(fd, place, start, length) < 0:
+                self.lost += 1
 
 
 def port_class_for(protocol: object) -> type[DatagramPort]:

@@ -1,14 +1,21 @@
 """``recvmmsg`` and ``sendmmsg`` (Linux, recvmmsg(2)): many datagrams in one call, with no compiler.
 
-Rules: the buffers are made once; what was received is sent back from the same bytes; lengths are
-copied for a whole batch at once, through views on the C arrays. The declarations are those of 64-bit
-Linux; elsewhere `MultipleMessages.available` says no.
+Rules: the buffers are made once; what was received is sent back from the same bytes; what the kernel says
+of each message is copied for a whole batch at once, through views on the C arrays. The declarations are
+those of 64-bit little-endian Linux; elsewhere `MultipleMessages.available` says no.
+
+A message is a datagram, or a *train*: datagrams of one size (the last one may be shorter) that one sender has
+sent in one call (``UDP_SEGMENT``, as QUIC stacks do), or that a network card has put together. With
+``UDP_GRO`` (udp(7), Linux 5.0) they come as one message, and go back as one; where they have been apart, the
+kernel cuts them apart again.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
+from array import array
+from contextlib import suppress
 from struct import Struct
 from typing import Any, Final
 
@@ -24,6 +31,7 @@ ffi.cdef("""
         int msg_flags;
     };
     struct mmsghdr { struct msghdr msg_hdr; unsigned int msg_len; };
+    struct train { size_t cmsg_len; int cmsg_level, cmsg_type; uint32_t datagram, unused; };
     int recvmmsg(int, struct mmsghdr *, unsigned int, int, void *);
     int sendmmsg(int, struct mmsghdr *, unsigned int, int);
 """)
@@ -31,12 +39,18 @@ ffi.cdef("""
 #: The size of a packed address (``sockaddr_in``, ``sockaddr_in6``).
 ADDRESS_SIZE: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 
+#: linux/udp.h; Python has no names for them.
+UDP_SEGMENT, UDP_GRO = 103, 104
+
+#: What is said of a train, and how long the kernel wants that to be called where it is told.
+TRAIN_SIZE: Final = ffi.sizeof("struct train")
+TRAIN_LENGTH: Final = ffi.offsetof("struct train", "datagram") + 2
+
 _WORD: Final = 4
-_LOW_WORD: Final = 0 if sys.byteorder == "little" else 1
 
 
 def _library() -> Any:
-    if sys.platform != "linux" or sys.maxsize < 2**32:
+    if sys.platform != "linux" or sys.maxsize < 2**32 or sys.byteorder != "little":
         return None
     library = ffi.dlopen(None)
     return library if hasattr(library, "recvmmsg") and hasattr(library, "sendmmsg") else None
@@ -45,8 +59,14 @@ def _library() -> Any:
 _LIBRARY: Final = _library()
 
 
+def _each(things: Any, kind: str, *member: str) -> memoryview:
+    """One *member* of all *things*, an array of *kind*, as 32-bit words: nothing here needs more."""
+    words = memoryview(ffi.buffer(things)).cast("B").cast("I")
+    return words[ffi.offsetof(kind, *member) // _WORD :: ffi.sizeof(kind) // _WORD]
+
+
 class MultipleMessages:
-    """Room for some datagrams and where they came from.
+    """Room for some messages and where they came from.
 
     :param count: how many at the most.
     :param size: of the largest one, in bytes.
@@ -60,50 +80,88 @@ class MultipleMessages:
 
     def __init__(self, count: int, size: int, family: int) -> None:
         self._count = count
+        self._size = size
         self._address_size = ADDRESS_SIZE[socket.AddressFamily(family)]
         # Not cleared: memory that no datagram has ever filled should not be real.
         self._data = ffi.new_allocator(should_clear_after_alloc=False)("char[]", count * size)
         self._addresses = ffi.new("char[]", count * self._address_size)
-        self._received, self._receive_parts = self._headers(size)  # the headers point at their parts
-        self._sent, send_parts = self._headers(0)
-        # Every entry's length, seen as one array. Both are 32 bits: no datagram needs the upper half.
-        header = ffi.sizeof("struct mmsghdr") // _WORD
-        length = ffi.offsetof("struct mmsghdr", "msg_len") // _WORD
-        part = ffi.sizeof("struct iovec") // _WORD
-        part_length = ffi.offsetof("struct iovec", "iov_len") // _WORD + _LOW_WORD
-        self._lengths_received = memoryview(ffi.buffer(self._received)).cast("B").cast("I")[length::header]
-        self._lengths_to_send = memoryview(ffi.buffer(send_parts)).cast("B").cast("I")[part_length::part]
-        self._send_parts = send_parts
+        # The headers point at their parts, and at what is said of trains.
+        self._received, self._receive_parts, self._trains = self._headers(size)
+        self._sent, self._send_parts, self._trains_to_send = self._headers(0)
+        for index in range(count):
+            train = self._trains_to_send[index]
+            train.cmsg_len, train.cmsg_level, train.cmsg_type = TRAIN_LENGTH, socket.IPPROTO_UDP, UDP_SEGMENT
+        # One number of every message, seen as one array.
+        self._received_length = _each(self._received, "struct mmsghdr", "msg_len")
+        self._received_control = _each(self._received, "struct mmsghdr", "msg_hdr", "msg_controllen")
+        self._received_datagram = _each(self._trains, "struct train", "datagram")
+        self._length = _each(self._send_parts, "struct iovec", "iov_len")
+        self._control = _each(self._sent, "struct mmsghdr", "msg_hdr", "msg_controllen")  # 0: no train
+        self._datagram = _each(self._trains_to_send, "struct train", "datagram")
+        self._room = memoryview(array("I", [TRAIN_SIZE] * count))
         self._address_bytes = ffi.buffer(self._addresses)
         # The quickest way to cut bytes into many parts.
         self._split_addresses = [Struct(f"{self._address_size}s" * n) for n in range(count + 1)]
 
-    def _headers(self, size: int) -> tuple[Any, Any]:
+    def _headers(self, size: int) -> tuple[Any, Any, Any]:
         headers = ffi.new("struct mmsghdr[]", self._count)
         parts = ffi.new("struct iovec[]", self._count)
-        stride = len(self._data) // self._count
+        trains = ffi.new("struct train[]", self._count)
         for index in range(self._count):
-            parts[index].iov_base = self._data + index * stride
+            parts[index].iov_base = self._data + index * self._size
             parts[index].iov_len = size
-            headers[index].msg_hdr.msg_name = self._addresses + index * self._address_size
-            headers[index].msg_hdr.msg_namelen = self._address_size
-            headers[index].msg_hdr.msg_iov = parts + index
-            headers[index].msg_hdr.msg_iovlen = 1
-        return headers, parts
+            header = headers[index].msg_hdr
+            header.msg_name = self._addresses + index * self._address_size
+            header.msg_namelen = self._address_size
+            header.msg_iov = parts + index
+            header.msg_iovlen = 1
+            header.msg_control = trains + index
+        return headers, parts, trains
 
     def receive(self, fd: int, most: int) -> int:
-        """Take what there is from the socket *fd*, *most* at the most; return how many datagrams that is."""
+        """Take what there is from the socket *fd*, *most* at the most; return how many messages that is."""
+        self._received_control[:most] = self._room[:most]
         count: int = _LIBRARY.recvmmsg(fd, self._received, most, socket.MSG_DONTWAIT, ffi.NULL)
         if count <= 0:
             return 0  # none, or an ICMP error about an earlier reply
-        self._lengths_to_send[:count] = self._lengths_received[:count]
+        self._length[:count] = self._received_length[:count]
+        self._control[:count] = self._received_control[:count]
+        self._datagram[:count] = self._received_datagram[:count]
         return count
 
     def sources(self, count: int) -> tuple[bytes, ...]:
-        """Where each of the first *count* datagrams came from, as packed addresses."""
+        """Where each of the first *count* messages came from, as packed addresses."""
         return self._split_addresses[count].unpack_from(self._address_bytes)
 
     def send(self, fd: int, start: int, stop: int) -> int:
-        """Send the datagrams from *start* to *stop* back; return how many, or minus the ``errno``."""
+        """Send the messages from *start* to *stop* back; return how many, or minus the ``errno``."""
         sent: int = _LIBRARY.sendmmsg(fd, self._sent + start, stop - start, socket.MSG_DONTWAIT)
         return sent if sent >= 0 else -ffi.errno
+
+    # Trains.
+
+    def is_train(self, place: int) -> bool:
+        """Whether the message at *place* is one."""
+        return bool(self._control[place])
+
+    def datagrams(self, place: int) -> list[tuple[int, int]]:
+        """The datagrams in the message at *place*: where each begins, and its length in bytes."""
+        length = self._length[place]
+        step = self._datagram[place] if self.is_train(place) else length
+        return [(start, min(step, length - start)) for start in range(0, length or 1, step or 1)]
+
+    def send_datagram(self, fd: int, place: int, start: int, length: int) -> int:
+        """Send one datagram of the message at *place*; return 1, or minus the ``errno``."""
+        part, whole, control = self._send_parts[place], self._length[place], self._control[place]
+        part.iov_base += start
+        part.iov_len, self._control[place] = length, 0
+        sent = self.send(fd, place, place + 1)
+        part.iov_base -= start
+        part.iov_len, self._control[place] = whole, control
+        return sent
+
+
+def accept_trains(sock: socket.socket) -> None:
+    """From now on, what comes at *sock* may be trains, where the kernel knows them."""
+    with suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
