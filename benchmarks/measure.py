@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.table import Memory, Run, Workload, run_of
+from benchmarks.table import Memory, Workload
 
 HERE: Final = Path(__file__).resolve().parent
 BUILD: Final = HERE / "build"
@@ -85,10 +85,12 @@ def build(names: Sequence[str]) -> list[str]:
 
 
 def prepare(directory: Path) -> None:
-    """Certificates, and a configuration for the suite."""
-    certs = [sys.executable, "-m", "suite", "certs", str(directory / "certs")]
-    subprocess.run(certs, cwd=directory, stdout=subprocess.DEVNULL, check=True)
-    (directory / "config.toml").write_text(SUITE_CONFIG)
+    """A directory for each server, with certificates, and a configuration for the suite."""
+    for name in KINDS:
+        (directory / name).mkdir()
+        certs = [sys.executable, "-m", "suite", "certs", "certs"]
+        subprocess.run(certs, cwd=directory / name, stdout=subprocess.DEVNULL, check=True)
+        (directory / name / "config.toml").write_text(SUITE_CONFIG)
 
 
 # Servers.
@@ -263,7 +265,12 @@ def wait_for(condition: Callable[[], bool], problem: str, patience: float = PATI
 
 @dataclass(frozen=True)
 class Track:
-    """Where the race takes place."""
+    """Where the race takes place.
+
+    :ivar seconds: measured in one slice.
+    :ivar warmup: seconds of it before that.
+    :ivar idle: connections, where memory is measured.
+    """
 
     directory: Path
     server_cpu: int
@@ -273,24 +280,22 @@ class Track:
     idle: int
 
     def start(self, name: str, transport: str) -> Server:
-        """A server, afresh for every run.
+        """A server, afresh for every round.
 
         Where a process happens to lie in memory, and how it hashes, is worth some percent; the median
         over several processes evens that out. One that lived through all rounds would keep its luck,
-        and what the run before has left behind.
+        and what the round before has left behind.
         """
-        return Server(KINDS[name], transport, self.directory, self.server_cpu)
+        return Server(KINDS[name], transport, self.directory / name, self.server_cpu)
 
-    def run(self, name: str, workload: Workload) -> Run:
-        """Measure one server once."""
-        with self.start(name, workload.transport) as server:
-            options = ("--seconds", self.seconds, "--warmup", self.warmup, "--watch", server.pid)
-            start, others = time.monotonic(), cpu_of_others(server)
-            report = self._load(server, workload.load, *options)
-            noise = (cpu_of_others(server) - others) / (time.monotonic() - start)
-            if report["errors"]:
-                print(f"{server.kind.title} said: {server.complaint()}", file=sys.stderr)
-        return run_of(report, workload.unit, noise)
+    def slice(self, server: Server, workload: Workload) -> dict[str, float]:
+        """Measure *server* for a moment: what the load generator says, and what others had of the CPUs."""
+        options = ("--seconds", self.seconds, "--warmup", self.warmup, "--watch", server.pid)
+        start, others = time.monotonic(), cpu_of_others(server)
+        report = self._load(server, workload.load, *options)
+        if report["errors"]:
+            print(f"{server.kind.title} said: {server.complaint()}", file=sys.stderr)
+        return {**report, "others": cpu_of_others(server) - others, "elapsed": time.monotonic() - start}
 
     def memory(self, name: str, workload: Workload) -> Memory:
         """Measure what idle connections hold."""

@@ -22,17 +22,34 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from benchmarks.measure import KINDS, RaceError, Track, build, no_go, no_uvloop, prepare
-from benchmarks.table import MEMORY, WORKLOADS, Results, judged, memory_table, run_table, summary, verdict
+from benchmarks.measure import KINDS, RaceError, Server, Track, build, no_go, no_uvloop, prepare
+from benchmarks.table import (
+    MEMORY,
+    WORKLOADS,
+    Results,
+    judged,
+    memory_table,
+    run_of,
+    run_table,
+    summary,
+    verdict,
+)
 
 #: In `--quick`, nothing new is started after this many seconds.
 QUICK_BUDGET: Final = 52
 
 IDLE_CONNECTIONS: Final = 10_000
+
+#: How often each server works in a round. This many turns later, a machine may be another one.
+SLICES: Final = 5
+
+#: Before each of them, in seconds.
+WARMUP: Final = 0.1
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,13 +94,18 @@ class Race:
 
     :param track: where it takes place.
     :param servers: who takes part.
+    :param rounds: how often each of them is started.
+    :param slices: how often it works in each round.
     :param deadline: nothing is started after it.
     """
 
-    def __init__(self, track: Track, servers: Sequence[str], rounds: int, deadline: float) -> None:
+    def __init__(
+        self, track: Track, servers: Sequence[str], rounds: int, slices: int, deadline: float
+    ) -> None:
         self.track = track
         self.servers = servers
         self.rounds = rounds
+        self.slices = slices
         self.deadline = deadline
         self.results = Results()
 
@@ -98,12 +120,31 @@ class Race:
 
     def _measure_speed(self, name: str) -> Iterator[str]:
         for turn in range(self.rounds):
-            for server in rotated(self._entrants(name), turn):
-                run = self._attempt(f"{name}, {server}", self.track.run, server, WORKLOADS[name])
-                if run is not None:
-                    self.results.runs.setdefault(name, {}).setdefault(server, []).append(run)
+            for server, slices in self._round(name, turn).items():
+                run = run_of(slices, WORKLOADS[name].unit, turn)
+                self.results.runs.setdefault(name, {}).setdefault(server, []).append(run)
         if name in self.results.runs:
             yield from run_table(WORKLOADS[name], self._titled(self.results.runs[name]))
+
+    def _round(self, name: str, turn: int) -> dict[str, list[dict[str, float]]]:
+        """All servers at once, each of which works while the others are idle: for a moment, and again."""
+        workload = WORKLOADS[name]
+        running: dict[str, Server] = {}
+        slices: dict[str, list[dict[str, float]]] = {}
+        with ExitStack() as stack:
+            for entrant in rotated(self._entrants(name), turn):
+                what = f"{name}, {entrant}"
+                server = self._attempt(what, self.track.start, entrant, workload.transport)
+                if server is not None:
+                    running[entrant] = stack.enter_context(server)
+            for _ in range(self.slices):
+                for entrant, server in [*running.items()]:
+                    measured = self._attempt(f"{name}, {entrant}", self.track.slice, server, workload)
+                    if measured is None:
+                        del running[entrant]
+                    else:
+                        slices.setdefault(entrant, []).append(measured)
+        return slices
 
     def _measure_memory(self, name: str) -> Iterator[str]:
         # Once: memory hardly differs from run to run.
@@ -143,8 +184,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     workloads = (*WORKLOADS, *MEMORY)
     parser.add_argument("--quick", action="store_true", help="all of it in a minute; too short to judge by")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often every server runs (default: 9)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="measured in each run (default: 1)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often all are started (default: 9)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="measured in each round (default: 1)")
     parser.add_argument("--only", nargs="+", choices=workloads, metavar="WORKLOAD", help=" ".join(workloads))
     parser.add_argument("--servers", nargs="+", choices=KINDS, metavar="NAME", help=" ".join(KINDS))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to FILE")
@@ -178,12 +219,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
 
     rounds = options.rounds or (1 if options.quick else 9)
-    seconds = options.seconds or (0.2 if options.quick else 1)
+    slices = 1 if options.quick else SLICES
+    seconds = options.seconds or slices * 0.2
     workloads = options.only or [*WORKLOADS, *MEMORY]
     with tempfile.TemporaryDirectory(prefix="race-") as directory:
         prepare(Path(directory))
-        track = Track(Path(directory), cpus[0], cpus[-1], seconds, 0.1 if options.quick else 0.5, idle)
-        race = Race(track, servers, rounds, started + QUICK_BUDGET if options.quick else float("inf"))
+        track = Track(Path(directory), cpus[0], cpus[-1], seconds / slices, WARMUP, idle)
+        deadline = started + QUICK_BUDGET if options.quick else float("inf")
+        race = Race(track, servers, rounds, slices, deadline)
         for name in workloads:
             print("\n" + "\n".join(race.run(name)), flush=True)
     print("\n" + "\n".join(summary(race.results, workloads)))

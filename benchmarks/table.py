@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 MIB: Final = 2**20
 
@@ -115,6 +116,7 @@ MEMORY: Final = {
 class Run:
     """One server, one workload, one round.
 
+    :ivar turn: the number of the round.
     :ivar cpu: server CPU time for one unit, in µs.
     :ivar rate: units a second.
     :ivar busy: the share of its CPU that the server had.
@@ -122,6 +124,7 @@ class Run:
     :ivar noise: CPU time that others had meanwhile, in CPUs.
     """
 
+    turn: int
     cpu: float
     rate: float
     busy: float
@@ -171,19 +174,30 @@ class Results:
         return sum(run.errors for run in self.every_run())
 
 
-def run_of(report: Mapping[str, Any], unit: str, noise: float) -> Run:
-    """A `Run` from what the load generator says."""
-    count = report["bytes"] / MIB if unit == "MiB" else report["messages"]
-    seconds = report["seconds"]
+def run_of(slices: Sequence[Mapping[str, float]], unit: str, turn: int) -> Run:
+    """A `Run` from what the load generator, and the operating system, say of its slices."""
+    total: Counter[str] = Counter()
+    for each in slices:
+        total.update(each)
+    count = total["bytes"] / MIB if unit == "MiB" else total["messages"]
+    seconds = total["seconds"]
     return Run(
-        cpu=report["server_cpu"] * 1e6 / count if count else float("inf"),
+        turn=turn,
+        cpu=total["server_cpu"] * 1e6 / count if count else float("inf"),
         rate=count / seconds,
-        busy=report["server_cpu"] / seconds,
-        load_busy=report["load_cpu"] / seconds,
-        errors=report["errors"],
-        lost=report["lost"],
-        noise=noise,
+        busy=total["server_cpu"] / seconds,
+        load_busy=total["load_cpu"] / seconds,
+        errors=total["errors"],
+        lost=total["lost"],
+        noise=total["others"] / total["elapsed"],
     )
+
+
+def ratio(of: str, ours: Sequence[Run], theirs: Sequence[Run]) -> float | None:
+    """The median of the ratios in each round: what the machine does to one, it does to the other, too."""
+    peers = {run.turn: getattr(run, of) for run in theirs}
+    ratios = [getattr(run, of) / peers[run.turn] for run in ours if run.turn in peers]
+    return statistics.median(ratios) if ratios else None
 
 
 # Saying it.
@@ -202,7 +216,7 @@ def cell(value: float, width: int) -> str:
 def run_table(workload: Workload, servers: Mapping[str, Sequence[Run]]) -> Iterator[str]:
     """What was measured, line by line; *servers* by their titles."""
     rounds = max(map(len, servers.values()))
-    yield f"{workload.title}: server CPU per {workload.unit} in µs, median of {rounds}"
+    yield f"{workload.title}: server CPU per {workload.unit} in µs, median of {rounds} rounds"
     yield (
         f"  {'':22}{'µs':>8}{'min':>8}{'max':>8}{'suite/it':>10}"
         f"{workload.unit + '/s':>14}{'server':>8}{'load':>6}"
@@ -210,7 +224,7 @@ def run_table(workload: Workload, servers: Mapping[str, Sequence[Run]]) -> Itera
     suite = servers.get("suite")
     for title, runs in servers.items():
         cpu = median(runs, "cpu")
-        ratio = f"{median(suite, 'cpu') / cpu:10.2f}" if suite and runs is not suite else " " * 10
+        compared = ratio("cpu", suite, runs) if suite and runs is not suite else None
         busy, load_busy = median(runs, "busy"), median(runs, "load_busy")
         notes = [
             f"{sum(run.errors for run in runs)} ERRORS" if any(run.errors for run in runs) else "",
@@ -219,7 +233,8 @@ def run_table(workload: Workload, servers: Mapping[str, Sequence[Run]]) -> Itera
         ]
         yield (
             f"  {title:22}{cell(cpu, 8)}{cell(min(run.cpu for run in runs), 8)}"
-            f"{cell(max(run.cpu for run in runs), 8)}{ratio}{median(runs, 'rate'):14,.0f}{busy:8.0%}"
+            f"{cell(max(run.cpu for run in runs), 8)}"
+            f"{'' if compared is None else f'{compared:.2f}':>10}{median(runs, 'rate'):14,.0f}{busy:8.0%}"
             f"{load_busy:6.0%}  {', '.join(filter(None, notes))}".rstrip()
         )
 
@@ -249,8 +264,7 @@ def judged(name: str, results: Results) -> Iterator[tuple[Target, float | None]]
     servers = results.runs.get(name, {})
     for target in WORKLOADS[name].targets:
         suite, peer = servers.get("suite"), servers.get(target.peer)
-        ratio = median(suite, target.of) / median(peer, target.of) if suite and peer else None
-        yield target, ratio
+        yield target, ratio(target.of, suite, peer) if suite and peer else None
 
 
 def verdict(target: Target, value: float | None) -> str:
