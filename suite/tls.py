@@ -19,7 +19,7 @@ from zope.interface import implementer
 from suite.certs import Identity, load_certificates, shown
 from suite.config import TLS
 from suite.engine.openssl import set_groups
-from suite.engine.tls import Preamble, note_records, reason_of
+from suite.engine.tls import Preamble, reason_of
 from suite.errors import CertificateError
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -37,6 +37,10 @@ GROUPS: Final = b"X25519:P-256:P-384"
 HYBRID: Final = b"X25519MLKEM768:"
 
 _VERSIONS: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+
+#: openssl/ssl.h; pyOpenSSL has no name for it. What is sent is the chain that was given: otherwise OpenSSL
+#: would look for one at each handshake, among the certificates that clients are verified with.
+MODE_NO_AUTO_CHAIN: Final = 0x8
 
 
 class NoApplicationProtocolError(Exception):
@@ -72,14 +76,13 @@ def server_context(
     context.set_min_proto_version(_VERSIONS[tls.minimum])
     context.set_max_proto_version(_VERSIONS[tls.maximum])
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | MODE_NO_AUTO_CHAIN)
     context.set_tls13_ciphersuites(TLS13_SUITES)
     try:
         set_groups(context, HYBRID + GROUPS)
     except SSL.Error:
         set_groups(context, GROUPS)
     context.set_cipher_list(TLS12_SUITES if dh_parameters is None else TLS12_SUITES + DHE_SUITES)
-    context.set_info_callback(note_records)
     # A resumed session skips client authentication, so it must not come from another endpoint.
     context.set_session_id(hashlib.sha256(session_id.encode()).digest())
     use_identity(context, identity)

@@ -59,6 +59,9 @@ class StubTLS:
             raise result
         return result
 
+    def share_info_callback(self, callback: object) -> None:
+        pass
+
     def do_handshake(self) -> None:
         self._next(self.handshake, None)
 

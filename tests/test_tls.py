@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from suite import certs
 from suite.certs import Identity, load_identity
 from suite.config import TLS
-from suite.engine.openssl import set_groups
-from suite.engine.tls import TLSServer
+from suite.engine.openssl import Connection, scratch_buffer, set_groups
+from suite.engine.tls import TLSServer, note_records
 from suite.errors import CertificateError
 from suite.tls import ContextFactory, NoApplicationProtocolError, server_context
 
@@ -69,7 +70,7 @@ class Pair:
     def __init__(
         self, context: SSL.Context, client: ssl.SSLContext, session: ssl.SSLSession | None = None
     ) -> None:
-        self.server = SSL.Connection(context, None)
+        self.server = Connection(context, None, scratch_buffer())
         self.server.set_accept_state()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(
@@ -118,6 +119,14 @@ class Pair:
         self.server.send(self.server.recv(2**14))
         self._to_client()
         return self.client.read(2**14)
+
+    def client_says_goodbye(self) -> None:
+        """The client sends its close_notify, which the server reads."""
+        with pytest.raises(ssl.SSLWantReadError):
+            self.client.unwrap()
+        self._to_server()
+        with pytest.raises(SSL.ZeroReturnError):
+            self.server.recv(1)
 
     def alert(self) -> str:
         """The alert that the client reads, in OpenSSL's words."""
@@ -382,19 +391,26 @@ def test_compression_and_renegotiation_are_switched_off_and_buffers_given_back(n
     assert context.set_mode(0) & SSL.MODE_RELEASE_BUFFERS
 
 
-def test_the_engine_is_told_of_close_notify(names: Names) -> None:
+@pytest.mark.parametrize("transport", [TLSServer.__new__(TLSServer), None])
+def test_the_engine_is_told_of_close_notify(names: Names, transport: TLSServer | None) -> None:
     """So that it can tell one from a bare FIN; a connection that is not the engine's comes to no harm."""
-    for transport in (TLSServer.__new__(TLSServer), None):
-        pair = accepted(Pair(names.server(), names.client()))
-        pair.server.set_app_data(transport)
-        if transport is not None:
-            transport.close_notify_received = False
-        with pytest.raises(ssl.SSLWantReadError):
-            pair.client.unwrap()
-        pair._to_server()
-        with pytest.raises(SSL.ZeroReturnError):
-            pair.server.recv(1)
-        assert transport is None or transport.close_notify_received
+    pair = accepted(Pair(names.server(), names.client()))
+    pair.server.set_app_data(transport)
+    pair.server.share_info_callback(note_records)
+    assert not getattr(transport, "close_notify_received", False)
+    pair.client_says_goodbye()
+    assert transport is None or transport.close_notify_received
+
+
+def test_a_context_that_wants_to_be_told_itself_is(names: Names) -> None:
+    told = []
+    context = names.server()
+    context.set_info_callback(lambda *_: told.append("its own"))
+    pair = accepted(Pair(context, names.client()))
+    pair.server.share_info_callback(lambda *_: told.append("ours"))
+    told.clear()
+    pair.client_says_goodbye()
+    assert {*told} == {"its own"}
 
 
 # Clients' certificates.
@@ -473,8 +489,12 @@ def test_a_client_that_trusts_the_root_verifies_us_through_the_chain(names: Name
 def test_without_the_chain_it_does_not(names: Names) -> None:
     identity = names.issue("between", names.ca.create_child_ca())
     bare = Identity(identity.key, identity.certificate, (), Path())
-    pair = Pair(server_context(bare, TLS(), session_id="tls"), names.client())
-    assert isinstance(pair.client_error, ssl.SSLCertVerificationError)
+    between = names.directory / "between-ca.pem"
+    between.write_bytes(identity.chain[0].public_bytes(Encoding.PEM))
+    # Whom clients are verified with is another matter.
+    for tls in (TLS(), TLS(client_ca=between)):
+        pair = Pair(server_context(bare, tls, session_id="tls"), names.client())
+        assert isinstance(pair.client_error, ssl.SSLCertVerificationError)
 
 
 def test_a_key_that_is_not_the_certificates_is_refused(names: Names) -> None:

@@ -1,14 +1,16 @@
-"""pyOpenSSL's connection without the detours of its two busiest calls, and a setting that it has no call for.
+"""pyOpenSSL's connection without the detours of its busiest calls, and a setting that it has no call for.
 
 Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all
 do, costs no memory but its result and asks OpenSSL for no error. This is the one place that uses names
-private to pyOpenSSL (`_ssl`, `_context`, `_raise_ssl_error`, `OpenSSL._util`); tests/test_engine_stream.py
-fails loudly when they go.
+private to pyOpenSSL (`_ssl`, `_context`, `_info_callback`, `_reverse_mapping`, `_raise_ssl_error`,
+`OpenSSL._util`); tests/test_engine_stream.py fails loudly when they go.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any, Final
 
 from OpenSSL import SSL
@@ -73,6 +75,21 @@ class Connection(SSL.Connection):
         with suppress(SSL.Error):
             self._raise_ssl_error(self._ssl, sent)  # empties OpenSSL's queue of errors
         return received, unsent
+
+    def share_info_callback(self, callback: Callable[[SSL.Connection, int, int], None]) -> None:
+        """Have *callback*, which many connections may share, called from now on; a context's comes first."""
+        if self._context._info_callback is None:  # noqa: SLF001
+            lib.SSL_set_info_callback(self._ssl, _info_callback(callback))
+
+
+@cache  # kept for ever, as OpenSSL may call it for as long as it has any connection
+def _info_callback(callback: Callable[[SSL.Connection, int, int], None]) -> Any:
+    """What OpenSSL calls; pyOpenSSL would make another one for each connection."""
+
+    def on_info(ssl: Any, where: int, result: int) -> None:
+        callback(SSL.Connection._reverse_mapping[ssl], where, result)  # noqa: SLF001
+
+    return ffi.callback("void (*)(const SSL *, int, int)", on_info)
 
 
 def scratch_buffer() -> Any:

@@ -104,8 +104,8 @@ class Preamble(Protocol):
 class TLSServer(Stream):
     """The server side of one TLS connection.
 
-    :ivar close_notify_received: whether the peer has ended its side properly, as far as the
-        context's info callback, `note_records`, has been told.
+    :ivar close_notify_received: whether the peer has ended its side properly, as far as `note_records` has
+        been told; a context that has an info callback of its own must call it.
     """
 
     close_notify_received = False
@@ -306,6 +306,8 @@ class TLSServer(Stream):
         except Exception as error:  # noqa: BLE001  # OpenSSL's, or a callback's, such as ALPN selection
             return self._failed(error)
         self._established = True
+        # Not earlier: during a handshake OpenSSL would call it some twenty times for nothing.
+        self._connection.share_info_callback(note_records)
         self._clear = self._unsent is None and not self._half_closing
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
