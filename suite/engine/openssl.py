@@ -56,30 +56,52 @@ class Connection(SSL.Connection):
             self._raise_ssl_error(self._ssl, count)
         return count
 
-    def echo(self) -> tuple[int, bytes]:
-        """Receive one record's bytes and send them back from where they lie.
-
-        :returns: how many were received, and those of them that could not be sent: the peer does not
-            take them now, or the connection is broken, which the next call will tell.
-        :raises SSL.Error: as `recv` does; nothing was received.
-        """
-        received = _SSL_read(self._ssl, self._scratch, MAX_PLAINTEXT)
-        if received <= 0:
-            self._raise_ssl_error(self._ssl, received)
-        sent = _SSL_write(self._ssl, self._scratch, received)
-        if sent == received:
-            return received, b""
-        unsent: bytes = _buffer(self._scratch, received)[:]
-        if sent > 0:
-            return received, unsent[sent:]
-        with suppress(SSL.Error):
-            self._raise_ssl_error(self._ssl, sent)  # empties OpenSSL's queue of errors
-        return received, unsent
+    def records(self) -> Records:
+        """Its records, more directly."""
+        return Records(self, self._ssl, self._scratch)
 
     def share_info_callback(self, callback: Callable[[SSL.Connection, int, int], None]) -> None:
         """Have *callback*, which many connections may share, called from now on; a context's comes first."""
         if self._context._info_callback is None:  # noqa: SLF001
             lib.SSL_set_info_callback(self._ssl, _info_callback(callback))
+
+
+class Records:
+    """The records of one connection, for the call that is made for each of them.
+
+    `SSL.Connection` has a ``__getattr__``, which makes CPython take the long way to whatever else it has.
+    """
+
+    __slots__ = ("_connection", "_scratch", "_ssl")
+
+    def __init__(self, connection: Connection, ssl: Any, scratch: Any) -> None:
+        self._connection = connection
+        self._ssl = ssl
+        self._scratch = scratch
+
+    def echo(self) -> tuple[int, bytes]:
+        """Receive one record's bytes and send them back from where they lie.
+
+        :returns: how many were received, and those of them that could not be sent: the peer does not
+            take them now, or the connection is broken, which the next call will tell.
+        :raises SSL.Error: as `Connection.recv` does; nothing was received.
+        """
+        ssl, scratch = self._ssl, self._scratch
+        received = _SSL_read(ssl, scratch, MAX_PLAINTEXT)
+        if received <= 0:
+            self._fail(received)
+        sent = _SSL_write(ssl, scratch, received)
+        if sent == received:
+            return received, b""
+        unsent: bytes = _buffer(scratch, received)[:]
+        if sent > 0:
+            return received, unsent[sent:]
+        with suppress(SSL.Error):
+            self._fail(sent)  # empties OpenSSL's queue of errors
+        return received, unsent
+
+    def _fail(self, result: int) -> None:
+        self._connection._raise_ssl_error(self._ssl, result)  # noqa: SLF001
 
 
 @cache  # kept for ever, as OpenSSL may call it for as long as it has any connection

@@ -39,6 +39,9 @@ from suite.engine.stream import SEND_LIMIT, Stream
 #: Full records taken from one connection before the others have their turn.
 RECORDS_PER_TURN: Final = 8
 
+#: Made once, not for every turn.
+TURN: Final = range(RECORDS_PER_TURN)
+
 #: Closed connections after which memory is given back: some 5 MiB.
 GIVE_BACK_AFTER: Final = 256
 
@@ -122,6 +125,7 @@ class TLSServer(Stream):
         connection.set_accept_state()
         connection.set_app_data(self)
         self._connection = connection
+        self._records = connection.records()
         make_preamble = getattr(server.contextFactory, "preamble", None)
         if make_preamble is not None:
             self._preamble = make_preamble()
@@ -139,11 +143,11 @@ class TLSServer(Stream):
                 return self._handshake()
             if self._linger is not None:
                 return self._discard()
-        for _ in range(RECORDS_PER_TURN):
+        for _ in TURN:
             try:
                 if self.echoes and self._clear:
                     data = None
-                    count, unsent = self._connection.echo()
+                    count, unsent = self._records.echo()
                 else:
                     data = self._connection.recv(MAX_PLAINTEXT)
             except SSL.WantReadError:
@@ -331,6 +335,7 @@ class TLSServer(Stream):
         if self._linger is not None and self._linger.active():
             self._linger.cancel()
         super().connectionLost(reason)
+        self.__dict__.pop("_records", None)
         if self.__dict__.pop("_connection", None) is not None:  # it refers to us as we do to it
             cast("TLSPort", self.server).connection_closed()
 
