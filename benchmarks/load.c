@@ -5,7 +5,8 @@
  *   load handshake HOST PORT [options]       connect, full TLS 1.3 handshake, one byte, close; again
  *   load idle tcp|tls HOST PORT [options]    open, echo one message each, hold until stdin ends
  *
- * One line of JSON on stdout says what happened in the measured interval.
+ * One line of JSON on stdout says what happened in the measured interval. With --turns, one line says that
+ * all are connected, and then every line on stdin asks for one more interval, on the same connections.
  *
  * Rules: one thread, epoll, no allocation of its own after the start; two system calls a message, or a
  * burst of datagrams, so that it keeps up with any server; it never sleeps, so that no server pays for
@@ -62,7 +63,7 @@ typedef struct {
 } Connection;
 
 static Mode mode;
-static bool idle;
+static bool idle, in_turns;
 static unsigned connections = 64, window = 1;
 static size_t size = 1024;
 static double seconds = 3, warmup = 0.5, patience = 0.5;
@@ -482,33 +483,21 @@ static void poll_until(uint64_t deadline) {
     }
 }
 
-static void run(void) {
-    clockid_t server = 0;
-    Reading before, after;
-    uint64_t start;
-    double span;
-    if (watched && clock_getcpuclockid(watched, &server) != 0) die("no such process: %d", (int)watched);
+/* Have messages, or handshakes, under way everywhere. */
+static void begin(void) {
+    stopping = false;
     for (unsigned i = 0; i < connections; i++) {
-        Connection *c = &all[i];
-        if (mode == HANDSHAKE) {
-            start_handshake(c);
-            continue;
-        }
-        open_connection(c);
-        fcntl(c->fd, F_SETFL, O_NONBLOCK);
-        watch(c, EPOLLIN);
+        if (mode == HANDSHAKE) start_handshake(&all[i]);
+        else if (all[i].fd < 0) continue;
+        else if (mode == UDP) {
+            if (all[i].missing) all[i].resent = all[i].burst; /* lost at the end of the turn before */
+            send_burst(&all[i]);
+        } else send_stream(&all[i]);
     }
-    for (unsigned i = 0; i < connections; i++) {
-        if (mode == UDP) send_burst(&all[i]);
-        else if (mode != HANDSHAKE) send_stream(&all[i]);
-    }
-    start = now();
-    poll_until(start + (uint64_t)(warmup * SECOND));
-    before = read_everything(server);
-    poll_until(before.time + (uint64_t)(seconds * SECOND));
-    after = read_everything(server);
+}
 
-    /* Leave the server in peace, with all its bytes echoed. */
+/* Leave the server in peace, with all its bytes echoed. */
+static void end(void) {
     stopping = true;
     poll_until(now() + 2 * SECOND);
     for (unsigned i = 0; i < connections; i++) {
@@ -517,19 +506,50 @@ static void run(void) {
         if (mode == HANDSHAKE || (mode != UDP && c->received != c->sent)) {
             errno = ETIMEDOUT;
             fail(c, mode == HANDSHAKE ? "never ended" : "bytes were sent and never came back");
-            continue;
         }
-        if (c->ssl) SSL_shutdown(c->ssl);
-        close_connection(c);
     }
-    span = (double)(after.time - before.time) / SECOND;
+}
+
+static void measure(clockid_t server) {
+    Reading before, after;
+    uint64_t errors_before = errors, lost_before = lost, cpu, waiting;
+    begin();
+    poll_until(now() + (uint64_t)(warmup * SECOND));
+    before = read_everything(server);
+    poll_until(before.time + (uint64_t)(seconds * SECOND));
+    after = read_everything(server);
+    end();
+    cpu = after.load_cpu - before.load_cpu;
+    waiting = after.waited - before.waited; /* more than that, if the processor was another's meanwhile */
     printf("{\"messages\": %llu, \"bytes\": %llu, \"seconds\": %.6f, \"errors\": %llu, \"lost\": %llu, "
            "\"load_cpu\": %.6f",
            (unsigned long long)(after.messages - before.messages),
-           (unsigned long long)(after.bytes - before.bytes), span, (unsigned long long)errors, (unsigned long long)lost,
-           (double)(after.load_cpu - before.load_cpu - after.waited + before.waited) / SECOND);
+           (unsigned long long)(after.bytes - before.bytes), (double)(after.time - before.time) / SECOND,
+           (unsigned long long)(errors - errors_before), (unsigned long long)(lost - lost_before),
+           (double)(cpu > waiting ? cpu - waiting : 0) / SECOND);
     if (watched) printf(", \"server_cpu\": %.6f", (double)(after.server_cpu - before.server_cpu) / SECOND);
     puts("}");
+    fflush(stdout);
+}
+
+static void run(void) {
+    clockid_t server = 0;
+    char line[64];
+    if (watched && clock_getcpuclockid(watched, &server) != 0) die("no such process: %d", (int)watched);
+    for (unsigned i = 0; i < connections && mode != HANDSHAKE; i++) {
+        open_connection(&all[i]);
+        fcntl(all[i].fd, F_SETFL, O_NONBLOCK);
+        watch(&all[i], EPOLLIN);
+    }
+    if (in_turns) {
+        puts("connected");
+        fflush(stdout);
+    } else measure(server);
+    while (in_turns && fgets(line, sizeof line, stdin)) measure(server);
+    for (unsigned i = 0; i < connections; i++) {
+        if (all[i].fd >= 0 && all[i].ssl) SSL_shutdown(all[i].ssl);
+        close_connection(&all[i]);
+    }
 }
 
 /* The command line. */
@@ -542,7 +562,8 @@ static const char usage[] =
     "  --window N       in flight on each (1)    --seconds S       measured (3)\n"
     "  --warmup S       before that (0.5)        --patience S      until a datagram is lost (0.5)\n"
     "  --watch PID      measure its CPU time     --CAfile FILE     verify the certificate\n"
-    "  --cipher SUITE   (TLS_AES_128_GCM_SHA256) --group GROUP     (X25519)\n";
+    "  --cipher SUITE   (TLS_AES_128_GCM_SHA256) --group GROUP     (X25519)\n"
+    "  --turns          measure once for every line of standard input\n";
 
 static double number(const char *text, double least) {
     char *end;
@@ -559,7 +580,8 @@ static void parse(int argc, char **argv) {
         {"warmup", required_argument, NULL, 'u'},      {"patience", required_argument, NULL, 'p'},
         {"watch", required_argument, NULL, 'x'},       {"CAfile", required_argument, NULL, 'a'},
         {"cipher", required_argument, NULL, 'e'},      {"group", required_argument, NULL, 'g'},
-        {"help", no_argument, NULL, 'h'},              {NULL, 0, NULL, 0},
+        {"turns", no_argument, NULL, 'i'},             {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int option;
     while ((option = getopt_long_only(argc, argv, "", options, NULL)) != -1) {
@@ -574,6 +596,7 @@ static void parse(int argc, char **argv) {
         case 'a': ca_file = optarg; break;
         case 'e': cipher = optarg; break;
         case 'g': group = optarg; break;
+        case 'i': in_turns = true; break;
         case 'h': fputs(usage, stdout); exit(0);
         default: fputs(usage, stderr); exit(2);
         }

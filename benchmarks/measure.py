@@ -15,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 from benchmarks.table import Memory, Workload
 
@@ -216,11 +216,6 @@ class Server:
         """How many files and sockets it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def cpu(self) -> float:
-        """CPU time in seconds of all its threads, ended ones too."""
-        # What clock_getcpuclockid(3) would return.
-        return float(time.clock_gettime(~self.pid << 3 | 2))
-
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
@@ -288,14 +283,37 @@ class Track:
         """
         return Server(KINDS[name], transport, self.directory / name, self.server_cpu)
 
-    def slice(self, server: Server, workload: Workload) -> dict[str, float]:
-        """Measure *server* for a moment: what the load generator says, and what others had of the CPUs."""
-        options = ("--seconds", self.seconds, "--warmup", self.warmup, "--watch", server.pid)
-        start, others = time.monotonic(), cpu_of_others(server)
-        report = self._load(server, workload.load, *options)
-        if report["errors"]:
-            print(f"{server.kind.title} said: {server.complaint()}", file=sys.stderr)
-        return {**report, "others": cpu_of_others(server) - others, "elapsed": time.monotonic() - start}
+    @contextmanager
+    def loading(self, server: Server, workload: Workload) -> Iterator[Callable[[], dict[str, float]]]:
+        """Connect the load to *server*, for as long as the context lasts.
+
+        What it gives measures *server* for a moment, each time it is called: what the load generator says,
+        and what others had of the CPUs meanwhile.
+        """
+        options = ("--turns", "--seconds", self.seconds, "--warmup", self.warmup, "--watch", server.pid)
+        command = load_command(*workload.load[:1], *server.where, *workload.load[1:], *options)
+        with pinned(self.load_cpu):
+            load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+        def said() -> str:
+            line = cast(TextIO, load.stdout).readline()
+            if not line:
+                raise RaceError(f"the load has ended; the server: {server.complaint()}")
+            return line
+
+        def measure() -> dict[str, float]:
+            start, others = time.monotonic(), cpu_of_others(server.pid, load.pid)
+            with suppress(BrokenPipeError):
+                print(file=load.stdin, flush=True)
+            report = json.loads(said())
+            if report["errors"]:
+                print(f"{server.kind.title} said: {server.complaint()}", file=sys.stderr)
+            others = cpu_of_others(server.pid, load.pid) - others
+            return {**report, "others": others, "elapsed": time.monotonic() - start}
+
+        with load:  # ends its input, and so the load
+            said()  # that it is connected
+            yield measure
 
     def memory(self, name: str, workload: Workload) -> Memory:
         """Measure what idle connections hold."""
@@ -352,9 +370,15 @@ def load_command(*arguments: object) -> list[str]:
     return [str(BUILD / "load"), *map(str, arguments)]
 
 
-def cpu_of_others(server: Server) -> float:
-    """CPU time in seconds, since some time in the past, of everything but *server* and us."""
+def cpu_of(pid: int) -> float:
+    """CPU time in seconds of all threads of a process, ended ones too."""
+    # What clock_getcpuclockid(3) would return.
+    return float(time.clock_gettime(~pid << 3 | 2))
+
+
+def cpu_of_others(*pids: int) -> float:
+    """CPU time in seconds, since some time in the past, of everything but the processes *pids* and us."""
     with open("/proc/stat") as stat:
         user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.readline().split()[1:9])
     ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK") - server.cpu() - sum(os.times()[:4])
+    return ticks / os.sysconf("SC_CLK_TCK") - sum(map(cpu_of, pids)) - sum(os.times()[:4])

@@ -27,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from benchmarks.measure import KINDS, RaceError, Server, Track, build, no_go, no_uvloop, prepare
+from benchmarks.measure import KINDS, RaceError, Track, build, no_go, no_uvloop, prepare
 from benchmarks.table import (
     MEMORY,
     WORKLOADS,
@@ -129,19 +129,23 @@ class Race:
     def _round(self, name: str, turn: int) -> dict[str, list[dict[str, float]]]:
         """All servers at once, each of which works while the others are idle: for a moment, and again."""
         workload = WORKLOADS[name]
-        running: dict[str, Server] = {}
+        measures: dict[str, Callable[[], dict[str, float]]] = {}
         slices: dict[str, list[dict[str, float]]] = {}
         with ExitStack() as stack:
+
+            def start(entrant: str) -> Callable[[], dict[str, float]]:
+                server = stack.enter_context(self.track.start(entrant, workload.transport))
+                return stack.enter_context(self.track.loading(server, workload))
+
             for entrant in rotated(self._entrants(name), turn):
-                what = f"{name}, {entrant}"
-                server = self._attempt(what, self.track.start, entrant, workload.transport)
-                if server is not None:
-                    running[entrant] = stack.enter_context(server)
+                measure = self._attempt(f"{name}, {entrant}", start, entrant)
+                if measure is not None:
+                    measures[entrant] = measure
             for _ in range(self.slices):
-                for entrant, server in [*running.items()]:
-                    measured = self._attempt(f"{name}, {entrant}", self.track.slice, server, workload)
+                for entrant, measure in [*measures.items()]:
+                    measured = self._attempt(f"{name}, {entrant}", measure)
                     if measured is None:
-                        del running[entrant]
+                        del measures[entrant]
                     else:
                         slices.setdefault(entrant, []).append(measured)
         return slices
@@ -184,7 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     workloads = (*WORKLOADS, *MEMORY)
     parser.add_argument("--quick", action="store_true", help="all of it in a minute; too short to judge by")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often all are started (default: 9)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often all are started (default: 7)")
     parser.add_argument("--seconds", type=float, metavar="S", help="measured in each round (default: 1)")
     parser.add_argument("--only", nargs="+", choices=workloads, metavar="WORKLOAD", help=" ".join(workloads))
     parser.add_argument("--servers", nargs="+", choices=KINDS, metavar="NAME", help=" ".join(KINDS))
@@ -218,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = dict(machine())
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
 
-    rounds = options.rounds or (1 if options.quick else 9)
+    rounds = options.rounds or (1 if options.quick else 7)
     slices = 1 if options.quick else SLICES
     seconds = options.seconds or slices * 0.2
     workloads = options.only or [*WORKLOADS, *MEMORY]

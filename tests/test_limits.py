@@ -23,6 +23,7 @@ from tlslite.constants import KeyUpdateMessageType
 from tlslite.errors import TLSAbruptCloseError, TLSRemoteAlert
 from tlslite.messages import ApplicationData
 
+from suite.engine.mmsg import UDP_SEGMENT
 from tests.running import (
     ON_RING,
     RunningSuite,
@@ -606,14 +607,18 @@ def test_20000_idle_connections_end_in_time_and_cost_next_to_nothing(tmp_path: P
         assert time.monotonic() - start < 60
 
 
-def test_a_flood_of_empty_datagrams_does_not_starve_tcp(tmp_path: Path) -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_a_flood_of_the_smallest_datagrams_does_not_starve_tcp(tmp_path: Path, together: bool) -> None:
+    """Empty ones, or, because these cannot, those of one byte sent 64 at a time."""
     with running(tmp_path, FOUR) as suite, suite.connect("udp") as flood, suite.connect("tcp") as sock:
+        if together:
+            flood.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1)
         end = time.monotonic() + 1
         slowest = 0.0
         while time.monotonic() < end:
             for _ in range(200):
                 with suppress(OSError):
-                    flood.send(b"")
+                    flood.send(bytes(64) if together else b"")
             start = time.monotonic()
             assert is_served(sock)
             slowest = max(slowest, time.monotonic() - start)
