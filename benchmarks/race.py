@@ -188,7 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     workloads = (*WORKLOADS, *MEMORY)
     parser.add_argument("--quick", action="store_true", help="all of it in a minute; too short to judge by")
-    parser.add_argument("--rounds", type=int, metavar="N", help="how often all are started (default: 7)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often all are started (default: 5)")
     parser.add_argument("--seconds", type=float, metavar="S", help="measured in each round (default: 1)")
     parser.add_argument("--only", nargs="+", choices=workloads, metavar="WORKLOAD", help=" ".join(workloads))
     parser.add_argument("--servers", nargs="+", choices=KINDS, metavar="NAME", help=" ".join(KINDS))
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = dict(machine())
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
 
-    rounds = options.rounds or (1 if options.quick else 7)
+    rounds = options.rounds or (1 if options.quick else 5)
     slices = 1 if options.quick else SLICES
     seconds = options.seconds or slices * 0.2
     workloads = options.only or [*WORKLOADS, *MEMORY]

@@ -20,6 +20,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IProtocol, IReadDescriptor, IWriteDescriptor
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
@@ -33,6 +34,9 @@ from suite.engine.unix import UNIXStream
 from suite.limits import host_and_port
 
 T = TypeVar("T")
+
+#: The largest payload of a datagram over IPv4 (RFC 768: 65535, less the headers).
+MAX_DATAGRAM: Final = 65_507
 
 #: Datagrams taken before everyone else has a turn.
 DATAGRAMS_PER_TURN: Final = 64
@@ -300,20 +304,9 @@ def _connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
         return _Connecting(reactor, sock).done
     sock.close()
     if number == errno.EAGAIN and address.family == socket.AF_UNIX:
-        again = _later(reactor, FULL_QUEUE_WAIT)
+        again: Deferred[None] = deferLater(reactor, FULL_QUEUE_WAIT)
         return again.addCallback(lambda _: _connect_socket(reactor, address))
     return defer.fail(from_errno(number))
-
-
-def _later(reactor: Any, seconds: float) -> Deferred[None]:
-    waiting: Deferred[None] = Deferred(lambda _: call.cancel())
-    call = reactor.callLater(seconds, waiting.callback, None)
-    return waiting
-
-
-def sleep(reactor: Any, seconds: float) -> Deferred[None]:
-    """Fires after *seconds*."""
-    return _later(reactor, seconds)
 
 
 # Streams.

@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
-from suite.client.connecting import Address, Dialer, within
+from suite.client.connecting import DATAGRAMS_PER_TURN, Address, Dialer, within
 from suite.client.failures import TargetError, from_errno
 from suite.engine.quiet import IQuiet
 
@@ -47,11 +47,6 @@ NUMBER_SIZE: Final = 8
 
 #: Of that number: the lane is above, its messages are counted below.
 LANE_SHIFT: Final = 40
-
-MAX_DATAGRAM: Final = 65_507
-
-#: Datagrams taken from one lane before the others have their turn.
-DATAGRAMS_PER_TURN: Final = 64
 
 #: What `Traffic.window` is without one.
 NO_WINDOW: Final = 2**62

@@ -29,10 +29,10 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from suite.client.connecting import Dialer
+from suite.client.connecting import MAX_DATAGRAM, Dialer
 from suite.client.failures import TargetError
 from suite.client.histogram import Histogram
-from suite.client.lanes import MAX_DATAGRAM, NO_WINDOW, NUMBER_SIZE, Lane, Opener, Traffic
+from suite.client.lanes import NO_WINDOW, NUMBER_SIZE, Lane, Opener, Traffic
 from suite.client.target import Target
 from suite.client.timer import start_timer
 from suite.errors import SuiteError, UsageError, one_line

@@ -22,21 +22,19 @@ from typing import Any, Final, Literal
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
 from suite.client.commands import duration, number, parse_reach, run, size
-from suite.client.connecting import ConnectOptions, Datagrams, Dialer, sleep, too_late, within
+from suite.client.connecting import MAX_DATAGRAM, ConnectOptions, Datagrams, Dialer, too_late, within
 from suite.client.failures import TargetError
 from suite.client.tally import Tally
 from suite.client.target import Target, parse_target, targets_of_config
 from suite.client.tls import Session, TLSClient, TLSFacts
 from suite.engine.stream import Stream
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
-
-#: The largest payload of a datagram over IPv4 (RFC 768: 65535, less the headers).
-MAX_DATAGRAM: Final = 65507
 
 #: The largest payload on a stream: it and its echo are in memory.
 MAX_PAYLOAD: Final = 64 * 2**20
@@ -550,7 +548,7 @@ async def probe_target(
             sequence += 1
             await _probe_once(prober, sequence, length, report, say)
             if sequence != settings.count:
-                await sleep(reactor, max(0.0, began + settings.interval - time.monotonic()))
+                await deferLater(reactor, max(0.0, began + settings.interval - time.monotonic()))
         try:
             await prober.finish(settings.sizes[0])
         except TargetError as error:

@@ -53,6 +53,7 @@ class DatagramPort(CarefulPort, udp.Port):
     """
 
     lost = 0
+    join_ring = None
 
     @override
     def startListening(self) -> None:

@@ -72,33 +72,33 @@ class Records:
     `SSL.Connection` has a ``__getattr__``, which makes CPython take the long way to whatever else it has.
     """
 
-    __slots__ = ("_connection", "_scratch", "_ssl")
+    __slots__ = ("_connection", "_scratch", "_ssl", "unsent")
 
     def __init__(self, connection: Connection, ssl: Any, scratch: Any) -> None:
         self._connection = connection
         self._ssl = ssl
         self._scratch = scratch
+        self.unsent = b""
 
-    def echo(self) -> tuple[int, bytes]:
+    def echo(self) -> int:
         """Receive one record's bytes and send them back from where they lie.
 
-        :returns: how many were received, and those of them that could not be sent: the peer does not
+        :returns: how many were received; those of them that could not be sent are `unsent`: the peer does not
             take them now, or the connection is broken, which the next call will tell.
         :raises SSL.Error: as `Connection.recv` does; nothing was received.
         """
         ssl, scratch = self._ssl, self._scratch
-        received = _SSL_read(ssl, scratch, MAX_PLAINTEXT)
+        received: int = _SSL_read(ssl, scratch, MAX_PLAINTEXT)
         if received <= 0:
             self._fail(received)
         sent = _SSL_write(ssl, scratch, received)
         if sent == received:
-            return received, b""
-        unsent: bytes = _buffer(scratch, received)[:]
-        if sent > 0:
-            return received, unsent[sent:]
-        with suppress(SSL.Error):
-            self._fail(sent)  # empties OpenSSL's queue of errors
-        return received, unsent
+            return received
+        if sent <= 0:
+            with suppress(SSL.Error):
+                self._fail(sent)  # empties OpenSSL's queue of errors
+        self.unsent = _buffer(scratch, received)[max(sent, 0) :]
+        return received
 
     def _fail(self, result: int) -> None:
         self._connection._raise_ssl_error(self._ssl, result)  # noqa: SLF001

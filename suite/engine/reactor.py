@@ -59,10 +59,8 @@ class EngineReactor(ListenersMixin, EPollReactor):
                 why = error
             if why:
                 self._disconnectSelectable(selectable, why, reads)
-            elif ring is not None:
-                join = getattr(selectable, "join_ring", None)
-                if join is not None:
-                    join(ring)
+            elif ring is not None and selectable.join_ring is not None:
+                selectable.join_ring(ring)
 
     doIteration: Any = doPoll
 

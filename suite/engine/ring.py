@@ -47,6 +47,7 @@ class EchoRing:
     """
 
     quiet = True
+    join_ring = None
     batch = 0
     _small_turns = 0
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import socket
 import struct
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from os import read, write
 from typing import TYPE_CHECKING, Any, Final
@@ -67,6 +67,9 @@ class Stream(tcp.Server):
     _half_closing = False  # loseWriteConnection was called
     _finished = False  # the peer knows that no more bytes follow
     reading = False
+
+    #: Has the ring read and write for it, if it is of that kind.
+    join_ring: Callable[[EchoRing], None] | None = None
 
     def __init__(
         self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
@@ -422,6 +425,7 @@ class PlainStream(Stream):
             logstr=logstr,
             repstr=repstr,
             _addressType=address_type,
+            join_ring=None,
             _tempDataBuffer=[],
             _tempDataLen=0,
             _writeDisconnecting=half_closing,

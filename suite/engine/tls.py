@@ -143,11 +143,12 @@ class TLSServer(Stream):
                 return self._handshake()
             if self._linger is not None:
                 return self._discard()
+        records = self._records
         for _ in TURN:
             try:
                 if self.echoes and self._clear:
                     data = None
-                    count, unsent = self._records.echo()
+                    count = records.echo()
                 else:
                     data = self._connection.recv(MAX_PLAINTEXT)
             except SSL.WantReadError:
@@ -169,8 +170,9 @@ class TLSServer(Stream):
                 self.protocol.dataReceived(data)
             else:
                 self.protocol.received += count  # type: ignore[attr-defined]  # as `writes_back` promises
-                if unsent:
-                    self._keep(unsent)
+                if records.unsent:
+                    self._keep(records.unsent)
+                    records.unsent = b""
             if count < MAX_PLAINTEXT or not self.reading:
                 return None
         return None
