@@ -86,10 +86,10 @@ def build(names: Sequence[str]) -> list[str]:
 
 def prepare(directory: Path) -> None:
     """A directory for each server, with certificates, and a configuration for the suite."""
+    certs = [sys.executable, "-m", "suite", "certs", "certs"]
+    subprocess.run(certs, cwd=directory, stdout=subprocess.DEVNULL, check=True)
     for name in KINDS:
-        (directory / name).mkdir()
-        certs = [sys.executable, "-m", "suite", "certs", "certs"]
-        subprocess.run(certs, cwd=directory / name, stdout=subprocess.DEVNULL, check=True)
+        shutil.copytree(directory / "certs", directory / name / "certs")
         (directory / name / "config.toml").write_text(SUITE_CONFIG)
 
 
@@ -303,8 +303,9 @@ class Track:
 
         def measure() -> dict[str, float]:
             start, others = time.monotonic(), cpu_of_others(server.pid, load.pid)
-            with suppress(BrokenPipeError):
-                print(file=load.stdin, flush=True)
+            with suppress(BrokenPipeError):  # `said` will tell
+                # Past the stream's buffer: what stays in there would fail once more when it is closed.
+                os.write(cast(TextIO, load.stdin).fileno(), b"\n")
             report = json.loads(said())
             if report["errors"]:
                 print(f"{server.kind.title} said: {server.complaint()}", file=sys.stderr)

@@ -1,7 +1,8 @@
 """UDP in bounded turns, and in batches where the kernel can.
 
-Rules: no datagram is cut short; at most `DATAGRAMS_PER_TURN` are taken before every other
-descriptor has had its turn; a reply that the kernel refuses is a lost datagram, never an error.
+Rules: no datagram is cut short; at most `DATAGRAMS_PER_TURN` (in batches: messages, of which each may be
+a train) are taken before every other descriptor has had its turn; a reply that the kernel refuses is a
+lost datagram, never an error.
 """
 
 from __future__ import annotations
