@@ -1,16 +1,20 @@
 """A multi-protocol echo server suite: TCP, UDP, TLS and UNIX sockets on one Twisted reactor.
 
-Read it from the top down; imports point down only (``make check`` holds the contract):
+A folder for each question; imports point down only (``make check`` holds the contract):
 
-========= ======================================================================
-doors     ``__main__``, ``cli``, ``twistd_plugin``: how the suite is started; ``pytest_plugin``
-tools     ``testing``: the suite inside other programs' tests (its other half: ``testing_server``);
-          ``client/``: what is pointed at a target, ``probe``, ``connect`` and ``load``
-wiring    ``service``: the running suite, from configuration to open ports; ``logs``: what it says of it
-protocols ``echo`` (the heart), ``endpoints``, ``tls``, ``policy``
-engine    ``engine/``: this suite's ports and transports, on any POSIX reactor
-ground    ``config``, ``certs``, ``limits``, ``reasons``, ``system``, ``errors``: plain Python, no Twisted
-========= ======================================================================
+============ ==================================================================================
+doors        ``__main__``, ``cli``: the command line; ``twistd_plugin``; ``pytest_plugin``
+``commands`` one file for each subcommand: its parser, and what it runs
+``testing``  the suite inside other programs' tests
+``client``   tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``
+``server``   the running suite: from a configuration to open ports, and back
+``endpoints`` where an endpoint listens: descriptions, listeners, TLS, PROXY headers
+``echo``     the heart: what an endpoint answers
+``guard``    whom an endpoint admits, and for how long
+``engine``   our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
+``config``   the configuration file, and the values it holds
+ground       ``certs``, ``system``, ``logs``, ``reasons``, ``errors``, ``text``: plain Python
+============ ==================================================================================
 """
 
 __version__ = "0.1.0"

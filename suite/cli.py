@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suite import __version__, certs, logs, service
+from suite import __version__, certs, logs
 from suite.errors import EXIT_OK, SuiteError, one_line
+from suite.server import service
 
 DEFAULT_CONFIG = Path("config.toml")
 
@@ -178,7 +179,7 @@ def mint_certs(options: argparse.Namespace) -> int:
 
 def probe_targets(options: argparse.Namespace) -> int:
     """Probe targets."""
-    from suite.client import probe  # noqa: PLC0415  # serving needs none of it
+    from suite.client.probe import run as probe  # noqa: PLC0415  # serving needs none of it
 
     settings = probe.parse_settings(options)
     targets = probe.parse_targets(options, settings, warn)
@@ -188,7 +189,9 @@ def probe_targets(options: argparse.Namespace) -> int:
 
 def connect_target(options: argparse.Namespace) -> int:
     """Talk to a target."""
-    from suite.client import commands, connect, target  # noqa: PLC0415  # serving needs none of it
+    from suite.client import run as commands  # noqa: PLC0415  # serving needs none of it
+    from suite.client.connect import pipe as connect  # noqa: PLC0415  # serving needs none of it
+    from suite.client.dial import target  # noqa: PLC0415  # serving needs none of it
 
     reach = commands.parse_reach(options)
     where = target.parse_target(options.target)
@@ -198,7 +201,7 @@ def connect_target(options: argparse.Namespace) -> int:
 
 def load_target(options: argparse.Namespace) -> int:
     """Load a target, or compare what earlier loads have measured."""
-    from suite.client import load_command  # noqa: PLC0415  # serving needs none of it
+    from suite.commands import load as load_command  # noqa: PLC0415  # serving needs none of it
 
     return load_command.load_or_compare(options, lambda: service.install_reactor(options.reactor), say)
 

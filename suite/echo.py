@@ -21,9 +21,9 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.datagram import IEchoesDatagrams
-from suite.engine.quiet import IQuiet, writes_back
-from suite.guard import Guard, Guarded
-from suite.policy import DatagramPolicy
+from suite.engine.interfaces import IQuiet, writes_back
+from suite.guard.datagrams import DatagramPolicy
+from suite.guard.streams import Guard, Guarded
 from suite.reasons import Reason
 
 

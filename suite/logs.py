@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr, safe_str
 from zope.interface import implementer
 
-from suite.config import suggest
+from suite.config.file import suggest
 from suite.errors import UsageError, one_line
 
 #: Whose events are the suite's own.

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 if TYPE_CHECKING:  # `twist` reads this file to list its commands; that should not load the suite
-    from suite.service import EchoSuite
+    from suite.server.service import EchoSuite
 
 echo_suite = ServiceMaker(
     "echo suite",
@@ -41,7 +41,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the configuration; what is wrong with it ends the process, in one line."""
         from suite.errors import SuiteError
-        from suite.service import Plan
+        from suite.server.service import Plan
 
         try:
             self["plan"] = Plan(Path(self["config"]), mint=True)
@@ -56,7 +56,7 @@ def makeService(options: Options) -> EchoSuite:
     from twisted.logger import Logger
 
     from suite.errors import SuiteError
-    from suite.service import EchoSuite, reload_on_hangup
+    from suite.server.service import EchoSuite, reload_on_hangup
     from suite.system import Notifier
 
     log = Logger(namespace="suite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -12,8 +12,11 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from suite.config import TLS, Config, Endpoint
-from suite.endpoints import Description, parse
+from suite.config.file import TLS, Config, Endpoint
+from suite.endpoints.descriptions import Description, parse
+
+#: The checkout.
+ROOT: Final = Path(__file__).parents[1]
 
 T = TypeVar("T")
 

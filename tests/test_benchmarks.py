@@ -23,7 +23,7 @@ from benchmarks.table import (
     summary,
     verdict,
 )
-from suite import config
+from suite.config import file as config
 
 SUITE_SAYS = """\
 tcp          TCP   127.0.0.1:40001

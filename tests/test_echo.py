@@ -20,7 +20,7 @@ from zope.interface.verify import verifyObject
 
 from suite.echo import Echo, EchoDatagram, EchoFactory, reply
 from suite.engine.datagram import IEchoesDatagrams
-from suite.policy import DatagramPolicy
+from suite.guard.datagrams import DatagramPolicy
 
 SOURCE = ("192.0.2.1", 40000)
 

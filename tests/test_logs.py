@@ -28,10 +28,8 @@ from suite import logs
 from suite.errors import UsageError
 from suite.logs import BURST, KINDS, TOTAL, WINDOW, Destination, RateLimit, Settings, json_line, text_line
 from suite.reasons import Reason
-from tests.helpers import SuiteReactor
+from tests.helpers import ROOT, SuiteReactor
 from tests.running import FOUR_TRANSPORTS, RunningSuite, echo, read_to_end, running, wait_until
-
-ROOT = Path(__file__).parent.parent
 
 #: 2026-11-22T13:14:15.123Z
 TIME = 1795353255.123

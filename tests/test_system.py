@@ -31,6 +31,7 @@ from suite import system
 from suite.errors import EXIT_FAILURE, PrivilegeError
 from suite.system import Identity, Notifier, UnknownIdentityError, become, identity, raise_descriptor_limit
 from tests import activate
+from tests.helpers import ROOT
 from tests.running import (
     PATIENCE,
     RunningSuite,
@@ -42,7 +43,7 @@ from tests.running import (
 
 T = TypeVar("T")
 
-DEPLOY: Final = Path(__file__).parent.parent / "deploy/systemd"
+DEPLOY: Final = ROOT / "deploy/systemd"
 UNITS: Final = ("echo-suite.service", "echo-suite.socket", "echo-suite-unix.socket")
 
 AS_ROOT: Final = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be no longer root")
@@ -164,6 +165,7 @@ BECOME: Final = """
 import json, os, sys, threading
 from suite.errors import PrivilegeError
 from suite.system import Identity, become
+from tests.helpers import ROOT
 BEFORE
 wanted = Identity(*json.loads(sys.argv[1]))
 wanted = Identity(wanted.uid, wanted.gid, tuple(wanted.groups), tuple(wanted.names))

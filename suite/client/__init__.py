@@ -1,10 +1,9 @@
-"""The other half: clients for the suite, and for whatever else should give bytes back.
+"""Tools to point at a target, ours or anyone's.
 
-========= ======================================================================
-tools     ``probe``: checks a target, and names what is wrong; ``connect``: talks to it;
-          ``load``: how much it can do, and how fast, with ``load_command``, ``lanes``, ``timer`` and
-          ``histogram``; ``results``, ``report`` and ``plot`` tell; ``locust_user`` is for many machines
-ground    ``target``: what a TARGET is; ``connecting``: getting there; ``tls``: whom to trust;
-          ``failures``: the words for what can go wrong
-========= ======================================================================
+- `probe`: does every byte come back, and if not, why
+- `load`: how much it can take, and how fast it answers
+- `connect`: talk to it
+- `dial`: getting there: targets, addresses, sockets, TLS
+- `run`: a reactor that runs as long as one piece of work
+- `locust_user`: load from many machines
 """

@@ -24,8 +24,8 @@ from typing import Any, Final
 from locust import User, task
 from typing_extensions import override
 
-from suite.client.failures import TargetError, from_errno
-from suite.client.target import Target, parse_target
+from suite.client.dial.failures import TargetError, from_errno
+from suite.client.dial.target import Target, parse_target
 
 #: After a connection that failed, in seconds: a target that refuses must not be hammered.
 PAUSE: Final = 1.0

@@ -17,9 +17,9 @@ from twisted.logger import Logger
 from typing_extensions import override
 from zope.interface import Interface
 
-from suite.engine.careful import CarefulPort
-from suite.engine.mmsg import MultipleMessages, accept_trains
-from suite.engine.quiet import IQuiet
+from suite.engine.binding import CarefulPort
+from suite.engine.interfaces import IQuiet
+from suite.engine.linux.mmsg import MultipleMessages, accept_trains
 
 log = Logger()
 

@@ -3,7 +3,7 @@
 Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all
 do, costs no memory but its result and asks OpenSSL for no error. This is the one place that uses names
 private to pyOpenSSL (`_ssl`, `_context`, `_info_callback`, `_reverse_mapping`, `_raise_ssl_error`,
-`OpenSSL._util`); tests/test_engine_stream.py fails loudly when they go.
+`OpenSSL._util`); tests/engine/test_stream.py fails loudly when they go.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Rules: a plain read or write event of a quiet transport costs one dictionary look-up and one call;
 everything else (errors, hang-ups, exceptions, transports of other programs) takes Twisted's own path.
 What is private to `EPollReactor` and used here stands in `EngineReactor.doPoll` alone;
-tests/test_engine_reactor.py fails loudly when it goes.
+tests/engine/test_reactor.py fails loudly when it goes.
 """
 
 from __future__ import annotations

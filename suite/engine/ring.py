@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python import log
 from zope.interface import implementer
 
-from suite.engine.uring import BUFFER_SIZE, BUFFERS, MORE, RECEIVED, SENT, USED_BUFFER, Ring
+from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, MORE, RECEIVED, SENT, USED_BUFFER, Ring
 
 if TYPE_CHECKING:
     from suite.engine.stream import PlainStream

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.quiet import IQuiet, is_echo
+from suite.engine.interfaces import IQuiet, is_echo
 
 if TYPE_CHECKING:
     from suite.engine.ring import EchoRing

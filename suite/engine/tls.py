@@ -32,7 +32,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.memory import give_back
+from suite.engine.linux.malloc import give_back
 from suite.engine.openssl import MAX_PLAINTEXT, Connection, scratch_buffer
 from suite.engine.stream import SEND_LIMIT, Stream
 

@@ -26,7 +26,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.careful import CarefulPort
+from suite.engine.binding import CarefulPort
 from suite.engine.stream import PlainStream
 
 

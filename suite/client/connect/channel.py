@@ -1,0 +1,182 @@
+"""A link to a target: bytes go there, bytes come back, and at some time it ends.
+
+Rules: the same for streams and datagrams, so that who talks need not know which it is; whoever sends waits
+until more can be sent; an end is told once, with a `TargetError` if it was none to be wished for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from twisted.internet import main
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import implementer
+
+from suite.client.dial.dialer import Dialer, within
+from suite.client.dial.failures import TargetError
+
+
+class Link(Protocol):
+    """What can be talked through.
+
+    :ivar ended: fires when the other side has ended; fails with `TargetError`, or as `break_off` is told.
+    """
+
+    ended: Deferred[None]
+
+    def send(self, data: bytes) -> Deferred[None]:
+        """Send *data*; fires when there is room for more, which for a datagram is when it is back.
+
+        Fails with `TargetError` if it is not.
+        """
+
+    def end(self) -> None:
+        """End our side."""
+
+    def break_off(self, why: Failure | None) -> None:
+        """End everything, at once; *why* is what `ended` fires with."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class StreamLink(TwistedProtocol):
+    """A link over TCP, TLS or UNIX.
+
+    :param received: is given what comes back, as it comes.
+    """
+
+    transport: Any
+
+    def __init__(self, received: Callable[[bytes], None]) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self._received = received
+        self._room: Deferred[None] | None = None
+
+    @override
+    def connectionMade(self) -> None:
+        cast(IConsumer, self.transport).registerProducer(cast(IPushProducer, self), True)
+
+    def send(self, data: bytes) -> Deferred[None]:
+        """`Link.send`."""
+        self.transport.write(data)
+        return self._room or succeed(None)
+
+    def pauseProducing(self) -> None:
+        """`IPushProducer.pauseProducing`: the other side does not take more for now."""
+        if self._room is None:
+            self._room = Deferred()
+
+    def resumeProducing(self) -> None:
+        """`IPushProducer.resumeProducing`."""
+        room, self._room = self._room, None
+        if room is not None and not room.called:
+            room.callback(None)
+
+    def stopProducing(self) -> None:
+        """`IProducer.stopProducing`: the connection is lost, as `connectionLost` will hear."""
+
+    def end(self) -> None:
+        """`Link.end`."""
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
+
+    def break_off(self, why: Failure | None) -> None:
+        """`Link.break_off`."""
+        self._tell(why)
+        self.transport.abortConnection()
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        self._received(data)
+
+    def readConnectionLost(self) -> None:
+        """The other side has ended."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+        self._tell(None)
+
+    def writeConnectionLost(self) -> None:
+        """Ours has; the other one has the word."""
+
+    @override
+    def connectionLost(self, reason: Failure = Failure(main.CONNECTION_DONE)) -> None:  # noqa: B008  # Twisted's
+        self._tell(reason if reason.check(TargetError) else None)
+
+    def _tell(self, why: Failure | None) -> None:
+        if not self.ended.called:
+            self.ended.callback(why)  # a Failure goes the errbacks' way
+        self.resumeProducing()  # nobody needs to wait for room any more
+
+
+class DatagramLink:
+    """A link over UDP; see `Link`."""
+
+    def __init__(self, dialer: Dialer, received: Callable[[bytes], None]) -> None:
+        self.ended: Deferred[None] = Deferred()
+        self._dialer = dialer
+        self._show = received
+        self._waiting: Deferred[None] | None = None
+
+    async def open(self) -> None:
+        """Open the socket.
+
+        :raises TargetError: it leads nowhere.
+        """
+        self._datagrams = await self._dialer.datagrams(self._received, self._failed)
+
+    def send(self, data: bytes) -> Deferred[None]:
+        """`Link.send`."""
+        return Deferred.fromCoroutine(self._exchange(data))
+
+    async def _exchange(self, data: bytes) -> None:
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
+        self._datagrams.send(data)
+        timeout = self._dialer.options.timeout
+        late = TargetError("lost", f"nothing came back within {timeout:g} s")
+        await within(self._dialer.reactor, timeout, late, waiting)
+
+    def _received(self, data: bytes) -> None:
+        self._show(data)
+        self._settle(None)
+
+    def _failed(self, error: TargetError) -> None:
+        self._settle(Failure(error))
+
+    def _settle(self, why: Failure | None) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(why)
+
+    def end(self) -> None:
+        """`Link.end`: there is no way to tell the other side, so everything has ended."""
+        self._over(None)
+
+    def break_off(self, why: Failure | None) -> None:
+        """`Link.break_off`."""
+        self._over(why)
+
+    def _over(self, why: Failure | None) -> None:
+        if not self.ended.called:
+            self._datagrams.close()
+            self.ended.callback(why)
+            self._settle(why)
+
+
+async def open_link(dialer: Dialer, received: Callable[[bytes], None]) -> Link:
+    """Open a link to the dialer's target.
+
+    :param received: is given what comes back; each datagram is one call.
+    :raises TargetError: there is none.
+    """
+    if dialer.target.transport == "udp":
+        datagrams = DatagramLink(dialer, received)
+        await datagrams.open()
+        return datagrams
+    stream = StreamLink(received)
+    await dialer.stream(stream)
+    return stream

@@ -1,0 +1,203 @@
+"""``connect``: what you type, or pipe, goes to a target; what comes back is shown.
+
+Rules: in a pipe, bytes are bytes: they go out exactly as they came in, an end of the input is a half-close,
+and the end of the other side is ours. At a terminal, a line is a line (`suite.client.connect.prompt`), and
+nothing that comes back can do to the terminal what a terminal does with control characters.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import queue
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from suite.client.connect.channel import Link, open_link
+from suite.client.dial.dialer import ConnectOptions, Dialer
+from suite.client.dial.failures import TargetError
+from suite.client.dial.target import Target
+from suite.client.run import run
+from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
+
+#: Bytes asked of standard input at once.
+READ_SIZE: Final = 65536
+
+#: Bytes on one line of a dump, as hexdump(1) has it.
+DUMP_WIDTH: Final = 16
+
+
+def interactive() -> bool:
+    """Whether somebody sits at both ends."""
+    return os.isatty(0) and os.isatty(1)
+
+
+def reactor_name() -> str | None:
+    """The reactor that `run_connect` needs; None: any."""
+    return "asyncio" if interactive() else None  # prompt-toolkit runs on asyncio
+
+
+def run_connect(reactor: Any, target: Target, reach: ConnectOptions, *, in_hex: bool) -> int:
+    """Talk to *target* until either side has ended; return the exit code.
+
+    :param in_hex: what is typed are hexadecimal digits, and what comes back is shown as such.
+    :raises TargetError: there is no connection, or it breaks.
+    :raises CertificateError: a file cannot be used.
+    """
+    dialer = Dialer(reactor, target, reach)
+    finished: list[bool] = []
+
+    async def talk() -> None:
+        try:
+            if interactive():
+                from suite.client.connect.prompt import converse  # noqa: PLC0415  # a pipe needs no prompt-toolkit
+
+                await converse(dialer, in_hex=in_hex)
+            else:
+                await pipe(dialer, in_hex=in_hex)
+        except TargetError as error:
+            error.target = target.text
+            raise
+        finished.append(True)
+
+    run(reactor, talk())
+    return EXIT_OK if finished else EXIT_FAILURE
+
+
+# Hexadecimal.
+
+
+def from_hex(text: str) -> bytes:
+    """The bytes that *text* means, two digits each, with or without spaces between.
+
+    :raises UsageError: it means none.
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise UsageError(f"{text.strip()!r} is not hexadecimal; expected digits, such as 68 6f") from None
+
+
+def hex_lines(data: bytes, offset: int) -> Iterator[str]:
+    """*data* as ``hexdump -C`` shows it: offset, digits, text.
+
+    :param offset: of its first byte.
+    """
+    for start in range(0, len(data), DUMP_WIDTH):
+        row = data[start : start + DUMP_WIDTH]
+        digits = f"{row[:8].hex(' ')}  {row[8:].hex(' ')}"
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        yield f"{offset + start:08x}  {digits:<48}  |{text}|"
+
+
+class Dump:
+    """Turns what comes back into a dump, piece by piece."""
+
+    def __init__(self) -> None:
+        self._offset = 0
+
+    def __call__(self, data: bytes) -> bytes:
+        """The lines for *data*."""
+        lines = [line + "\n" for line in hex_lines(data, self._offset)]
+        self._offset += len(data)
+        return "".join(lines).encode()
+
+
+# A pipe.
+
+
+class Input:
+    """Standard input, read in a thread: it may be a file, which no poller watches, and it stays blocking.
+
+    :param reactor: where the answers go.
+    """
+
+    def __init__(self, reactor: Any, fileno: int) -> None:
+        self._reactor = reactor
+        self._fileno = fileno
+        self._asked: queue.SimpleQueue[Deferred[bytes]] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def read(self) -> Deferred[bytes]:
+        """Fires with what there is, as soon as there is something; with nothing at the end."""
+        asked: Deferred[bytes] = Deferred()
+        self._asked.put(asked)
+        return asked
+
+    def _read(self) -> None:
+        while True:
+            asked = self._asked.get()
+            try:
+                # Closed before we began, its number may be anybody's by now; Python's own object knows.
+                data = os.read(self._fileno, READ_SIZE) if sys.stdin is not None else b""
+            except OSError:  # its terminal has gone
+                data = b""
+            self._reactor.callFromThread(self._answer, asked, data)
+
+    @staticmethod
+    def _answer(asked: Deferred[bytes], data: bytes) -> None:
+        if not asked.called:
+            asked.callback(data)
+
+
+class Output:
+    """Standard output. Writing waits, and makes the target wait, when its reader does."""
+
+    def __init__(self, convert: Callable[[bytes], bytes]) -> None:
+        self._convert = convert
+        self.broken: Deferred[None] = Deferred()
+
+    def __call__(self, data: bytes) -> None:
+        """Write *data*; what goes wrong is told by `broken`."""
+        if self.broken.called:
+            return
+        view = memoryview(self._convert(data))
+        try:
+            while view:
+                view = view[os.write(1, view) :]
+        except BrokenPipeError:
+            self.broken.callback(None)  # whoever wanted it has enough
+        except OSError as error:
+            self.broken.errback(SuiteError(f"standard output: {error.strerror}"))
+
+
+async def pieces(source: Input, *, lines: bool) -> AsyncIterator[bytes]:
+    """What *source* has, as it comes or, with *lines*, line by line; the last one may have no newline."""
+    rest = b""
+    while data := await source.read():
+        if not lines:
+            yield data
+            continue
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield line + b"\n"
+    if rest:
+        yield rest
+
+
+async def pipe(dialer: Dialer, *, in_hex: bool) -> None:
+    """Join standard input and output with the target.
+
+    :raises SuiteError: the connection breaks, or the output does.
+    """
+    if sys.stdout is None:  # see `Input`
+        raise SuiteError(f"standard output: {os.strerror(errno.EBADF)}")
+    output = Output(Dump() if in_hex else lambda data: data)
+    link = await open_link(dialer, output)
+    output.broken.addCallbacks(lambda _: link.break_off(None), link.break_off)
+    pumping = Deferred.fromCoroutine(_pump(Input(dialer.reactor, 0), link, dialer.target, in_hex=in_hex))
+    pumping.addErrback(lambda why: None if why.check(CancelledError) else link.break_off(why))
+    try:
+        await link.ended
+    finally:
+        pumping.cancel()
+
+
+async def _pump(source: Input, link: Link, target: Target, *, in_hex: bool) -> None:
+    async for piece in pieces(source, lines=in_hex or target.transport == "udp"):
+        await link.send(from_hex(piece.decode("ascii", "replace")) if in_hex else piece)
+    link.end()

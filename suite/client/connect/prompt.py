@@ -1,0 +1,114 @@
+"""``connect`` at a terminal: a prompt with history and editing, and what comes back above it.
+
+Rules: control characters are shown, not obeyed; a line that is being typed survives what arrives meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from typing import Any, Final
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from twisted.internet.defer import Deferred
+
+from suite.client.connect.channel import Link, open_link
+from suite.client.connect.pipe import Dump, from_hex
+from suite.client.dial.dialer import Dialer
+from suite.client.dial.failures import TargetError
+from suite.errors import UsageError, one_line
+
+PROMPT: Final = "> "
+
+#: How long the next prompt waits for an answer to the last line, in seconds.
+ANSWER_TIME: Final = 0.1
+
+
+class _InterruptedError(Exception):
+    """Ctrl-C, or the other side's end.
+
+    A KeyboardInterrupt in a task would end asyncio's loop, and the reactor with it.
+    """
+
+
+class Screen:
+    """Shows what comes back.
+
+    :param session: whose prompt must not be written over.
+    """
+
+    def __init__(self, session: PromptSession[str], *, in_hex: bool) -> None:
+        self._session = session
+        self._dump = Dump() if in_hex else None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._next: Deferred[None] = Deferred()
+
+    def __call__(self, data: bytes) -> None:
+        """Show *data*."""
+        text = self._decoder.decode(data) if self._dump is None else self._dump(data).decode()
+        if text:
+            self.show(text)
+        if not self._next.called:
+            self._next.callback(None)
+
+    def next(self) -> Deferred[None]:
+        """Fires when something comes back, from now on."""
+        self._next = Deferred()
+        return self._next
+
+    def show(self, text: str) -> None:
+        """Show *text* on lines of its own, above the prompt if there is one."""
+        lines = "\n".join(one_line(line) for line in text.removesuffix("\n").split("\n"))
+        if self._session.app.is_running:
+            run_in_terminal(lambda: print(lines, flush=True))
+        else:
+            print(lines, flush=True)
+
+
+async def converse(dialer: Dialer, *, in_hex: bool) -> None:
+    """Talk to the dialer's target until either side has had enough.
+
+    :raises TargetError: the connection breaks.
+    """
+    session: PromptSession[str] = PromptSession(PROMPT, interrupt_exception=_InterruptedError)
+    screen = Screen(session, in_hex=in_hex)
+    link = await open_link(dialer, screen)
+    screen.show(f"connected to {dialer.target.text}; Ctrl-D ends")
+
+    def over(result: Any) -> Any:
+        if session.app.is_running and not session.app.is_done:
+            session.app.exit(exception=_InterruptedError)
+        return result
+
+    link.ended.addBoth(over)
+    while not link.ended.called:
+        try:
+            # A prompt has a signal handler of its own, which would replace the reactor's.
+            line = await Deferred.fromFuture(asyncio.ensure_future(session.prompt_async(handle_sigint=False)))
+        except EOFError:
+            link.end()
+            break
+        except _InterruptedError:
+            link.break_off(None)
+            break
+        await _say(link, screen, line, dialer.reactor, in_hex=in_hex)
+    await link.ended
+
+
+async def _say(link: Link, screen: Screen, line: str, reactor: Any, *, in_hex: bool) -> None:
+    try:
+        data = from_hex(line) if in_hex else (line + "\n").encode()
+    except UsageError as error:
+        screen.show(str(error))
+        return
+    answered = screen.next()
+    try:
+        await link.send(data)
+    except TargetError as error:  # a datagram's; a stream's is the link's end
+        screen.show(str(error))
+        return
+    # The answer, if there is one at once, belongs before the next prompt.
+    answered.addTimeout(ANSWER_TIME, reactor)
+    answered.addErrback(lambda _: None)
+    await answered

@@ -1,0 +1,180 @@
+"""Targets: what a client is pointed at, as Twisted describes client endpoints.
+
+Rules: Twisted's own syntax and quoting, ``tcp:HOST:PORT``, ``tls:HOST:PORT``, ``unix:PATH``, and
+``udp:HOST:PORT`` which Twisted has not; nothing is looked up or opened here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+# Its tokenizer has no public door; see suite.endpoints.descriptions.
+from twisted.internet.endpoints import _parse, quoteStringArgument
+
+from suite.certs import shown
+from suite.config import file as config
+from suite.config.file import suggest
+from suite.endpoints.descriptions import EVERY_HOST, MAX_UNIX_PATH, Description, parse
+from suite.errors import UsageError
+
+Transport = Literal["tcp", "tls", "unix", "udp"]
+
+TRANSPORTS: Final[tuple[Transport, ...]] = get_args(Transport)
+
+#: Parameters by position, as Twisted's client parsers take them.
+PARAMETERS: Final = {
+    "tcp": ("host", "port"),
+    "tls": ("host", "port"),
+    "udp": ("host", "port"),
+    "unix": ("path",),
+}
+
+EXPECTED: Final = "expected tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
+
+#: An IPv6 address as URLs have it, for which no colon needs an escape: ``tcp:[::1]:1234``.
+_BRACKETED = re.compile(r"(?P<before>[A-Za-z]+:(?:host=)?)\[(?P<host>[^\]\[]*)\](?P<after>:.*)?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a client is pointed at.
+
+    :ivar text: the description, as the user wrote it; or as they could have, for one of a configuration.
+    :ivar host: a name or an address, without brackets; empty for ``unix``.
+    :ivar port: 1 to 65535; 0 for ``unix``.
+    :ivar path: the path of a UNIX socket, with a NUL first if it is abstract; empty for the others.
+    """
+
+    text: str
+    transport: Transport
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is on this very machine, as far as its text says."""
+        if self.transport == "unix":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower().rstrip(".") == "localhost"
+
+
+def parse_target(text: str) -> Target:
+    r"""Take *text* apart.
+
+    An IPv6 host is written as Twisted has it (``tcp:\:\:1:1234``) or in brackets (``tcp:[::1]:1234``);
+    an abstract UNIX socket with ``@`` first, as ss(8) shows it.
+
+    :raises UsageError: it is no target.
+    """
+    return _parse_target(text, _unbracketed(text))
+
+
+def _unbracketed(text: str) -> str:
+    found = _BRACKETED.fullmatch(text)
+    if found is None or ":" not in found["host"]:
+        return text
+    return f"{found['before']}{quoteStringArgument(found['host'])}{found['after'] or ''}"
+
+
+def _parse_target(text: str, description: str) -> Target:
+    def error(problem: str) -> UsageError:
+        return UsageError(f"{text!r}: {problem}")
+
+    try:
+        positional, named = _parse(description)
+    except (RuntimeError, StopIteration):  # a backslash at the end
+        raise error(f"ends in the middle of an escape; {EXPECTED}") from None
+    except UnicodeEncodeError:  # what Twisted says of names that are none
+        raise error(f"has a parameter whose name is not ASCII; {EXPECTED}") from None
+    kind, *values = positional or [""]
+    transport = next((known for known in TRANSPORTS if known == kind.lower()), None)
+    if transport is None:
+        raise error(f"{kind!r} is no kind of target; {EXPECTED}")
+    parameters = PARAMETERS[transport]
+    if len(values) > len(parameters):
+        hint = "; an IPv6 address goes in brackets" if transport != "unix" else ""
+        raise error(f"{values[len(parameters)]!r} is one part too many; {EXPECTED}{hint}")
+    given = dict(zip(parameters, values, strict=False))
+    for name, value in named.items():
+        if name not in parameters:
+            raise error(f"{name!r} is no parameter of {transport}:{suggest(name, parameters)}")
+        if name in given:
+            raise error(f"{name} is given twice; expected it once")
+        given[name] = value
+    for name in parameters:
+        if not given.get(name):
+            raise error(f"has no {name}; {EXPECTED}")
+    if transport == "unix":
+        return Target(text, transport, path=_socket_path(given["path"], error))
+    host, port = given["host"], given["port"]
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+        raise error(f"port {port!r} is out of range; expected 1 to 65535")
+    if not host.isprintable() or any(c.isspace() or c in "/@[]" for c in host):
+        raise error(f"host {host!r} is no name and no address; expected one such as localhost or [::1]")
+    return Target(text, transport, host=host, port=int(port))
+
+
+def _socket_path(path: str, error: Callable[[str], UsageError]) -> str:
+    if path.startswith("@"):
+        path = "\0" + path[1:]
+    if "\0" in path[1:] or path == "\0":
+        raise error(f"{path!r} cannot be used; expected the path of a UNIX socket")
+    length = len(os.fsencode(path))
+    if length > MAX_UNIX_PATH:
+        raise error(f"path of {length} bytes; expected {MAX_UNIX_PATH} at the most")
+    return path
+
+
+def targets_of_config(file: Path, say: Callable[[str], None]) -> list[Target]:
+    """The endpoints of the configuration *file*, as targets.
+
+    :param say: is given one line for each endpoint that cannot be reached from what the file says.
+    :raises ConfigError: it cannot be used.
+    :raises UsageError: nothing in it can be reached.
+    """
+    targets = []
+    for description in parse(config.load(file)):
+        problem = _unreachable(description)
+        if problem is None:
+            targets.append(_target_of(description))
+        else:
+            say(f"skipped: endpoints.{description.endpoint.name}: {problem}")
+    if not targets:
+        raise UsageError(f"{shown(file)}: no endpoint that can be reached; expected one at least")
+    return targets
+
+
+def _unreachable(description: Description) -> str | None:
+    """Why nobody could tell where *description* is, or how to talk to it; None if one can."""
+    if description.proxied:
+        return "expects a PROXY header first, from a proxy; point at the proxy instead"
+    if description.kind != "unix" and "port" not in description.arguments:
+        return f"{description.kind}: does not say where it listens; name its address instead"
+    if description.arguments.get("port") == "0":
+        return "port 0 is a different one each time; name the one it has instead"
+    return None
+
+
+def _target_of(description: Description) -> Target:
+    arguments = description.arguments
+    if description.kind == "unix":
+        path = arguments["address"]
+        return Target(f"unix:{quoteStringArgument(_shown_socket(path))}", "unix", path=path)
+    transport: Final = {"TCP": "tcp", "TLS": "tls", "UDP": "udp"}[description.transport]
+    host = EVERY_HOST.get(arguments["interface"], arguments["interface"])
+    shown_host = f"[{host}]" if ":" in host else host
+    return parse_target(f"{transport}:{shown_host}:{arguments['port']}")
+
+
+def _shown_socket(path: str) -> str:
+    return "@" + path[1:] if path.startswith("\0") else shown(path)

@@ -1,0 +1,482 @@
+"""Load: many messages to one target, and how long each took to come back.
+
+Rules: all connections are open before the first message; every byte is compared; with a rate, a message
+counts from the moment at which the schedule wants it, not from when it could be sent, so that a target
+that stalls is charged for all that had to wait (Gil Tene, "How NOT to Measure Latency"; the way of wrk2);
+what is not answered is an error, never left out in silence.
+
+Without a rate the loop is closed: each connection has `window` messages on the way, and an answer
+makes room for the next. That finds out how much a target can do, and says little about how long a user
+would wait: while the target stalls, nothing is sent, so nothing is seen to wait.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from twisted.internet import defer
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+
+from suite.client.dial.dialer import MAX_DATAGRAM, Dialer
+from suite.client.dial.failures import TargetError
+from suite.client.dial.target import Target
+from suite.client.load.histogram import Histogram
+from suite.client.load.streams import NO_WINDOW, NUMBER_SIZE, Lane, Opener, Traffic
+from suite.engine.linux.timerfd import start_timer
+from suite.errors import SuiteError, UsageError, one_line
+
+MAX_MESSAGE: Final = 16 * 1024 * 1024
+MAX_CONNECTIONS: Final = 100_000
+MAX_WINDOW: Final = 1_000_000
+LEAST_RATE: Final = 0.001
+MAX_RATE: Final = 10_000_000
+
+#: Connections that are being opened at one time: a backlog of 128 (net.core.somaxconn, once) has room.
+OPENING_AT_ONCE: Final = 64
+
+#: How often the latencies are counted, in seconds: often, so that it never takes long.
+COUNT_EVERY: Final = 0.02
+
+#: How often progress is shown, in seconds.
+SHOW_EVERY: Final = 0.5
+
+#: The schedule's shortest tick, in nanoseconds. With more messages than that, some are due at each.
+SHORTEST_TICK: Final = 20_000
+
+#: How long closing may take, in seconds.
+CLOSING_TIME: Final = 2.0
+
+#: Descriptors that are needed for other things than connections.
+OTHER_DESCRIPTORS: Final = 64
+
+_NANO: Final = 1_000_000_000
+
+
+class LoadError(SuiteError):
+    """A load that came to nothing.
+
+    :ivar target: as the user wrote it.
+    :ivar problem: why.
+    """
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(target, problem)
+        self.target = target
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return one_line(f"{self.target}: {self.problem}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a load is to be.
+
+    :ivar size: of a message, in bytes.
+    :ivar duration: how long messages are sent, in seconds.
+    :ivar rate: messages a second, of all connections together; None: a closed loop.
+    :ivar window: messages that may be on the way on one connection; None: 1 in a closed loop, as many
+        as it takes with a rate.
+    :ivar timeout: how long a connection may take to open, a datagram to come back, and everything to
+        arrive after the end, in seconds.
+    :raises UsageError: the target cannot have messages of that size.
+    """
+
+    target: Target
+    connections: int = 10
+    size: int = 1024
+    duration: float = 10.0
+    rate: float | None = None
+    window: int | None = None
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        datagrams = self.target.transport == "udp"
+        least, most = (NUMBER_SIZE, MAX_DATAGRAM) if datagrams else (1, MAX_MESSAGE)
+        if not least <= self.size <= most:
+            why = " for a datagram, which begins with its number" if datagrams else ""
+            raise UsageError(f"--size {self.size} is out of range; expected {least} to {most} bytes{why}")
+
+    def shown(self) -> dict[str, Any]:
+        """All but the target, as the results have it."""
+        names = ("connections", "size", "duration", "rate", "window", "timeout")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured.
+
+    :ivar target: as the user wrote it.
+    :ivar options: see `Options.shown`.
+    :ivar started: when the first message was due, in UTC (RFC 3339).
+    :ivar seconds: how long messages were sent.
+    :ivar interrupted: whether that was cut short.
+    :ivar connections: how many were opened.
+    :ivar messages: how many were answered, each byte as it was sent.
+    :ivar rate: of those, what came back in these seconds, a second.
+    :ivar errors: how many there were, by word: of a broken connection one, of an unanswered message one.
+    :ivar examples: the first of each, in more words.
+    :ivar lost: datagrams that did not come back in time.
+    :ivar late: those of them that came back after all.
+    :ivar latency: in microseconds.
+    :ivar busy: the share of one CPU that this side used.
+    :ivar lag: the longest time in microseconds by which this side was late to send what was due; None in
+        a closed loop.
+    """
+
+    target: str
+    options: Mapping[str, Any]
+    started: str
+    seconds: float
+    interrupted: bool
+    connections: int
+    messages: int
+    rate: float
+    errors: Mapping[str, int]
+    examples: Mapping[str, str]
+    lost: int
+    late: int
+    latency: Histogram
+    busy: float
+    lag: int | None
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all messages answered: sent, and received again."""
+        size: int = self.options["size"]
+        return self.messages * size
+
+    @property
+    def throughput(self) -> float:
+        """Bytes a second, in each direction."""
+        size: int = self.options["size"]
+        return self.rate * size
+
+    @property
+    def well(self) -> bool:
+        """Whether something came back, and nothing went wrong."""
+        return bool(self.messages) and not self.errors and not self.lost
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How far a load is.
+
+    :ivar seconds: since the first message.
+    :ivar rate: messages answered a second, since the last snapshot.
+    :ivar errors: and datagrams lost, so far.
+    """
+
+    seconds: float
+    messages: int
+    rate: float
+    errors: int
+
+
+class Load:
+    """One load, from its first connection to its result.
+
+    :param reactor: runs it.
+    :param dialer: connects to the target.
+    :param show: is given a `Snapshot` now and then.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        options: Options,
+        dialer: Dialer,
+        show: Callable[[Snapshot], None] = lambda _: None,
+    ) -> None:
+        self.options = options
+        self._reactor = reactor
+        self._show = show
+        window = (1 if options.rate is None else NO_WINDOW) if options.window is None else options.window
+        self._traffic = Traffic(
+            reactor,
+            size=options.size,
+            window=window,
+            interval=0 if options.rate is None else _NANO / options.rate,
+            timeout=int(options.timeout * _NANO),
+            ended=self._lane_ended,
+        )
+        self._opener = Opener(self._traffic, dialer)
+        self._lanes: list[Lane] = []
+        self._histogram = Histogram()
+        self._errors: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._running: Deferred[Result] | None = None
+        self._over: Deferred[None] = Deferred()
+        self._interrupted = False
+        self._begin = 0  # when the first message is due, as `time.monotonic_ns` counts; 0: nobody knows yet
+        self._planned = 0 if options.rate is None else max(1, int(options.duration * options.rate))
+        self._released = 0  # of the planned messages, those that were due so far
+        self._lag = 0
+        self._stopped = 0  # when sending ended; 0: it has not
+        self._in_time = 0  # messages answered by then
+        self._busy = 0.0
+        self._shown = (0, 0)  # when, and how many messages there were
+
+    def run(self) -> Deferred[Result]:
+        """Load the target; fails with `LoadError` when nothing but errors comes of it."""
+        self._running = Deferred.fromCoroutine(self._run())
+        return self._running
+
+    def interrupt(self) -> None:
+        """End it now, with what was measured."""
+        if self._begin:
+            if not self._over.called:
+                self._interrupted = True
+                self._finish()
+        elif self._running is not None:
+            self._running.cancel()
+
+    async def _run(self) -> Result:
+        make_room(self.options.connections + OTHER_DESCRIPTORS)
+        try:
+            await self._open()
+            # What there is by now will not become garbage: no need to look at it again and again.
+            gc.collect()
+            gc.freeze()
+            ends = self._start()
+            try:
+                await self._over
+            finally:
+                for end in ends:
+                    end()
+                gc.unfreeze()
+            return self._result()
+        except CancelledError:
+            raise LoadError(self.options.target.text, "interrupted before anything was sent") from None
+        finally:
+            await self._close()
+
+    # Opening.
+
+    async def _open(self) -> None:
+        """Open the connections; the first one tells whether there is any point in it."""
+        await self._open_one(0)
+        if self._lanes:
+            indices = iter(range(1, self.options.connections))
+            openers = [Deferred.fromCoroutine(self._open_some(indices)) for _ in range(OPENING_AT_ONCE)]
+            try:
+                await gatherResults(openers, consumeErrors=True)
+            except defer.FirstError as error:
+                error.subFailure.raiseException()
+        self._lanes = [lane for lane in self._lanes if lane.open]
+        if not self._lanes:
+            raise self._nothing()
+
+    def _nothing(self) -> LoadError:
+        """Not one message came back, for the first reason that was seen."""
+        ((word, detail), *_) = self._examples.items()
+        return LoadError(self.options.target.text, f"{word}: {detail}")
+
+    async def _open_some(self, indices: Iterator[int]) -> None:
+        for index in indices:
+            await self._open_one(index)
+
+    async def _open_one(self, index: int) -> None:
+        try:
+            self._lanes.append(await self._opener.open(index))
+        except TargetError as error:
+            self._note(error)
+
+    # Sending.
+
+    def _start(self) -> list[Callable[[], object]]:
+        """Send the first messages; return what ends all that goes on by itself."""
+        traffic, options = self._traffic, self.options
+        self._started = datetime.now(UTC)
+        self._cpu = time.process_time()
+        self._begin = now = time.monotonic_ns()
+        self._shown = now, 0
+        ends: list[Callable[[], object]] = []
+        for every, what in ((COUNT_EVERY, self._count), (SHOW_EVERY, self._snapshot)):
+            looping = LoopingCall(what)
+            looping.clock = self._reactor
+            looping.start(every, now=False).addErrback(self._over.errback)
+            ends.append(looping.stop)
+        stop = self._reactor.callLater(options.duration, self._stop)
+        ends.append(lambda: stop.active() and stop.cancel())
+        for turn, lane in enumerate(self._lanes):
+            lane.schedule(now, turn, len(self._lanes))
+            if options.rate is None:
+                lane.add(traffic.window, now)
+        if options.rate is not None:
+            tick = max(int(traffic.interval), SHORTEST_TICK)
+            ends.append(start_timer(self._reactor, now, tick, self._release))
+        return ends
+
+    def _release(self) -> None:
+        """Let out what is due by now."""
+        traffic, lanes = self._traffic, self._lanes
+        now = time.monotonic_ns()
+        first, stride = self._released, len(lanes)
+        due = min(int((now - self._begin) / traffic.interval) + 1, self._planned)
+        if due == first:
+            return
+        self._released = due
+        self._lag = max(self._lag, now - self._begin - int(first * traffic.interval))
+        for number in range(first, min(due, first + stride)):
+            lane = lanes[number % stride]
+            if lane.open:
+                lane.add(1 + (due - 1 - number) // stride, now)
+
+    def _count(self) -> None:
+        """Count what has come back since the last time; end it when nothing more can come."""
+        traffic = self._traffic
+        self._histogram.record(traffic.latencies)
+        traffic.latencies.clear()
+        now = time.monotonic_ns()
+        for lane in self._lanes:
+            lane.expire(now)
+        for error in traffic.wrong:
+            self._note(error)
+        traffic.wrong.clear()
+        if self._stopped and (not self._unanswered() or now - self._stopped > traffic.timeout):
+            self._finish()
+
+    def _unanswered(self) -> int:
+        return sum(lane.unanswered for lane in self._lanes if lane.open)
+
+    def _snapshot(self) -> None:
+        now, messages = time.monotonic_ns(), self._histogram.total
+        then, before = self._shown
+        self._shown = now, messages
+        errors = self._errors.total() + self._traffic.lost
+        seconds = (now - self._begin) / _NANO
+        self._show(Snapshot(seconds, messages, (messages - before) * _NANO / (now - then), errors))
+
+    def _stop(self) -> None:
+        """Send no more than is due; what is on the way may still come back."""
+        if self.options.rate is not None:
+            self._release()
+        for lane in self._lanes:
+            lane.wind_down()
+        self._stopped = time.monotonic_ns()
+        self._busy = time.process_time() - self._cpu
+        self._histogram.record(self._traffic.latencies)
+        self._traffic.latencies.clear()
+        self._in_time = self._histogram.total
+
+    def _finish(self) -> None:
+        """It is over; `_run` goes on from here."""
+        if self._over.called:
+            return
+        if not self._stopped:
+            self._stop()
+        self._over.callback(None)
+
+    # Ending.
+
+    def _lane_ended(self, error: TargetError) -> None:
+        self._note(error)
+        if self._begin and not any(lane.open for lane in self._lanes):
+            self._finish()
+
+    def _note(self, error: TargetError) -> None:
+        self._errors[error.word] += 1
+        self._examples.setdefault(error.word, error.detail)
+
+    def _result(self) -> Result:
+        traffic, options = self._traffic, self.options
+        self._count()
+        unanswered = 0 if self._interrupted else self._unanswered()
+        lost = traffic.lost
+        if options.target.transport == "udp":
+            lost += unanswered
+        elif unanswered:
+            self._errors["timeout"] += unanswered
+            self._examples.setdefault("timeout", f"no echo within {options.timeout:g} s after the end")
+        if self._errors and not self._histogram.total:
+            raise self._nothing()
+        seconds = (self._stopped - self._begin) / _NANO
+        return Result(
+            target=options.target.text,
+            options=options.shown(),
+            started=self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            seconds=seconds,
+            interrupted=self._interrupted,
+            connections=len(self._lanes),
+            messages=self._histogram.total,
+            rate=self._in_time / seconds,
+            errors=dict(self._errors),
+            examples=self._examples,
+            lost=lost,
+            late=traffic.late,
+            latency=self._histogram,
+            busy=self._busy / seconds,
+            lag=None if options.rate is None else self._lag // 1000,
+        )
+
+    async def _close(self) -> None:
+        """Close all connections, as they should be: over TLS, that takes both sides."""
+        for lane in self._lanes:
+            lane.close()
+        closing = DeferredList([lane.closed for lane in self._lanes])
+        closing.addTimeout(CLOSING_TIME, self._reactor)
+        with suppress(defer.TimeoutError):
+            await closing
+
+
+def make_room(descriptors: int) -> None:
+    """See that this process may have so many *descriptors* open.
+
+    :raises UsageError: the system does not allow it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= descriptors:
+        return
+    if hard != resource.RLIM_INFINITY and hard < descriptors:
+        raise UsageError(
+            f"--connections {descriptors - OTHER_DESCRIPTORS}: the system allows {hard} open files;"
+            f" expected {max(1, hard - OTHER_DESCRIPTORS)} at the most"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+
+
+def run(reactor: Any, load: Load) -> Result:
+    """Run *load* on *reactor*, which runs only as long; SIGINT and SIGTERM end it early.
+
+    :raises LoadError: it came to nothing.
+    """
+    results: list[Result | Failure] = []
+    over: Deferred[None] = Deferred()
+
+    def start() -> None:
+        load.run().addBoth(done)
+
+    def done(result: Result | Failure) -> None:
+        results.append(result)
+        over.callback(None)
+        with suppress(ReactorNotRunning):  # it is being stopped already
+            reactor.stop()
+
+    def stop() -> Deferred[None]:
+        load.interrupt()
+        return over
+
+    # Later than that, because an asyncio reactor that calls this is not running its loop yet.
+    reactor.callWhenRunning(reactor.callLater, 0, start)
+    reactor.addSystemEventTrigger("before", "shutdown", stop)
+    # Started in the background by a shell without job control, we inherit a SIGINT that is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    reactor.run()
+    (result,) = results
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result

@@ -1,0 +1,94 @@
+"""Percentile curves, in a picture.
+
+Rules: matplotlib is looked for only when a picture is wanted, and before anything is measured; text in an
+SVG stays text.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from suite.certs import shown
+from suite.client.load.histogram import Histogram
+from suite.client.load.units import shown_time
+from suite.errors import SuiteError, UsageError, one_line
+
+KINDS: Final = (".svg", ".png")
+
+#: Where the axis has a number: each step to the right leaves a tenth of the messages.
+TICKS: Final = (0.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
+
+
+class PlotError(SuiteError):
+    """A picture that could not be written; its only argument says which, and why."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+def check(file: Path) -> None:
+    """Find out whether a picture can be drawn into *file*.
+
+    :raises UsageError: its name does not say of what kind, there is no such directory, or no matplotlib.
+    """
+    if file.suffix.lower() not in KINDS:
+        raise UsageError(f"--plot {shown(file)}: expected a name that ends in {' or '.join(KINDS)}")
+    if not file.parent.is_dir():
+        raise UsageError(f"--plot {shown(file)}: there is no directory {shown(file.parent)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(f"--plot {shown(file)}: needs matplotlib: pip install 'echo-suite[plot]'")
+
+
+def curve(histogram: Histogram) -> tuple[list[float], list[float]]:
+    """The percentile curve: for the messages beyond each percentile one in how many, and µs.
+
+    A step for each bucket: *x* is 1 / (1 - share of the messages up to it), to the last message.
+    """
+    xs, ys = [1.0], [float(histogram.least)]
+    seen = 0
+    for _, value, count in histogram.rows():
+        xs.append(histogram.total / (histogram.total - seen))
+        ys.append(float(value))
+        seen += count
+    xs.append(float(max(histogram.total, 1)))
+    ys.append(float(histogram.greatest))
+    return xs, ys
+
+
+def draw(curves: Sequence[tuple[str, Histogram]], file: Path) -> None:
+    """Draw *curves*, each under its name, one over the other, into *file*.
+
+    :raises PlotError: it cannot be written.
+    """
+    import matplotlib as mpl  # noqa: PLC0415  # takes half a second, and is not always there
+    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.ticker import LogLocator  # noqa: PLC0415
+
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure: Any = Figure(figsize=(9, 5), layout="constrained")
+        axes: Any = figure.subplots()
+        last = 10.0
+        for name, histogram in curves:
+            xs, ys = curve(histogram)
+            axes.step(xs, ys, where="post", label=name)
+            last = max(last, xs[-1])
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(1, last * 1.05)
+        places = [10.0 ** (n if n else 0) for n in range(len(TICKS)) if 10.0**n <= last * 1.05]
+        axes.set_xticks(places, [f"{TICKS[round(math.log10(place))]:g} %" for place in places])
+        axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: shown_time(value))
+        axes.set_xlabel("percentile")
+        axes.set_ylabel("latency")
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(loc="upper left")
+        try:
+            figure.savefig(file)
+        except OSError as error:
+            raise PlotError(f"--plot {shown(file)}: {error.strerror or error}") from None

@@ -1,0 +1,165 @@
+"""A load, told to people: while it runs, and when it is over.
+
+Rules: progress goes to standard error, drawn by rich on a terminal, else in plain lines; the report is
+plain lines; nothing here measures.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
+
+from suite.client.load.histogram import Histogram
+from suite.client.load.load import Options, Result, Snapshot
+from suite.client.load.results import PERCENTILES
+from suite.client.load.units import shown_size, shown_time
+
+BAR: Final = 40
+
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+
+#: The edges of the histogram's rows: 1, 2, 5, 10, … µs.
+EDGES: Final = tuple(step * 10**power for power in range(10) for step in (1, 2, 5))
+
+#: A share of one CPU from which on this side may have been what was measured.
+BUSY: Final = 0.9
+
+COMPARED: Final = (50.0, 90.0, 99.0, 99.9)
+
+
+def counted(number: int, thing: str) -> str:
+    """``1 message``, ``2,000 messages``."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def progress_line(snapshot: Snapshot, size: int) -> str:
+    """Where a load is."""
+    throughput = shown_size(snapshot.rate * size)
+    return (
+        f"{snapshot.seconds:6.1f} s  {snapshot.rate:10,.0f} messages/s  {throughput:>9}/s"
+        f"  {counted(snapshot.errors, 'error')}"
+    )
+
+
+@contextmanager
+def progress(options: Options, stream: TextIO = sys.stderr) -> Iterator[Callable[[Snapshot], None]]:
+    """What shows a load as it goes on: a line that changes on a terminal, elsewhere one a second."""
+    if stream.isatty():
+        with _live(options, stream) as show:
+            yield show
+        return
+    shown = 0
+
+    def show_line(snapshot: Snapshot) -> None:
+        nonlocal shown
+        if int(snapshot.seconds) > shown:
+            shown = int(snapshot.seconds)
+            print(progress_line(snapshot, options.size), file=stream, flush=True)
+
+    yield show_line
+
+
+@contextmanager
+def _live(options: Options, stream: TextIO) -> Iterator[Callable[[Snapshot], None]]:
+    from rich.console import Console  # noqa: PLC0415  # only where there is a terminal to draw on
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    columns = (BarColumn(BAR), TextColumn("{task.description}"))
+    # Drawn when something has changed, and by nobody else: a thread of rich's would stand in the way.
+    with Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True) as bars:
+        task = bars.add_task("connecting", total=options.duration)
+
+        def show(snapshot: Snapshot) -> None:
+            line = progress_line(snapshot, options.size)
+            bars.update(task, completed=snapshot.seconds, description=line, refresh=True)
+
+        bars.refresh()
+        yield show
+
+
+def report(result: Result) -> list[str]:
+    """What was measured, in lines."""
+    options = result.options
+    size = shown_size(options["size"])
+    lines = [
+        f"{result.target}: {counted(result.connections, 'connection')}, messages of {size},"
+        f" {_manner(options)}",
+        f"{counted(result.messages, 'message')} in {result.seconds:.2f} s"
+        f"{', then interrupted' * result.interrupted}:"
+        f" {result.rate:,.0f}/s, {shown_size(result.throughput)}/s each way",
+    ]
+    if result.messages:
+        lines += ["", *latency_lines(result.latency), "", *histogram_lines(result.latency), ""]
+    lines += error_lines(result)
+    if result.busy >= BUSY:
+        lines.append(f"note: this side used {result.busy:.0%} of a CPU; it may be what was measured")
+    if result.lag is not None and result.lag > result.latency.percentile(50):
+        lines.append(
+            f"note: this side sent up to {shown_time(result.lag)} late, which is part of the latencies"
+        )
+    return lines
+
+
+def _manner(options: Any) -> str:
+    window, rate = options.get("window"), options.get("rate")
+    if rate is None:
+        return f"closed loop, {window or 1} on the way on each"
+    limit = f", {window} on the way on each at the most" if window else ""
+    return f"open loop, {rate:,g} messages/s due{limit}"
+
+
+def latency_lines(latency: Histogram) -> list[str]:
+    """Percentiles, from the least to the greatest."""
+    rows = [("min", latency.least)]
+    rows += [(f"{p:g} %", v) for p, v in zip(PERCENTILES, latency.percentiles(PERCENTILES), strict=True)]
+    rows.append(("max", latency.greatest))
+    lines = [f"{name:>9}  {shown_time(value):>9}" for name, value in rows]
+    lines.append(f"{'mean':>9}  {shown_time(latency.mean):>9}  ± {shown_time(latency.deviation)}")
+    return ["  latency", *lines]
+
+
+def histogram_lines(latency: Histogram) -> list[str]:
+    """How many messages took how long: a row for each step of 1, 2, 5, 10 … µs, a bar for its share."""
+    counts: dict[int, int] = {}
+    for low, _, count in latency.rows():
+        row = next((n for n, edge in enumerate(EDGES) if low < edge), len(EDGES))
+        counts[row] = counts.get(row, 0) + count
+    most = max(counts.values(), default=1)
+    lines = []
+    for row in range(min(counts, default=0), max(counts, default=-1) + 1):
+        count = counts.get(row, 0)
+        edge = f"< {shown_time(EDGES[row])}" if row < len(EDGES) else f">= {shown_time(EDGES[-1])}"
+        share = f"{count / latency.total:7.2%}"
+        lines.append(f"{edge:>12}  {share}  {bar(count / most)}".rstrip())
+    return lines
+
+
+def bar(share: float) -> str:
+    """A bar of *share* of the full width; of anything but nothing, something can be seen."""
+    eighths = max(round(share * BAR * 8), 1) if share else 0
+    return (_EIGHTHS[-1] * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def error_lines(result: Result) -> list[str]:
+    """What went wrong, or that nothing did."""
+    examples = result.examples
+    lines = [f"{word}: {count:,}; first: {examples.get(word, '')}" for word, count in result.errors.items()]
+    if result.lost:
+        late = f" ({result.late:,} of them came later)" if result.late else ""
+        lines.append(f"lost: {counted(result.lost, 'datagram')}{late}")
+    return lines or ["no errors"]
+
+
+def comparison(results: Sequence[tuple[str, Result]]) -> list[str]:
+    """Several results, a line for each."""
+    width = max(len("result"), *(len(name) for name, _ in results))
+    heads = "".join(f"{f'{p:g} %':>10}" for p in COMPARED)
+    lines = [f"{'result':<{width}}  {'messages/s':>12}{heads}{'max':>10}{'errors':>10}"]
+    for name, result in results:
+        values = [*result.latency.percentiles(COMPARED), result.latency.greatest]
+        cells = "".join(f"{shown_time(value):>10}" for value in values)
+        wrong = sum(result.errors.values()) + result.lost
+        lines.append(f"{name:<{width}}  {result.rate:>12,.0f}{cells}{wrong:>10,}")
+    return lines

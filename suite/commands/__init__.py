@@ -1,0 +1,6 @@
+"""The subcommands, a file each: its parser, and what it runs.
+
+- `serve` (without a command), `check`, `certs`
+- `probe`, `connect`, `load`
+- `options`: what several of them take; `console`: how they print
+"""

@@ -1,0 +1,370 @@
+"""The configuration file: what it may say, and what it says.
+
+Rules: an unknown key is an error, with the nearest known one; paths are relative to the file; what
+`load` returns is complete (defaults filled in) and has only values that can be used. What a `listen`
+string means is for `suite.endpoints.descriptions` to say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, Final
+
+from suite.certs import shown
+from suite.config.limits import Limits, Network
+from suite.errors import ConfigError
+
+TLS_VERSIONS: Final = ("1.2", "1.3")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+#: Seconds in the units of durations, and bytes in those of sizes.
+UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
+
+#: The shortest duration that can be kept to (see `suite.guard.streams.SWEEP`).
+SHORTEST: Final = 0.25
+
+#: How long echoes under way may take when the suite ends, in seconds (nginx and HAProxy wait for ever,
+#: Docker and Kubernetes kill after 10 and 30).
+DEFAULT_DRAIN: Final = 10.0
+
+_TOML_TYPES: Final = {
+    bool: "a boolean",
+    int: "an integer",
+    float: "a float",
+    str: "a string",
+    list: "an array",
+    dict: "a table",
+}
+
+
+@dataclass(frozen=True)
+class TLS:
+    """What an ``ssl:`` description cannot say.
+
+    :ivar client_ca: PEM file of the CAs whose clients are admitted; None: clients need no certificate.
+    :ivar minimum: the oldest version spoken, as in `TLS_VERSIONS`.
+    :ivar maximum: the newest.
+    :ivar alpn: protocols to choose from, the favourite first (RFC 7301).
+    :ivar chain: PEM file of the certificates between the server's own and its root.
+    """
+
+    client_ca: Path | None = None
+    minimum: str = "1.2"
+    maximum: str = "1.3"
+    alpn: tuple[str, ...] = ()
+    chain: Path | None = None
+
+    def files(self) -> dict[str, Path]:
+        """The files it names, by key."""
+        named = {"client_ca": self.client_ca, "chain": self.chain}
+        return {key: path for key, path in named.items() if path is not None}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint as declared.
+
+    :ivar own_tls: what its own ``tls`` table says, by key; None if it has no such table.
+    :ivar own_limits: what its own ``limits`` table says, by key.
+    """
+
+    name: str
+    listen: str
+    tls: TLS
+    limits: Limits = field(default_factory=Limits)
+    own_tls: frozenset[str] | None = None
+    own_limits: frozenset[str] = frozenset()
+
+    def limits_key(self, name: str) -> str:
+        """Where in the file the limit *name* of this endpoint stands."""
+        return f"endpoints.{self.name}.limits.{name}" if name in self.own_limits else f"limits.{name}"
+
+    def tls_key(self, name: str) -> str:
+        """Where in the file the TLS setting *name* of this endpoint stands."""
+        own = self.own_tls is not None and name in self.own_tls
+        return f"endpoints.{self.name}.tls.{name}" if own else f"tls.{name}"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration file, read from *file*.
+
+    :ivar drain: seconds that echoes under way may take when the suite ends.
+    :ivar user: whom the suite becomes once everything is open; None: nobody else.
+    :ivar group: the same for its group; None: the primary group of *user*.
+    """
+
+    file: Path
+    endpoints: tuple[Endpoint, ...]
+    drain: float = DEFAULT_DRAIN
+    user: str | None = None
+    group: str | None = None
+
+    @property
+    def directory(self) -> Path:
+        """What relative paths in the file are relative to."""
+        return directory_of(self.file)
+
+
+def directory_of(file: Path) -> Path:
+    """The directory that *file* is in, without dots on the way."""
+    return Path(os.path.normpath(file.absolute().parent))
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean …?``, or which words are known."""
+    known = sorted(known)
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; expected {' or '.join(known)}"
+
+
+class _Reader:
+    """Reads tables of one file, so that an error knows where it is."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.directory = directory_of(file)
+
+    def error(self, key: str, problem: str) -> ConfigError:
+        return ConfigError(shown(self.file), key, problem)
+
+    def wrong_type(self, key: str, value: object, expected: str) -> ConfigError:
+        what = _TOML_TYPES.get(type(value), "a date or time")
+        return self.error(key, f"{value!r} is {what}; expected {expected}")
+
+    def table(self, value: object, key: str, known: Iterable[str]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.wrong_type(key, value, "a table")
+        for name in value:
+            if name not in known:
+                word = name if _NAME.fullmatch(name) else repr(name)
+                dotted = f"{key}.{word}" if key else word
+                raise self.error(dotted, f"unknown key{suggest(name, known)}")
+        return value
+
+    def string(self, value: object, key: str, expected: str) -> str:
+        if not isinstance(value, str):
+            raise self.wrong_type(key, value, expected)
+        if not value:
+            raise self.error(key, f"{value!r} cannot be used; expected {expected}")
+        return value
+
+    def path(self, value: object, key: str) -> Path:
+        expected = "the path of a PEM file"
+        path = self.string(value, key, expected)
+        if "\0" in path:
+            raise self.error(key, f"{path!r} cannot be used; expected {expected}")
+        return self.directory / path
+
+    def version(self, value: object, key: str) -> str:
+        known = " or ".join(f'"{version}"' for version in TLS_VERSIONS)
+        version = self.string(value, key, f"a TLS version, {known}")
+        if version not in TLS_VERSIONS:
+            raise self.error(key, f"{version!r} is not a TLS version known here; expected {known}")
+        return version
+
+    def protocols(self, value: object, key: str) -> tuple[str, ...]:
+        expected = 'an array of protocol names, such as ["http/1.1"]'
+        if not isinstance(value, list):
+            raise self.wrong_type(key, value, expected)
+        for name in value:
+            if not isinstance(name, str) or not name.isascii() or not 1 <= len(name) <= 255:
+                raise self.error(key, f"{name!r} is not a protocol name; expected 1 to 255 ASCII characters")
+        return tuple(value)
+
+    def tls(self, value: object, key: str, defaults: TLS) -> TLS:
+        readers = {
+            "client_ca": self.path,
+            "minimum": self.version,
+            "maximum": self.version,
+            "alpn": self.protocols,
+            "chain": self.path,
+        }
+        table = self.table(value, key, readers)
+        read: Mapping[str, Any] = {n: readers[n](v, f"{key}.{n}") for n, v in table.items()}
+        tls = replace(defaults, **read)
+        if TLS_VERSIONS.index(tls.minimum) > TLS_VERSIONS.index(tls.maximum):
+            culprit = "minimum" if "minimum" in read else "maximum"
+            raise self.error(
+                f"{key}.{culprit}",
+                f'minimum "{tls.minimum}" is above maximum "{tls.maximum}"; expected it not to be',
+            )
+        return tls
+
+    # The limits.
+
+    def count(self, value: object, key: str) -> int:
+        expected = "a whole number, 1 or more"
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.wrong_type(key, value, expected)
+        if not 1 <= value < 2**31:
+            raise self.error(key, f"{value} is out of range; expected {expected}")
+        return value
+
+    def duration(self, value: object, key: str) -> float:
+        expected = 'a duration such as "250ms", "10s" or "5m"'
+        text = self.string(value, key, expected)
+        found = _DURATION.fullmatch(text)
+        if not found:
+            raise self.error(key, f"{text!r} is no duration; expected {expected}")
+        seconds = float(found[1]) * UNITS[found[2]]
+        if seconds < SHORTEST:
+            raise self.error(key, f'{text!r} is too short; expected "250ms" or more')
+        return seconds
+
+    def no_duration(self, value: object, key: str) -> float | None:
+        return None if value == "none" else self.duration(value, key)
+
+    def no_count(self, value: object, key: str) -> int | None:
+        return None if value == "none" else self.count(value, key)
+
+    def size(self, value: object, key: str) -> int | None:
+        expected = 'a size such as "64KiB" or "1GiB"'
+        if value == "none":
+            return None
+        text = self.string(value, key, expected)
+        found = _SIZE.fullmatch(text)
+        if not found or int(found[1]) == 0:
+            raise self.error(key, f"{text!r} is no size; expected {expected}")
+        return int(found[1]) * SIZES[found[2]]
+
+    def strings(self, value: object, key: str, expected: str) -> list[str]:
+        if not isinstance(value, list):
+            raise self.wrong_type(key, value, expected)
+        for item in value:
+            if not isinstance(item, str):
+                raise self.wrong_type(key, item, expected)
+        return value
+
+    def networks(self, value: object, key: str) -> tuple[Network, ...]:
+        expected = 'an array of networks, such as ["192.0.2.0/24", "2001:db8::/32"]'
+        return tuple(self.network(text, key) for text in self.strings(value, key, expected))
+
+    def network(self, text: str, key: str) -> Network:
+        try:
+            network = ip_network(text)
+        except ValueError:
+            try:
+                meant = ip_network(text, strict=False)
+            except ValueError:
+                meant = None
+            hint = f"; did you mean {meant}?" if meant else "; expected one such as 192.0.2.0/24 or ::1"
+            raise self.error(key, f"{text!r} is no network{hint}") from None
+        if network.version == 6 and network.prefixlen >= 96:
+            # What is mapped into IPv6 is matched as what it is.
+            mapped = network.network_address.ipv4_mapped
+            if mapped is not None:
+                return ip_network(f"{mapped}/{network.prefixlen - 96}")
+        return network
+
+    def names(self, value: object, key: str) -> tuple[str, ...]:
+        expected = 'an array of names, such as ["nobody"]'
+        names = self.strings(value, key, expected)
+        for name in names:
+            if not name or not name.isprintable():
+                raise self.error(key, f"{name!r} is no name; expected {expected}")
+        return tuple(names)
+
+    def limits(self, value: object, key: str, defaults: Limits) -> Limits:
+        table = self.table(value, key, LIMITS)
+        read: Mapping[str, Any] = {n: LIMITS[n](self, v, f"{key}.{n}") for n, v in table.items()}
+        return replace(defaults, **read)
+
+    def endpoint(self, name: str, value: object, tls_defaults: TLS, limits: Limits) -> Endpoint:
+        key = f"endpoints.{name}"
+        if not _NAME.fullmatch(name):
+            raise self.error(
+                "endpoints",
+                f"{name!r} cannot name an endpoint; expected 1 to 64 letters, digits, '-' or '_'",
+            )
+        expected = 'an endpoint description, such as "tcp:1234"'
+        if isinstance(value, str):
+            return Endpoint(name, self.string(value, key, expected), tls_defaults, limits)
+        if not isinstance(value, dict):
+            raise self.wrong_type(key, value, f"{expected}, or a table with `listen`")
+        table = self.table(value, key, ("listen", "limits", "tls"))
+        if "listen" not in table:
+            raise self.error(f"{key}.listen", f"missing; expected {expected}")
+        listen = self.string(table["listen"], f"{key}.listen", expected)
+        limits = self.limits(table.get("limits", {}), f"{key}.limits", limits)
+        own_limits = frozenset(table.get("limits", {}))
+        if "tls" not in table:
+            return Endpoint(name, listen, tls_defaults, limits, own_limits=own_limits)
+        tls = self.tls(table["tls"], f"{key}.tls", tls_defaults)
+        return Endpoint(name, listen, tls, limits, frozenset(table["tls"]), own_limits)
+
+
+#: How each limit is read.
+LIMITS: Final[Mapping[str, Callable[[_Reader, object, str], object]]] = {
+    "connections": _Reader.count,
+    "per_peer": _Reader.count,
+    "handshake": _Reader.no_duration,
+    "idle": _Reader.no_duration,
+    "stall": _Reader.no_duration,
+    "half_close": _Reader.no_duration,
+    "lifetime": _Reader.no_duration,
+    "bytes": _Reader.size,
+    "rate": _Reader.no_count,
+    "burst": _Reader.count,
+    "rate_exempt": _Reader.networks,
+    "allow": _Reader.networks,
+    "deny": _Reader.networks,
+    "users": _Reader.names,
+    "groups": _Reader.names,
+    "proxy_from": _Reader.networks,
+}
+
+
+def load(file: Path) -> Config:
+    """Read the configuration in the TOML *file*.
+
+    :raises ConfigError: it cannot be read, is not TOML, or says something unknown or unusable.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            shown(file), None, "no such file; expected a configuration; --config names another"
+        ) from None
+    except OSError as error:
+        raise ConfigError(shown(file), None, f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            shown(file), None, f"byte {error.start} is not UTF-8; expected a TOML file"
+        ) from None
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it does not cover
+        raise ConfigError(shown(file), None, f"not TOML: {error}") from None
+    reader = _Reader(file)
+    table = reader.table(document, "", ("drain", "endpoints", "group", "limits", "tls", "user"))
+    tls = reader.tls(table.get("tls", {}), "tls", TLS())
+    limits = reader.limits(table.get("limits", {}), "limits", Limits())
+    endpoints = table.get("endpoints", {})
+    if not isinstance(endpoints, dict):
+        raise reader.wrong_type("endpoints", endpoints, "a table of endpoints")
+    if not endpoints:
+        raise reader.error("endpoints", 'is empty; expected one endpoint at least, such as tcp = "tcp:1234"')
+    who = {
+        key: reader.string(table[key], key, f"the name of a {key}")
+        for key in ("user", "group")
+        if key in table
+    }
+    return Config(
+        file,
+        tuple(reader.endpoint(name, value, tls, limits) for name, value in endpoints.items()),
+        reader.duration(table["drain"], "drain") if "drain" in table else DEFAULT_DRAIN,
+        **who,
+    )

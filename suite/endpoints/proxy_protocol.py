@@ -1,0 +1,322 @@
+"""The PROXY protocol (haproxy.org/download/2.9/doc/proxy-protocol.txt) in front of a stream.
+
+Rules: one parser, `ProxyHeader`, for plain streams and for TLS; what it makes of the bytes does not depend
+on how they were cut up on the way; it never holds more than `LONGEST` of them; whoever does not begin
+with a header is aborted. The protocol behind it is connected when the header is complete, and knows only
+the client that the proxy speaks for.
+
+Nobody can tell a header that a proxy has written from one that a client has made up: `ProxyFactory` takes
+them from those only whom its ``trusted`` names.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address as IPv4
+from ipaddress import IPv6Address as IPv6
+from typing import Any, Final, cast
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import directlyProvides, implementer, providedBy
+
+from suite.config.limits import PROXY_TIMEOUT
+
+#: What a version 1 header begins with, and the longest there is, with its end of line (section 2.1).
+WORD: Final = b"PROXY "
+LONGEST_LINE: Final = 107
+
+#: What a version 2 header begins with, and how long it is without what its length counts (section 2.2).
+SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+FIXED: Final = 16
+
+#: The longest version 2 header taken, of 65,551 that its length could say. Addresses need 232 at the most,
+#: and everyone is to take 536; the rest is for additions (TLVs), such as names in a client's certificate.
+LONGEST: Final = 4096
+
+_FAMILIES: Final[dict[bytes, tuple[type[IPv4 | IPv6], int]]] = {
+    b"TCP4": (IPv4, socket.AF_INET),
+    b"TCP6": (IPv6, socket.AF_INET6),
+}
+
+_PORT: Final = re.compile(rb"0|[1-9][0-9]{0,4}")  # "heading zeroes are not permitted"
+
+#: By version 2's byte for family and protocol: the family, and the length of one of its addresses. What is
+#: valid but not here, such as the addresses of datagrams, "falls back to the UNSPEC mode".
+_LAYOUTS: Final = {
+    0x11: (socket.AF_INET, 4),
+    0x21: (socket.AF_INET6, 16),
+    0x31: (socket.AF_UNIX, 108),
+}
+
+_LOCAL, _PROXY = 0x20, 0x21  # version 2, and the command
+
+
+class ProxyHeader:
+    """Reads a PROXY header, version 1 or 2, that comes before anything else on a connection.
+
+    Over TLS it is what reads before the handshake (`suite.engine.tls.Preamble`).
+
+    :ivar complete: whether all of it is there.
+    :ivar source: the client that the proxy speaks for; None if it does not say, or speaks for itself, as in
+        a health check.
+    :ivar destination: where that client has connected to, likewise.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.source: IAddress | None = None
+        self.destination: IAddress | None = None
+        self._seen = b""
+
+    def feed(self, data: bytes) -> int:
+        """Take what is ours from the beginning of *data*; return how many bytes that is.
+
+        :raises ValueError: this is no PROXY header.
+        """
+        seen = self._seen + data
+        length = _length(seen)
+        if length is None or len(seen) < length:
+            self._seen = seen
+            return len(data)
+        parse = _parse_line if seen.startswith(WORD) else _parse_block
+        self.source, self.destination = parse(seen[:length])
+        self.complete = True
+        taken = length - len(self._seen)
+        self._seen = b""
+        return taken
+
+
+Addresses = tuple[IAddress | None, IAddress | None]
+
+
+def _length(seen: bytes) -> int | None:
+    """How long the header is that begins with *seen*; None if that cannot be told yet."""
+    if seen[: len(WORD)] == WORD[: len(seen)]:
+        end = seen.find(b"\r\n", 0, LONGEST_LINE)
+        if end < 0 and len(seen) >= LONGEST_LINE:
+            raise ValueError(f"a PROXY line of more than {LONGEST_LINE} bytes")
+        return end + 2 if end >= 0 else None
+    if seen[: len(SIGNATURE)] != SIGNATURE[: len(seen)]:
+        raise ValueError("no PROXY header")
+    if len(seen) < FIXED:
+        return None
+    length = FIXED + int.from_bytes(seen[14:16], "big")
+    if length > LONGEST:
+        raise ValueError(f"a PROXY header of {length} bytes; expected {LONGEST} at the most")
+    return length
+
+
+def _parse_line(line: bytes) -> Addresses:
+    """Version 1: ``PROXY TCP4 192.0.2.1 192.0.2.2 56324 443``, and CRLF."""
+    kind, _, rest = line[len(WORD) : -2].partition(b" ")
+    if kind == b"UNKNOWN":  # and whatever follows it "must be ignored"
+        return None, None
+    parts = rest.split(b" ")
+    if kind not in _FAMILIES or len(parts) != 4:
+        raise ValueError(f"a PROXY line that says {line!r}")
+    make, family = _FAMILIES[kind]
+    packed = [_numeric(make, part) for part in parts[:2]]
+    ports = [int(part) if _PORT.fullmatch(part) else 65536 for part in parts[2:]]
+    if max(ports) > 65535:
+        raise ValueError(f"a PROXY line with the ports {parts[2:]!r}")
+    return _address(family, packed[0], ports[0]), _address(family, packed[1], ports[1])
+
+
+def _numeric(make: type[IPv4 | IPv6], text: bytes) -> bytes:
+    """The address that *text* writes in numbers, packed."""
+    address = make(text.decode("ascii"))
+    if isinstance(address, IPv6) and address.scope_id is not None:
+        raise ValueError(f"a PROXY line with a zone: {text!r}")
+    return address.packed
+
+
+def _parse_block(header: bytes) -> Addresses:
+    """Version 2: signature, command, family, length, addresses, additions."""
+    command, kind = header[12], header[13]
+    if (
+        command == _LOCAL
+    ):  # "the receiver must … use the real connection endpoints and ignore all address information"
+        return None, None
+    if command != _PROXY or kind >> 4 > 3 or kind & 0xF > 2:
+        raise ValueError(f"a PROXY header with command {command:#x} and family {kind:#x}")
+    if kind not in _LAYOUTS:
+        return None, None
+    family, size = _LAYOUTS[kind]
+    ports = 0 if family == socket.AF_UNIX else 2
+    block = header[FIXED:]
+    if len(block) < 2 * (size + ports):
+        raise ValueError(
+            f"a PROXY header with {len(block)} bytes of addresses; expected {2 * (size + ports)}"
+        )
+    numbers = [int.from_bytes(block[at : at + ports], "big") for at in (2 * size, 2 * size + ports)]
+    return _address(family, block[:size], numbers[0]), _address(family, block[size : 2 * size], numbers[1])
+
+
+def _address(family: int, packed: bytes, port: int) -> IAddress:
+    """An address as it would be if there were no proxy."""
+    if family == socket.AF_UNIX:
+        abstract = packed.startswith(b"\0")
+        return UNIXAddress((packed.rstrip(b"\0") if abstract else packed.partition(b"\0")[0]) or None)
+    make = IPv4Address if family == socket.AF_INET else IPv6Address
+    return make("TCP", socket.inet_ntop(family, packed), port)
+
+
+@implementer(IHalfCloseableProtocol)
+class ProxyProtocol(ProtocolWrapper):
+    """One connection through a proxy: reads the header, then is the transport of the protocol behind it.
+
+    :ivar wrappedProtocol: what is behind it; None until the header is complete.
+    """
+
+    factory: Any  # a ProxyFactory
+    transport: Any
+    wrappedProtocol: Any
+
+    def __init__(self, factory: ProxyFactory) -> None:
+        super().__init__(cast(Any, factory), cast(Any, None))
+        self._header = ProxyHeader()
+        self._deadline: IDelayedCall | None = None
+
+    # Called by the connection.
+
+    @override
+    def makeConnection(self, transport: ITransport) -> None:
+        # As in the class above, but for the wrapped protocol: its turn comes with the end of the header.
+        directlyProvides(self, providedBy(transport))
+        self.factory.registerProtocol(self)
+        self._deadline = self.factory.reactor.callLater(self.factory.timeout, self._late)
+        Protocol.makeConnection(self, transport)
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        if self.wrappedProtocol is not None:
+            self.wrappedProtocol.dataReceived(data)
+            return
+        if self._deadline is None:  # refused already
+            return
+        try:
+            taken = self._header.feed(data)
+        except ValueError as error:
+            self._refuse(str(error))
+            return
+        if self._header.complete:
+            self._admit(data[taken:])
+
+    def readConnectionLost(self) -> None:
+        """The peer has ended its side."""
+        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            self.wrappedProtocol.readConnectionLost()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """We have ended ours."""
+        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+            self.wrappedProtocol.writeConnectionLost()
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # as the class above has it
+        self._cancel_deadline()
+        self.factory.unregisterProtocol(self)
+        wrapped, self.wrappedProtocol = self.wrappedProtocol, None
+        if wrapped is not None:
+            wrapped.connectionLost(reason)
+
+    # Called by the protocol behind it.
+
+    @override
+    def getPeer(self) -> IAddress:
+        """The client that the proxy speaks for; if it speaks for none, the proxy."""
+        return self._header.source or cast(IAddress, self.transport.getPeer())
+
+    @override
+    def getHost(self) -> IAddress:
+        """Where that client has connected to."""
+        return self._header.destination or cast(IAddress, self.transport.getHost())
+
+    # How it begins.
+
+    def _admit(self, data: bytes) -> None:
+        """The header is complete: connect what is behind it, for which *data* is the first it reads."""
+        self._cancel_deadline()
+        wrapped = self.factory.wrappedFactory.buildProtocol(self.getPeer())
+        if wrapped is None:
+            self.transport.abortConnection()
+            return
+        self.wrappedProtocol = wrapped
+        wrapped.makeConnection(self)
+        if data:
+            wrapped.dataReceived(data)
+
+    def _late(self) -> None:
+        self._refuse(f"no PROXY header within {self.factory.timeout:g} seconds")
+
+    def _refuse(self, reason: str) -> None:
+        self._cancel_deadline()
+        self.factory.refused(self.transport.getPeer(), reason)
+        self.transport.abortConnection()
+
+    def _cancel_deadline(self) -> None:
+        deadline, self._deadline = self._deadline, None
+        if deadline is not None and deadline.active():
+            deadline.cancel()
+
+
+def anyone(_address: IAddress | None) -> bool:
+    """Trust every address."""
+    return True
+
+
+def tell_nobody(_address: IAddress, _problem: str) -> None:
+    """Keep to oneself what is wrong with a header."""
+
+
+class ProxyFactory(WrappingFactory):
+    """Takes a PROXY header, version 1 or 2, from every connection before *wrapped* sees it.
+
+    *wrapped* is asked for a protocol, by the address of the client, when the header is complete; if it has
+    none, the connection is aborted.
+
+    :param reactor: counts the time.
+    :param trusted: told the address that a connection comes from, decides whether a header is taken from
+        there; if not, the connection is closed before anything is read.
+    :param refused: is told of a connection that is aborted: the address that it comes from, and why.
+    :param timeout: seconds from accept until the header must be complete; if it is not, the connection is
+        aborted.
+    """
+
+    protocol: Any = ProxyProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        wrapped: IProtocolFactory,
+        *,
+        trusted: Callable[[IAddress | None], bool] = anyone,
+        refused: Callable[[IAddress, str], None] = tell_nobody,
+        timeout: float = PROXY_TIMEOUT,
+    ) -> None:
+        super().__init__(wrapped)
+        self.reactor = reactor
+        self.trusted = trusted
+        self.refused = refused
+        self.timeout = timeout
+
+    @override
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        return self.protocol(self) if self.trusted(addr) else None

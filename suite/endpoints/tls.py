@@ -1,0 +1,139 @@
+"""From a configured identity and TLS settings to the OpenSSL context of an endpoint.
+
+Rules: Mozilla's "intermediate" profile (wiki.mozilla.org/Security/Server_Side_TLS, version 5.7):
+TLS 1.2 and 1.3, forward-secret AEAD suites over its three curves only, the client's preference decides; no
+renegotiation, no compression; sessions resume by ticket; idle connections give their buffers back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLContextFactory
+from zope.interface import implementer
+
+from suite.certs import Identity, load_certificates, shown
+from suite.config.file import TLS
+from suite.engine.openssl import set_groups
+from suite.engine.tls import Preamble, reason_of
+from suite.errors import CertificateError
+
+TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+TLS12_SUITES: Final = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+#: Only with `dhParameters`; an empty default would make these suites a promise we cannot keep.
+DHE_SUITES: Final = b":DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
+
+#: The three curves, and before them, where OpenSSL has it (3.5), what outlives quantum computers: the profile
+#: says nothing of it yet, but browsers and OpenSSL's own default begin with it.
+GROUPS: Final = b"X25519:P-256:P-384"
+HYBRID: Final = b"X25519MLKEM768:"
+
+_VERSIONS: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
+
+#: openssl/ssl.h; pyOpenSSL has no name for it. What is sent is the chain that was given: otherwise OpenSSL
+#: would look for one at each handshake, among the certificates that clients are verified with.
+MODE_NO_AUTO_CHAIN: Final = 0x8
+
+
+class NoApplicationProtocolError(Exception):
+    """The client offers ALPN protocols, but none of ours (RFC 7301, section 3.2: a fatal alert)."""
+
+
+@implementer(IOpenSSLContextFactory)
+class ContextFactory:
+    """Gives every connection of an endpoint the same context.
+
+    :ivar preamble: makes what reads the bytes before a handshake; None: there are none.
+    """
+
+    def __init__(self, context: SSL.Context, preamble: Callable[[], Preamble] | None = None) -> None:
+        self.context = context
+        self.preamble = preamble
+
+    def getContext(self) -> SSL.Context:
+        """The context for a new connection."""
+        return self.context
+
+
+def server_context(
+    identity: Identity, tls: TLS, *, session_id: str, dh_parameters: Path | None = None
+) -> SSL.Context:
+    """The context of a TLS server.
+
+    :param session_id: what a session is bound to: it resumes only where this is the same.
+    :param dh_parameters: a PEM file; enables the DHE suites.
+    :raises CertificateError: OpenSSL refuses a certificate, key or parameter file.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(_VERSIONS[tls.minimum])
+    context.set_max_proto_version(_VERSIONS[tls.maximum])
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS | MODE_NO_AUTO_CHAIN)
+    context.set_tls13_ciphersuites(TLS13_SUITES)
+    try:
+        set_groups(context, HYBRID + GROUPS)
+    except SSL.Error:
+        set_groups(context, GROUPS)
+    context.set_cipher_list(TLS12_SUITES if dh_parameters is None else TLS12_SUITES + DHE_SUITES)
+    # A resumed session skips client authentication, so it must not come from another endpoint.
+    context.set_session_id(hashlib.sha256(session_id.encode()).digest())
+    use_identity(context, identity)
+    if dh_parameters is not None:
+        try:
+            context.load_tmp_dh(str(dh_parameters))
+        except (SSL.Error, OSError):
+            raise CertificateError(
+                shown(dh_parameters), "no Diffie-Hellman parameters; expected a PEM file"
+            ) from None
+    if tls.client_ca is not None:
+        _require_client_certificate(context, tls.client_ca)
+    if tls.alpn:
+        _choose_protocol(context, [name.encode() for name in tls.alpn])
+    return context
+
+
+def use_identity(context: SSL.Context, identity: Identity) -> None:
+    """Have *context* show *identity*.
+
+    :raises CertificateError: OpenSSL refuses it.
+    """
+    try:
+        context.use_certificate(identity.certificate)
+        context.use_privatekey(identity.key)
+        for certificate in identity.chain:
+            context.add_extra_chain_cert(certificate)
+    except SSL.Error as error:
+        raise CertificateError(
+            shown(identity.path), f"certificate refused by OpenSSL: {reason_of(error)}"
+        ) from None
+
+
+def _require_client_certificate(context: SSL.Context, client_ca: Path) -> None:
+    authorities = load_certificates(client_ca)
+    try:
+        context.load_verify_locations(str(client_ca))
+    except SSL.Error as error:
+        raise CertificateError(
+            shown(client_ca), f"refused by OpenSSL ({reason_of(error)}); expected PEM certificates"
+        ) from None
+    for authority in authorities:
+        context.add_client_ca(authority)
+    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+
+
+def _choose_protocol(context: SSL.Context, ours: Sequence[bytes]) -> None:
+    def choose(_connection: SSL.Connection, theirs: list[bytes]) -> bytes:
+        for protocol in ours:
+            if protocol in theirs:
+                return protocol
+        raise NoApplicationProtocolError(f"no common ALPN protocol; the client offers {theirs!r}")
+
+    context.set_alpn_select_callback(choose)

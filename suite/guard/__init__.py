@@ -1,0 +1,5 @@
+"""Whom an endpoint admits, and for how long.
+
+- `streams`: connections
+- `datagrams`: UDP
+"""

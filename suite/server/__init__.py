@@ -1,0 +1,9 @@
+"""The running suite, from a configuration to open ports and back.
+
+- `plan`: a configuration, read and checked in full
+- `endpoint`: one endpoint that is open
+- `service`: all of them, as a Twisted service
+- `reload`: SIGHUP
+- `process`: reactor, signals, exit code
+- `announce`: what it prints
+"""

@@ -1,0 +1,338 @@
+"""``python -m suite.testing.server FILE FD DIRECTORY``: the suite that `suite.testing.suite` starts.
+
+It is the suite, on its own reactor, except that it remembers what arrives. Rules: what is remembered is
+bounded; questions come in on the socket inherited as descriptor FD, one JSON array a line, and each
+gets one line of JSON; where nobody is left who could ask, the suite ends, and removes DIRECTORY, which
+the other side would have removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, cast
+
+from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IAddress, IListeningPort
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import implementer_only
+
+from suite.config.limits import host_and_port
+from suite.echo import Echo, EchoDatagram, EchoFactory, MeasuredEcho
+from suite.endpoints.descriptions import EVERY_HOST, Description
+from suite.engine.interfaces import IQuiet
+from suite.errors import SuiteError
+from suite.guard.datagrams import DatagramPolicy
+from suite.guard.streams import Guard
+from suite.server import service
+
+#: Bytes kept of what an endpoint receives: the last ones.
+KEPT: Final = 2**20
+
+#: Datagrams kept, at most, should they be small, or empty.
+KEPT_DATAGRAMS: Final = 10_000
+
+
+class Record:
+    """What one endpoint has received.
+
+    :ivar opened: how many connections it has accepted.
+    :ivar received: how many bytes it has read.
+    :ivar datagrams: how many datagrams.
+    :ivar open: its connections that have not ended, in the order of their opening.
+    """
+
+    def __init__(self) -> None:
+        self.open: dict[RecordedEcho, None] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, but not which connections are open."""
+        self.opened = self.received = self.datagrams = 0
+        self._stream = bytearray()
+        self._datagrams: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Some bytes of a stream have arrived."""
+        self.received += len(data)
+        self._stream += data
+        del self._stream[:-KEPT]
+
+    def add_datagram(self, data: bytes) -> None:
+        """A datagram has arrived."""
+        self.received += len(data)
+        self.datagrams += 1
+        self._datagrams.append(data)
+        self._size += len(data)
+        while self._size > KEPT or len(self._datagrams) > KEPT_DATAGRAMS:
+            self._size -= len(self._datagrams.popleft())
+
+    def kept(self) -> bytes:
+        """The last bytes, in the order of their arrival."""
+        return bytes(self._stream) + b"".join(self._datagrams)
+
+    def kept_datagrams(self) -> list[bytes]:
+        """The last datagrams."""
+        return list(self._datagrams)
+
+
+class RecordedEcho(Echo):
+    """An `Echo` that leaves a `Record`.
+
+    Its ``dataReceived`` has no mark that it only writes back: the engine calls it for every byte.
+    """
+
+    record: Record
+
+    @override
+    def connectionMade(self) -> None:
+        self.record.opened += 1
+        self.record.open[self] = None
+        super().connectionMade()
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        self.record.add(data)
+        super().dataReceived(data)
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        del self.record.open[self]
+
+
+class RecordedMeasuredEcho(RecordedEcho, MeasuredEcho):
+    """The same, of so many bytes and no more."""
+
+
+class RecordedFactory(EchoFactory):
+    """One `RecordedEcho` for every connection."""
+
+    protocol = RecordedEcho
+    measured = RecordedMeasuredEcho
+
+    def __init__(self, record: Record, guard: Guard, refusal: type[Protocol] | None) -> None:
+        super().__init__(guard, refusal)
+        self.record = record
+
+    @override
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        protocol = super().buildProtocol(addr)
+        if isinstance(protocol, RecordedEcho):
+            protocol.record = self.record
+        return protocol
+
+
+@implementer_only(IQuiet)  # and not IEchoesDatagrams, whose datagrams never come this far
+class RecordedDatagrams(EchoDatagram):
+    """An `EchoDatagram` that leaves a `Record`, also of what it does not answer."""
+
+    def __init__(self, record: Record, policy: DatagramPolicy) -> None:
+        super().__init__(policy)
+        self.record = record
+
+    @override
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        self.record.add_datagram(datagram)
+        super().datagramReceived(datagram, addr)
+
+
+class RecordedEndpoint(service.Running):
+    """An endpoint with a `Record`."""
+
+    def __init__(self, record: Record, *arguments: Any) -> None:
+        self.record = record
+        super().__init__(*arguments)
+
+    @override
+    def make_factory(self, guard: Guard) -> EchoFactory:
+        return RecordedFactory(self.record, guard, super().make_factory(guard).refusal)
+
+    @override
+    def make_datagrams(self, policy: DatagramPolicy) -> EchoDatagram:
+        return RecordedDatagrams(self.record, policy)
+
+
+class RecordingSuite(service.EchoSuite):
+    """The suite, with a `Record` of each endpoint.
+
+    :param control: the descriptor of a connected stream socket, where questions come from.
+    :param directory: what is removed when nobody is left there.
+    """
+
+    def __init__(
+        self,
+        control: int,
+        directory: str,
+        reactor: Any,
+        plan: service.Plan,
+        announce: Callable[[str], None],
+    ) -> None:
+        super().__init__(reactor, plan, announce)
+        self.records: dict[str, Record] = {}
+        self._control = control
+        self._directory = directory
+
+    @override
+    def make_running(self, description: Description, context: SSL.Context | None) -> service.Running:
+        record = self.records.setdefault(description.endpoint.name, Record())
+        return RecordedEndpoint(record, self.reactor, description, context, self.own_ports)
+
+    @override
+    def startService(self) -> None:
+        self.opening.addCallback(lambda _: self._be_asked())
+        super().startService()
+
+    def _be_asked(self) -> None:
+        """Say that all is open, and where; from then on, answer."""
+        described = [
+            {
+                "name": name,
+                "transport": endpoint.description.transport,
+                "proxied": endpoint.description.proxied,
+                "address": address_of(endpoint.description, cast(IListeningPort, endpoint.port)),
+            }
+            for name, endpoint in self.endpoints.items()
+        ]
+        asked = Factory.forProtocol(partial(Questions, self.reactor, self.records, self._abandoned))
+        asked.noisy = False
+        os.set_blocking(self._control, False)
+        connection = self.reactor.adoptStreamConnection(self._control, socket.AF_UNIX, asked)
+        os.close(self._control)  # the connection has its own
+        connection.protocol.say(described)
+
+    def _abandoned(self) -> None:
+        """Nobody is left who could ask."""
+        try:
+            self.reactor.stop()
+        except ReactorNotRunning:
+            return  # we are on our way out, and the end of this connection is part of that
+        self.reactor.addSystemEventTrigger(
+            "after", "shutdown", shutil.rmtree, self._directory, ignore_errors=True
+        )
+
+
+class Questions(LineOnlyReceiver):
+    """Answers what it is asked about some *records*.
+
+    :param abandoned: called when nobody is left who could ask.
+    """
+
+    delimiter = b"\n"
+
+    def __init__(self, reactor: Any, records: dict[str, Record], abandoned: Callable[[], None]) -> None:
+        self.reactor = reactor
+        self.records = records
+        self.abandoned = abandoned
+
+    def say(self, answer: object) -> None:
+        """Send one line."""
+        self.transport.write(json.dumps(answer).encode() + b"\n")  # type: ignore[union-attr]  # it is connected
+
+    @override
+    def lineReceived(self, line: bytes) -> None:
+        word, *arguments = json.loads(line)
+        # In the next turn: whoever has connected, or ended, before the question came, is seen by then.
+        self.reactor.callLater(0, lambda: self.say(ANSWERS[word](self.records, *arguments)))
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.abandoned()
+
+
+def counts(records: dict[str, Record], endpoint: str) -> list[int]:
+    """Connections opened, and open; bytes received; datagrams."""
+    record = records[endpoint]
+    return [record.opened, len(record.open), record.received, record.datagrams]
+
+
+def received(records: dict[str, Record], endpoint: str) -> str:
+    """The last bytes, in base64."""
+    return b64encode(records[endpoint].kept()).decode()
+
+
+def datagrams(records: dict[str, Record], endpoint: str) -> list[str]:
+    """The last datagrams, each in base64."""
+    return [b64encode(datagram).decode() for datagram in records[endpoint].kept_datagrams()]
+
+
+def open_connections(records: dict[str, Record]) -> list[tuple[str, str, int]]:
+    """Endpoint, peer and bytes received of every connection that has not ended."""
+    return [
+        (endpoint, peer_of(connection), connection.received)
+        for endpoint, record in records.items()
+        for connection in record.open
+    ]
+
+
+def clear(records: dict[str, Record]) -> None:
+    """Forget what has been received and opened so far."""
+    for record in records.values():
+        record.clear()
+
+
+def abort(records: dict[str, Record]) -> None:
+    """End every connection at once."""
+    for record in records.values():
+        for connection in list(record.open):
+            cast(Any, connection.transport).abortConnection()
+
+
+ANSWERS: Final[dict[str, Callable[..., object]]] = {
+    "counts": counts,
+    "received": received,
+    "datagrams": datagrams,
+    "open": open_connections,
+    "clear": clear,
+    "abort": abort,
+}
+
+
+def address_of(description: Description, port: IListeningPort) -> tuple[str, int] | str:
+    """Where a client finds *port*: host and port, or the path of a socket."""
+    host = port.getHost()
+    if isinstance(host, (IPv4Address, IPv6Address)):
+        return EVERY_HOST.get(host.host, host.host), host.port
+    if isinstance(host, UNIXAddress) and host.name:
+        path = os.fsdecode(host.name)
+        return path if path.startswith("\0") else os.path.abspath(path)
+    return description.address
+
+
+def peer_of(connection: Protocol) -> str:
+    """Who is at the other end of *connection*, for people."""
+    peer = connection.transport.getPeer()  # type: ignore[union-attr]  # it is connected
+    if isinstance(peer, (IPv4Address, IPv6Address)):
+        return host_and_port(peer.host, peer.port)
+    return os.fsdecode(peer.name) if isinstance(peer, UNIXAddress) and peer.name else "an unnamed socket"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve the file, be asked on the descriptor, and have the directory, that *argv* names."""
+    file, control, directory = argv
+    try:
+        plan = service.Plan(Path(file), mint=True)
+        make_suite = partial(RecordingSuite, int(control), directory)
+        reactor = service.install_reactor(None)
+        return service.run(reactor, plan, lambda _: None, make_suite=make_suite)
+    except SuiteError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

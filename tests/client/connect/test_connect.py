@@ -1,0 +1,544 @@
+"""``connect``: exact bytes through a pipe, and lines at a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.client.connect.pipe import Dump, from_hex, hex_lines
+from suite.errors import UsageError
+from tests.foreign import Authority, datagrams, echo, receive, reset, serving, silent
+from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, client_program, running
+
+HELLO = b"hola mundo...\n"
+
+#: What a terminal is told before every prompt: paste in brackets, please.
+PROMPTED = b"\x1b[?2004h"
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+CTRL_C, CTRL_D, UP, ENTER = b"\x03", b"\x04", b"\x1b[A", b"\r"
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
+    with running(tmp_path_factory.mktemp("suite"), FOUR_TRANSPORTS) as suite:
+        yield suite
+
+
+def target_of(suite: RunningSuite, endpoint: str) -> str:
+    address = suite.addresses[endpoint]
+    return f"unix:{address}" if isinstance(address, str) else f"{endpoint}:{address[0]}:{address[1]}"
+
+
+def connect(
+    directory: Path, *arguments: str, data: bytes = b"", code: int = 0
+) -> subprocess.CompletedProcess[bytes]:
+    """What ``connect`` does with *data* on its standard input."""
+    result = subprocess.run(
+        [sys.executable, "-m", "suite", "connect", *arguments],
+        cwd=directory,
+        input=data,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert result.returncode == code, result.stderr
+    assert result.stderr.count(b"\n") == (1 if code else 0), result.stderr
+    return result
+
+
+# In a pipe.
+
+
+@pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix"])
+def test_bytes_are_bytes(suite: RunningSuite, endpoint: str) -> None:
+    """Lines or not, large or empty: out as they came in, and back."""
+    for data in (HELLO, b"\r\n\0\xff no newline", b"", os.urandom(3 * 2**20)):
+        assert connect(suite.directory, target_of(suite, endpoint), data=data).stdout == data
+
+
+def test_a_line_is_a_datagram(suite: RunningSuite) -> None:
+    received: list[bytes] = []
+
+    def answer(sock: socket.socket, data: bytes, sender: tuple[str, int]) -> None:
+        received.append(data)
+        sock.sendto(data.upper(), sender)
+
+    with datagrams(answer) as port:
+        result = connect(suite.directory, f"udp:127.0.0.1:{port}", data=b"one\n\ntwo\nthree")
+    assert received == [b"one\n", b"\n", b"two\n", b"three"]
+    assert result.stdout == b"ONE\n\nTWO\nTHREE"
+
+
+def test_many_datagrams_come_back(suite: RunningSuite) -> None:
+    """More than a socket's buffer holds: each waits for the one before."""
+    data = b"".join(b"%d %s\n" % (number, b"x" * 1000) for number in range(1000))
+    assert connect(suite.directory, target_of(suite, "udp"), data=data).stdout == data
+
+
+def test_standard_input_may_be_a_file(suite: RunningSuite, tmp_path: Path) -> None:
+    """Which no poller watches; here the output is one, too."""
+    sent = tmp_path / "sent"
+    sent.write_bytes(os.urandom(300_000))
+    with sent.open("rb") as source, (tmp_path / "returned").open("wb") as sink:
+        code = subprocess.run(
+            [sys.executable, "-m", "suite", "connect", target_of(suite, "tls")],
+            cwd=suite.directory,
+            stdin=source,
+            stdout=sink,
+            timeout=PATIENCE,
+            check=False,
+        ).returncode
+    assert code == 0
+    assert (tmp_path / "returned").read_bytes() == sent.read_bytes()
+
+
+def test_standard_input_may_be_closed(suite: RunningSuite) -> None:
+    command = f"{sys.executable} -m suite connect {target_of(suite, 'tcp')} <&-"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=suite.directory, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+
+
+def test_standard_output_must_not_be_closed(suite: RunningSuite) -> None:
+    command = f"echo hola | {sys.executable} -m suite connect {target_of(suite, 'tcp')} >&-"
+    result = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=suite.directory, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+    )
+    assert (result.returncode, result.stderr) == (1, b"standard output: Bad file descriptor\n")
+
+
+def test_it_leaves_its_input_as_it_was(suite: RunningSuite) -> None:
+    """Not non-blocking: that would be so for everyone who shares it."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, HELLO)
+        with subprocess.Popen(
+            [sys.executable, "-m", "suite", "connect", target_of(suite, "tcp")],
+            cwd=suite.directory,
+            stdin=reader,
+            stdout=subprocess.PIPE,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.read(len(HELLO)) == HELLO
+            assert os.get_blocking(reader)
+            os.close(writer)
+            writer = -1
+            assert process.wait(PATIENCE) == 0
+    finally:
+        for fd in (reader, writer):
+            if fd >= 0:
+                os.close(fd)
+
+
+def test_what_comes_is_shown_at_once_and_our_end_is_a_half_close(tmp_path: Path) -> None:
+    ended: list[bytes] = []
+
+    def ask(sock: socket.socket) -> None:
+        sock.sendall(b"name? ")
+        name = receive(sock, 4)
+        sock.sendall(b"hello " + name)
+        ended.append(sock.recv(1))
+        sock.sendall(b", and bye")
+
+    with (
+        serving(ask) as port,
+        subprocess.Popen(
+            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.read(6) == b"name? "
+        process.stdin.write(b"Rosa")
+        assert read_exactly(process.stdout.fileno(), 10) == b"hello Rosa"
+        process.stdin.close()
+        assert read_exactly(process.stdout.fileno(), 9) == b", and bye"
+        assert process.wait(PATIENCE) == 0
+    assert ended == [b""]
+
+
+def read_exactly(fd: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := os.read(fd, size - len(data))):
+        data += more
+    return data
+
+
+def test_it_ends_when_the_other_side_does(tmp_path: Path) -> None:
+    """Whatever may still come from its input."""
+    with (
+        serving(lambda sock: sock.sendall(b"bye\n")) as port,
+        subprocess.Popen(
+            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process,
+    ):
+        assert process.wait(PATIENCE) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == b"bye\n"
+
+
+def test_a_slow_reader_is_waited_for(suite: RunningSuite) -> None:
+    """What it does not take is not read from the target, nor from the input."""
+    data = os.urandom(16 * 2**20)
+    with subprocess.Popen(
+        [sys.executable, "-m", "suite", "connect", target_of(suite, "unix")],
+        cwd=suite.directory,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        sent = 0
+        while sent < len(data):
+            if not select.select([], [process.stdin], [], 1)[1]:
+                break  # it does not take any more
+            sent += os.write(process.stdin.fileno(), data[sent : sent + 65536])
+        assert sent < 12 * 2**20
+        process.stdin.close()
+        returned = process.stdout.read()
+        assert process.wait(PATIENCE) == 0
+    assert returned == data[:sent]
+
+
+def test_a_reader_that_goes_away_is_no_error(suite: RunningSuite) -> None:
+    connect = f"{sys.executable} -m suite connect {target_of(suite, 'tcp')}"
+    command = f"{connect} < /dev/zero | head -c 5; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        [client_program("bash"), "-c", command],
+        cwd=suite.directory,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"\0" * 5, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_is_one_line(suite: RunningSuite) -> None:
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "suite", "connect", target_of(suite, "tcp")],
+            cwd=suite.directory,
+            input=HELLO,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert result.stderr == b"standard output: No space left on device\n"
+
+
+def test_hexadecimal(suite: RunningSuite) -> None:
+    data = b"68 6f6c 61\n00 FF 0a 00 00 00 00 00 00 00 00 00 00 00 00 00 00\n\n7e"
+    result = connect(suite.directory, target_of(suite, "udp"), "--hex", data=data)
+    assert result.stdout.decode().splitlines() == [
+        "00000000  68 6f 6c 61                                       |hola|",
+        "00000004  00 ff 0a 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|",
+        "00000014  00                                                |.|",
+        "00000015  7e                                                |~|",
+    ]
+
+
+def test_what_is_not_hexadecimal_is_one_line(suite: RunningSuite) -> None:
+    result = connect(suite.directory, target_of(suite, "tcp"), "--hex", data=b"6x\n", code=2)
+    assert result.stderr == b"'6x' is not hexadecimal; expected digits, such as 68 6f\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "word"),
+    [
+        ("tcp:127.0.0.1:1", "refused"),
+        ("udp:127.0.0.1:1", "refused"),
+        ("unix:nowhere", "missing"),
+        ("tcp:nowhere.invalid:1", "dns"),
+        ("tcp:255.255.255.255:9", "unreachable"),
+    ],
+)
+def test_who_cannot_be_reached_is_one_line_with_the_word(tmp_path: Path, target: str, word: str) -> None:
+    result = connect(tmp_path, target, "--timeout", "3s", data=HELLO, code=1)
+    assert result.stderr.decode().startswith(f"{target}: {word}: ")
+
+
+def test_what_breaks_on_the_way_has_its_word(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with serving(reset) as port:
+        assert b": reset: " in connect(tmp_path, f"tcp:127.0.0.1:{port}", data=HELLO, code=1).stderr
+    with datagrams(lambda *_: None) as port:
+        result = connect(tmp_path, f"udp:127.0.0.1:{port}", "--timeout", "300ms", data=HELLO, code=1)
+        assert b": lost: nothing came back within 0.3 s" in result.stderr
+    with serving(echo, authority.context("example.org")) as port:
+        target = f"tls:127.0.0.1:{port}"
+        assert b": cert-untrusted: " in connect(tmp_path, target, data=HELLO, code=1).stderr
+        trust = ("--ca", str(authority.file))
+        assert b": cert-name: " in connect(tmp_path, target, *trust, data=HELLO, code=1).stderr
+        named = (*trust, "--server-name", "example.org")
+        assert connect(tmp_path, target, *named, data=HELLO).stdout == HELLO
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["localhost:1"], b"'localhost:1': 'localhost' is no kind of target; expected tcp:HOST:PORT"),
+        (
+            ["tcp:localhost:1", "--timeout", "never"],
+            b"--timeout 'never' is no duration; expected one such",
+        ),
+        (["tls:localhost:1", "--key", "x"], b"--cert and --key go together; expected both or neither"),
+        (["tls:localhost:1", "--ca", "nowhere.pem"], b"nowhere.pem: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(tmp_path: Path, arguments: list[str], message: bytes) -> None:
+    assert connect(tmp_path, *arguments, code=2).stderr.startswith(message)
+
+
+def test_an_interrupted_pipe_is_no_success(tmp_path: Path) -> None:
+    def greet(sock: socket.socket) -> None:
+        sock.sendall(b"!")
+        silent(sock)
+
+    with (
+        serving(greet) as port,
+        subprocess.Popen(
+            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1) == b"!"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 1
+        assert process.stderr.read() == b""
+
+
+# At a terminal.
+
+
+class Terminal:
+    """``connect`` with a terminal at both ends, and somebody who types."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.fd, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "suite", "connect", *arguments],
+            cwd=directory,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "LC_ALL": "C.UTF-8"},
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.unread = b""
+
+    def read(self) -> bool:
+        """Take what has been written; whether there may be more."""
+        if not select.select([self.fd], [], [], PATIENCE)[0]:
+            pytest.fail(f"nothing more comes after {self.unread!r}")
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:  # Linux: the other end is closed
+            return False
+        self.unread += data
+        return bool(data)
+
+    def expect(self, text: bytes) -> bytes:
+        """Read up to *text*; return what was before it."""
+        while text not in self.unread:
+            assert self.read(), f"it ended after {self.unread!r}"
+        before, _, self.unread = self.unread.partition(text)
+        return before
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.fd, keys)
+
+    def enter(self, keys: bytes) -> None:
+        """Type *keys* at the prompt, and Enter."""
+        self.expect(PROMPTED)
+        self.type(keys + ENTER)
+        self.expect(b"\x1b[?2004l")  # the prompt is over
+
+    def line(self, keys: bytes, shown: str) -> None:
+        """Type *keys* at the prompt, and Enter; then *shown* is a line."""
+        self.enter(keys)
+        while (
+            shown
+            not in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.unread.decode("utf-8", "replace")).splitlines()
+        ):
+            assert self.read(), f"it ended after {self.unread!r}"
+
+    def end(self) -> int:
+        """Read to the end; return the exit code."""
+        while self.read():
+            pass
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def terminal(directory: Path, *arguments: str) -> Iterator[Terminal]:
+    opened = Terminal(directory, *arguments)
+    try:
+        yield opened
+    finally:
+        if opened.process.poll() is None:
+            opened.process.kill()
+            opened.process.wait(PATIENCE)
+        os.close(opened.fd)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix", "udp"])
+def test_a_line_sent_and_its_echo_shown(suite: RunningSuite, endpoint: str) -> None:
+    with terminal(suite.directory, target_of(suite, endpoint)) as user:
+        user.expect(f"connected to {target_of(suite, endpoint)}; Ctrl-D ends".encode())
+        user.line(b"hola mundo...", "hola mundo...")
+        user.line("¿qué tal?".encode(), "¿qué tal?")
+        user.expect(PROMPTED)
+        user.type(CTRL_D)
+        assert user.end() == 0
+
+
+def test_history_and_editing(suite: RunningSuite) -> None:
+    with terminal(suite.directory, target_of(suite, "tcp")) as user:
+        user.line(b"one", "one")
+        user.line(b"two", "two")
+        user.line(UP + UP, "one")
+        user.line(b"orld\x01w", "world")  # Ctrl-A: to the beginning
+        user.expect(PROMPTED)
+        user.type(CTRL_C)
+        assert user.end() == 0
+
+
+def test_hexadecimal_at_a_terminal(suite: RunningSuite) -> None:
+    with terminal(suite.directory, target_of(suite, "tcp"), "--hex") as user:
+        user.line(b"68 6f 6c 61", "00000000  68 6f 6c 61                                       |hola|")
+        user.line(b"xyz", "'xyz' is not hexadecimal; expected digits, such as 68 6f")
+        user.line(b"00", "00000004  00                                                |.|")
+        user.expect(PROMPTED)
+        user.type(CTRL_D)
+        assert user.end() == 0
+
+
+def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path) -> None:
+    def attack(sock: socket.socket) -> None:
+        receive(sock, 3)
+        sock.sendall(b"\x1b[2J\x07\xff\r\n")
+        silent(sock)
+
+    with serving(attack) as port, terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user:
+        user.line(b"hi", r"\x1b[2J\x07\xff\r")
+        user.expect(PROMPTED)
+        user.type(CTRL_C)
+        assert user.end() == 0
+
+
+def test_what_comes_unasked_is_shown_above_the_prompt(tmp_path: Path) -> None:
+    """Also while a line is being typed, which survives it; and the end of the other side is the end."""
+
+    def news(sock: socket.socket) -> None:
+        receive(sock, 3)
+        prompted.wait(PATIENCE)
+        sock.sendall(b"news\n")
+        assert receive(sock, 6) == b"typed\n"
+
+    prompted = threading.Event()
+    with serving(news) as port, terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user:
+        user.enter(b"go")
+        user.expect(PROMPTED)
+        user.type(b"typ")
+        prompted.set()
+        user.expect(b"news")
+        user.type(b"ed" + ENTER)
+        assert user.end() == 0
+
+
+def test_the_end_of_the_other_side_ends_a_prompt(tmp_path: Path) -> None:
+    prompted = threading.Event()
+    with (
+        serving(lambda _: prompted.wait(PATIENCE)) as port,
+        terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user,
+    ):
+        user.expect(PROMPTED)
+        user.type(b"in the middle of")
+        user.expect(b"of")
+        prompted.set()
+        assert user.end() == 0
+
+
+def test_at_a_terminal_a_reset_has_its_word(tmp_path: Path) -> None:
+    with serving(reset) as port, terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user:
+        user.enter(b"hola")
+        user.expect(b": reset: ")
+        assert user.end() == 1
+
+
+def test_at_a_terminal_what_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    with terminal(tmp_path, "tcp:127.0.0.1:1") as user:
+        user.expect(b"tcp:127.0.0.1:1: refused: Connection refused")
+        assert user.end() == 1
+
+
+def test_a_lost_datagram_does_not_end_the_talk(tmp_path: Path) -> None:
+    def second_only(sock: socket.socket, data: bytes, sender: tuple[str, int]) -> None:
+        if data == b"two\n":
+            sock.sendto(data, sender)
+
+    with (
+        datagrams(second_only) as port,
+        terminal(tmp_path, f"udp:127.0.0.1:{port}", "--timeout", "2s") as user,
+    ):
+        user.line(b"one", "lost: nothing came back within 2 s")
+        user.line(b"two", "two")
+        user.expect(PROMPTED)
+        user.type(CTRL_D)
+        assert user.end() == 0
+
+
+# Pure parts.
+
+
+@given(st.binary(max_size=100), st.integers(0, 2**20))
+def test_a_dump_shows_every_byte(data: bytes, offset: int) -> None:
+    lines = list(hex_lines(data, offset))
+    assert b"".join(from_hex(line[10:58]) for line in lines) == data
+    assert [int(line[:8], 16) for line in lines] == list(range(offset, offset + len(data), 16))
+    assert all(line[60] == line[-1] == "|" for line in lines)
+
+
+def test_a_dump_goes_on_where_it_was() -> None:
+    dump = Dump()
+    assert dump(b"abc").startswith(b"00000000  61 62 63  ")
+    assert dump(b"") == b""
+    assert dump(b"d").startswith(b"00000003  64  ")
+
+
+@pytest.mark.parametrize("text", ["6", "6x", "é", "68,6f"])
+def test_what_is_not_hexadecimal(text: str) -> None:
+    with pytest.raises(UsageError, match="is not hexadecimal; expected digits"):
+        from_hex(text)

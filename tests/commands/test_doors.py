@@ -1,0 +1,258 @@
+"""The ways in: the command line, the console script, `twist` and `twistd`, and the wheel they come in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from suite import __version__
+from suite.cli import main
+from tests.helpers import ROOT
+from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, echo, run_suite, running, wait_until
+
+BIN = Path(sys.executable).parent
+TCP = '[endpoints]\ntcp = "tcp:0"'
+
+TWIST = (str(BIN / "twist"), "--log-format", "text", "echo-suite")
+TWISTD = (str(BIN / "twistd"), "-n", "--pidfile=", "echo-suite")
+
+
+@pytest.mark.parametrize("command", [["-m", "suite"], [str(BIN / "echo-suite")]])
+def test_the_version(tmp_path: Path, command: list[str]) -> None:
+    result = subprocess.run(
+        [sys.executable, *command, "--version"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"echo-suite {__version__}\n"
+
+
+def test_check_says_what_would_be_bound_and_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes((ROOT / "config.toml").read_bytes())
+    result = run_suite(tmp_path, "check", "--config", "config.toml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "tcp          TCP   127.0.0.1:1234",
+        "udp          UDP   127.0.0.1:1234",
+        "tls          TLS   127.0.0.1:4433",
+        "unix         UNIX  run/echo.sock",
+        "serving will make development certificates in certs",
+        "config.toml: 4 endpoints, no errors",
+    ]
+    assert os.listdir(tmp_path) == ["config.toml"]
+
+
+def test_the_configuration_may_be_named_before_the_command_too(tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text(TCP)
+    for arguments in (("check", "--config", "other.toml"), ("--config", "other.toml", "check")):
+        assert run_suite(tmp_path, *arguments).stdout.endswith("other.toml: 1 endpoint, no errors\n")
+
+
+def test_certs_makes_them_and_says_what_is_next(tmp_path: Path) -> None:
+    result = run_suite(tmp_path, "certs", "here")
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        *(f"wrote here/{who}.{what}" for who in ("ca", "server", "client") for what in ("pem", "key")),
+        "next: python -m suite --config config.toml",
+    ]
+    for path in (tmp_path / "here").glob("*.key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = run_suite(tmp_path, "certs", "here")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert again.stderr == "here/ca.pem: exists already; expected to write it; --force replaces it\n"
+    before = (tmp_path / "here/ca.pem").read_bytes()
+    assert run_suite(tmp_path, "certs", "here", "--force").returncode == 0
+    assert (tmp_path / "here/ca.pem").read_bytes() != before
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = run_suite(tmp_path, "certs", "file/certs")
+    assert result.returncode == 2
+    assert result.stderr == "file/certs/ca.pem: cannot be written: Not a directory\n"
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["serve"], ["check", "--conf", "x"]])
+def test_a_wrong_command_line_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[-1] in capsys.readouterr().err or arguments[-2] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--log", "jsn", "--log 'jsn': no such format; did you mean json?"),
+        ("--log", "", "--log '': no such format; expected json or text"),
+        ("--log-level", "inf", "--log-level 'inf': no such level; did you mean info?"),
+        (
+            "--log-level",
+            "\x1b[31m\n",
+            "--log-level '\\x1b[31m\\n': no such level; expected critical or debug",
+        ),
+    ],
+)
+def test_a_log_that_does_not_exist_is_2_and_nothing_is_made(
+    tmp_path: Path, option: str, value: str, said: str
+) -> None:
+    (tmp_path / "config.toml").write_text(FOUR_TRANSPORTS)
+    result = run_suite(tmp_path, option, value)
+    assert result.returncode == 2
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["config.toml"]
+
+
+@pytest.mark.parametrize("command", ["check", "certs"])
+def test_only_serving_has_a_log(tmp_path: Path, command: str) -> None:
+    result = run_suite(tmp_path, command, "--log", "json")
+    assert result.returncode == 2
+    assert "unrecognized arguments: --log" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("epol", "--reactor 'epol': no such reactor; did you mean epoll?"),
+        ("kqueue", "--reactor 'kqueue': does not work here: "),
+    ],
+)
+def test_a_reactor_that_does_not_exist_or_work_here_is_2(tmp_path: Path, name: str, said: str) -> None:
+    if name == "kqueue" and sys.platform != "linux":
+        pytest.skip("there is a kqueue here")
+    (tmp_path / "config.toml").write_text(TCP)
+    result = run_suite(tmp_path, "--reactor", name)
+    assert result.returncode == 2
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("\n") == 1
+
+
+def test_it_can_be_interrupted_where_a_shell_has_set_sigint_to_be_ignored(tmp_path: Path) -> None:
+    """So a shell without job control does to what it starts in the background."""
+    ignored = ("/bin/sh", "-c", 'trap "" INT; exec "$0" -m suite "$@"', sys.executable)
+    suite = RunningSuite(tmp_path, TCP, command=ignored)
+    assert suite.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("command", [TWIST, TWISTD], ids=["twist", "twistd"])
+def test_twisted_runs_it_too(tmp_path: Path, command: tuple[str, ...]) -> None:
+    suite = RunningSuite(tmp_path, FOUR_TRANSPORTS, command=command)
+    try:
+        with suite.connect("tcp") as sock:
+            assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
+        with suite.connect("udp") as sock:
+            sock.send(b"hola")
+            assert sock.recv(100) == b"hola"
+        assert (tmp_path / "echo.sock").is_socket()
+        (tmp_path / "config.toml").write_text(FOUR_TRANSPORTS + 'added = "tcp:0"')
+        suite.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "added" in suite.addresses, "it has read the configuration again")
+    finally:
+        suite.stop(signal.SIGTERM)
+    assert not (tmp_path / "echo.sock").exists()
+
+
+@pytest.mark.parametrize("command", [TWIST, TWISTD], ids=["twist", "twistd"])
+def test_under_twisted_errors_are_one_line_and_an_exit_code(tmp_path: Path, command: tuple[str, ...]) -> None:
+    def run(config: str) -> tuple[int, str]:
+        (tmp_path / "config.toml").write_text(config)
+        result = subprocess.run(
+            [*command, "--config", "config.toml"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return result.returncode, result.stderr
+
+    assert run('[endpoints]\ntcp = "tcp:port"') == (
+        2,
+        "config.toml: endpoints.tcp.listen: port 'port' is out of range; expected 0 to 65535\n",
+    )
+    (tmp_path / "file").mkdir()
+    code, said = run('[endpoints]\nfirst = "unix:echo.sock"\nsecond = "unix:file"')
+    assert (code, said) == (
+        1,
+        "endpoints.second: cannot listen on file: it exists and is not a socket\n",
+    )
+    assert not (tmp_path / "echo.sock").exists()
+
+
+def test_a_plugin_runs_beside_a_suite_that_serves(tmp_path: Path) -> None:
+    with running(tmp_path, '[endpoints]\nunix = "unix:echo.sock"'):
+        result = subprocess.run(
+            [*TWIST, "--config", "config.toml"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert result.returncode == 1
+    assert "is held by a running server" in result.stderr
+
+
+def test_inherited_sockets_are_served(tmp_path: Path) -> None:
+    """``fd:`` and ``systemd:``, as a parent that has bound them passes them on."""
+    (tmp_path / "start.py").write_text(
+        "import os, socket, sys\n"
+        "for number in (3, 4):\n"
+        "    sock = socket.socket()\n"
+        "    sock.bind(('127.0.0.1', 0))\n"
+        "    sock.listen()\n"
+        "    os.dup2(sock.fileno(), number + 20)\n"
+        "os.dup2(23, 3)\n"
+        "os.dup2(24, 4)\n"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='echo', LISTEN_PID=str(os.getpid()))\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'suite', *sys.argv[1:]])\n"
+    )
+    config = '[endpoints]\nsystemd = "systemd:domain=INET:name=echo"\nfd = "fd:4"'
+    with running(tmp_path, config, command=[sys.executable, "start.py"]) as suite:
+        suite.addresses = {
+            line.split()[0]: (line.split()[2].split(":")[0], int(line.rpartition(":")[2]))
+            for line in suite.lines
+            if "127.0.0.1" in line and "ready" not in line
+        }
+        for endpoint in ("systemd", "fd"):
+            with suite.connect(endpoint) as sock:
+                end = sock.shutdown
+                assert echo(sock, b"hola", lambda end=end: end(1)) == b"hola"  # type: ignore[misc]
+
+
+def test_an_inherited_unix_socket_is_served_and_left_to_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text(
+        "import os, socket, sys\n"
+        "sock = socket.socket(socket.AF_UNIX)\n"
+        "sock.bind('echo.sock')\n"
+        "sock.listen()\n"
+        "os.dup2(os.dup2(sock.fileno(), 23), 3)\n"
+        "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='echo', LISTEN_PID=str(os.getpid()))\n"
+        "os.execv(sys.executable, [sys.executable, '-m', 'suite', *sys.argv[1:]])\n"
+    )
+    config = '[endpoints]\nunix = "systemd:domain=UNIX:name=echo"'
+    with (
+        running(tmp_path, config, command=[sys.executable, "start.py"]) as suite,
+        suite.connect("unix") as sock,
+    ):
+        assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
+    assert (tmp_path / "echo.sock").is_socket()
+
+
+def test_the_wheel_has_the_plugin_and_nothing_else_of_twisteds(tmp_path: Path) -> None:
+    pip_wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
+    subprocess.run([*pip_wheel, "-w", tmp_path, ROOT], check=True, timeout=PATIENCE)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/echo_suite.py"]
+    assert {name.partition("/")[0] for name in names} == {
+        "suite",
+        "twisted",
+        f"echo_suite-{__version__}.dist-info",
+    }

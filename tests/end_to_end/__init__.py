@@ -1,0 +1,1 @@
+"""The suite as a process, checked by clients that share no code with it."""

@@ -1,0 +1,546 @@
+"""`suite.endpoints.tls`: our contexts, joined in memory to the standard library's client.
+
+Our side is pyOpenSSL on its own OpenSSL, theirs is Python's `ssl` on the system's: two libraries.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+import ssl
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+
+from suite import certs
+from suite.certs import Identity, load_identity
+from suite.config.file import TLS
+from suite.endpoints.tls import ContextFactory, NoApplicationProtocolError, server_context
+from suite.engine.openssl import Connection, scratch_buffer, set_groups
+from suite.engine.tls import TLSServer, note_records
+from suite.errors import CertificateError
+
+V1_1, V1_2, V1_3 = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+#: Suites that TLS 1.2 clients may choose from (OpenSSL's names), each with the server's kind of key.
+MODERN = [
+    ("EC", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ("EC", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ("EC", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ("RSA", "ECDHE-RSA-AES128-GCM-SHA256"),
+    ("RSA", "ECDHE-RSA-AES256-GCM-SHA384"),
+    ("RSA", "ECDHE-RSA-CHACHA20-POLY1305"),
+]
+
+#: No forward secrecy, or no AEAD, or neither.
+LEGACY = [
+    ("EC", "ECDHE-ECDSA-AES128-SHA256"),
+    ("EC", "ECDHE-ECDSA-AES256-SHA"),
+    ("RSA", "ECDHE-RSA-AES256-SHA384"),
+    ("RSA", "ECDHE-RSA-AES128-SHA"),
+    ("RSA", "AES128-GCM-SHA256"),
+    ("RSA", "AES256-SHA256"),
+    ("RSA", "AES128-SHA"),
+    ("RSA", "DHE-RSA-AES128-SHA256"),
+]
+
+#: With `dhParameters` only.
+FINITE_FIELD = [
+    "DHE-RSA-AES128-GCM-SHA256",
+    "DHE-RSA-AES256-GCM-SHA384",
+    "DHE-RSA-CHACHA20-POLY1305",
+]
+
+MODERN_1_3 = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]
+
+
+class Pair:
+    """A server and a client, joined by memory.
+
+    :ivar server_error: what ended the server's side, if anything has.
+    :ivar client_error: the same for the client's.
+    """
+
+    def __init__(
+        self, context: SSL.Context, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+    ) -> None:
+        self.server = Connection(context, None, scratch_buffer())
+        self.server.set_accept_state()
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = client.wrap_bio(
+            self._incoming, self._outgoing, server_hostname="localhost", session=session
+        )
+        self.server_error: Exception | None = None
+        self.client_error: ssl.SSLError | None = None
+        server_done = client_done = False
+        while not (server_done and client_done):
+            if self.client_error is None:
+                try:
+                    self.client.do_handshake()
+                    client_done = True
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLError as error:
+                    self.client_error = error
+            moved = self._to_server()
+            if self.server_error is None:
+                try:
+                    self.server.do_handshake()
+                    server_done = True
+                except SSL.WantReadError:
+                    pass
+                except Exception as error:  # noqa: BLE001  # a callback's, perhaps
+                    self.server_error = error
+            if not self._to_client() and not moved:
+                break  # one of them has given up
+
+    def _to_server(self) -> int:
+        data = self._outgoing.read()
+        return self.server.bio_write(data) if data else 0
+
+    def _to_client(self) -> int:
+        moved = 0
+        while True:
+            try:
+                moved += self._incoming.write(self.server.bio_read(2**16))
+            except SSL.WantReadError:
+                return moved
+
+    def echo(self, data: bytes) -> bytes:
+        """What the client gets back for *data*, which on the way has been read and written by the server."""
+        self.client.write(data)
+        self._to_server()
+        self.server.send(self.server.recv(2**14))
+        self._to_client()
+        return self.client.read(2**14)
+
+    def client_says_goodbye(self) -> None:
+        """The client sends its close_notify, which the server reads."""
+        with pytest.raises(ssl.SSLWantReadError):
+            self.client.unwrap()
+        self._to_server()
+        with pytest.raises(SSL.ZeroReturnError):
+            self.server.recv(1)
+
+    def alert(self) -> str:
+        """The alert that the client reads, in OpenSSL's words."""
+        if self.client_error is not None:
+            return str(self.client_error)
+        with pytest.raises(ssl.SSLError) as caught:
+            self.client.read(1)
+        return str(caught.value)
+
+
+class Names:
+    """Certificates of one CA, and clients who trust it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        certs.mint(directory)
+        self.ca = trustme.CA()
+        self.by_kind = {"EC": load_identity(directory / "server.pem", directory / "server.key")}
+        self.by_kind["RSA"] = self.issue("rsa", self.ca, key_type=trustme.KeyType.RSA)
+
+    def issue(self, name: str, ca: trustme.CA, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> Identity:
+        """A server's identity, signed by *ca*, its chain behind it."""
+        issued = ca.issue_cert("localhost", key_type=key_type)
+        pem, key = self.directory / f"{name}.pem", self.directory / f"{name}.key"
+        pem.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        key.touch(0o600)
+        key.write_bytes(issued.private_key_pem.bytes())
+        return load_identity(pem, key)
+
+    def client(
+        self,
+        *,
+        versions: tuple[ssl.TLSVersion, ssl.TLSVersion] = (V1_2, V1_3),
+        ciphers: str = "ALL:@SECLEVEL=0",
+        alpn: Sequence[str] = (),
+        identity: str | None = None,
+    ) -> ssl.SSLContext:
+        """A client that checks our certificate, and is willing to speak much more than we are."""
+        context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
+        self.ca.configure_trust(context)
+        context.set_ciphers(ciphers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of versions below 1.2
+            context.minimum_version, context.maximum_version = versions
+        if alpn:
+            context.set_alpn_protocols(alpn)
+        if identity is not None:
+            context.load_cert_chain(self.directory / f"{identity}.pem", self.directory / f"{identity}.key")
+        return context
+
+    def server(self, tls: TLS = TLS(), kind: str = "EC", dh: Path | None = None) -> SSL.Context:  # noqa: B008
+        return server_context(self.by_kind[kind], tls, session_id="tls", dh_parameters=dh)
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Names:
+    return Names(tmp_path_factory.mktemp("tls"))
+
+
+def accepted(pair: Pair) -> Pair:
+    """*pair*, which has shaken hands and can talk."""
+    assert pair.server_error is None
+    assert pair.client_error is None
+    assert pair.echo(b"hola mundo") == b"hola mundo"
+    return pair
+
+
+def refused(pair: Pair, because: str) -> str:
+    """The alert that the client reads; the server's own error matches *because*."""
+    assert pair.server_error is not None, "the server has no objection"
+    assert re.search(because, repr(pair.server_error))
+    return pair.alert()
+
+
+# Versions.
+
+
+@pytest.mark.parametrize(("version", "name"), [(V1_2, "TLSv1.2"), (V1_3, "TLSv1.3")])
+def test_tls_1_2_and_1_3_are_spoken(names: Names, version: ssl.TLSVersion, name: str) -> None:
+    pair = accepted(Pair(names.server(), names.client(versions=(version, version))))
+    assert pair.client.version() == name
+
+
+def test_the_newest_version_is_chosen(names: Names) -> None:
+    assert accepted(Pair(names.server(), names.client())).client.version() == "TLSv1.3"
+
+
+def test_tls_1_1_is_refused(names: Names) -> None:
+    alert = refused(Pair(names.server(), names.client(versions=(V1_1, V1_1))), "unsupported protocol")
+    assert "alert protocol version" in alert
+
+
+def test_a_minimum_is_obeyed(names: Names) -> None:
+    context = names.server(TLS(minimum="1.3"))
+    refused(Pair(context, names.client(versions=(V1_2, V1_2))), "unsupported protocol")
+    assert accepted(Pair(context, names.client())).client.version() == "TLSv1.3"
+
+
+def test_a_maximum_is_obeyed(names: Names) -> None:
+    context = names.server(TLS(maximum="1.2"))
+    refused(Pair(context, names.client(versions=(V1_3, V1_3))), "unsupported protocol")
+    assert accepted(Pair(context, names.client())).client.version() == "TLSv1.2"
+
+
+# Suites.
+
+
+@pytest.mark.parametrize(("kind", "suite"), MODERN)
+def test_forward_secret_aead_suites_are_on_offer(names: Names, kind: str, suite: str) -> None:
+    client = names.client(versions=(V1_2, V1_2), ciphers=suite)
+    cipher = accepted(Pair(names.server(kind=kind), client)).client.cipher()
+    assert cipher is not None
+    assert cipher[0] == suite
+
+
+@pytest.mark.parametrize(("kind", "suite"), [*LEGACY, *(("RSA", suite) for suite in FINITE_FIELD)])
+def test_no_other_suites_are(names: Names, kind: str, suite: str) -> None:
+    client = names.client(versions=(V1_2, V1_2), ciphers=f"{suite}:@SECLEVEL=0")
+    assert suite in {cipher["name"] for cipher in client.get_ciphers()}, "the client has not asked for it"
+    alert = refused(Pair(names.server(kind=kind), client), "no shared cipher")
+    assert "alert handshake failure" in alert
+
+
+def test_tls_1_3_has_its_three_common_suites(names: Names) -> None:
+    pair = accepted(Pair(names.server(), names.client(versions=(V1_3, V1_3))))
+    offered = pair.server.get_cipher_list()
+    assert [suite for suite in offered if suite.startswith("TLS_")] == MODERN_1_3
+    cipher = pair.client.cipher()
+    assert cipher is not None
+    assert cipher[0] in MODERN_1_3
+
+
+def test_nothing_is_offered_that_cannot_be_kept(names: Names) -> None:
+    """DHE without parameters, that is."""
+    offered = SSL.Connection(names.server(kind="RSA"), None).get_cipher_list()
+    assert not [suite for suite in offered if suite.startswith("DHE-")]
+
+
+@pytest.mark.parametrize("favourite", ["CHACHA20-POLY1305", "AES256-GCM-SHA384", "AES128-GCM-SHA256"])
+def test_the_clients_preference_decides(names: Names, favourite: str) -> None:
+    """It knows whether its processor has AES; for us all of them are good."""
+    suites = [f"ECDHE-ECDSA-{favourite}", *(suite for kind, suite in MODERN if kind == "EC")]
+    client = names.client(versions=(V1_2, V1_2), ciphers=":".join(suites))
+    cipher = accepted(Pair(names.server(), client)).client.cipher()
+    assert cipher is not None
+    assert cipher[0] == suites[0]
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize("curve", ["X25519", "prime256v1", "secp384r1"])
+def test_the_curves_of_the_profile_are_on_offer(names: Names, version: ssl.TLSVersion, curve: str) -> None:
+    client = names.client(versions=(version, version))
+    client.set_ecdh_curve(curve)
+    accepted(Pair(names.server(kind="RSA"), client))
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize("curve", ["X448", "secp521r1"])
+def test_no_other_curves_are(names: Names, version: ssl.TLSVersion, curve: str) -> None:
+    client = names.client(versions=(version, version))
+    client.set_ecdh_curve(curve)
+    refused(Pair(names.server(kind="RSA"), client), "no shared cipher|no suitable key share")
+
+
+@pytest.mark.parametrize("unknown", [b"X25519:quux", b"quux"])
+def test_a_group_that_openssl_does_not_know_is_refused(unknown: bytes) -> None:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    with pytest.raises(SSL.Error):
+        set_groups(context, unknown)
+    set_groups(context, b"X25519")  # and no error is left in OpenSSL's queue for somebody else to find
+
+
+def test_an_openssl_without_the_hybrid_group_has_the_curves(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("suite.endpoints.tls.HYBRID", b"quux:")
+    accepted(Pair(names.server(), names.client()))
+
+
+def ffdhe2048() -> bytes:
+    """The finite-field group of RFC 7919, appendix A.1, as a PEM file has it."""
+    digits = 2000
+    e = sum((1 << digits) // math.factorial(k) for k in range(300))
+    p = 2**2048 - 2**1984 + ((e >> (digits - 1918)) + 560316) * 2**64 - 1
+    # DER: a sequence of two integers, p and the generator, 2.
+    der = bytes.fromhex("308201080282010100") + p.to_bytes(256, "big") + bytes.fromhex("020102")
+    return b"-----BEGIN DH PARAMETERS-----\n%s-----END DH PARAMETERS-----\n" % base64.encodebytes(der)
+
+
+@pytest.mark.parametrize("suite", FINITE_FIELD)
+def test_dh_parameters_add_the_finite_field_suites(names: Names, tmp_path: Path, suite: str) -> None:
+    (tmp_path / "dh.pem").write_bytes(ffdhe2048())
+    client = names.client(versions=(V1_2, V1_2), ciphers=suite)
+    cipher = accepted(Pair(names.server(kind="RSA", dh=tmp_path / "dh.pem"), client)).client.cipher()
+    assert cipher is not None
+    assert cipher[0] == suite
+
+
+def test_dh_parameters_take_nothing_away_and_add_nothing_old(names: Names, tmp_path: Path) -> None:
+    (tmp_path / "dh.pem").write_bytes(ffdhe2048())
+    context = names.server(kind="RSA", dh=tmp_path / "dh.pem")
+    accepted(Pair(context, names.client()))
+    old = names.client(versions=(V1_2, V1_2), ciphers="DHE-RSA-AES128-SHA256:@SECLEVEL=0")
+    refused(Pair(context, old), "no shared cipher")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"junk\n"])
+def test_a_file_without_dh_parameters_is_named(names: Names, tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "dh.pem").write_bytes(content)
+    with pytest.raises(CertificateError, match=r"dh\.pem: .*expected a PEM file"):
+        names.server(dh=tmp_path / "dh.pem")
+
+
+# What else is negotiated.
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "chosen"),
+    [
+        (("echo", "http/1.1"), ("http/1.1", "echo"), "echo"),
+        (("echo", "http/1.1"), ("h2", "http/1.1"), "http/1.1"),
+        (("echo",), ("echo",), "echo"),
+        (("echo",), (), None),
+        ((), ("h2",), None),
+        ((), (), None),
+    ],
+)
+def test_alpn_chooses_our_favourite(
+    names: Names, version: ssl.TLSVersion, ours: tuple[str, ...], theirs: tuple[str, ...], chosen: str | None
+) -> None:
+    """A client that does not ask gets in without."""
+    client = names.client(alpn=theirs, versions=(version, version))
+    pair = accepted(Pair(names.server(TLS(alpn=ours)), client))
+    assert pair.client.selected_alpn_protocol() == chosen
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_a_client_that_asks_for_protocols_that_are_not_ours_is_told_so(
+    names: Names, version: ssl.TLSVersion
+) -> None:
+    """RFC 7301, section 3.2: a fatal no_application_protocol alert."""
+    client = names.client(alpn=["h2", "http/1.1"], versions=(version, version))
+    pair = Pair(names.server(TLS(alpn=("echo",))), client)
+    assert isinstance(pair.server_error, NoApplicationProtocolError)
+    assert "h2" in str(pair.server_error)
+    assert "alert no application protocol" in pair.alert()
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_nothing_is_compressed(names: Names, version: ssl.TLSVersion) -> None:
+    pair = accepted(Pair(names.server(), names.client(versions=(version, version))))
+    assert pair.client.compression() is None
+
+
+def test_compression_and_renegotiation_are_switched_off_and_buffers_given_back(names: Names) -> None:
+    context = names.server()
+    options = context.set_options(0)
+    assert options & SSL.OP_NO_COMPRESSION
+    assert options & SSL.OP_NO_RENEGOTIATION
+    assert context.set_mode(0) & SSL.MODE_RELEASE_BUFFERS
+
+
+@pytest.mark.parametrize("transport", [TLSServer.__new__(TLSServer), None])
+def test_the_engine_is_told_of_close_notify(names: Names, transport: TLSServer | None) -> None:
+    """So that it can tell one from a bare FIN; a connection that is not the engine's comes to no harm."""
+    pair = accepted(Pair(names.server(), names.client()))
+    pair.server.set_app_data(transport)
+    pair.server.share_info_callback(note_records)
+    assert not getattr(transport, "close_notify_received", False)
+    pair.client_says_goodbye()
+    assert transport is None or transport.close_notify_received
+
+
+def test_a_context_that_wants_to_be_told_itself_is(names: Names) -> None:
+    told = []
+    context = names.server()
+    context.set_info_callback(lambda *_: told.append("its own"))
+    pair = accepted(Pair(context, names.client()))
+    pair.server.share_info_callback(lambda *_: told.append("ours"))
+    told.clear()
+    pair.client_says_goodbye()
+    assert {*told} == {"its own"}
+
+
+# Clients' certificates.
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_without_a_client_ca_no_certificate_is_asked_for(names: Names, version: ssl.TLSVersion) -> None:
+    client = names.client(identity="client", versions=(version, version))
+    pair = accepted(Pair(names.server(), client))
+    assert pair.server.get_peer_certificate() is None
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_with_a_client_ca_a_client_without_a_certificate_is_refused(
+    names: Names, version: ssl.TLSVersion
+) -> None:
+    context = names.server(TLS(client_ca=names.directory / "ca.pem"))
+    alert = refused(Pair(context, names.client(versions=(version, version))), "did not return a certificate")
+    assert re.search("alert (certificate required|handshake failure)", alert)
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_with_a_client_ca_a_client_of_its_is_admitted(names: Names, version: ssl.TLSVersion) -> None:
+    context = names.server(TLS(client_ca=names.directory / "ca.pem"))
+    pair = accepted(Pair(context, names.client(identity="client", versions=(version, version))))
+    shown = pair.server.get_peer_certificate(as_cryptography=True)
+    assert [shown] == certs.load_certificates(names.directory / "client.pem")
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_with_a_client_ca_a_client_of_another_is_refused(names: Names, version: ssl.TLSVersion) -> None:
+    names.issue("stranger", trustme.CA())
+    context = names.server(TLS(client_ca=names.directory / "ca.pem"))
+    client = names.client(identity="stranger", versions=(version, version))
+    assert "alert unknown ca" in refused(Pair(context, client), "certificate verify failed")
+
+
+def test_every_ca_in_the_file_is_trusted_and_named_to_clients(names: Names, tmp_path: Path) -> None:
+    names.issue("friend", names.ca)
+    both = tmp_path / "both.pem"
+    both.write_bytes((names.directory / "ca.pem").read_bytes() + names.ca.cert_pem.bytes())
+    context = names.server(TLS(client_ca=both))
+    for identity in ("client", "friend"):
+        pair = accepted(Pair(context, names.client(identity=identity)))
+        named = [name.CN or name.OU for name in pair.server.get_client_ca_list()]
+        assert len(named) == 2
+
+
+@pytest.mark.parametrize("content", [None, b"junk\n"])
+def test_a_client_ca_that_cannot_be_used_is_named(
+    names: Names, tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_bytes(content)
+    with pytest.raises(CertificateError, match=r"ca\.pem"):
+        names.server(TLS(client_ca=tmp_path / "ca.pem"))
+
+
+def test_a_client_ca_that_only_openssl_refuses_is_named(names: Names, tmp_path: Path) -> None:
+    """Beside a good certificate it has a broken revocation list."""
+    crl = b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+    (tmp_path / "ca.pem").write_bytes((names.directory / "ca.pem").read_bytes() + crl)
+    with pytest.raises(CertificateError, match=r"ca\.pem"):
+        names.server(TLS(client_ca=tmp_path / "ca.pem"))
+
+
+# The server's own certificate, and its chain.
+
+
+def test_a_client_that_trusts_the_root_verifies_us_through_the_chain(names: Names) -> None:
+    identity = names.issue("between", names.ca.create_child_ca())
+    assert len(identity.chain) == 1
+    accepted(Pair(server_context(identity, TLS(), session_id="tls"), names.client()))
+
+
+def test_without_the_chain_it_does_not(names: Names) -> None:
+    identity = names.issue("between", names.ca.create_child_ca())
+    bare = Identity(identity.key, identity.certificate, (), Path())
+    between = names.directory / "between-ca.pem"
+    between.write_bytes(identity.chain[0].public_bytes(Encoding.PEM))
+    # Whom clients are verified with is another matter.
+    for tls in (TLS(), TLS(client_ca=between)):
+        pair = Pair(server_context(bare, tls, session_id="tls"), names.client())
+        assert isinstance(pair.client_error, ssl.SSLCertVerificationError)
+
+
+def test_a_key_that_is_not_the_certificates_is_refused(names: Names) -> None:
+    """Should `load_identity` ever not have looked."""
+    one, other = names.by_kind["EC"], names.issue("other", names.ca)
+    with pytest.raises(CertificateError, match="refused by OpenSSL"):
+        server_context(Identity(other.key, one.certificate, (), Path()), TLS(), session_id="tls")
+
+
+def test_every_connection_of_a_factory_has_the_same_context(names: Names) -> None:
+    """Sessions resume within one context only."""
+    context = names.server()
+    factory = ContextFactory(context)
+    assert factory.getContext() is factory.getContext() is context
+
+
+# Sessions.
+
+
+def plain(_names: Names) -> TLS:
+    return TLS()
+
+
+def mutual(names: Names) -> TLS:
+    return TLS(client_ca=names.directory / "ca.pem")
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize("settings", [plain, mutual])
+def test_sessions_resume(names: Names, settings: Callable[[Names], TLS], version: ssl.TLSVersion) -> None:
+    context = names.server(settings(names))
+    client = names.client(identity="client", versions=(version, version))
+    first = accepted(Pair(context, client))
+    assert not first.client.session_reused
+    session = first.client.session
+    assert session is not None
+    assert session.has_ticket
+    again = accepted(Pair(context, client, session))
+    assert again.client.session_reused
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_a_session_of_another_endpoint_does_not_resume(names: Names, version: ssl.TLSVersion) -> None:
+    """Else a client could show its certificate where it is trusted, and be admitted where it is not."""
+    client = names.client(versions=(version, version))
+    session = accepted(Pair(names.server(), client)).client.session
+    assert session is not None
+    strict = names.server(TLS(client_ca=names.directory / "ca.pem"))
+    refused(Pair(strict, client, session), "did not return a certificate")

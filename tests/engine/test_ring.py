@@ -1,0 +1,460 @@
+"""The ring, driven by hand, on real sockets; and that a crowd gets onto it and off it again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import main
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from suite.echo import Echo
+from suite.engine import ring as ring_module
+from suite.engine.interfaces import writes_back
+from suite.engine.linux import uring
+from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, COMPLETIONS, Ring
+from suite.engine.reactor import CROWD, EngineReactor
+from suite.engine.ring import PATIENCE, EchoRing
+from suite.engine.stream import SMALL_READ, PlainStream
+from suite.engine.unix import UNIXStream
+from tests.helpers import Watcher
+from tests.running import RunningSuite, running, wait_until
+
+try:
+    Ring().close()
+except OSError as problem:
+    pytest.skip(f"no io_uring here: {problem}", allow_module_level=True)
+
+
+class StubReactor(Watcher):
+    """Remembers who is watched, and ends connections as a reactor does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[Callable[[], object]] = []
+        self.ended: list[tuple[object, object]] = []
+
+    def callLater(self, _delay: float, call: Any, *args: Any) -> None:
+        self.later.append(lambda: call(*args))
+
+    def disconnect(self, stream: Any, why: Any, _reading: bool) -> None:
+        self.ended.append((stream, why))
+        stream.connectionLost(Failure(why))
+
+
+class Table:
+    """A ring, and connections at it.
+
+    :ivar peers: the other ends.
+    """
+
+    def __init__(self) -> None:
+        self.reactor = StubReactor()
+        self.ring = EchoRing(self.reactor.disconnect)
+        self.streams: list[PlainStream] = []
+        self.peers: list[socket.socket] = []
+
+    def seat(
+        self, protocol: Protocol | None = None, *, tcp: bool = False
+    ) -> tuple[PlainStream, socket.socket]:
+        """One more connection, which has joined."""
+        protocol = protocol or Echo()
+        stream: PlainStream
+        if tcp:
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                peer = socket.create_connection(server.getsockname())
+                ours, address = server.accept()
+            stream = PlainStream(ours, protocol, address, None, 0, self.reactor)
+        else:
+            ours, peer = socket.socketpair()
+            stream = UNIXStream(ours, protocol, ("", None), None, 0, self.reactor)
+        peer.settimeout(10)
+        self.streams.append(stream)
+        self.peers.append(peer)
+        protocol.makeConnection(stream)
+        stream.join_ring(self.ring)
+        assert stream not in self.reactor.readers
+        return stream, peer
+
+    def close(self) -> None:
+        self.ring.close()
+        for peer in self.peers:
+            peer.close()
+        for stream in self.streams:
+            if stream.connected:
+                stream.connectionLost(Failure(main.CONNECTION_DONE))
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    table = Table()
+    yield table
+    table.close()
+
+
+def test_a_crowd_is_echoed_at_once(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2 * CROWD):
+        table.seat()
+    monkeypatch.setattr(table.ring, "_take_apart", pytest.fail)
+    for number in range(3):
+        for index, peer in enumerate(table.peers):
+            peer.send(b"%d of %d" % (number, index))
+        table.ring.doRead()
+        for index, peer in enumerate(table.peers):
+            assert peer.recv(100) == b"%d of %d" % (number, index)
+    assert [stream.protocol.received for stream in table.streams[:2]] == [18, 18]  # type: ignore[attr-defined]
+
+
+def test_two_messages_of_one_come_back_in_order(table: Table) -> None:
+    for _ in range(CROWD):
+        table.seat()
+    for word in (b"one", b"two"):
+        for peer in table.peers:
+            peer.send(word)
+        table.ring._ring.enter(0)
+    assert table.ring._ring.completed() == 2 * CROWD
+    table.ring.doRead()
+    assert [peer.recv(100) for peer in table.peers] == [b"onetwo"] * CROWD
+
+
+def test_more_messages_than_buffers(table: Table) -> None:
+    count = BUFFERS + 50
+    for _ in range(count):
+        table.seat()
+    for index, peer in enumerate(table.peers):
+        peer.send(b"%d" % index)
+    for _ in range(100):
+        table.ring.doRead()
+        for stream in table.streams:
+            if stream in table.reactor.readers:  # there was no buffer for it
+                stream.doRead()
+    assert [peer.recv(100) for peer in table.peers] == [b"%d" % index for index in range(count)]
+
+
+def test_around_every_end(table: Table) -> None:
+    """Of the entries, of the buffers and of the completions."""
+    for _ in range(7):
+        table.seat()
+    for number in range(COMPLETIONS // 7 + 100):
+        for index, peer in enumerate(table.peers):
+            peer.send(b"%d of %d" % (number, index))
+        table.ring.doRead()
+        assert [peer.recv(100) for peer in table.peers] == [
+            b"%d of %d" % (number, index) for index in range(7)
+        ]
+
+
+@pytest.mark.parametrize("others", [0, CROWD], ids=["alone", "in a crowd"])
+def test_who_does_not_read_leaves_and_gets_everything_later(
+    table: Table, others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_module, "PATIENCE", 10_000)
+    for _ in range(others):
+        table.seat()
+    stream, peer = table.seat()
+    peer.setblocking(False)
+    sent = b""
+    for number in range(10_000):
+        for other in table.peers[:others]:
+            other.send(b"x")
+        message = b"%d " % number * 100
+        sent += message[: peer.send(message)]
+        table.ring.doRead()
+        assert [other.recv(100) for other in table.peers[:others]] == [b"x"] * others
+        if stream.owed:
+            break
+    table.ring.doRead()
+    assert 0 < stream.owed <= BUFFER_SIZE
+    assert stream in table.reactor.writers
+    assert stream not in table.reactor.readers
+    assert stream._ring is None
+    got = b""
+    while stream.owed or len(got) < len(sent):
+        got += peer.recv(1 << 20)
+        assert stream.doWrite() is None
+    assert got == sent
+    assert stream in table.reactor.readers, "it is read from again, off the ring"
+
+
+def test_an_end_of_input_is_read_off_the_ring(table: Table) -> None:
+    stream, peer = table.seat()
+    peer.send(b"hola")
+    peer.shutdown(socket.SHUT_WR)
+    table.ring.doRead()
+    assert peer.recv(100) == b"hola"
+    assert stream in table.reactor.readers
+    assert stream.doRead() is main.CONNECTION_DONE
+
+
+def test_a_reset_ends_the_connection(table: Table) -> None:
+    stream, peer = table.seat(tcp=True)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    table.ring.doRead()
+    assert table.reactor.ended == [(stream, main.CONNECTION_LOST)]
+    assert table.ring.streams == {}
+
+
+def test_who_sends_much_leaves(table: Table) -> None:
+    stream, peer = table.seat()
+    data = os.urandom(BUFFER_SIZE + 10)
+    peer.sendall(data)
+    table.ring.doRead()
+    table.ring.doRead()
+    assert stream in table.reactor.readers
+    got = peer.recv(BUFFER_SIZE, socket.MSG_WAITALL) + peer.recv(10, socket.MSG_WAITALL)
+    assert got == data
+    stream.join_ring(table.ring)
+    assert stream in table.reactor.readers, "it has left for good"
+
+
+def test_who_is_alone_for_long_leaves(table: Table) -> None:
+    stream, peer = table.seat()
+    idle, _ = table.seat()
+    for number in range(PATIENCE + 1):
+        assert stream not in table.reactor.readers
+        peer.send(b"%d" % number)
+        table.ring.doRead()
+        assert peer.recv(100) == b"%d" % number
+    table.ring.doRead()
+    assert stream in table.reactor.readers
+    assert idle not in table.reactor.readers
+
+
+def test_who_is_paused_is_not_read_from_until_resumed(table: Table) -> None:
+    stream, peer = table.seat()
+    stream.stopReading()
+    table.ring.doRead()
+    peer.send(b"hola")
+    table.ring.doRead()
+    assert stream not in table.reactor.readers
+    peer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        peer.recv(100)
+    stream.startReading()
+    stream.doRead()
+    assert peer.recv(100) == b"hola"
+
+
+def test_resumed_before_it_has_left_it_is_read_from_when_it_has(table: Table) -> None:
+    stream, _ = table.seat()
+    stream.stopReading()
+    stream.startReading()
+    assert stream not in table.reactor.readers
+    table.ring.doRead()
+    assert stream in table.reactor.readers
+
+
+def test_half_closing_takes_it_off_the_ring(table: Table) -> None:
+    stream, peer = table.seat()
+    stream.loseWriteConnection()
+    stream.doWrite()
+    table.ring.doRead()
+    assert stream in table.reactor.readers
+    assert peer.recv(100) == b""
+
+
+@pytest.mark.parametrize("why", ["abort", "end"])
+def test_a_descriptor_is_nobody_elses_before_the_ring_has_let_go_of_it(table: Table, why: str) -> None:
+    stream, peer = table.seat(tcp=True)
+    fd = stream.fileno()
+    if why == "abort":
+        stream.abortConnection()
+        table.reactor.later.pop()()
+    else:
+        stream.connectionLost(Failure(main.CONNECTION_DONE))
+        assert peer.recv(100) == b""
+    os.fstat(fd)
+    table.ring.doRead()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    assert table.ring.streams == {}
+    if why == "abort":
+        with pytest.raises(ConnectionResetError):
+            peer.recv(100)
+
+
+def test_what_comes_for_the_dead_is_dropped(table: Table) -> None:
+    stream, peer = table.seat()
+    peer.send(b"hola")
+    table.ring._ring.enter(0)
+    stream.connectionLost(Failure(main.CONNECTION_DONE))
+    table.ring.doRead()
+    assert peer.recv(100) == b""
+    assert table.ring.streams == {}
+
+
+def test_what_comes_for_the_dead_is_dropped_also_where_few_speak(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_module, "PATIENCE", 0)
+    stream, peer = table.seat()
+    other, other_peer = table.seat()
+    peer.send(b"hola")
+    table.ring._ring.enter(0)
+    stream.connectionLost(Failure(main.CONNECTION_DONE))
+    stream.stopReading()  # as a protocol may that has not heard of its end
+    table.ring.doRead()
+    assert set(table.ring.streams.values()) <= {other}
+    other_peer.send(b"hola")
+    table.ring.doRead()
+    assert other_peer.recv(100) == b"hola"
+
+
+def test_a_ring_that_closes_lets_go_of_the_dead_and_ends_the_others(table: Table) -> None:
+    dead, peer = table.seat(tcp=True)
+    other, _ = table.seat()
+    fd = dead.fileno()
+    dead.connectionLost(Failure(main.CONNECTION_DONE))
+    table.ring.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    assert peer.recv(100) == b""
+    assert table.reactor.ended == [(other, main.CONNECTION_LOST)]
+    table.ring.close()  # once more is nothing
+
+
+def test_a_kernel_that_loses_count_of_buffers_ends_everything(table: Table) -> None:
+    stream, peer = table.seat()
+    table.ring._next_buffer = 5
+    peer.send(b"hola")
+    with pytest.raises(RuntimeError, match="buffer 0 before 5"):
+        table.ring.doRead()
+    table.ring.connectionLost(Failure(ConnectionLost()))
+    assert table.reactor.ended == [(stream, main.CONNECTION_LOST)]
+    assert table.ring.fileno() == -1
+
+
+def test_a_kernel_that_will_not_have_it_leaves_it_to_the_reactor(table: Table) -> None:
+    stream, _ = table.seat()
+    stream.stopReading()
+    table.ring.doRead()
+    stream.startReading()
+    table.ring.close()
+    stream.join_ring(table.ring)
+    assert stream in table.reactor.readers
+
+
+def test_an_entry_that_the_kernel_refuses_is_not_left_behind(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, peer = table.seat()
+    before = uring._CALL
+
+    def refuse(number: int, *args: int) -> int:
+        uring.ffi.errno = errno.EAGAIN
+        return -1
+
+    monkeypatch.setattr(uring, "_CALL", refuse)
+    with pytest.raises(BlockingIOError):
+        table.ring._ring.receive(stream.fileno())
+    with pytest.raises(OSError, match="io_uring_enter"):
+        table.ring._ring.enter(1)
+    monkeypatch.setattr(uring, "_CALL", before)
+    peer.send(b"hola")
+    table.ring.doRead()
+    assert peer.recv(100) == b"hola"
+
+
+@pytest.mark.parametrize("reason", ["no such call", "an old kernel", "not allowed"])
+def test_a_system_without_a_ring_does_without_one(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptors = os.listdir("/proc/self/fd")
+    if reason == "no such call":
+        monkeypatch.setattr(uring, "_CALL", None)
+    elif reason == "an old kernel":
+        monkeypatch.setattr(uring, "NEEDED_FEATURES", 1 << 31)
+    else:
+
+        def refuse(number: int, *args: int) -> int:
+            uring.ffi.errno = errno.EPERM
+            return -1
+
+        monkeypatch.setattr(uring, "_CALL", refuse)
+    with pytest.raises(OSError, match=r"no io_uring|too old|not permitted"):
+        Ring()
+    reactor = EngineReactor()
+    try:
+        assert reactor._ring_for(CROWD) is None
+        monkeypatch.undo()
+        assert reactor._ring_for(CROWD) is None, "it is not asked for again"
+    finally:
+        reactor.waker.connectionLost(Failure(main.CONNECTION_DONE))
+        reactor._poller.close()
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
+class Buggy(Echo):
+    """An echo with a bug, and with the mark of those that have none."""
+
+    @writes_back
+    def dataReceived(self, data: bytes) -> None:
+        raise ValueError("a bug")
+
+
+class BugTests(SynchronousTestCase):
+    """Where the log is looked at."""
+
+    def test_a_bug_ends_its_connection_only(self) -> None:
+        table = Table()
+        self.addCleanup(table.close)
+        buggy, peer = table.seat(Buggy())
+        _, other = table.seat()
+        peer.send(b"hola")
+        other.send(b"hola")
+        table.ring.doRead()
+        assert other.recv(100) == b"hola"
+        assert [stream for stream, _ in table.reactor.ended] == [buggy]
+        assert len(self.flushLoggedErrors(ValueError)) == 1
+
+
+def test_only_echoes_join(table: Table) -> None:
+    ours, peer = socket.socketpair()
+    table.peers.append(peer)
+    stream = UNIXStream(ours, Protocol(), ("", None), None, 0, table.reactor)
+    table.streams.append(stream)
+    stream.protocol.makeConnection(stream)
+    stream.join_ring(table.ring)
+    assert stream in table.reactor.readers
+    assert SMALL_READ == BUFFER_SIZE, "what a read off the ring asks for"
+
+
+def on_ring(suite: RunningSuite) -> bool:
+    """Whether the process has a ring."""
+    directory = f"/proc/{suite.process.pid}/fd"
+    return any("io_uring" in os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory))
+
+
+def test_a_crowd_gets_a_ring_and_nobody_else_does(tmp_path: Path) -> None:
+    with running(tmp_path, '[endpoints]\ntcp = "tcp:0"\nunix = "unix:s"\n') as suite, ExitStack() as stack:
+        crowd = [stack.enter_context(suite.connect(name)) for name in ("tcp", "unix") * 30]
+        for number in range(20):
+            crowd[0].sendall(b"%d" % number)
+            assert crowd[0].recv(100) == b"%d" % number
+        assert not on_ring(suite)
+
+        def talk() -> bool:
+            for index, sock in enumerate(crowd):
+                sock.sendall(b"hola %d" % index)
+            assert [sock.recv(100) for sock in crowd] == [b"hola %d" % index for index in range(len(crowd))]
+            return on_ring(suite)
+
+        wait_until(talk, "there is a ring")
+        for _ in range(20):
+            talk()
+        for number in range(3 * ring_module.PATIENCE):  # and off it again
+            crowd[0].sendall(b"%d" % number)
+            assert crowd[0].recv(100) == b"%d" % number
+        for sock in crowd:
+            sock.sendall(b"adios")
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(100) == b"adios"
+            assert sock.recv(100) == b""

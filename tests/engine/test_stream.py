@@ -1,0 +1,565 @@
+"""The TLS transport and what it is built on: rare turns played on a stub, common ones on a real reactor."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from OpenSSL import SSL
+from twisted.internet import main
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, INegotiated
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from suite import certs
+from suite.config.file import TLS
+from suite.echo import Echo, EchoFactory
+from suite.endpoints.tls import ContextFactory, server_context
+from suite.engine import stream as stream_module
+from suite.engine.listeners import Listeners
+from suite.engine.tls import LINGER, TLSPort, TLSServer, reason_of
+from tests.helpers import Watcher
+from tests.running import TLSClient
+
+
+class StubReactor(Watcher):
+    """Remembers who is watched, for reading and for writing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.callLater = self.clock.callLater
+
+
+class StubTLS:
+    """An OpenSSL connection that does what it is told: a value to return or an exception to raise."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.handshake: list[Any] = []
+        self.received: list[Any] = []
+        self.send_results: list[Any] = []
+        self.shutdowns: list[Any] = []
+
+    @staticmethod
+    def _next(results: list[Any], default: Any) -> Any:
+        result = results.pop(0) if results else default
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def share_info_callback(self, callback: object) -> None:
+        pass
+
+    def do_handshake(self) -> None:
+        self._next(self.handshake, None)
+
+    def recv(self, _size: int) -> bytes:
+        data: bytes = self._next(self.received, SSL.WantReadError())
+        return data
+
+    def send(self, data: memoryview) -> int:
+        count: int = min(self._next(self.send_results, len(data)), len(data))
+        self.sent += bytes(data[:count])
+        return count
+
+    def shutdown(self) -> bool:
+        done: bool = self._next(self.shutdowns, False)
+        return done
+
+
+class Recorder(Protocol):
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.lost: Failure | None = None
+        self.paused: list[bool] = []
+        self.told: list[str] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.data += data
+
+    def connectionLost(self, reason: Failure = Failure(main.CONNECTION_DONE)) -> None:  # noqa: B008
+        self.lost = reason
+
+    def lost_because(self, error: type[Exception]) -> bool:
+        return self.lost is not None and self.lost.check(error) is not None
+
+    def pauseProducing(self) -> None:
+        self.paused.append(True)
+
+    def resumeProducing(self) -> None:
+        self.paused.append(False)
+
+    def stopProducing(self) -> None:
+        pass
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class HalfCloseable(Recorder):
+    """Remembers more."""
+
+    def readConnectionLost(self) -> None:
+        self.told.append("read lost")
+
+    def writeConnectionLost(self) -> None:
+        self.told.append("write lost")
+
+    def handshakeCompleted(self) -> None:
+        self.told.append("handshake")
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> SSL.Context:
+    directory = tmp_path_factory.mktemp("certs")
+    certs.mint(directory)
+    return context_of(directory)
+
+
+def context_of(directory: Path, tls: TLS | None = None) -> SSL.Context:
+    identity = certs.load_identity(directory / "server.pem", directory / "server.key")
+    return server_context(identity, tls or TLS(), session_id="test")
+
+
+class Stage:
+    """A transport between a protocol and a stub."""
+
+    def __init__(self, context: SSL.Context, protocol: Recorder, *, established: bool = True) -> None:
+        self.reactor = StubReactor()
+        self.protocol = protocol
+        self.peer, ours = socket.socketpair()
+        self.peer.setblocking(False)
+        port = TLSPort(0, Factory(), ContextFactory(context), 5, "127.0.0.1", self.reactor)
+        self.transport = TLSServer(ours, protocol, ("127.0.0.1", 4711), port, 0, self.reactor)
+        self.tls = StubTLS()
+        self.transport._connection = self.tls  # type: ignore[assignment]
+        protocol.makeConnection(self.transport)
+        if established:
+            assert self.transport.doRead() is None
+
+    def reading(self) -> bool:
+        return self.transport in self.reactor.readers
+
+    def writing(self) -> bool:
+        return self.transport in self.reactor.writers
+
+    def close(self) -> None:
+        self.transport.connectionLost(Failure(main.CONNECTION_DONE))
+        self.peer.close()
+
+
+@pytest.fixture
+def stage(context: SSL.Context) -> Iterator[Callable[..., Stage]]:
+    stages = []
+
+    def build(protocol: Recorder | None = None, *, established: bool = True) -> Stage:
+        stages.append(Stage(context, protocol or HalfCloseable(), established=established))
+        return stages[-1]
+
+    yield build
+    for one in stages:
+        one.close()
+
+
+# Writing.
+
+
+def test_what_the_kernel_takes_at_once_never_goes_round_the_reactor(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.transport.write(b"hola")
+    assert it.tls.sent == b"hola"
+    assert not it.writing()
+
+
+def test_what_the_kernel_refuses_follows_when_it_can_and_the_producer_waits(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage()
+    it.transport.registerProducer(it.protocol, True)
+    it.tls.send_results = [2, SSL.WantWriteError()]
+    it.transport.writeSequence([b"ho", b"la"])
+    assert (it.tls.sent, it.writing(), it.protocol.paused) == (b"ho", True, [True])
+    it.transport.write(b" mundo")
+    assert it.tls.sent == b"ho", "in order"
+    it.tls.send_results = [SSL.WantWriteError()]
+    assert it.transport.doWrite() is None
+    assert it.protocol.paused == [True]
+    assert it.transport.doWrite() is None
+    assert (it.tls.sent, it.writing(), it.protocol.paused) == (b"hola mundo", False, [True, False])
+
+
+def test_a_large_buffer_is_handed_over_in_limited_pieces(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "SEND_LIMIT", 3)
+    it = stage()
+    it.tls.send_results = [SSL.WantWriteError()]
+    it.transport.write(b"hola mundo")
+    assert it.transport.doWrite() is None
+    assert it.tls.sent == b"hola mundo"
+
+
+def test_an_error_of_a_first_write_is_left_for_the_reactor_to_meet(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.tls.send_results = [SSL.SysCallError(32, "EPIPE"), SSL.SysCallError(32, "EPIPE")]
+    it.transport.write(b"hola")
+    assert it.writing()
+    assert it.transport.doWrite() is main.CONNECTION_LOST
+
+
+def test_nothing_is_written_before_the_handshake_is_over(stage: Callable[..., Stage]) -> None:
+    it = stage(established=False)
+    it.transport.write(b"hola")
+    assert (it.tls.sent, it.writing()) == (b"", False), "a writable socket would wake us for nothing"
+    assert it.transport.doRead() is None
+    assert it.writing()
+    assert it.transport.doWrite() is None
+    assert it.tls.sent == b"hola"
+    assert it.protocol.told == ["handshake"]
+
+
+def test_a_pull_producer_is_asked_whenever_there_is_room(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.transport.registerProducer(it.protocol, False)
+    assert it.protocol.paused == [False]
+    it.tls.send_results = [SSL.WantWriteError()]
+    it.transport.write(b"hola")
+    assert it.transport.doWrite() is None
+    assert it.protocol.paused == [False, False]
+
+
+def test_a_producer_that_registers_while_something_waits_is_paused_at_once(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage()
+    it.tls.send_results = [SSL.WantWriteError()]
+    it.transport.write(b"hola")
+    it.transport.registerProducer(it.protocol, True)
+    assert it.protocol.paused == [True]
+
+
+# Ending.
+
+
+def test_losing_the_connection_waits_for_the_buffer_then_says_close_notify(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage()
+    it.tls.send_results = [SSL.WantWriteError()]
+    it.transport.write(b"hola")
+    it.transport.loseConnection()
+    it.transport.loseConnection()
+    assert not it.reading()
+    it.tls.shutdowns = [SSL.WantWriteError(), False]
+    assert it.transport.doWrite() is None
+    assert (it.tls.sent, it.writing()) == (b"hola", True)
+    assert it.transport.doWrite() is None
+    assert it.tls.shutdowns == []
+    assert it.peer.recv(1) == b"", "FIN"
+
+
+def test_after_our_end_what_the_peer_still_says_is_dropped_until_its_own(stage: Callable[..., Stage]) -> None:
+    """To close before that would be a RST, and undo what was said."""
+    it = stage()
+    it.transport.loseConnection()
+    assert it.transport.doWrite() is None
+    assert it.reading()
+    it.tls.received = [b"more", SSL.WantReadError(), b"and more", SSL.ZeroReturnError()]
+    assert it.transport.doRead() is None
+    assert not it.protocol.lost_because(ConnectionDone)
+    assert it.transport.doRead() is None
+    assert it.protocol.data == b""
+    assert it.protocol.lost_because(ConnectionDone)
+    assert it.reactor.clock.getDelayedCalls() == []
+
+
+def test_a_peer_that_does_not_end_after_us_is_cut_off(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.transport.loseConnection()
+    it.transport.doWrite()
+    it.reactor.clock.advance(LINGER)
+    it.reactor.clock.advance(0)
+    assert it.protocol.lost_because(ConnectionAborted)
+
+
+def test_a_connection_that_breaks_while_it_ends_is_lost(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.transport.loseConnection()
+    it.tls.shutdowns = [SSL.SysCallError(104, "ECONNRESET")]
+    assert it.transport.doWrite() is main.CONNECTION_LOST
+
+
+def test_losing_a_connection_in_the_handshake_needs_no_close_notify(stage: Callable[..., Stage]) -> None:
+    it = stage(established=False)
+    it.transport.loseConnection()
+    assert it.writing()
+    it.tls.shutdowns = [AssertionError("not now")]
+    assert it.transport.doWrite() is main.CONNECTION_DONE
+    assert it.transport.finish_sending() is True
+
+
+def test_half_closing_ends_our_side_and_leaves_the_other_open(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.transport.write(b"hola")
+    it.transport.loseWriteConnection()
+    it.transport.write(b"too late")
+    assert it.transport.doWrite() is None
+    assert it.tls.sent == b"hola"
+    assert it.peer.recv(1) == b"", "FIN"
+    assert it.reading()
+    assert it.protocol.told == ["handshake", "write lost"]
+    it.tls.received = [b"adios"]
+    it.transport.doRead()
+    assert it.protocol.data == b"adios"
+    it.transport.loseConnection()
+    it.tls.shutdowns = [AssertionError("once is enough")]
+    it.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
+    assert it.transport.doWrite() is main.CONNECTION_DONE
+
+
+def test_a_protocol_that_knows_no_half_close_can_still_be_half_closed(stage: Callable[..., Stage]) -> None:
+    it = stage(Recorder())
+    it.transport.loseWriteConnection()
+    assert it.transport.doWrite() is None
+    assert it.peer.recv(1) == b""
+
+
+def test_the_peers_end_closes_for_a_protocol_that_knows_no_half_close(stage: Callable[..., Stage]) -> None:
+    it = stage(Recorder())
+    it.transport.registerProducer(it.protocol, True)
+    it.tls.send_results = [SSL.WantWriteError()]
+    it.transport.write(b"hola")
+    it.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
+    assert it.transport.doWrite() is main.CONNECTION_DONE
+    assert it.tls.sent == b"hola"
+
+
+def test_after_the_peers_end_nothing_can_start_reading_again(stage: Callable[..., Stage]) -> None:
+    """A socket at its end is readable for ever, and would be reported for ever."""
+    it = stage()
+    it.tls.received = [SSL.ZeroReturnError()]
+    assert it.transport.doRead() is main.CONNECTION_DONE
+    it.transport.stopReading()
+    it.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
+    it.transport.resumeProducing()
+    assert not it.reading()
+    assert it.protocol.told == ["handshake", "read lost"]
+
+
+# Reading.
+
+
+def test_one_connection_takes_a_few_full_records_and_then_lets_others_have_their_turn(
+    stage: Callable[..., Stage],
+) -> None:
+    it = stage()
+    it.tls.received = [bytes(16384)] * 100
+    assert it.transport.doRead() is None
+    assert len(it.protocol.data) == 8 * 16384
+
+
+def test_a_protocol_that_pauses_gets_no_further_record(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.protocol.dataReceived = lambda data: it.transport.pauseProducing()  # type: ignore[method-assign]
+    it.tls.received = [bytes(16384)] * 2
+    assert it.transport.doRead() is None
+    assert len(it.tls.received) == 1
+
+
+def test_reading_that_must_write_first_goes_on_when_it_can(stage: Callable[..., Stage]) -> None:
+    """So it is with a KeyUpdate that asks for one, when the socket is full."""
+    it = stage()
+    it.tls.received = [SSL.WantWriteError(), SSL.WantWriteError(), b"hola"]
+    assert it.transport.doRead() is None
+    assert it.writing()
+    assert it.transport.doWrite() is None
+    assert (it.writing(), it.protocol.data) == (True, b"")
+    assert it.transport.doWrite() is None
+    assert (it.writing(), it.protocol.data) == (False, b"hola")
+
+
+def test_an_end_met_by_reading_that_had_to_write_is_the_peers_end(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.tls.received = [SSL.WantWriteError(), SSL.ZeroReturnError()]
+    it.transport.doRead()
+    assert it.transport.doWrite() is None
+    assert not it.reading()
+    assert it.protocol.told == ["handshake", "read lost"]
+
+
+def test_an_error_met_by_reading_that_had_to_write_loses_the_connection(stage: Callable[..., Stage]) -> None:
+    it = stage()
+    it.tls.received = [SSL.WantWriteError(), SSL.SysCallError(104, "ECONNRESET")]
+    it.transport.doRead()
+    assert it.transport.doWrite() is main.CONNECTION_LOST
+
+
+def test_a_handshake_that_must_write_first_goes_on_when_it_can(stage: Callable[..., Stage]) -> None:
+    it = stage(established=False)
+    it.tls.handshake = [SSL.WantWriteError(), SSL.WantReadError()]
+    assert it.transport.doRead() is None
+    assert it.writing()
+    assert it.transport.doWrite() is None
+    assert not it.writing()
+    assert it.transport.doRead() is None
+    assert it.protocol.told == ["handshake"]
+
+
+def test_errors_are_told_in_openssls_words() -> None:
+    assert reason_of(SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")])) == "tlsv1 alert unknown ca"
+    assert reason_of(SSL.SysCallError(104, "ECONNRESET")) == "ECONNRESET"
+    assert reason_of(ValueError()) == "ValueError"
+
+
+# On a real reactor.
+
+
+class Factories(Factory):
+    """Gives out protocols, and remembers them."""
+
+    noisy = False
+
+    def __init__(self, protocol: type[Protocol]) -> None:
+        self.protocol = protocol
+        self.made: list[Any] = []
+
+    def buildProtocol(self, addr: object) -> Protocol:
+        self.made.append(super().buildProtocol(addr))  # type: ignore[arg-type]
+        made: Protocol = self.made[-1]
+        return made
+
+
+class Talker(HalfCloseable):
+    """Speaks first."""
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"first ")  # type: ignore[union-attr]
+        self.transport.loseConnection()  # type: ignore[union-attr]
+
+
+def the_reactor() -> Any:
+    """The one that pytest's process has."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+class RealTransportTests(TestCase):
+    """TLS with the standard library's client, on whatever reactor the tests run on."""
+
+    def setUp(self) -> None:
+        directory = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, directory)
+        certs.mint(directory)
+        self.ca = str(directory / "ca.pem")
+        self.client_files = (str(directory / "client.pem"), str(directory / "client.key"))
+        self.context = context_of(directory, TLS(alpn=("h2", "http/1.1"), client_ca=Path(self.ca)))
+
+    def listen(self, factory: Factory) -> int:
+        port = Listeners(the_reactor()).listenSSL(
+            0, factory, ContextFactory(self.context), interface="127.0.0.1"
+        )
+        self.addCleanup(port.stopListening)
+        number: int = port.getHost().port
+        return number
+
+    def client_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(*self.client_files)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    async def test_a_transport_tells_who_and_what_is_on_the_other_side(self) -> None:
+        factory = Factories(Echo)
+        port = self.listen(factory)
+
+        def talk() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
+                client = TLSClient(sock, self.client_context())
+                client.sendall(b"hola")
+                return client.recv(100)
+
+        facts: dict[str, Any] = {}
+        received = Echo.dataReceived
+
+        def look(echo: Echo, data: bytes) -> None:
+            transport: Any = echo.transport
+            facts["nodelay"] = transport.getTcpNoDelay()
+            facts["alpn"] = transport.negotiatedProtocol
+            facts["peer"] = transport.getPeerCertificate().to_cryptography().subject.rfc4514_string()
+            facts["handle"] = isinstance(transport.getHandle(), SSL.Connection)
+            facts["interface"] = INegotiated.providedBy(transport)
+            received(echo, data)
+
+        self.patch(Echo, "dataReceived", look)
+        assert await deferToThread(talk) == b"hola"
+        assert facts == {
+            "nodelay": True,
+            "alpn": b"http/1.1",
+            "peer": "CN=client.localhost,OU=client,O=echo suite",
+            "handle": True,
+            "interface": True,
+        }
+
+    async def test_a_protocol_may_speak_first_and_hang_up_before_the_handshake(self) -> None:
+        """Nothing of it can be said then: the connection just ends."""
+        port = self.listen(Factories(Talker))
+
+        def talk() -> bytes:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
+                return sock.recv(100)
+
+        assert await deferToThread(talk) == b""
+
+    async def test_an_aborted_connection_is_reset(self) -> None:
+        class Aborter(Recorder):
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.abortConnection()  # type: ignore[union-attr]
+
+        port = self.listen(Factories(Aborter))
+
+        def talk() -> str:
+            with socket.create_connection(("127.0.0.1", port), 30) as sock:
+                client = TLSClient(sock, self.client_context())
+                client.sendall(b"hola")
+                try:
+                    client.recv(100)
+                except ConnectionResetError:
+                    return "reset"
+                return "closed"
+
+        assert await deferToThread(talk) == "reset"
+
+    async def test_plain_connections_have_nodelay_too(self) -> None:
+        port = the_reactor().listenTCP(0, EchoFactory(), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        seen: list[bool] = []
+        received = Echo.dataReceived
+
+        def look(echo: Echo, data: bytes) -> None:
+            transport: Any = echo.transport
+            seen.append(transport.getTcpNoDelay())
+            received(echo, data)
+
+        self.patch(Echo, "dataReceived", look)
+
+        def talk() -> bytes:
+            with socket.create_connection(("127.0.0.1", port.getHost().port), 30) as sock:
+                sock.sendall(b"hola")
+                sock.shutdown(socket.SHUT_WR)
+                return sock.recv(100) + sock.recv(100)
+
+        assert await deferToThread(talk) == b"hola"
+        assert seen == [True]

@@ -1,0 +1,101 @@
+"""Runs Twisted's own tests of reactors on one reactor; prints what became of each.
+
+    python -m tests.engine.twisted_tests {engine|stock} [MODULE…]
+
+One line of JSON: the names of the tests, by what became of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from typing import Any
+
+from twisted.internet import epollreactor
+from twisted.trial import reporter, runner
+
+from suite.engine import reactor
+
+MODULES = [
+    *(
+        f"twisted.internet.test.test_{name}"
+        for name in (
+            "core",
+            "fdset",
+            "tcp",
+            "tls",
+            "udp",
+            "unix",
+            "time",
+            "threads",
+            "endpoints",
+            "process",
+            "sigchld",
+        )
+    ),
+    "twisted.test.test_tcp",
+    "twisted.test.test_ssl",
+    "twisted.test.test_sslverify",
+    "twisted.protocols.test.test_tls",
+]
+
+
+class EPollReactor(reactor.EngineReactor):
+    """The engine, under the name of what it stands in for."""
+
+
+class Names(reporter.Reporter):
+    """Remembers what became of every test, and says nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.names: dict[str, list[str]] = {"passed": [], "failed": [], "skipped": []}
+        self.why: dict[str, str] = {}
+
+    def startTest(self, test: Any) -> None:
+        super().startTest(test)
+        print(test.id(), file=sys.stderr, flush=True)  # the last one is where it hangs, should it hang
+
+    def addSuccess(self, test: Any) -> None:
+        super().addSuccess(test)
+        self.names["passed"].append(test.id())
+
+    def addFailure(self, test: Any, fail: Any) -> None:
+        self.names["failed"].append(test.id())
+        self.why[test.id()] = str(fail)
+
+    addError = addFailure  # noqa: N815
+
+    def addSkip(self, test: Any, reason: Any) -> None:
+        super().addSkip(test, reason)
+        self.names["skipped"].append(test.id())
+
+
+def main(which: str, modules: list[str]) -> None:
+    """Run *modules* on the reactor called *which*."""
+    module = reactor if which == "engine" else epollreactor
+    module.install()
+    from twisted.internet.test.reactormixins import ReactorBuilder
+
+    # Some tests know by its name that an epoll reactor cannot do what they ask: ours has that name too.
+    ReactorBuilder._reactors = [
+        f"{__spec__.name}.EPollReactor" if which == "engine" else "twisted.internet.epollreactor.EPollReactor"
+    ]
+    with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as nowhere:
+        sys.path[0] = os.getcwd()
+        os.chdir(directory)
+        trial: Any = runner.TrialRunner(Names, stream=nowhere, workingDirectory="trial")
+        suite = runner.TestLoader().loadByNames(modules or MODULES, recurse=True)
+        names = trial.run(suite)
+        os.chdir("/")
+    result = getattr(names, "original", names)
+    # A test may both pass and leave something behind, which fails it.
+    failed = set(result.names["failed"])
+    result.names["passed"] = [name for name in result.names["passed"] if name not in failed]
+    print(json.dumps(result.names | {"why": result.why}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,1 @@
+"""Tests of `suite.testing` and of the pytest plugin."""
