@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
-from suite.errors import CertificateError, one_line
+from suite.errors import CertificateError
+from suite.text import shown
 
 #: Whom the development server certificate names.
 SERVER_NAMES: Final = ("localhost", "127.0.0.1", "::1")
@@ -35,12 +36,6 @@ LIFETIME: Final = timedelta(days=825)
 MINTED: Final = ("ca.pem", "ca.key", "server.pem", "server.key", "client.pem", "client.key")
 
 ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """*path* as a user would write it: relative to the working directory if that is shorter."""
-    absolute = os.path.abspath(path)
-    return one_line(min(os.path.relpath(absolute), absolute, key=len))
 
 
 def mint(directory: Path, *, force: bool = False) -> list[Path]:

@@ -20,8 +20,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from typing_extensions import override
 from zope.interface import implementer
 
-from suite.engine.datagram import IEchoesDatagrams
-from suite.engine.interfaces import IQuiet, writes_back
+from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, writes_back
 from suite.guard.datagrams import DatagramPolicy
 from suite.guard.streams import Guard, Guarded
 from suite.reasons import Reason
@@ -32,7 +31,7 @@ def reply(data: bytes) -> bytes:
     return data
 
 
-@implementer(IHalfCloseableProtocol, IQuiet)
+@implementer(IHalfCloseableProtocol, INeedsNoLogContext)
 class Echo(Guarded):
     """Echo for every stream: TCP, TLS and UNIX."""
 
@@ -126,7 +125,7 @@ class Refused(Protocol):
         cast(Any, self.transport).abortConnection()
 
 
-@implementer(IEchoesDatagrams, IQuiet)
+@implementer(IEchoesDatagrams, INeedsNoLogContext)
 class EchoDatagram(DatagramProtocol):
     """Echo for UDP: one reply for a datagram, never longer than it.
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from suite.text import one_line
+
 EXIT_OK: Final = 0
 #: The suite or a probe failed while running: a port that cannot be bound, for instance.
 EXIT_FAILURE: Final = 1
 #: The command line or the configuration is wrong (the code that argparse and bash use as well).
 EXIT_USAGE: Final = 2
-
-
-def one_line(text: str) -> str:
-    """*text* with control characters escaped, so that a message stays one line."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class SuiteError(Exception):

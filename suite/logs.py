@@ -34,8 +34,8 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_repr, safe_str
 from zope.interface import implementer
 
-from suite.config.file import suggest
-from suite.errors import UsageError, one_line
+from suite.errors import UsageError
+from suite.text import one_line, suggest
 
 #: Whose events are the suite's own.
 NAMESPACE: Final = "suite"

@@ -12,12 +12,13 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from suite.errors import PrivilegeError, one_line
+from suite.errors import PrivilegeError
+from suite.text import one_line
 
 if sys.platform != "win32":  # where the suite runs as well, without what this module is about
     import grp
@@ -280,3 +281,41 @@ class Notifier:
         message = "\n".join(fields).encode()
         with suppress(OSError):  # it has gone, it refuses, or its queue is full
             self._socket.sendto(message, flags, self._address)
+
+
+#: Linux, include/uapi/asm-generic/socket.h; Python has no name for it.
+SO_PEERGROUPS: Final = 59
+
+
+#: As many of a peer's groups as Python can ask for.
+MOST_GROUPS: Final = 256
+
+
+def credentials(sock: Any) -> tuple[int, set[int]]:
+    """The user and the groups of the process at the other end of a UNIX socket.
+
+    unix(7), ``SO_PEERCRED``: as they were when it connected.
+
+    :raises OSError: this system does not tell.
+    """
+    _pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS * 4)
+    return uid, {gid, *struct.unpack(f"{len(packed) // 4}I", packed)}
+
+
+def user_ids(names: Iterable[str]) -> Iterator[int]:
+    """The ids of users.
+
+    :raises KeyError: there is no user of that name.
+    """
+    for name in names:
+        yield int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+
+
+def group_ids(names: Iterable[str]) -> Iterator[int]:
+    """The ids of groups.
+
+    :raises KeyError: there is no group of that name.
+    """
+    for name in names:
+        yield int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid

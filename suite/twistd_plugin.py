@@ -41,7 +41,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the configuration; what is wrong with it ends the process, in one line."""
         from suite.errors import SuiteError
-        from suite.server.service import Plan
+        from suite.server.plan import Plan
 
         try:
             self["plan"] = Plan(Path(self["config"]), mint=True)
@@ -56,7 +56,8 @@ def makeService(options: Options) -> EchoSuite:
     from twisted.logger import Logger
 
     from suite.errors import SuiteError
-    from suite.server.service import EchoSuite, reload_on_hangup
+    from suite.server.reload import reload_on_hangup
+    from suite.server.service import EchoSuite
     from suite.system import Notifier
 
     log = Logger(namespace="suite")

@@ -12,8 +12,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 
-from suite.config.file import TLS, Config, Endpoint
-from suite.endpoints.descriptions import Description, parse
+from suite.config.file import Config, Endpoint
+from suite.config.tls import TLS
+from suite.endpoints.descriptions import Description
+from suite.endpoints.parser import parse
 
 #: The checkout.
 ROOT: Final = Path(__file__).parents[1]

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from suite import certs
+from suite import certs, text
 from suite.errors import CertificateError
 
 
@@ -534,6 +534,6 @@ def test_a_leaf_behind_its_chain_is_refused(pki: Path) -> None:
 
 def test_paths_are_shown_as_they_are_shortest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert certs.shown(tmp_path / "certs" / "ca.pem") == "certs/ca.pem"
-    assert certs.shown("certs/../ca.pem") == "ca.pem"
-    assert certs.shown("/etc") == "/etc"
+    assert text.shown(tmp_path / "certs" / "ca.pem") == "certs/ca.pem"
+    assert text.shown("certs/../ca.pem") == "ca.pem"
+    assert text.shown("/etc") == "/etc"

@@ -19,7 +19,7 @@ from zope.interface import alsoProvides
 from zope.interface.verify import verifyObject
 
 from suite.echo import Echo, EchoDatagram, EchoFactory, reply
-from suite.engine.datagram import IEchoesDatagrams
+from suite.engine.interfaces import IEchoesDatagrams
 from suite.guard.datagrams import DatagramPolicy
 
 SOURCE = ("192.0.2.1", 40000)

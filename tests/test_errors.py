@@ -19,8 +19,8 @@ from suite.errors import (
     PrivilegeError,
     SuiteError,
     UsageError,
-    one_line,
 )
+from suite.text import one_line
 
 #: All of Unicode, lone surrogates included: undecodable bytes in file names become such.
 anything = st.text(st.characters())

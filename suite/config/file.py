@@ -12,22 +12,17 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
-from suite.certs import shown
 from suite.config.limits import Limits, Network
+from suite.config.tls import TLS, TLS_VERSIONS
 from suite.errors import ConfigError
-
-TLS_VERSIONS: Final = ("1.2", "1.3")
+from suite.text import SIZES, UNITS, shown, suggest
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-#: Seconds in the units of durations, and bytes in those of sizes.
-UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
@@ -47,29 +42,6 @@ _TOML_TYPES: Final = {
     list: "an array",
     dict: "a table",
 }
-
-
-@dataclass(frozen=True)
-class TLS:
-    """What an ``ssl:`` description cannot say.
-
-    :ivar client_ca: PEM file of the CAs whose clients are admitted; None: clients need no certificate.
-    :ivar minimum: the oldest version spoken, as in `TLS_VERSIONS`.
-    :ivar maximum: the newest.
-    :ivar alpn: protocols to choose from, the favourite first (RFC 7301).
-    :ivar chain: PEM file of the certificates between the server's own and its root.
-    """
-
-    client_ca: Path | None = None
-    minimum: str = "1.2"
-    maximum: str = "1.3"
-    alpn: tuple[str, ...] = ()
-    chain: Path | None = None
-
-    def files(self) -> dict[str, Path]:
-        """The files it names, by key."""
-        named = {"client_ca": self.client_ca, "chain": self.chain}
-        return {key: path for key, path in named.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -121,13 +93,6 @@ class Config:
 def directory_of(file: Path) -> Path:
     """The directory that *file* is in, without dots on the way."""
     return Path(os.path.normpath(file.absolute().parent))
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean …?``, or which words are known."""
-    known = sorted(known)
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; expected {' or '.join(known)}"
 
 
 class _Reader:

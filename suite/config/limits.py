@@ -77,8 +77,3 @@ def address_of(host: str) -> IPv4Address | IPv6Address:
 def within(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:
     """Whether *address* is in one of *networks*."""
     return any(address in network for network in networks)
-
-
-def host_and_port(host: str, port: int) -> str:
-    """``host:port``, an IPv6 host in brackets, every address as ``*``."""
-    return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLContextFactory
+from twisted.internet.interfaces import (
+    IOpenSSLContextFactory,
+)
 from zope.interface import implementer
 
-from suite.certs import Identity, load_certificates, shown
-from suite.config.file import TLS
+from suite.certs import Identity, load_certificates, load_identity
+from suite.config.file import Config
+from suite.config.tls import TLS
+from suite.endpoints.descriptions import PATHS, SSL_METHODS, Description
 from suite.engine.openssl import set_groups
 from suite.engine.tls import Preamble, reason_of
-from suite.errors import CertificateError
+from suite.errors import CertificateError, ConfigError
+from suite.text import shown
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 TLS12_SUITES: Final = (
@@ -137,3 +143,36 @@ def _choose_protocol(context: SSL.Context, ours: Sequence[bytes]) -> None:
         raise NoApplicationProtocolError(f"no common ALPN protocol; the client offers {theirs!r}")
 
     context.set_alpn_select_callback(choose)
+
+
+def load_context(config: Config, description: Description) -> SSL.Context | None:
+    """The OpenSSL context for an ``ssl:`` description, None for any other.
+
+    :raises ConfigError: a file it names cannot be used.
+    """
+    if description.kind != "ssl":
+        return None
+    endpoint, tls = description.endpoint, description.endpoint.tls
+    file = shown(config.file)
+    listen_key = f"endpoints.{endpoint.name}.listen"
+    paths = {name: Path(description.arguments[name]) for name in PATHS & description.arguments.keys()}
+    version = SSL_METHODS[description.arguments.get("sslmethod", "TLS_METHOD")]
+    if version is not None:
+        if version < tls.minimum:
+            raise ConfigError(
+                file,
+                listen_key,
+                f"sslmethod allows TLS {version} only; expected at least {tls.minimum}, the minimum",
+            )
+        tls = replace(tls, minimum=version, maximum=version)
+    chains = [path for path in (paths.get("extraCertChain"), tls.chain) if path is not None]
+    keys = {shown(path): endpoint.tls_key(name) for name, path in tls.files().items()}
+    try:
+        return server_context(
+            load_identity(paths["certKey"], paths["privateKey"], chains),
+            tls,
+            session_id=endpoint.name,
+            dh_parameters=paths.get("dhParameters"),
+        )
+    except CertificateError as error:
+        raise ConfigError(file, keys.get(error.path, listen_key), str(error)) from error

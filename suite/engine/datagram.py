@@ -15,10 +15,9 @@ from typing import Any, Final
 from twisted.internet import udp
 from twisted.logger import Logger
 from typing_extensions import override
-from zope.interface import Interface
 
 from suite.engine.binding import CarefulPort
-from suite.engine.interfaces import IQuiet
+from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains
 
 log = Logger()
@@ -34,31 +33,17 @@ DATAGRAMS_PER_TURN: Final = 64
 FULL: Final = frozenset({-errno.EAGAIN, -errno.ENOBUFS})
 
 
-class IEchoesDatagrams(Interface):
-    """A datagram protocol that answers a datagram with the same datagram, or not at all.
-
-    A source is a packed ``sockaddr``.
-    """
-
-    def answers(sources: Sequence[bytes]) -> bool:  # noqa: N805  # as zope.interface has it
-        """Whether every datagram from these *sources* gets an answer, however many."""
-
-    def refuses(source: bytes) -> bool:  # noqa: N805
-        """Whether one datagram from *source*, which is there now, gets no answer."""
-
-
-class DatagramPort(CarefulPort, udp.Port):
+class DatagramPort(CarefulPort, udp.Port, Selectable):
     """A UDP port.
 
     :ivar lost: replies that the kernel has refused.
     """
 
     lost = 0
-    join_ring = None
 
     @override
     def startListening(self) -> None:
-        self.quiet = IQuiet.providedBy(self.protocol)
+        self.needs_log_context = not INeedsNoLogContext.providedBy(self.protocol)
         super().startListening()
 
     @override

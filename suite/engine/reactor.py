@@ -1,7 +1,7 @@
 """The engine: an epoll reactor with a lean loop, and this suite's ports behind its ``listen…`` calls.
 
-Rules: a plain read or write event of a quiet transport costs one dictionary look-up and one call;
-everything else (errors, hang-ups, exceptions, transports of other programs) takes Twisted's own path.
+Rules: a plain read or write event of a `Selectable` without a logging context costs one dictionary look-up
+and one call; a selectable's exception is its own end, never the turn's; everything else (errors, hang-ups, exceptions, transports of other programs) takes Twisted's own path.
 What is private to `EPollReactor` and used here stands in `EngineReactor.doPoll` alone;
 tests/engine/test_reactor.py fails loudly when it goes.
 """
@@ -44,23 +44,24 @@ class EngineReactor(ListenersMixin, EPollReactor):
             if selectable is None:
                 continue  # an earlier event in this turn has closed it
             try:
-                quiet = selectable.quiet
+                needs_log_context = selectable.needs_log_context
             except AttributeError:
-                quiet = False  # not one of the engine's
+                needs_log_context = True  # no `Selectable`
             # Compared one by one: a tuple of the two would be made anew for every event.
             reads = event == EPOLLIN
-            if not quiet or not (reads or event == EPOLLOUT):
+            if needs_log_context or not (reads or event == EPOLLOUT):
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
                 continue
             try:
                 why = selectable.doRead() if reads else selectable.doWrite()
-            except BaseException as error:  # noqa: BLE001  # a bug in a protocol ends its connection only
+                if ring is not None and not why:
+                    selectable.join_ring(ring)
+            except BaseException as error:  # noqa: BLE001  # a bug ends its selectable, never the turn
                 log.err()
                 why = error
             if why:
-                self._disconnectSelectable(selectable, why, reads)
-            elif ring is not None and selectable.join_ring is not None:
-                selectable.join_ring(ring)
+                # With Twisted's care: what a `connectionLost` raises must not end the turn either.
+                log.callWithLogger(selectable, self._disconnectSelectable, selectable, why, reads)
 
     doIteration: Any = doPoll
 

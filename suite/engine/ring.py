@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet import main
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.python import log
 from zope.interface import implementer
 
+from suite.engine.interfaces import RingMember, Selectable
 from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, MORE, RECEIVED, SENT, USED_BUFFER, Ring
-
-if TYPE_CHECKING:
-    from suite.engine.stream import PlainStream
 
 #: Batches before every other descriptor has its turn.
 BATCHES_PER_TURN: Final = 4
@@ -37,7 +35,7 @@ PASSING: Final = frozenset({errno.ECANCELED, errno.ENOBUFS, errno.EAGAIN, errno.
 
 
 @implementer(IReadDescriptor)
-class EchoRing:
+class EchoRing(Selectable):
     """The connections that one reactor echoes together.
 
     :param disconnect: is called with a connection, why nothing can be read from it any more, and True.
@@ -46,13 +44,12 @@ class EchoRing:
     :ivar batch: how many messages the largest batch of the last turn had.
     """
 
-    quiet = True
-    join_ring = None
+    needs_log_context = False
     batch = 0
     _small_turns = 0
 
     def __init__(self, disconnect: Callable[[Any, Any, bool], object]) -> None:
-        self.streams: dict[int, PlainStream] = {}
+        self.streams: dict[int, RingMember] = {}
         self._ring = Ring()
         self._disconnect = disconnect
         self._leaving: dict[int, Callable[[], object] | None] = {}
@@ -80,7 +77,7 @@ class EchoRing:
 
     # Coming and going.
 
-    def join(self, fd: int, stream: PlainStream) -> None:
+    def join(self, fd: int, stream: RingMember) -> None:
         """Echo *stream*, at *fd*, from now on; the reactor must not read from it any more.
 
         :raises OSError: the kernel will not have it.
@@ -96,7 +93,7 @@ class EchoRing:
         if close is not None:
             self._leaving[fd] = close
 
-    def _left(self, fd: int) -> PlainStream:
+    def _left(self, fd: int) -> RingMember:
         stream = self.streams.pop(fd)
         close = self._leaving.pop(fd, None)
         if close is None:
@@ -144,7 +141,7 @@ class EchoRing:
         ring.send_back(view[::4], view[2::4], first)
         streams = self.streams
         for fd, length in zip(fds, lengths):  # noqa: B905  # they are of one length, and to see to it takes time
-            streams[fd].protocol.received += length  # type: ignore[attr-defined]  # as `writes_back` promises
+            streams[fd].protocol.received += length  # as `writes_back` promises
         self._next_buffer = (first + count) % BUFFERS
         ring.take(count)
         ring.enter(count)
@@ -187,7 +184,7 @@ class EchoRing:
                 self.leave(fd)
         self._ring.give(used)
 
-    def _deliver(self, stream: PlainStream, data: bytes) -> None:
+    def _deliver(self, stream: RingMember, data: bytes) -> None:
         try:
             stream.protocol.dataReceived(data)
         except BaseException as error:  # noqa: BLE001  # a bug in a protocol ends its connection only

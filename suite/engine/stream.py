@@ -12,10 +12,10 @@ from __future__ import annotations
 import socket
 import struct
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from os import read, write
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from twisted.internet import main, tcp
 from twisted.internet.abstract import FileDescriptor
@@ -25,10 +25,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.interfaces import IQuiet, is_echo
-
-if TYPE_CHECKING:
-    from suite.engine.ring import EchoRing
+from suite.engine.interfaces import EchoesTogether, INeedsNoLogContext, Selectable, is_echo
 
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024
@@ -49,11 +46,10 @@ def require_bytes(data: object) -> None:
         raise TypeError("Data must be bytes")
 
 
-class Stream(tcp.Server):
+class Stream(tcp.Server, Selectable):
     """A server-side connection with its own write side; how bytes are sent is the subclass's.
 
     :ivar reading: whether the reactor watches for bytes to read.
-    :ivar quiet: whether the protocol needs no logging context around an event.
     :ivar echoes: whether the protocol does nothing with what is read but write it back.
     """
 
@@ -68,9 +64,6 @@ class Stream(tcp.Server):
     _finished = False  # the peer knows that no more bytes follow
     reading = False
 
-    #: Has the ring read and write for it, if it is of that kind.
-    join_ring: Callable[[EchoRing], None] | None = None
-
     def __init__(
         self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
     ) -> None:
@@ -84,7 +77,7 @@ class Stream(tcp.Server):
         self.reactor = reactor
         self.connected = 1
         self.echoes = is_echo(protocol)
-        self.quiet = IQuiet.providedBy(protocol)
+        self.needs_log_context = not INeedsNoLogContext.providedBy(protocol)
         self._clear = True
         sock.setblocking(False)
         self.startReading()
@@ -260,7 +253,7 @@ class Stream(tcp.Server):
 class PlainStream(Stream):
     """A connection whose bytes are sent as they are."""
 
-    _ring: EchoRing | None = None  # which reads and writes for us
+    _ring: EchoesTogether | None = None  # which reads and writes for us
 
     def __init__(self, *args: Any) -> None:
         self._read_size = SMALL_READ
@@ -269,7 +262,8 @@ class PlainStream(Stream):
 
     # On the ring, and off it.
 
-    def join_ring(self, ring: EchoRing) -> None:
+    @override
+    def join_ring(self, ring: EchoesTogether) -> None:
         """Be echoed together with others by *ring*, if there is nothing to do but that."""
         if (
             self.echoes
@@ -415,7 +409,7 @@ class PlainStream(Stream):
             "_finished",
             "_read_size",
             "reading",
-            "quiet",
+            "needs_log_context",
             "echoes",
         ):
             self.__dict__.pop(name, None)
@@ -425,7 +419,6 @@ class PlainStream(Stream):
             logstr=logstr,
             repstr=repstr,
             _addressType=address_type,
-            join_ring=None,
             _tempDataBuffer=[],
             _tempDataLen=0,
             _writeDisconnecting=half_closing,

@@ -14,8 +14,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from twisted.logger import Logger
 
-from suite.config.limits import Limits, address_of, host_and_port, within
+from suite.config.limits import Limits, address_of, within
 from suite.reasons import Reason
+from suite.text import host_and_port
 
 log = Logger()
 

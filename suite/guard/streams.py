@@ -8,11 +8,9 @@ all connections every `SWEEP` seconds, so that a message costs nothing; whatever
 from __future__ import annotations
 
 import itertools
-import socket
-import struct
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
 
 from OpenSSL import SSL
@@ -30,13 +28,14 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
-from suite.config.limits import PROXY_TIMEOUT, Limits, address_of, host_and_port, within
+from suite.config.limits import PROXY_TIMEOUT, Limits, address_of, within
 from suite.engine.tls import InvalidPreambleError, reason_of
 from suite.reasons import Reason
+from suite.system import credentials, group_ids, user_ids
+from suite.text import host_and_port
 
 if sys.platform != "win32":
-    import grp
-    import pwd
+    pass
 
 log = Logger()
 
@@ -49,11 +48,6 @@ DRAIN_SWEEP: Final = 0.1
 #: What has been quiet for so long, in seconds, is not under way.
 QUIET: Final = 1.0
 
-#: Linux, include/uapi/asm-generic/socket.h; Python has no name for it.
-SO_PEERGROUPS: Final = 59
-
-#: As many of a peer's groups as Python can ask for.
-MOST_GROUPS: Final = 256
 
 #: Ends of ours that leave a peer all that it is owed.
 PEACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN})
@@ -438,33 +432,3 @@ def shown_peer(address: object) -> str:
     """A peer, for people."""
     host = getattr(address, "host", None)
     return "local" if host is None else host_and_port(host, cast(Any, address).port)
-
-
-def credentials(sock: Any) -> tuple[int, set[int]]:
-    """The user and the groups of the process at the other end of a UNIX socket.
-
-    unix(7), ``SO_PEERCRED``: as they were when it connected.
-
-    :raises OSError: this system does not tell.
-    """
-    _pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS * 4)
-    return uid, {gid, *struct.unpack(f"{len(packed) // 4}I", packed)}
-
-
-def user_ids(names: Iterable[str]) -> Iterator[int]:
-    """The ids of users.
-
-    :raises KeyError: there is no user of that name.
-    """
-    for name in names:
-        yield int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
-
-
-def group_ids(names: Iterable[str]) -> Iterator[int]:
-    """The ids of groups.
-
-    :raises KeyError: there is no group of that name.
-    """
-    for name in names:
-        yield int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid

@@ -8,20 +8,9 @@ With pytest, the fixtures ``echo_suite`` and ``make_echo_suite`` give you a `Run
 - `server`: the process that it starts
 """
 
-from suite.testing.suite import (
-    FOUR_TRANSPORTS,
-    PATIENCE,
-    Address,
-    Configuration,
-    Connection,
-    Counts,
-    CrashError,
-    MakeEchoSuite,
-    RunningSuite,
-    StartError,
-    StillOpenError,
-    to_toml,
-)
+from suite.testing.errors import Connection, Counts, CrashError, StartError, StillOpenError
+from suite.testing.suite import FOUR_TRANSPORTS, PATIENCE, Address, Configuration, MakeEchoSuite, RunningSuite
+from suite.testing.toml import to_toml
 
 __all__ = [
     "FOUR_TRANSPORTS",

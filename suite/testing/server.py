@@ -30,14 +30,15 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer_only
 
-from suite.config.limits import host_and_port
 from suite.echo import Echo, EchoDatagram, EchoFactory, MeasuredEcho
 from suite.endpoints.descriptions import EVERY_HOST, Description
-from suite.engine.interfaces import IQuiet
+from suite.engine.interfaces import INeedsNoLogContext
 from suite.errors import SuiteError
 from suite.guard.datagrams import DatagramPolicy
 from suite.guard.streams import Guard
-from suite.server import service
+from suite.server import endpoint, process, service
+from suite.server.plan import Plan
+from suite.text import host_and_port
 
 #: Bytes kept of what an endpoint receives: the last ones.
 KEPT: Final = 2**20
@@ -137,7 +138,7 @@ class RecordedFactory(EchoFactory):
         return protocol
 
 
-@implementer_only(IQuiet)  # and not IEchoesDatagrams, whose datagrams never come this far
+@implementer_only(INeedsNoLogContext)  # and not IEchoesDatagrams, whose datagrams never come this far
 class RecordedDatagrams(EchoDatagram):
     """An `EchoDatagram` that leaves a `Record`, also of what it does not answer."""
 
@@ -151,7 +152,7 @@ class RecordedDatagrams(EchoDatagram):
         super().datagramReceived(datagram, addr)
 
 
-class RecordedEndpoint(service.Running):
+class RecordedEndpoint(endpoint.Running):
     """An endpoint with a `Record`."""
 
     def __init__(self, record: Record, *arguments: Any) -> None:
@@ -179,7 +180,7 @@ class RecordingSuite(service.EchoSuite):
         control: int,
         directory: str,
         reactor: Any,
-        plan: service.Plan,
+        plan: Plan,
         announce: Callable[[str], None],
     ) -> None:
         super().__init__(reactor, plan, announce)
@@ -188,7 +189,7 @@ class RecordingSuite(service.EchoSuite):
         self._directory = directory
 
     @override
-    def make_running(self, description: Description, context: SSL.Context | None) -> service.Running:
+    def make_running(self, description: Description, context: SSL.Context | None) -> endpoint.Running:
         record = self.records.setdefault(description.endpoint.name, Record())
         return RecordedEndpoint(record, self.reactor, description, context, self.own_ports)
 
@@ -325,10 +326,10 @@ def main(argv: Sequence[str]) -> int:
     """Serve the file, be asked on the descriptor, and have the directory, that *argv* names."""
     file, control, directory = argv
     try:
-        plan = service.Plan(Path(file), mint=True)
+        plan = Plan(Path(file), mint=True)
         make_suite = partial(RecordingSuite, int(control), directory)
-        reactor = service.install_reactor(None)
-        return service.run(reactor, plan, lambda _: None, make_suite=make_suite)
+        reactor = process.install_reactor(None)
+        return process.run(reactor, plan, lambda _: None, make_suite=make_suite)
     except SuiteError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -19,12 +19,15 @@ import tempfile
 import threading
 import time
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias, cast
+
+from suite.testing.errors import LIMIT, Connection, Counts, CrashError, StartError, StillOpenError
+from suite.testing.toml import to_toml
 
 #: For pytest: what goes wrong in here is shown at the line of the test that has called.
 __tracebackhide__ = True
@@ -47,8 +50,6 @@ unix = "unix:echo.sock"
 #: Seconds that connections which are being closed may take to be gone.
 PATIENCE: Final = 5.0
 
-#: Seconds that the suite may take to start, to answer a question, or to end: on no machine does it.
-LIMIT: Final = 60.0
 
 #: Seconds between two looks at something that is waited for.
 INTERVAL: Final = 0.01
@@ -56,95 +57,6 @@ INTERVAL: Final = 0.01
 #: Bytes that a temporary directory may have in its path, so that a socket in a directory of ours in it
 #: is within the 107 of Linux, and the 103 of the BSDs and macOS.
 LONGEST_DIRECTORY: Final = 60
-
-
-class StartError(Exception):
-    """The suite has not started; the text is what it has said, which is one line that names the mistake.
-
-    :ivar log: what it has said.
-    :ivar exit_code: 2: the configuration is wrong; 1: an endpoint cannot be opened; None: it was not
-        ready in time.
-    """
-
-    __module__ = "suite.testing"  # where users import it from
-
-    def __init__(self, log: str, exit_code: int | None) -> None:
-        super().__init__(log, exit_code)
-        self.log = log
-        self.exit_code = exit_code
-
-    def __str__(self) -> str:
-        if self.exit_code is None:
-            return f"the suite was not ready within {LIMIT:g} s; its log:\n{self.log}"
-        return self.log or f"the suite has ended with {self.exit_code} instead of starting"
-
-
-class CrashError(Exception):
-    """The suite has ended by itself, or not when told to, or with an error of its own in its log.
-
-    :ivar problem: which of these.
-    :ivar log: everything that it has written.
-    """
-
-    __module__ = "suite.testing"  # where users import it from
-
-    def __init__(self, problem: str, log: str) -> None:
-        super().__init__(problem, log)
-        self.problem = problem
-        self.log = log
-
-    def __str__(self) -> str:
-        return f"{self.problem}; its log:\n{self.log}"
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A connection that is open.
-
-    :ivar endpoint: the name of the endpoint that has accepted it.
-    :ivar peer: the client's address, ``host:port``. Clients of UNIX sockets seldom have one.
-    :ivar received: bytes that have come from it.
-    """
-
-    endpoint: str
-    peer: str
-    received: int
-
-    def __str__(self) -> str:
-        return f"{self.endpoint}: {self.peer}, which has sent {_number(self.received, 'byte')}"
-
-
-class StillOpenError(Exception):
-    """Connections are open that should not be.
-
-    :ivar connections: which.
-    """
-
-    __module__ = "suite.testing"  # where users import it from
-
-    def __init__(self, connections: Sequence[Connection]) -> None:
-        super().__init__(connections)
-        self.connections = tuple(connections)
-
-    def __str__(self) -> str:
-        count = _number(len(self.connections), "connection")
-        return "\n  ".join([f"{count} still open:", *map(str, self.connections)])
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What an endpoint has seen since it was opened, or since `RunningSuite.clear`.
-
-    :ivar opened: connections that it has accepted.
-    :ivar open: connections that have not ended.
-    :ivar received: bytes, in all.
-    :ivar datagrams: datagrams.
-    """
-
-    opened: int
-    open: int
-    received: int
-    datagrams: int
 
 
 @dataclass(frozen=True)
@@ -515,35 +427,6 @@ class MakeEchoSuite(Protocol):
         """Start a suite; see `RunningSuite`."""
 
 
-def to_toml(table: Mapping[str, object]) -> str:
-    """A TOML document that says *table*: strings, paths, numbers, booleans, arrays and tables.
-
-    :raises TypeError: there is something else in it.
-    """
-    return "".join(f"{_toml_string(key)} = {_toml(value, key)}\n" for key, value in table.items())
-
-
-def _toml(value: object, key: str) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return repr(value)
-        case str() | Path():
-            return _toml_string(str(value))
-        case Mapping():
-            pairs = (f"{_toml_string(str(k))} = {_toml(v, f'{key}.{k}')}" for k, v in value.items())
-            return f"{{ {', '.join(pairs)} }}"
-        case list() | tuple():
-            return f"[{', '.join(_toml(item, key) for item in value)}]"
-    raise TypeError(f"{key}: {value!r} cannot be said in TOML; expected a string, a number, a table, …")
-
-
-def _toml_string(text: str) -> str:
-    """*text* between quotes: as in JSON, but for the one control character that JSON leaves alone."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def _endpoint(name: str, transport: str, proxied: bool, address: Any) -> _Endpoint:
     return _Endpoint(name, transport, proxied, address if isinstance(address, str) else tuple(address))
 
@@ -552,7 +435,3 @@ def _short_directory() -> str:
     """Where temporary files go; if a socket there would have too long a path, where they always can."""
     usual = tempfile.gettempdir()
     return usual if len(os.fsencode(usual)) <= LONGEST_DIRECTORY else "/tmp"  # noqa: S108  # mkdtemp follows
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"

@@ -680,6 +680,6 @@ def test_a_fault_of_our_own_is_not_passed_off_as_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only errors that a user can cause become one line; a bug keeps its traceback."""
-    monkeypatch.setattr("suite.endpoints.descriptions.parse", raising(ZeroDivisionError()))
+    monkeypatch.setattr("suite.endpoints.parser.parse", raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         main(["check", "--config", str(write_config(tmp_path, GOOD))])

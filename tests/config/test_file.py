@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from suite import text
 from suite.config import file as config
-from suite.config.file import TLS, Config, Endpoint
-from suite.endpoints import descriptions as endpoints
+from suite.config.file import Config, Endpoint
+from suite.config.tls import TLS
+from suite.endpoints import parser
 from suite.errors import ConfigError
 from tests.helpers import ROOT, write_config
 
@@ -141,8 +143,8 @@ def test_what_is_loaded_cannot_be_changed(tmp_path: Path) -> None:
 
 
 def test_a_suggestion_is_the_nearest_known_word_or_else_all_of_them() -> None:
-    assert config.suggest("minimun", ["minimum", "maximum"]) == "; did you mean minimum?"
-    assert config.suggest("xyz", ["minimum", "alpn"]) == "; expected alpn or minimum"
+    assert text.suggest("minimun", ["minimum", "maximum"]) == "; did you mean minimum?"
+    assert text.suggest("xyz", ["minimum", "alpn"]) == "; expected alpn or minimum"
 
 
 # The file that the suite comes with.
@@ -162,7 +164,7 @@ def test_the_shipped_file_declares_the_four_endpoints() -> None:
 def test_the_shipped_endpoints_are_open_to_this_machine_only() -> None:
     hosts = {
         description.kind: description.arguments.get("interface")
-        for description in endpoints.parse(config.load(SHIPPED))
+        for description in parser.parse(config.load(SHIPPED))
     }
     assert hosts == {"tcp": "127.0.0.1", "udp": "127.0.0.1", "ssl": "127.0.0.1", "unix": None}
 
@@ -179,7 +181,7 @@ def test_the_examples_in_the_shipped_file_are_right(tmp_path: Path) -> None:
     assert [endpoint.name for endpoint in loaded.endpoints] == (
         ["tcp", "udp", "tls", "unix", "tcp6", "udp6", "inherited", "balanced", "mutual"]
     )
-    by_name = {description.endpoint.name: description for description in endpoints.parse(loaded)}
+    by_name = {description.endpoint.name: description for description in parser.parse(loaded)}
     assert by_name["tcp6"].address == by_name["udp6"].address == "[::1]:1234"
     assert by_name["balanced"].proxied
     assert by_name["mutual"].endpoint.tls.client_ca == tmp_path / "certs/ca.pem"

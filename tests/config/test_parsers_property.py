@@ -21,7 +21,7 @@ from hypothesis.strategies import DataObject
 
 from suite.config import file as config
 from suite.config.file import Config
-from suite.endpoints import descriptions as endpoints
+from suite.endpoints import parser
 from suite.endpoints.proxy_protocol import LONGEST, SIGNATURE, ProxyHeader
 from suite.errors import ConfigError
 from tests.config.test_file import SHIPPED, uncommented
@@ -162,7 +162,7 @@ def test_a_file_is_a_configuration_or_an_error_of_one_line(config_file: Path, co
         loaded = config.load(config_file)
         assert isinstance(loaded, Config)
         assert loaded.endpoints
-        endpoints.parse(loaded)
+        parser.parse(loaded)
     except ConfigError as error:
         said = str(error)
         assert said.isprintable(), "one line, and nothing that moves the cursor"

@@ -61,7 +61,7 @@ def test_the_page_has_what_is_looked_at_here() -> None:
 
 @pytest.mark.parametrize("arguments", command_lines() + exec_forms(), ids=" ".join)
 def test_every_command_exists(arguments: list[str]) -> None:
-    options = build_parser().parse_args(arguments)
+    options = build_parser(arguments).parse_args(arguments)
     for target in [*getattr(options, "targets", ()), *filter(None, [getattr(options, "target", None)])]:
         parse_target(target)
 

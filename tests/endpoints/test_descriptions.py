@@ -23,15 +23,18 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from suite import certs
-from suite.config.file import TLS, Config, Endpoint
-from suite.config.limits import host_and_port
+from suite.config.file import Config, Endpoint
+from suite.config.tls import TLS
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import descriptions as endpoints
-from suite.endpoints.descriptions import Description, Opening
+from suite.endpoints import parser, tls
+from suite.endpoints.descriptions import Description
+from suite.endpoints.listener import Opening
 from suite.endpoints.proxy_protocol import ProxyFactory
-from suite.endpoints.tls import ContextFactory
+from suite.endpoints.tls import ContextFactory, load_context
 from suite.errors import ConfigError, ListenError
 from suite.guard.datagrams import DatagramPolicy
+from suite.text import host_and_port
 from tests.helpers import SuiteReactor, config_of, described, now
 
 HERE = Path("/srv/echo")
@@ -50,7 +53,7 @@ def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_(reactor: Any, description: Description, config: Config | None = None) -> tuple[Opening, Any]:
     """Open *description* on *reactor*: the `Opening`, and the port."""
-    context = None if config is None else endpoints.load_context(config, description)
+    context = None if config is None else tls.load_context(config, description)
     answer = EchoDatagram(DatagramPolicy()) if description.transport == "UDP" else EchoFactory()
     opening = Opening(reactor, description, context, answer)
     return opening, now(opening.listen())
@@ -232,9 +235,9 @@ def test_the_longest_unix_path_is_the_systems(tmp_path: Path, monkeypatch: pytes
 def test_a_unix_path_that_just_fits_stays_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = str(tmp_path / "x")
-    monkeypatch.setattr(endpoints, "MAX_UNIX_PATH", len(path))
+    monkeypatch.setattr("suite.endpoints.parser.MAX_UNIX_PATH", len(path))
     assert described(tmp_path, "unix:x").arguments["address"] == path
-    monkeypatch.setattr(endpoints, "MAX_UNIX_PATH", len(path) - 1)
+    monkeypatch.setattr("suite.endpoints.parser.MAX_UNIX_PATH", len(path) - 1)
     assert described(tmp_path, "unix:x").arguments["address"] == "x"
 
 
@@ -247,7 +250,7 @@ def test_an_abstract_unix_socket_is_no_path() -> None:
 def test_only_tls_goes_with_a_tls_table_of_its_own() -> None:
     def parse(listen: str) -> Description:
         endpoint = Endpoint("own", listen, TLS(minimum="1.3"), own_tls=frozenset({"minimum"}))
-        (description,) = endpoints.parse(Config(HERE / "config.toml", (endpoint,)))
+        (description,) = parser.parse(Config(HERE / "config.toml", (endpoint,)))
         return description
 
     assert parse("ssl:1").endpoint.tls.minimum == "1.3"
@@ -320,13 +323,13 @@ def test_what_a_description_claims_for_itself(listen: str, claims: tuple[str, st
 
 def test_the_second_endpoint_on_an_address_is_the_one_at_fault() -> None:
     with pytest.raises(ConfigError) as caught:
-        endpoints.parse(config_of(HERE, "udp:1234", "tcp:1234", "unix:a", "ssl:1234"))
+        parser.parse(config_of(HERE, "udp:1234", "tcp:1234", "unix:a", "ssl:1234"))
     assert caught.value.key == "endpoints.e3.listen"
     assert "127.0.0.1:1234 is taken by endpoints.e1" in caught.value.problem
 
 
 def test_descriptions_keep_the_order_of_the_endpoints() -> None:
-    described = endpoints.parse(config_of(HERE, "udp:1", "tcp:1", "unix:a"))
+    described = parser.parse(config_of(HERE, "udp:1", "tcp:1", "unix:a"))
     assert [description.kind for description in described] == ["udp", "tcp", "unix"]
 
 
@@ -337,7 +340,7 @@ def test_credentials_are_the_files_that_tls_needs() -> None:
         "tcp:1234",
         tls=TLS(client_ca=HERE / "ca", chain=HERE / "chain"),
     )
-    secure, plain = endpoints.parse(config)
+    secure, plain = parser.parse(config)
     assert list(secure.credentials()) == [HERE / name for name in ("k", "c", "x", "d", "ca", "chain")]
     assert list(plain.credentials()) == []
 
@@ -405,7 +408,7 @@ def test_tls_is_opened_with_listenssl_and_our_own_context(minted: Path) -> None:
         minted,
         "ssl:4433:privateKey=certs/server.key:certKey=certs/server.pem:backlog=5:interface=0.0.0.0",
     )
-    (description,) = endpoints.parse(config)
+    (description,) = parser.parse(config)
     reactor = SuiteReactor()
     opening, port = open_(reactor, description, config)
     ((number, factory, contexts, backlog, interface),) = reactor.sslServers
@@ -419,7 +422,7 @@ def test_tls_is_opened_with_listenssl_and_our_own_context(minted: Path) -> None:
 
 def test_only_tls_has_a_context(minted: Path) -> None:
     config = config_of(minted, "tcp:1", "unix:a", "udp:1", "ssl:2:certs/server.key:certs/server.pem")
-    contexts = [endpoints.load_context(config, description) for description in endpoints.parse(config)]
+    contexts = [tls.load_context(config, description) for description in parser.parse(config)]
     assert [context is None for context in contexts] == [True, True, True, False]
 
 
@@ -505,7 +508,7 @@ def test_capitals_open_no_more_than_small_letters_do(listen: str) -> None:
 
 def test_a_plugin_has_no_tls_context(plugin: Plugin) -> None:
     config = config_of(HERE, f"{plugin.prefix}:x")
-    assert endpoints.load_context(config, *endpoints.parse(config)) is None
+    assert load_context(config, *parser.parse(config)) is None
 
 
 def test_an_unknown_type_is_compared_with_the_plugins_too(plugin: Plugin) -> None:
@@ -574,7 +577,7 @@ def test_a_refusal_that_is_not_twisteds_is_a_reason_too() -> None:
 
 def test_the_refusal_of_the_system_is_the_reason_for_tls(minted: Path) -> None:
     config = config_of(minted, "ssl:443:certs/server.key:certs/server.pem")
-    (description,) = endpoints.parse(config)
+    (description,) = parser.parse(config)
     refused = CannotListenError("127.0.0.1", 443, OSError(13, "Permission denied"))
     with pytest.raises(ListenError) as caught:
         open_(RaisingMemoryReactor(listenException=refused), description, config)
@@ -693,7 +696,7 @@ def test_what_is_no_listening_socket_is_refused_and_left_open(source: Any, reaso
 def test_the_fault_of_a_certificate_is_the_endpoints(minted: Path) -> None:
     config = config_of(minted, "ssl:1:certs/absent.key:certs/server.pem")
     with pytest.raises(ConfigError) as caught:
-        endpoints.load_context(config, *endpoints.parse(config))
+        load_context(config, *parser.parse(config))
     assert caught.value.key == "endpoints.e0.listen"
     assert "absent.key: no such file" in caught.value.problem
     assert os.path.basename(caught.value.file) == "config.toml"
@@ -711,9 +714,9 @@ def test_sslmethod_means_what_it_means_to_twisted(
     minted: Path, monkeypatch: pytest.MonkeyPatch, method: str, tls: TLS, expected: tuple[str, str]
 ) -> None:
     seen: list[TLS] = []
-    monkeypatch.setattr(endpoints, "server_context", lambda _identity, tls, **_: seen.append(tls))
+    monkeypatch.setattr("suite.endpoints.tls.server_context", lambda _identity, tls, **_: seen.append(tls))
     config = config_of(minted, f"ssl:1:certs/server.key:certs/server.pem:{method}", tls=tls)
-    endpoints.load_context(config, *endpoints.parse(config))
+    load_context(config, *parser.parse(config))
     (used,) = seen
     assert (used.minimum, used.maximum) == expected
 
@@ -722,13 +725,15 @@ def test_every_chain_file_is_read_the_descriptions_first(
     minted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[certs.Identity] = []
-    monkeypatch.setattr(endpoints, "server_context", lambda identity, _tls, **_: seen.append(identity))
+    monkeypatch.setattr(
+        "suite.endpoints.tls.server_context", lambda identity, _tls, **_: seen.append(identity)
+    )
     config = config_of(
         minted,
         "ssl:1:certs/server.key:certs/server.pem:extraCertChain=certs/ca.pem",
         tls=TLS(chain=minted / "certs" / "client.pem"),
     )
-    endpoints.load_context(config, *endpoints.parse(config))
+    load_context(config, *parser.parse(config))
     (identity,) = seen
     assert list(identity.chain) == [
         *certs.load_certificates(minted / "certs" / "ca.pem"),
@@ -738,4 +743,4 @@ def test_every_chain_file_is_read_the_descriptions_first(
 
 def test_an_endpoint_keeps_its_name(minted: Path) -> None:
     config = Config(minted / "config.toml", (Endpoint("tls", "ssl:0", TLS()),))
-    assert endpoints.parse(config)[0].endpoint.name == "tls"
+    assert parser.parse(config)[0].endpoint.name == "tls"

@@ -20,7 +20,7 @@ from OpenSSL import SSL
 
 from suite import certs
 from suite.certs import Identity, load_identity
-from suite.config.file import TLS
+from suite.config.tls import TLS
 from suite.endpoints.tls import ContextFactory, NoApplicationProtocolError, server_context
 from suite.engine.openssl import Connection, scratch_buffer, set_groups
 from suite.engine.tls import TLSServer, note_records

@@ -15,6 +15,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from suite.engine.interfaces import Selectable
 from suite.engine.listeners import Listeners, with_listeners
 from suite.engine.reactor import EngineReactor
 
@@ -35,12 +36,12 @@ class Poller:
         return events
 
 
-class Selectable:
+class Remembering:
     """Remembers what is done to it."""
 
     def __init__(self, *, quiet: bool, result: object = None) -> None:
         if quiet:
-            self.quiet = True
+            self.needs_log_context = False
         self.result = result
         self.done: list[str] = []
         self.lost: list[Failure] = []
@@ -83,38 +84,77 @@ class LoopTests(SynchronousTestCase):
         self.reactor.waker.connectionLost(Failure(CONNECTION_DONE))
         self.real_poller.close()
 
-    def turn(self, selectable: Selectable, event: int) -> None:
+    def turn(self, selectable: Any, event: int) -> None:
         self.reactor._selectables[99] = selectable
         self.reactor._poller = Poller([(99, event)])
         self.reactor.doPoll(None)
         del self.reactor._selectables[99]
 
     def test_quiet_transports_are_read_and_written_without_a_logging_context(self) -> None:
-        one = Selectable(quiet=True)
+        one = Remembering(quiet=True)
         self.turn(one, select.EPOLLIN)
         self.turn(one, select.EPOLLOUT)
         assert one.done == ["read", "write"]
 
     def test_others_have_one(self) -> None:
-        one = Selectable(quiet=False)
+        one = Remembering(quiet=False)
         self.turn(one, select.EPOLLIN)
         assert one.done == ["context", "read"]
 
     def test_anything_but_a_plain_event_takes_twisteds_path(self) -> None:
-        one = Selectable(quiet=True)
+        one = Remembering(quiet=True)
         self.turn(one, select.EPOLLIN | select.EPOLLOUT)
         assert one.done == ["context", "read", "write"]
 
     def test_a_result_ends_the_connection(self) -> None:
-        one = Selectable(quiet=True, result=CONNECTION_DONE)
+        one = Remembering(quiet=True, result=CONNECTION_DONE)
         self.turn(one, select.EPOLLIN)
         assert [reason.value.__class__ for reason in one.lost] == [CONNECTION_DONE.__class__]
 
     def test_a_bug_in_a_protocol_is_logged_and_ends_its_connection_only(self) -> None:
-        one = Selectable(quiet=True, result=ValueError("a bug"))
+        one = Remembering(quiet=True, result=ValueError("a bug"))
         self.turn(one, select.EPOLLIN)
         assert [str(reason.value) for reason in one.lost] == ["a bug"]
         assert len(self.flushLoggedErrors(ValueError)) == 1
+
+    def crowd(self, *selectables: Any) -> None:
+        """A turn in which all of them are readable, and the ring is there."""
+        for fd, selectable in enumerate(selectables, 1000):
+            self.reactor._selectables[fd] = selectable
+        self.reactor._poller = Poller([(1000 + n, select.EPOLLIN) for n in range(len(selectables))])
+        self.reactor._ring_for = lambda _events: object()
+        self.reactor.doPoll(None)
+        for fd, _ in enumerate(selectables, 1000):
+            self.reactor._selectables.pop(fd, None)
+
+    def test_what_cannot_join_the_ring_is_read_as_ever(self) -> None:
+        """By default: a timer, a client's socket, a port."""
+
+        class Timer(Remembering, Selectable):
+            pass
+
+        timers = [Timer(quiet=True) for _ in range(9)]
+        self.crowd(*timers)
+        assert [timer.done for timer in timers] == [["read"]] * 9
+
+    def test_who_says_half_of_it_ends_alone(self) -> None:
+        """It needs no context, but is no `Selectable`: the others in the turn do not notice."""
+        strange, other = Remembering(quiet=True), Remembering(quiet=False)
+        self.crowd(strange, other)
+        assert [type(reason.value) for reason in strange.lost] == [AttributeError]
+        assert other.done == ["context", "read"]
+        assert len(self.flushLoggedErrors(AttributeError)) == 1
+
+    def test_a_bug_in_an_end_does_not_end_the_turn(self) -> None:
+        class Broken(Remembering, Selectable):
+            def connectionLost(self, reason: Failure) -> None:
+                raise KeyError("a second bug")
+
+        other = Remembering(quiet=False)
+        self.crowd(Broken(quiet=True, result=ValueError("a bug")), other)
+        assert other.done == ["context", "read"]
+        assert len(self.flushLoggedErrors(ValueError)) == 1
+        assert len(self.flushLoggedErrors(KeyError)) == 1
 
     def test_an_event_of_what_an_earlier_event_has_closed_is_nothing(self) -> None:
         self.reactor._poller = Poller([(98, select.EPOLLIN)])

@@ -23,7 +23,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from suite import certs
-from suite.config.file import TLS
+from suite.config.tls import TLS
 from suite.echo import Echo, EchoFactory
 from suite.endpoints.tls import ContextFactory, server_context
 from suite.engine import stream as stream_module

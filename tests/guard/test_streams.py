@@ -22,8 +22,9 @@ from twisted.python.failure import Failure
 from suite.config.limits import Limits
 from suite.echo import Echo, EchoFactory, MeasuredEcho
 from suite.engine.tls import InvalidPreambleError
-from suite.guard.streams import QUIET, SWEEP, Guard, canonical, credentials, group_ids, user_ids
+from suite.guard.streams import QUIET, SWEEP, Guard, canonical
 from suite.reasons import Reason
+from suite.system import credentials, group_ids, user_ids
 from tests.running import client_program
 
 PEER = IPv4Address("TCP", "192.0.2.1", 40000)

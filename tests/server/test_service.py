@@ -20,10 +20,12 @@ from twisted.python.failure import Failure
 
 from suite import certs, logs
 from suite.echo import EchoDatagram, EchoFactory
+from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
 from suite.errors import EXIT_OK, ConfigError, ListenError, UsageError
-from suite.server import service
-from suite.server.service import EchoSuite, Plan
+from suite.server import announce, endpoint, process
+from suite.server.plan import Plan
+from suite.server.service import EchoSuite
 from tests.helpers import FakePort, SuiteReactor, config_of, described, write_config
 
 HERE = Path("/srv/echo")
@@ -171,7 +173,7 @@ def test_a_path_with_control_characters_is_shown_on_one_line() -> None:
     ],
 )
 def test_a_line_for_each_endpoint(listen: str, line: str) -> None:
-    assert service.listening_line(described(HERE, listen), "somewhere") == line
+    assert announce.listening_line(described(HERE, listen), "somewhere") == line
 
 
 def port_at(address: object) -> Any:
@@ -193,7 +195,7 @@ def port_at(address: object) -> Any:
     ],
 )
 def test_an_endpoint_is_where_its_port_says(listen: str, host: object, shown: str) -> None:
-    assert service.bound_address(described(HERE, listen), port_at(host)) == shown
+    assert announce.bound_address(described(HERE, listen), port_at(host)) == shown
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_an_endpoint_is_where_its_port_says(listen: str, host: object, shown: st
 )
 def test_a_command_to_try_an_endpoint_with(listen: str, host: object, command: str) -> None:
     """It reaches the port from this machine, also when that listens on every address."""
-    said = service.try_command(described(HERE, listen), port_at(host))
+    said = announce.try_command(described(HERE, listen), port_at(host))
     assert said.endswith(f" | {command}")
     assert "echo 'hola mundo...'" in said
 
@@ -235,9 +237,9 @@ def test_the_command_for_tls_trusts_the_ca_beside_the_certificate(directory: Pat
     (directory / "my certs").mkdir()
     description = described(directory, "ssl:0:my certs/server.key:my certs/server.pem")
     host = port_at(IPv4Address("TCP", "127.0.0.1", 5))
-    assert "-CAfile" not in service.try_command(description, host)
+    assert "-CAfile" not in announce.try_command(description, host)
     (directory / "my certs" / "ca.pem").touch()
-    assert service.try_command(description, host).endswith(" 127.0.0.1:5 -CAfile 'my certs/ca.pem'")
+    assert announce.try_command(description, host).endswith(" 127.0.0.1:5 -CAfile 'my certs/ca.pem'")
 
 
 def with_port(listen: str) -> tuple[Description, Any]:
@@ -261,18 +263,18 @@ def with_port(listen: str) -> tuple[Description, Any]:
 )
 def test_the_last_line_has_a_command_for_the_simplest_endpoint(listens: list[str], ending: str) -> None:
     """None that is behind a PROXY header: there netcat would only be refused."""
-    line = service.ready_line([with_port(listen) for listen in listens])
+    line = announce.ready_line([with_port(listen) for listen in listens])
     assert line.startswith("ready; try: ")
     assert line.endswith(ending)
 
 
 @pytest.mark.parametrize("listens", [["haproxy:tcp:1"], ["fd:3"], []])
 def test_without_an_endpoint_to_try_the_last_line_is_short(listens: list[str]) -> None:
-    assert service.ready_line([with_port(listen) for listen in listens]) == "ready"
+    assert announce.ready_line([with_port(listen) for listen in listens]) == "ready"
 
 
 def test_minted_files_are_named() -> None:
-    line = service.minted_line([Path("certs/ca.pem"), Path("certs/ca.key")])
+    line = announce.minted_line([Path("certs/ca.pem"), Path("certs/ca.key")])
     assert line == "made development certificates: certs/ca.pem certs/ca.key"
 
 
@@ -433,7 +435,7 @@ class Slow:
 
 def test_a_port_that_opens_when_all_is_over_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow()
-    monkeypatch.setattr("suite.endpoints.descriptions.serverFromString", lambda *_args: slow)
+    monkeypatch.setattr("suite.endpoints.listener.serverFromString", lambda *_args: slow)
     started = Started(SuiteReactor(), plan('[endpoints]\na = "tcp:1"'))
     assert started.results == []
     started.suite.stopService()
@@ -450,16 +452,16 @@ def test_a_port_that_opens_when_all_is_over_is_closed_again(monkeypatch: pytest.
 
 def test_the_directory_of_a_socket_is_made(directory: Path) -> None:
     description = described(directory, "unix:run/e.sock")
-    service.make_directory(description)
+    endpoint.make_directory(description)
     assert (directory / "run").is_dir()
-    service.make_directory(description)  # and may be there already
+    endpoint.make_directory(description)  # and may be there already
     assert os.listdir(directory / "run") == []
 
 
 def test_a_whole_way_is_not_made(directory: Path) -> None:
     """That looks like a mistake in the path."""
     with pytest.raises(ListenError) as caught:
-        service.make_directory(described(directory, "unix:no/such/e.sock"))
+        endpoint.make_directory(described(directory, "unix:no/such/e.sock"))
     assert str(caught.value) == (
         "endpoints.e0: cannot listen on no/such/e.sock: no/such: No such file or directory"
     )
@@ -469,12 +471,12 @@ def test_a_whole_way_is_not_made(directory: Path) -> None:
 def test_a_file_in_place_of_the_directory_is_named(directory: Path) -> None:
     (directory / "run").touch()
     with pytest.raises(ListenError, match="run: File exists"):
-        service.make_directory(described(directory, "unix:run/e.sock"))
+        endpoint.make_directory(described(directory, "unix:run/e.sock"))
 
 
 @pytest.mark.parametrize("listen", ["unix:\0run/e.sock", "tcp:1234", "udp:1234", "fd:3"])
 def test_only_sockets_with_a_path_have_a_directory(directory: Path, listen: str) -> None:
-    service.make_directory(described(directory, listen))
+    endpoint.make_directory(described(directory, listen))
     assert os.listdir(directory) == []
 
 
@@ -484,7 +486,7 @@ def test_a_socket_where_we_are_needs_no_directory(directory: Path, monkeypatch: 
     monkeypatch.chdir(deep)
     description = described(deep, "unix:e.sock")
     assert description.arguments["address"] == "e.sock"
-    service.make_directory(description)
+    endpoint.make_directory(description)
     assert os.listdir(deep) == []
 
 
@@ -504,7 +506,7 @@ def test_running_ends_with_0(signals: list[tuple[object, object]]) -> None:
     reactor = SuiteReactor()
     said: list[str] = []
     settings = logs.Settings("text", "warn")
-    assert service.run(reactor, plan(FOUR, mint=True), said.append, settings) == EXIT_OK
+    assert process.run(reactor, plan(FOUR, mint=True), said.append, settings) == EXIT_OK
     assert reactor.hasRun
     assert len(reactor.open) == 4
     assert said[-1].startswith("ready")
@@ -516,7 +518,7 @@ def test_running_ends_with_0(signals: list[tuple[object, object]]) -> None:
 
 def test_the_end_of_the_reactor_closes_every_port(signals: list[tuple[object, object]]) -> None:
     reactor = SuiteReactor()
-    service.run(reactor, plan(FOUR, mint=True), lambda _: None)
+    process.run(reactor, plan(FOUR, mint=True), lambda _: None)
     ((stop, args, kwargs),) = reactor.triggers["before"]["shutdown"]
     stop(*args, **kwargs)
     assert reactor.open == []
@@ -535,7 +537,7 @@ def test_an_endpoint_that_cannot_be_opened_ends_the_run(signals: list[tuple[obje
 
     reactor = Refusing()
     with pytest.raises(ListenError, match=r"endpoints\.udp: cannot listen on 127\.0\.0\.1:1234"):
-        service.run(reactor, plan(FOUR, mint=True), lambda _: None)
+        process.run(reactor, plan(FOUR, mint=True), lambda _: None)
     assert reactor.open == []
     assert reactor.stops == 2, "once by us, once by the memory reactor itself"
 
@@ -559,7 +561,7 @@ def test_on_linux_the_engine_is_taken_without_a_name(
     installed: list[str] = []
     monkeypatch.setattr("suite.engine.reactor.install", lambda: installed.append("engine"))
     monkeypatch.setattr(reactors, "installReactor", None)
-    assert service.install_reactor(name) is reactor
+    assert process.install_reactor(name) is reactor
     assert installed == ["engine"]
 
 
@@ -568,19 +570,19 @@ def test_elsewhere_twisteds_own_choice_is_taken_without_a_name(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(reactors, "installReactor", None)
-    assert service.install_reactor(None) is reactor
+    assert process.install_reactor(None) is reactor
 
 
 def test_a_reactor_is_installed_by_its_name(reactor: SuiteReactor, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: list[str] = []
     monkeypatch.setattr(reactors, "installReactor", installed.append)
-    assert service.install_reactor("poll") is reactor
+    assert process.install_reactor("poll") is reactor
     assert installed == ["poll"]
 
 
 def test_an_unknown_reactor_is_a_wrong_command_line() -> None:
     with pytest.raises(UsageError, match="'epol': no such reactor; did you mean epoll"):
-        service.install_reactor("epol")
+        process.install_reactor("epol")
 
 
 @pytest.mark.parametrize(
@@ -594,14 +596,13 @@ def test_a_reactor_that_does_not_work_here_is_a_wrong_command_line(
 
     monkeypatch.setattr(reactors, "installReactor", fail)
     with pytest.raises(UsageError) as caught:
-        service.install_reactor("gtk3")
+        process.install_reactor("gtk3")
     assert str(caught.value) == f"--reactor 'gtk3': does not work here: {error}"
 
 
 def test_a_plan_made_in_memory_is_as_good_as_one_from_a_file(directory: Path) -> None:
     """`config_of`, which the tests use, is what `load` makes of the same words."""
     from suite.config import file as config
-    from suite.endpoints import descriptions as endpoints
 
     path = write_config(directory, '[endpoints]\ne0 = "tcp:1"\ne1 = "unix:a"')
-    assert endpoints.parse(config.load(path)) == endpoints.parse(config_of(directory, "tcp:1", "unix:a"))
+    assert parser.parse(config.load(path)) == parser.parse(config_of(directory, "tcp:1", "unix:a"))

@@ -17,8 +17,9 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
-from suite.client.dial.dialer import Dialer, within
+from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
+from suite.client.dial.waiting import within
 
 
 class Link(Protocol):

@@ -12,99 +12,22 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 
 from suite.client.connect.channel import Link, open_link
-from suite.client.dial.dialer import ConnectOptions, Dialer
-from suite.client.dial.failures import TargetError
+from suite.client.connect.hexdump import Dump, from_hex
+from suite.client.dial.dialer import Dialer
 from suite.client.dial.target import Target
-from suite.client.run import run
-from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
+from suite.errors import SuiteError
 
 #: Bytes asked of standard input at once.
 READ_SIZE: Final = 65536
 
-#: Bytes on one line of a dump, as hexdump(1) has it.
-DUMP_WIDTH: Final = 16
-
-
-def interactive() -> bool:
-    """Whether somebody sits at both ends."""
-    return os.isatty(0) and os.isatty(1)
-
-
-def reactor_name() -> str | None:
-    """The reactor that `run_connect` needs; None: any."""
-    return "asyncio" if interactive() else None  # prompt-toolkit runs on asyncio
-
-
-def run_connect(reactor: Any, target: Target, reach: ConnectOptions, *, in_hex: bool) -> int:
-    """Talk to *target* until either side has ended; return the exit code.
-
-    :param in_hex: what is typed are hexadecimal digits, and what comes back is shown as such.
-    :raises TargetError: there is no connection, or it breaks.
-    :raises CertificateError: a file cannot be used.
-    """
-    dialer = Dialer(reactor, target, reach)
-    finished: list[bool] = []
-
-    async def talk() -> None:
-        try:
-            if interactive():
-                from suite.client.connect.prompt import converse  # noqa: PLC0415  # a pipe needs no prompt-toolkit
-
-                await converse(dialer, in_hex=in_hex)
-            else:
-                await pipe(dialer, in_hex=in_hex)
-        except TargetError as error:
-            error.target = target.text
-            raise
-        finished.append(True)
-
-    run(reactor, talk())
-    return EXIT_OK if finished else EXIT_FAILURE
-
 
 # Hexadecimal.
-
-
-def from_hex(text: str) -> bytes:
-    """The bytes that *text* means, two digits each, with or without spaces between.
-
-    :raises UsageError: it means none.
-    """
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise UsageError(f"{text.strip()!r} is not hexadecimal; expected digits, such as 68 6f") from None
-
-
-def hex_lines(data: bytes, offset: int) -> Iterator[str]:
-    """*data* as ``hexdump -C`` shows it: offset, digits, text.
-
-    :param offset: of its first byte.
-    """
-    for start in range(0, len(data), DUMP_WIDTH):
-        row = data[start : start + DUMP_WIDTH]
-        digits = f"{row[:8].hex(' ')}  {row[8:].hex(' ')}"
-        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-        yield f"{offset + start:08x}  {digits:<48}  |{text}|"
-
-
-class Dump:
-    """Turns what comes back into a dump, piece by piece."""
-
-    def __init__(self) -> None:
-        self._offset = 0
-
-    def __call__(self, data: bytes) -> bytes:
-        """The lines for *data*."""
-        lines = [line + "\n" for line in hex_lines(data, self._offset)]
-        self._offset += len(data)
-        return "".join(lines).encode()
 
 
 # A pipe.

@@ -14,10 +14,11 @@ from prompt_toolkit.application import run_in_terminal
 from twisted.internet.defer import Deferred
 
 from suite.client.connect.channel import Link, open_link
-from suite.client.connect.pipe import Dump, from_hex
+from suite.client.connect.hexdump import Dump, from_hex
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.errors import UsageError, one_line
+from suite.errors import UsageError
+from suite.text import one_line
 
 PROMPT: Final = "> "
 

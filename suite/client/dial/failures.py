@@ -11,7 +11,8 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from suite.errors import SuiteError, one_line
+from suite.errors import SuiteError
+from suite.text import one_line
 
 #: Every word, and what it means.
 WORDS: Final = {

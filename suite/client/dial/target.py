@@ -17,11 +17,11 @@ from typing import Final, Literal, get_args
 # Its tokenizer has no public door; see suite.endpoints.descriptions.
 from twisted.internet.endpoints import _parse, quoteStringArgument
 
-from suite.certs import shown
 from suite.config import file as config
-from suite.config.file import suggest
-from suite.endpoints.descriptions import EVERY_HOST, MAX_UNIX_PATH, Description, parse
+from suite.endpoints.descriptions import EVERY_HOST, MAX_UNIX_PATH, Description
+from suite.endpoints.parser import parse
 from suite.errors import UsageError
+from suite.text import shown, suggest
 
 Transport = Literal["tcp", "tls", "unix", "udp"]
 

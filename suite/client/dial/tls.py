@@ -29,14 +29,15 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.certs import load_certificates, load_identity, shown
+from suite.certs import load_certificates, load_identity
 from suite.client.dial.failures import TargetError, from_errno
 from suite.client.dial.target import Target
 from suite.endpoints.tls import ContextFactory, use_identity
-from suite.engine.interfaces import IQuiet, is_echo
+from suite.engine.interfaces import INeedsNoLogContext, is_echo
 from suite.engine.openssl import scratch_buffer
 from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_records, reason_of
 from suite.errors import CertificateError, UsageError
+from suite.text import shown
 
 #: Alerts by number (RFC 8446, appendix B.2, and RFC 5246 for those of TLS 1.2).
 ALERTS: Final = {
@@ -345,7 +346,7 @@ class TLSClient(TLSServer):
         """From now on *protocol* has the connection."""
         self.protocol = protocol
         self.echoes = is_echo(protocol)
-        self.quiet = IQuiet.providedBy(protocol)
+        self.needs_log_context = not INeedsNoLogContext.providedBy(protocol)
         protocol.makeConnection(self)
 
     @override

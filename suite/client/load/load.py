@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import gc
 import resource
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,23 +24,17 @@ from typing import Any, Final
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
-from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
-from suite.client.dial.dialer import MAX_DATAGRAM, Dialer
+from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.target import Target
 from suite.client.load.histogram import Histogram
-from suite.client.load.streams import NO_WINDOW, NUMBER_SIZE, Lane, Opener, Traffic
+from suite.client.load.opener import Opener
+from suite.client.load.options import LoadError, Options
+from suite.client.load.results import Result
+from suite.client.load.traffic import NO_WINDOW, Lane, Traffic
 from suite.engine.linux.timerfd import start_timer
-from suite.errors import SuiteError, UsageError, one_line
-
-MAX_MESSAGE: Final = 16 * 1024 * 1024
-MAX_CONNECTIONS: Final = 100_000
-MAX_WINDOW: Final = 1_000_000
-LEAST_RATE: Final = 0.001
-MAX_RATE: Final = 10_000_000
+from suite.errors import UsageError
 
 #: Connections that are being opened at one time: a backlog of 128 (net.core.somaxconn, once) has room.
 OPENING_AT_ONCE: Final = 64
@@ -58,117 +51,12 @@ SHORTEST_TICK: Final = 20_000
 #: How long closing may take, in seconds.
 CLOSING_TIME: Final = 2.0
 
-#: Descriptors that are needed for other things than connections.
-OTHER_DESCRIPTORS: Final = 64
 
 _NANO: Final = 1_000_000_000
 
 
-class LoadError(SuiteError):
-    """A load that came to nothing.
-
-    :ivar target: as the user wrote it.
-    :ivar problem: why.
-    """
-
-    def __init__(self, target: str, problem: str) -> None:
-        super().__init__(target, problem)
-        self.target = target
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return one_line(f"{self.target}: {self.problem}")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a load is to be.
-
-    :ivar size: of a message, in bytes.
-    :ivar duration: how long messages are sent, in seconds.
-    :ivar rate: messages a second, of all connections together; None: a closed loop.
-    :ivar window: messages that may be on the way on one connection; None: 1 in a closed loop, as many
-        as it takes with a rate.
-    :ivar timeout: how long a connection may take to open, a datagram to come back, and everything to
-        arrive after the end, in seconds.
-    :raises UsageError: the target cannot have messages of that size.
-    """
-
-    target: Target
-    connections: int = 10
-    size: int = 1024
-    duration: float = 10.0
-    rate: float | None = None
-    window: int | None = None
-    timeout: float = 5.0
-
-    def __post_init__(self) -> None:
-        datagrams = self.target.transport == "udp"
-        least, most = (NUMBER_SIZE, MAX_DATAGRAM) if datagrams else (1, MAX_MESSAGE)
-        if not least <= self.size <= most:
-            why = " for a datagram, which begins with its number" if datagrams else ""
-            raise UsageError(f"--size {self.size} is out of range; expected {least} to {most} bytes{why}")
-
-    def shown(self) -> dict[str, Any]:
-        """All but the target, as the results have it."""
-        names = ("connections", "size", "duration", "rate", "window", "timeout")
-        return {name: getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was measured.
-
-    :ivar target: as the user wrote it.
-    :ivar options: see `Options.shown`.
-    :ivar started: when the first message was due, in UTC (RFC 3339).
-    :ivar seconds: how long messages were sent.
-    :ivar interrupted: whether that was cut short.
-    :ivar connections: how many were opened.
-    :ivar messages: how many were answered, each byte as it was sent.
-    :ivar rate: of those, what came back in these seconds, a second.
-    :ivar errors: how many there were, by word: of a broken connection one, of an unanswered message one.
-    :ivar examples: the first of each, in more words.
-    :ivar lost: datagrams that did not come back in time.
-    :ivar late: those of them that came back after all.
-    :ivar latency: in microseconds.
-    :ivar busy: the share of one CPU that this side used.
-    :ivar lag: the longest time in microseconds by which this side was late to send what was due; None in
-        a closed loop.
-    """
-
-    target: str
-    options: Mapping[str, Any]
-    started: str
-    seconds: float
-    interrupted: bool
-    connections: int
-    messages: int
-    rate: float
-    errors: Mapping[str, int]
-    examples: Mapping[str, str]
-    lost: int
-    late: int
-    latency: Histogram
-    busy: float
-    lag: int | None
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of all messages answered: sent, and received again."""
-        size: int = self.options["size"]
-        return self.messages * size
-
-    @property
-    def throughput(self) -> float:
-        """Bytes a second, in each direction."""
-        size: int = self.options["size"]
-        return self.rate * size
-
-    @property
-    def well(self) -> bool:
-        """Whether something came back, and nothing went wrong."""
-        return bool(self.messages) and not self.errors and not self.lost
+#: Descriptors that are needed for other things than connections.
+OTHER_DESCRIPTORS: Final = 64
 
 
 @dataclass(frozen=True)
@@ -447,36 +335,3 @@ def make_room(descriptors: int) -> None:
             f" expected {max(1, hard - OTHER_DESCRIPTORS)} at the most"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
-
-
-def run(reactor: Any, load: Load) -> Result:
-    """Run *load* on *reactor*, which runs only as long; SIGINT and SIGTERM end it early.
-
-    :raises LoadError: it came to nothing.
-    """
-    results: list[Result | Failure] = []
-    over: Deferred[None] = Deferred()
-
-    def start() -> None:
-        load.run().addBoth(done)
-
-    def done(result: Result | Failure) -> None:
-        results.append(result)
-        over.callback(None)
-        with suppress(ReactorNotRunning):  # it is being stopped already
-            reactor.stop()
-
-    def stop() -> Deferred[None]:
-        load.interrupt()
-        return over
-
-    # Later than that, because an asyncio reactor that calls this is not running its loop yet.
-    reactor.callWhenRunning(reactor.callLater, 0, start)
-    reactor.addSystemEventTrigger("before", "shutdown", stop)
-    # Started in the background by a shell without job control, we inherit a SIGINT that is ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    reactor.run()
-    (result,) = results
-    if isinstance(result, Failure):
-        result.raiseException()
-    return result

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from suite.certs import shown
 from suite.client.load.histogram import Histogram
 from suite.client.load.units import shown_time
-from suite.errors import SuiteError, UsageError, one_line
+from suite.errors import SuiteError, UsageError
+from suite.text import one_line, shown
 
 KINDS: Final = (".svg", ".png")
 

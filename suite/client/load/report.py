@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 from suite.client.load.histogram import Histogram
-from suite.client.load.load import Options, Result, Snapshot
-from suite.client.load.results import PERCENTILES
+from suite.client.load.load import Snapshot
+from suite.client.load.options import Options
+from suite.client.load.results import PERCENTILES, Result
 from suite.client.load.units import shown_size, shown_time
 
 BAR: Final = 40

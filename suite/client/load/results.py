@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from suite.certs import shown
 from suite.client.load.histogram import Histogram
-from suite.client.load.load import Result
 from suite.errors import UsageError
+from suite.text import shown
 
 FORMAT: Final = "echo-suite load 1"
 
@@ -117,3 +118,59 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
     if isinstance(value, float) and not math.isfinite(value):
         return False
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured.
+
+    :ivar target: as the user wrote it.
+    :ivar options: see `Options.shown`.
+    :ivar started: when the first message was due, in UTC (RFC 3339).
+    :ivar seconds: how long messages were sent.
+    :ivar interrupted: whether that was cut short.
+    :ivar connections: how many were opened.
+    :ivar messages: how many were answered, each byte as it was sent.
+    :ivar rate: of those, what came back in these seconds, a second.
+    :ivar errors: how many there were, by word: of a broken connection one, of an unanswered message one.
+    :ivar examples: the first of each, in more words.
+    :ivar lost: datagrams that did not come back in time.
+    :ivar late: those of them that came back after all.
+    :ivar latency: in microseconds.
+    :ivar busy: the share of one CPU that this side used.
+    :ivar lag: the longest time in microseconds by which this side was late to send what was due; None in
+        a closed loop.
+    """
+
+    target: str
+    options: Mapping[str, Any]
+    started: str
+    seconds: float
+    interrupted: bool
+    connections: int
+    messages: int
+    rate: float
+    errors: Mapping[str, int]
+    examples: Mapping[str, str]
+    lost: int
+    late: int
+    latency: Histogram
+    busy: float
+    lag: int | None
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of all messages answered: sent, and received again."""
+        size: int = self.options["size"]
+        return self.messages * size
+
+    @property
+    def throughput(self) -> float:
+        """Bytes a second, in each direction."""
+        size: int = self.options["size"]
+        return self.rate * size
+
+    @property
+    def well(self) -> bool:
+        """Whether something came back, and nothing went wrong."""
+        return bool(self.messages) and not self.errors and not self.lost

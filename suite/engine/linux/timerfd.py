@@ -20,7 +20,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from suite.engine.interfaces import IQuiet
+from suite.engine.interfaces import Selectable
 
 ffi = FFI()
 ffi.cdef("""
@@ -66,14 +66,11 @@ def start_timer(reactor: Any, begin: int, interval: int, tick: Callable[[], None
     return stop
 
 
-@implementer(IReadDescriptor, IQuiet)
-class _KernelTimer:
-    """A timerfd that the reactor reads.
+@implementer(IReadDescriptor)
+class _KernelTimer(Selectable):
+    """A timerfd that the reactor reads."""
 
-    :ivar quiet: see `suite.engine.interfaces`.
-    """
-
-    quiet = True
+    needs_log_context = False
 
     def __init__(self, reactor: Any, begin: int, interval: int, tick: Callable[[], None]) -> None:
         self._reactor = reactor

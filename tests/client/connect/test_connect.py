@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.client.connect.pipe import Dump, from_hex, hex_lines
+from suite.client.connect.hexdump import Dump, from_hex, hex_lines
 from suite.errors import UsageError
 from tests.foreign import Authority, datagrams, echo, receive, reset, serving, silent
 from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, client_program, running

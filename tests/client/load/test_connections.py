@@ -14,9 +14,11 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from suite.client.dial.dialer import Address
+from suite.client.dial.addresses import Address
 from suite.client.dial.failures import TargetError
-from suite.client.load.streams import CHUNK, NO_WINDOW, PERIOD, DatagramLane, StreamLane, Traffic
+from suite.client.load.datagrams import DatagramLane
+from suite.client.load.streams import StreamLane
+from suite.client.load.traffic import CHUNK, NO_WINDOW, PERIOD, Traffic
 from suite.engine.linux.timerfd import start_timer
 from tests.helpers import Watcher
 from tests.running import PATIENCE

@@ -27,9 +27,9 @@ from suite.cli import main
 from suite.client.dial.failures import WORDS, TargetError, from_errno
 from suite.client.dial.target import parse_target
 from suite.client.dial.tls import ALERTS, TLSOptions, _roots
-from suite.client.probe.run import first_difference, mismatch
+from suite.client.probe.compare import first_difference, mismatch
 from suite.client.probe.stats import Tally, Times, percentile
-from suite.client.run import duration, size
+from suite.commands.options import duration, size
 from suite.errors import UsageError
 from tests.foreign import (
     Authority,

@@ -1,0 +1,53 @@
+"""One session with a target, at a terminal or in a pipe."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from suite.client.connect.pipe import pipe
+from suite.client.dial.dialer import ConnectOptions, Dialer
+from suite.client.dial.failures import TargetError
+from suite.client.dial.target import Target
+from suite.client.run import run_until
+from suite.errors import EXIT_FAILURE, EXIT_OK
+
+
+def interactive() -> bool:
+    """Whether somebody sits at both ends."""
+    return os.isatty(0) and os.isatty(1)
+
+
+def reactor_name() -> str | None:
+    """The reactor that `run_connect` needs; None: any."""
+    return "asyncio" if interactive() else None  # prompt-toolkit runs on asyncio
+
+
+def run_connect(reactor: Any, target: Target, reach: ConnectOptions, *, in_hex: bool) -> int:
+    """Talk to *target* until either side has ended; return the exit code.
+
+    :param in_hex: what is typed are hexadecimal digits, and what comes back is shown as such.
+    :raises TargetError: there is no connection, or it breaks.
+    :raises CertificateError: a file cannot be used.
+    """
+    dialer = Dialer(reactor, target, reach)
+
+    async def talk() -> None:
+        try:
+            if interactive():
+                from suite.client.connect.prompt import converse  # noqa: PLC0415  # a pipe needs no prompt-toolkit
+
+                await converse(dialer, in_hex=in_hex)
+            else:
+                await pipe(dialer, in_hex=in_hex)
+        except TargetError as error:
+            error.target = target.text
+            raise
+
+    try:
+        run_until(reactor, lambda: Deferred.fromCoroutine(talk()))
+    except CancelledError:
+        return EXIT_FAILURE
+    return EXIT_OK

@@ -1,0 +1,70 @@
+"""Where a target is: the addresses of a name."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from suite.client.dial.failures import TargetError
+from suite.endpoints.descriptions import shown_socket
+from suite.text import host_and_port
+
+SocketAddress = Any  # what the socket module makes of an address: tuples, or the path of a UNIX socket
+
+
+@dataclass(frozen=True)
+class Address:
+    """One address of a target."""
+
+    family: socket.AddressFamily
+    address: SocketAddress
+
+    def __str__(self) -> str:
+        if self.family == socket.AF_UNIX:
+            return shown_socket(self.address)
+        return host_and_port(self.address[0], self.address[1])
+
+
+def _resolve(
+    reactor: Any, host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind
+) -> Deferred[list[Address]]:
+    """The addresses of *host*, in the system's order."""
+    done: Deferred[list[Address]] = Deferred()
+    try:
+        done.callback(_look_up(host, port, family, kind, socket.AI_NUMERICHOST))
+        return done
+    except TargetError:
+        pass  # a name, then
+
+    def ask() -> None:
+        result: list[Address] | Failure
+        try:
+            result = _look_up(host, port, family, kind, 0)
+        except TargetError:
+            result = Failure()
+        reactor.callFromThread(tell, result)
+
+    def tell(result: list[Address] | Failure) -> None:
+        if not done.called:
+            done.callback(result)  # a Failure goes the errbacks' way
+
+    # Not the reactor's own pool, whose threads are waited for at the end: a resolver may take a minute.
+    threading.Thread(target=ask, daemon=True).start()
+    return done
+
+
+def _look_up(
+    host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind, flags: int
+) -> list[Address]:
+    try:
+        found = socket.getaddrinfo(host, port, family, kind, 0, flags)
+    except socket.gaierror as error:
+        raise TargetError("dns", f"{host}: {error.strerror}") from None
+    except UnicodeError:
+        raise TargetError("dns", f"{host}: is no host name") from None
+    return [Address(socket.AddressFamily(family), address) for family, _, _, _, address in found]

@@ -1,0 +1,132 @@
+"""A UDP socket that exchanges datagrams with a target."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from suite.client.dial.addresses import Address
+from suite.client.dial.failures import TargetError, from_errno
+
+#: The largest payload of a datagram over IPv4 (RFC 768: 65535, less the headers).
+MAX_DATAGRAM: Final = 65_507
+
+
+#: Datagrams taken before everyone else has a turn.
+DATAGRAMS_PER_TURN: Final = 64
+
+
+@implementer(IReadDescriptor)
+class Datagrams:
+    """A UDP socket connected to a target, from when it is made until `close`.
+
+    As a name may have addresses where nobody listens, the next one is tried as long as none has answered.
+
+    :param addresses: where the target may be.
+    :param received: is given every datagram that comes back.
+    :param failed: is told what the network says of those that do not.
+    :ivar address: the one that is in use.
+    :raises TargetError: no address can be used.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        addresses: list[Address],
+        received: Callable[[bytes], None],
+        failed: Callable[[TargetError], None],
+    ) -> None:
+        self.reactor = reactor
+        self._others = list(addresses)
+        self._received = received
+        self._failed = failed
+        self._last = b""
+        self._open()
+
+    def _open(self) -> None:
+        while True:
+            self.address = self._others.pop(0)
+            try:
+                self._socket = socket.socket(self.address.family, socket.SOCK_DGRAM)
+            except OSError as error:
+                problem = from_errno(error.errno or 0)
+            else:
+                self._socket.setblocking(False)
+                number = self._socket.connect_ex(self.address.address)
+                if not number:
+                    break
+                self._socket.close()
+                problem = from_errno(number)
+            if not self._others:
+                raise problem
+        self.reactor.addReader(self)
+
+    def send(self, data: bytes) -> None:
+        """Send one datagram.
+
+        :raises TargetError: the system refuses it.
+        """
+        self._last = data
+        try:
+            self._socket.send(data)
+        except BlockingIOError:
+            pass  # no room: as lost as one that is lost on the way
+        except OSError as error:
+            self._trouble(error)
+
+    def _trouble(self, error: OSError) -> None:
+        problem = from_errno(error.errno or 0)
+        if not self._others or problem.word not in ("refused", "unreachable"):
+            raise problem
+        self.close()
+        self._open()
+        self.send(self._last)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.reactor.removeReader(self)
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """`IFileDescriptor.fileno`."""
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """`ILoggingContext.logPrefix`."""
+        return "datagrams"
+
+    def doRead(self) -> None:
+        """Take what has come."""
+        for _ in range(DATAGRAMS_PER_TURN):
+            if self._socket.fileno() == -1:  # it was closed by whoever got the last one
+                return
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._report(error)
+                return
+            self._others.clear()
+            self._received(data)
+
+    def _report(self, error: OSError) -> None:
+        try:
+            self._trouble(error)
+        except TargetError as problem:
+            self._failed(problem)
+
+    def connectionLost(self, _reason: Failure) -> None:
+        """The network has an error for us, which pollers take for an end; or the reactor stops."""
+        number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            self.reactor.addReader(self)
+            self._report(OSError(number, os.strerror(number)))
+        else:
+            self.close()

@@ -1,0 +1,111 @@
+"""Connecting a socket, and the transports of a client's connections."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, Final
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import implementer
+
+from suite.client.dial.addresses import Address
+from suite.client.dial.failures import TargetError, from_errno
+from suite.engine.stream import PlainStream
+from suite.engine.unix import UNIXStream
+
+#: How long to wait before asking again at a UNIX socket whose queue is full, in seconds.
+FULL_QUEUE_WAIT: Final = 0.01
+
+
+_CUT_OFF: Final = "the other side has cut the connection off"
+
+
+@implementer(IWriteDescriptor)
+class _Connecting:
+    """A socket on its way; `done` fires with it when it has arrived."""
+
+    def __init__(self, reactor: Any, sock: socket.socket) -> None:
+        self.reactor = reactor
+        self.socket = sock
+        self.done: Deferred[socket.socket] = Deferred(self._cancelled)
+        reactor.addWriter(self)
+
+    def fileno(self) -> int:
+        """`IFileDescriptor.fileno`."""
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        """`ILoggingContext.logPrefix`."""
+        return "connecting"
+
+    def doWrite(self) -> None:
+        """The kernel has an answer."""
+        self._settle(0)
+
+    def connectionLost(self, _reason: Failure) -> None:
+        """The kernel has an answer, and it is no; or the reactor stops."""
+        self._settle(errno.ECONNABORTED)
+
+    def _settle(self, otherwise: int) -> None:
+        if self.done.called:
+            return
+        self.reactor.removeWriter(self)
+        number = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or otherwise
+        if number:
+            self.socket.close()
+            self.done.errback(from_errno(number))
+        else:
+            self.done.callback(self.socket)
+
+    def _cancelled(self, _done: object) -> None:
+        self.reactor.removeWriter(self)
+        self.socket.close()
+
+
+def _connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
+    """Open a stream to *address*; fails with `TargetError`."""
+    try:
+        sock = socket.socket(address.family, socket.SOCK_STREAM)
+    except OSError as error:
+        return defer.fail(from_errno(error.errno or 0))
+    sock.setblocking(False)
+    try:
+        number = sock.connect_ex(address.address)
+    except OSError:  # an abstract path where there are none, for instance
+        number = errno.EINVAL
+    if number == 0:
+        return defer.succeed(sock)
+    if number in (errno.EINPROGRESS, errno.EINTR):
+        return _Connecting(reactor, sock).done
+    sock.close()
+    if number == errno.EAGAIN and address.family == socket.AF_UNIX:
+        again: Deferred[None] = deferLater(reactor, FULL_QUEUE_WAIT)
+        return again.addCallback(lambda _: _connect_socket(reactor, address))
+    return defer.fail(from_errno(number))
+
+
+class PlainClient(PlainStream):
+    """The client side of a TCP connection; what cuts it off has a word."""
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(_with_word(reason))
+
+
+class UNIXClient(UNIXStream):
+    """The client side of a connection over a UNIX socket; what cuts it off has a word."""
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(_with_word(reason))
+
+
+def _with_word(reason: Failure) -> Failure:
+    return Failure(TargetError("reset", _CUT_OFF)) if reason.check(ConnectionLost) else reason

@@ -1,0 +1,168 @@
+"""Load over a UDP socket."""
+
+from __future__ import annotations
+
+import socket
+from time import monotonic_ns
+from typing import Final
+
+from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import implementer
+
+from suite.client.dial.addresses import Address
+from suite.client.dial.datagrams import DATAGRAMS_PER_TURN
+from suite.client.dial.failures import TargetError, from_errno
+from suite.client.load.traffic import APART, PERIOD, Lane, Traffic
+from suite.engine.interfaces import Selectable
+
+#: The number that a datagram begins with, in bytes.
+NUMBER_SIZE: Final = 8
+
+
+#: Of that number: the lane is above, its messages are counted below.
+LANE_SHIFT: Final = 40
+
+
+@implementer(IReadWriteDescriptor)
+class DatagramLane(Lane, Selectable):
+    """A connected UDP socket.
+
+    :raises TargetError: the socket cannot be opened.
+    """
+
+    needs_log_context = False
+
+    def __init__(self, traffic: Traffic, index: int, address: Address) -> None:
+        super().__init__(traffic, index)
+        try:
+            self._socket = socket.socket(address.family, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
+            self._socket.connect(address.address)
+        except OSError as error:
+            raise from_errno(error.errno or 0) from None
+        self._on_the_way: dict[int, tuple[int, int]] = {}  # by number: when it was due, and sent
+        self._lost: set[int] = set()
+        self.open = True
+        traffic.reactor.addReader(self)
+
+    @property
+    @override
+    def unanswered(self) -> int:
+        return self.waiting + len(self._on_the_way)
+
+    def _datagram(self, number: int) -> bytes:
+        rest = self._size - NUMBER_SIZE
+        place = (self._index * APART + number * rest) % PERIOD
+        head = (self._index << LANE_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
+        return head + self._pattern[place : place + rest]
+
+    def doRead(self) -> None:
+        """`IReadDescriptor.doRead`: some datagrams have come."""
+        receive, on_the_way, fresh = self._socket.recv, self._on_the_way, 0
+        now = monotonic_ns()
+        for _ in range(DATAGRAMS_PER_TURN):
+            try:
+                data = receive(65_536)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._fail(from_errno(error.errno or 0))
+                return
+            number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self._index << LANE_SHIFT)
+            if number in on_the_way:
+                due, _ = on_the_way.pop(number)
+                fresh += 1
+                if data == self._datagram(number):
+                    self._latencies.append(now - due)
+                    continue
+            elif number in self._lost:
+                self._lost.discard(number)
+                self._traffic.late += 1
+                continue
+            self._traffic.wrong.append(self._difference(data, number))
+        self._answered(fresh, now)
+
+    def _difference(self, data: bytes, number: int) -> TargetError:
+        """What is wrong with *data*, which says that it is *number*."""
+        if not 0 <= number < self._begun:
+            return TargetError("mismatch", f"a datagram of {len(data)} bytes that was never sent")
+        wanted = self._datagram(number)
+        if data == wanted:
+            return TargetError("mismatch", f"datagram {number} came back twice")
+        if len(data) != len(wanted):
+            return TargetError(
+                "mismatch", f"datagram {number} came back with {len(data)} bytes; expected {len(wanted)}"
+            )
+        at = next(n for n, byte in enumerate(data) if byte != wanted[n])
+        detail = f"datagram {number}, at byte {at}: expected {wanted[at]:#04x}, got {data[at]:#04x}"
+        return TargetError("mismatch", detail, {"offset": at})
+
+    @override
+    def pump(self, now: int) -> None:
+        on_the_way, window, send = self._on_the_way, self._window, self._socket.send
+        while self.open and self.waiting and len(on_the_way) < window:
+            number = self._begun
+            try:
+                send(self._datagram(number))
+            except BlockingIOError:
+                self.paused = True
+                self._traffic.reactor.addWriter(self)
+                return
+            except OSError as error:
+                self._fail(from_errno(error.errno or 0))
+                return
+            due = self._first_due + int(number * self._step) if self._paced else now
+            on_the_way[number] = due, now
+            self._begun += 1
+            self.waiting -= 1
+
+    def doWrite(self) -> None:
+        """`IWriteDescriptor.doWrite`: there is room again."""
+        self.paused = False
+        self._traffic.reactor.removeWriter(self)
+        self.pump(monotonic_ns())
+
+    @override
+    def expire(self, now: int) -> None:
+        expired = []
+        for number, (_, sent) in self._on_the_way.items():  # in the order of sending
+            if now - sent < self._traffic.timeout:
+                break
+            expired.append(number)
+        if expired:
+            for number in expired:
+                del self._on_the_way[number]
+            self._lost.update(expired)
+            self._traffic.lost += len(expired)
+            self._answered(len(expired), now)
+
+    def _fail(self, error: TargetError) -> None:
+        if self.open:
+            self.close()
+            self._traffic.ended(error)
+
+    @override
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            reactor = self._traffic.reactor
+            reactor.removeReader(self)
+            reactor.removeWriter(self)
+            self._socket.close()
+            self.closed.callback(None)
+
+    def fileno(self) -> int:
+        """`IFileDescriptor.fileno`; -1 when it is closed."""
+        return self._socket.fileno()
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002  # the socket knows better
+        """The poller has seen an error, or the reactor ends."""
+        if self.open:
+            number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._fail(from_errno(number) if number else TargetError("closed", "the socket is gone"))
+
+    def logPrefix(self) -> str:
+        """`ILoggingContext.logPrefix`."""
+        return "lane"

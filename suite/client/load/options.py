@@ -1,0 +1,77 @@
+"""What a load is to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from suite.client.dial.datagrams import MAX_DATAGRAM
+from suite.client.dial.target import Target
+from suite.client.load.datagrams import NUMBER_SIZE
+from suite.errors import SuiteError, UsageError
+from suite.text import one_line
+
+MAX_MESSAGE: Final = 16 * 1024 * 1024
+
+
+MAX_CONNECTIONS: Final = 100_000
+
+
+MAX_WINDOW: Final = 1_000_000
+
+
+LEAST_RATE: Final = 0.001
+
+
+MAX_RATE: Final = 10_000_000
+
+
+class LoadError(SuiteError):
+    """A load that came to nothing.
+
+    :ivar target: as the user wrote it.
+    :ivar problem: why.
+    """
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(target, problem)
+        self.target = target
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return one_line(f"{self.target}: {self.problem}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a load is to be.
+
+    :ivar size: of a message, in bytes.
+    :ivar duration: how long messages are sent, in seconds.
+    :ivar rate: messages a second, of all connections together; None: a closed loop.
+    :ivar window: messages that may be on the way on one connection; None: 1 in a closed loop, as many
+        as it takes with a rate.
+    :ivar timeout: how long a connection may take to open, a datagram to come back, and everything to
+        arrive after the end, in seconds.
+    :raises UsageError: the target cannot have messages of that size.
+    """
+
+    target: Target
+    connections: int = 10
+    size: int = 1024
+    duration: float = 10.0
+    rate: float | None = None
+    window: int | None = None
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        datagrams = self.target.transport == "udp"
+        least, most = (NUMBER_SIZE, MAX_DATAGRAM) if datagrams else (1, MAX_MESSAGE)
+        if not least <= self.size <= most:
+            why = " for a datagram, which begins with its number" if datagrams else ""
+            raise UsageError(f"--size {self.size} is out of range; expected {least} to {most} bytes{why}")
+
+    def shown(self) -> dict[str, Any]:
+        """All but the target, as the results have it."""
+        names = ("connections", "size", "duration", "rate", "window", "timeout")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,125 @@
+"""Probing with datagrams."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+
+from suite.client.dial.datagrams import Datagrams
+from suite.client.dial.dialer import Dialer
+from suite.client.dial.failures import TargetError
+from suite.client.dial.waiting import within
+from suite.client.probe.compare import mismatch
+from suite.client.probe.report import Report
+
+#: What a datagram begins with, if it is long enough: which probe it belongs to, and its number there.
+TOKEN_SIZE: Final = 8
+
+
+HEADER_SIZE: Final = TOKEN_SIZE + 8
+
+
+class DatagramProber:
+    """Probes UDP.
+
+    A datagram that has room for it begins with a token of this probe and its sequence number; a shorter
+    one is only known by its content.
+    """
+
+    def __init__(self, reactor: Any, dialer: Dialer, report: Report, say: Callable[[str], None]) -> None:
+        self.reactor = reactor
+        self.dialer = dialer
+        self.report = report
+        self.say = say
+        self._token = os.urandom(TOKEN_SIZE)
+        self._datagrams: Datagrams | None = None
+        self._sequence = 0
+        self._payload = b""
+        self._waiting: Deferred[None] | None = None
+        self._back: set[int] = set()
+
+    async def probe(self, sequence: int, length: int) -> float:
+        """Send a random datagram of *length* bytes, and return after how many seconds it was back.
+
+        :raises TargetError: it was not.
+        """
+        timeout = self.dialer.options.timeout
+        try:
+            if self._datagrams is None:
+                self._datagrams = await self.dialer.datagrams(self._received, self._failed)
+            self._sequence = sequence
+            header = self._token + sequence.to_bytes(8, "big") if length >= HEADER_SIZE else b""
+            self._payload = header + os.urandom(length - len(header))
+            waiting: Deferred[None] = Deferred()
+            self._waiting = waiting
+            began = time.perf_counter()
+            self._datagrams.send(self._payload)
+            self._note_address(self._datagrams)
+            lost = TargetError("lost", f"nothing came back within {timeout:g} s")
+            await within(self.reactor, timeout, lost, waiting)
+            seconds = time.perf_counter() - began
+            self.report.address = str(self._datagrams.address)  # another of its addresses may have answered
+            return seconds
+        except TargetError as error:
+            if error.word not in ("lost", "mismatch"):
+                self.close()  # the next one asks anew where the target is
+            raise
+        finally:
+            self._waiting = None
+
+    def _note_address(self, datagrams: Datagrams) -> None:
+        if self.report.address is None:
+            self.say(f"sending to {datagrams.address}")
+            self.report.address = str(datagrams.address)
+
+    def _received(self, data: bytes) -> None:
+        if self._waiting is not None and data == self._payload:
+            self._back.add(self._sequence)
+            self._settle(None)
+            return
+        sequence = self._sequence_of(data)
+        if sequence is not None and sequence < self._sequence + (self._waiting is None):
+            if sequence in self._back:
+                self.report.tally.duplicates += 1
+                self.say(f"{len(data)} bytes came back again: seq={sequence}")
+            else:
+                self._back.add(sequence)
+                self.report.tally.late += 1
+                self.say(f"{len(data)} bytes came back late: seq={sequence}")
+        elif self._waiting is not None:
+            self._settle(mismatch(self._payload, data))
+        elif data == self._payload:  # one too short for a number, once more
+            self.report.tally.duplicates += 1
+
+    def _sequence_of(self, data: bytes) -> int | None:
+        """The number that *data* has; None if it is not one of ours."""
+        if len(data) < HEADER_SIZE or data[:TOKEN_SIZE] != self._token:
+            return None
+        sequence = int.from_bytes(data[TOKEN_SIZE:HEADER_SIZE], "big")
+        return sequence if sequence <= self._sequence else None
+
+    def _failed(self, error: TargetError) -> None:
+        self._settle(error)
+
+    def _settle(self, problem: TargetError | None) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is None or waiting.called:
+            return
+        if problem is None:
+            waiting.callback(None)
+        else:
+            waiting.errback(problem)
+
+    async def finish(self, _length: int) -> None:
+        """Nothing is left to do: datagrams have no end."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self._datagrams is not None:
+            self._datagrams.close()
+            self._datagrams = None

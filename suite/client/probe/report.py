@@ -1,0 +1,138 @@
+"""What a probe has found out about one target, for people and for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from suite.client.dial.failures import TargetError
+from suite.client.dial.target import Target
+from suite.client.dial.tls import TLSFacts
+from suite.client.probe.stats import Tally
+
+HalfClose = Literal["honoured", "cut", "open"]
+
+
+#: What `HalfClose` means, for people.
+HALF_CLOSES: Final[dict[HalfClose, str]] = {
+    "honoured": "honoured: all bytes came back after our end, then theirs",
+    "cut": "not honoured: they ended before all bytes were back",
+    "open": "not honoured: they did not end",
+}
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One probe that failed.
+
+    :ivar sequence: its number, from 1 on; None for what came after the probes.
+    """
+
+    sequence: int | None
+    error: TargetError
+
+
+@dataclass
+class Report:
+    """What is known about one target, as it grows.
+
+    :ivar address: where it really is, once there was a connection.
+    :ivar connect: seconds that the first connection took.
+    :ivar half_close: how the other side has taken ours; None: not tried.
+    :ivar tls: what the first handshake has shown; None: there was none.
+    :ivar resumed: whether a later connection could resume the session of an earlier one; None: not tried.
+    :ivar close_notify: whether the other side has ended TLS properly; None: it has not ended.
+    """
+
+    target: Target
+    tally: Tally = field(default_factory=Tally)
+    failures: list[Failed] = field(default_factory=list)
+    address: str | None = None
+    connect: float | None = None
+    half_close: HalfClose | None = None
+    tls: TLSFacts | None = None
+    resumed: bool | None = None
+    close_notify: bool | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether something came back, and nothing went wrong."""
+        return self.tally.received > 0 and not self.failures
+
+    def as_json(self) -> dict[str, Any]:
+        """The report for programs; see docs/probe.md."""
+        times = self.tally.summary()
+        return {
+            "target": self.target.text,
+            "transport": self.target.transport,
+            "address": self.address,
+            "ok": self.ok,
+            "sent": self.tally.sent,
+            "received": self.tally.received,
+            "loss": self.tally.loss,
+            "late": self.tally.late,
+            "duplicates": self.tally.duplicates,
+            "connect_ms": None if self.connect is None else _ms(self.connect),
+            "rtt_ms": None
+            if times is None
+            else {
+                "min": _ms(times.minimum),
+                "median": _ms(times.median),
+                "p99": _ms(times.p99),
+                "max": _ms(times.maximum),
+            },
+            "half_close": self.half_close,
+            "tls": None
+            if self.tls is None
+            else {
+                "version": self.tls.version,
+                "cipher": self.tls.cipher,
+                "alpn": self.tls.alpn,
+                "names": list(self.tls.names),
+                "expires": self.tls.expires.isoformat(),
+                "days_left": self.tls.days_left,
+                "resumed": self.resumed,
+                "close_notify": self.close_notify,
+            },
+            "failures": [
+                {
+                    "sequence": failed.sequence,
+                    "word": failed.error.word,
+                    "detail": failed.error.detail,
+                    **failed.error.facts,
+                }
+                for failed in self.failures
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        tally = self.tally
+        counts = f"{tally.sent} sent, {tally.received} back, {100 * tally.loss:.3g} % lost"
+        if tally.late or tally.duplicates:
+            counts += f", {tally.late} late, {tally.duplicates} repeated"
+        found = [f"--- {self.target.text}", counts]
+        times = tally.summary()
+        if times is not None:
+            values = "/".join(
+                f"{1000 * value:.3f}" for value in (times.minimum, times.median, times.p99, times.maximum)
+            )
+            found.append(f"RTT min/median/p99/max = {values} ms")
+        if self.half_close is not None:
+            found.append(f"half-close {HALF_CLOSES[self.half_close]}")
+        if self.tls is not None:
+            resumed = {None: "not tried", True: "yes", False: "no"}[self.resumed]
+            found.append(
+                f"{self.tls.version}, {self.tls.cipher}, ALPN {self.tls.alpn or 'none'}, resumption {resumed}"
+            )
+            found.append(
+                f"certificate for {', '.join(self.tls.names)}; {self.tls.days_left} days left"
+                f" (until {self.tls.expires:%Y-%m-%d})"
+            )
+            if self.close_notify is False:
+                found.append("they ended without close_notify")
+        return found
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 6)

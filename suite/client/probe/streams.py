@@ -1,0 +1,229 @@
+"""Probing a stream: TCP, TLS or UNIX."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from typing_extensions import override
+from zope.interface import implementer
+
+from suite.client.dial.dialer import Dialer
+from suite.client.dial.failures import TargetError
+from suite.client.dial.tls import Session, TLSClient
+from suite.client.dial.waiting import too_late, within
+from suite.client.probe.compare import mismatch
+from suite.client.probe.report import Report
+from suite.engine.stream import Stream
+
+
+@implementer(IHalfCloseableProtocol)
+class Conversation(Protocol):
+    """A connection on which every byte is compared with what was sent.
+
+    :ivar problem: why nothing more can be expected of it.
+    :ivar ended: whether the other side has ended.
+    """
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self.problem: TargetError | None = None
+        self.ended = False
+        self._payload = b""
+        self._good = 0
+        self._waiting: Deferred[None] | None = None
+        self._end: Deferred[None] = Deferred()
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are still to come."""
+        return len(self._payload) - self._good
+
+    def send(self, payload: bytes) -> Deferred[None]:
+        """Send *payload*; fires when it is back, and fails with `TargetError`."""
+        self._payload, self._good = payload, 0
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
+        if self.problem is None and self.ended:
+            self.problem = TargetError("closed", "the other side had ended before the payload was sent")
+        if self.problem is not None:
+            self._settle(self.problem)
+        else:
+            self.transport.write(payload)
+        return waiting
+
+    def end(self) -> Deferred[None]:
+        """End our side; fires when the other one has ended, too, however."""
+        self.transport.loseWriteConnection()
+        return self._end
+
+    def _settle(self, problem: TargetError | None) -> None:
+        if problem is not None and self.problem is None:
+            self.problem = problem
+        waiting, self._waiting = self._waiting, None
+        if waiting is None or waiting.called:
+            return
+        if problem is None:
+            waiting.callback(None)
+        else:
+            waiting.errback(problem)
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        if self.problem is not None:
+            return
+        awaited = self._payload[self._good : self._good + len(data)]
+        if awaited == data:
+            self._good += len(data)
+            if not self.missing:
+                self._settle(None)
+            return
+        rest = self._payload[self._good :]
+        self._settle(mismatch(rest, data, self._good))
+
+    def readConnectionLost(self) -> None:
+        """The other side has ended."""
+        self._ended(None)
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Ours has; nothing is left to do."""
+
+    @override
+    def connectionLost(self, reason: Failure = Failure(CancelledError())) -> None:  # noqa: B008  # Twisted's
+        self._ended(reason.value if isinstance(reason.value, TargetError) else None)
+
+    def _ended(self, problem: TargetError | None) -> None:
+        self.ended = True
+        if self.missing or problem is not None:
+            self._settle(
+                problem
+                or TargetError(
+                    "closed", f"the other side ended after {self._good} of {len(self._payload)} bytes"
+                )
+            )
+        if not self._end.called:
+            self._end.callback(None)
+
+
+class StreamProber:
+    """Probes a stream: TCP, TLS or UNIX."""
+
+    def __init__(self, reactor: Any, dialer: Dialer, report: Report, say: Callable[[str], None]) -> None:
+        self.reactor = reactor
+        self.dialer = dialer
+        self.report = report
+        self.say = say
+        self._conversation: Conversation | None = None
+        self._transport: Stream | None = None
+        self._session: Session | None = None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for each step."""
+        return self.dialer.options.timeout
+
+    async def probe(self, _sequence: int, length: int) -> float:
+        """Send random bytes, *length* of them, and return after how many seconds all were back.
+
+        :raises TargetError: they were not.
+        """
+        try:
+            if self._conversation is None:
+                self._conversation = await self._connect()
+            return await self._exchange(self._conversation, os.urandom(length))
+        except BaseException:
+            self.close()
+            raise
+
+    async def _connect(self) -> Conversation:
+        conversation = Conversation()
+        connected = await self.dialer.connect()
+        began = time.perf_counter()
+        self._transport = await self.dialer.adopt(connected, conversation)
+        if self.report.connect is None:
+            self.report.connect = connected.seconds
+            self.report.address = str(connected.address)
+            line = f"connected to {connected.address} in {1000 * connected.seconds:.3f} ms"
+            if isinstance(self._transport, TLSClient):
+                self.report.tls = self._transport.facts()
+                line += f"; {self.report.tls.version} in {1000 * (time.perf_counter() - began):.3f} ms"
+            self.say(line)
+        return conversation
+
+    async def _exchange(self, conversation: Conversation, payload: bytes) -> float:
+        began = time.perf_counter()
+        waiting = conversation.send(payload)
+        late = too_late("not all bytes came back", self.timeout)
+        try:
+            await within(self.reactor, self.timeout, late, waiting)
+        except TargetError as error:
+            if error is late:
+                back = len(payload) - conversation.missing
+                raise too_late(f"{back} of {len(payload)} bytes came back", self.timeout) from None
+            raise
+        return time.perf_counter() - began
+
+    async def finish(self, length: int) -> None:
+        """See how a half-close is taken, and whether a TLS session resumes.
+
+        :raises TargetError: wrong bytes came back, or a second connection failed.
+        """
+        conversation = self._conversation
+        if conversation is None:
+            return
+        try:
+            await self._half_close(conversation, os.urandom(length))
+            if conversation.problem is not None and conversation.problem.word == "mismatch":
+                raise conversation.problem
+        finally:
+            self.close()
+        if self._session is not None:
+            await self._resume(self._session)
+
+    async def _half_close(self, conversation: Conversation, payload: bytes) -> None:
+        transport = self._transport
+        if isinstance(transport, TLSClient):
+            self._session = transport.session()
+        conversation.send(payload).addErrback(lambda _: None)  # `problem` and `missing` will tell
+        if not conversation.ended:
+            try:
+                await within(self.reactor, self.timeout, self._no_end(), conversation.end())
+            except TargetError:
+                self.report.half_close = "open"
+                return
+        self.report.half_close = "cut" if conversation.missing else "honoured"
+        if isinstance(transport, TLSClient):
+            self.report.close_notify = transport.close_notify_received
+
+    def _no_end(self) -> TargetError:
+        return too_late("no end", self.timeout)
+
+    async def _resume(self, session: Session) -> None:
+        conversation = Conversation()
+        transport = await self.dialer.stream(conversation, session=session)
+        try:
+            if isinstance(transport, TLSClient):
+                self.report.resumed = transport.facts().resumed
+            if self.report.half_close != "open":  # or it is no use to wait
+                with suppress(TargetError):
+                    await within(
+                        self.reactor, self.timeout, too_late("no end", self.timeout), conversation.end()
+                    )
+        finally:
+            if transport.connected:
+                transport.abortConnection()
+
+    def close(self) -> None:
+        """Let go of the connection, if there is one."""
+        if self._conversation is not None and self._transport is not None and self._transport.connected:
+            self._transport.abortConnection()
+        self._conversation = self._transport = None

@@ -1,0 +1,28 @@
+"""``certs``: make development certificates."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from suite import certs
+from suite.commands.console import say
+from suite.errors import EXIT_OK
+from suite.text import shown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``certs``."""
+    parser.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=Path("certs"))
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make them; return the exit code.
+
+    :raises CertificateError: a file exists already, or cannot be written.
+    """
+    for path in certs.mint(options.directory, force=options.force):
+        say(f"wrote {shown(path)}")
+    say("next: python -m suite --config config.toml")
+    return EXIT_OK

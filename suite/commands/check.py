@@ -1,0 +1,25 @@
+"""``check``: what serving would bind, without binding it."""
+
+from __future__ import annotations
+
+import argparse
+
+from suite.commands.console import say
+from suite.commands.options import add_config
+from suite.errors import EXIT_OK
+from suite.server.plan import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``check``."""
+    add_config(parser, default=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print what serving would bind; return the exit code.
+
+    :raises ConfigError: the configuration is wrong.
+    """
+    for line in Plan(options.config, mint=False).lines():
+        say(line)
+    return EXIT_OK

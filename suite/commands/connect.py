@@ -1,0 +1,29 @@
+"""``connect``: talk to a target."""
+
+from __future__ import annotations
+
+import argparse
+
+from suite.client.connect.session import reactor_name, run_connect
+from suite.client.dial.target import parse_target
+from suite.commands.options import TARGET_HELP, add_config, add_reach, parse_reach
+from suite.server import process
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``connect``."""
+    parser.add_argument("target", metavar="TARGET", help=TARGET_HELP)
+    add_config(parser, default=argparse.SUPPRESS)
+    add_reach(parser)
+    parser.add_argument("--hex", action="store_true", help="type and show hexadecimal digits")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Talk to the target until either side has ended; return the exit code.
+
+    :raises SuiteError: there is no connection, or it breaks.
+    """
+    reach = parse_reach(options)
+    target = parse_target(options.target)
+    reactor = process.install_reactor(options.reactor or reactor_name())
+    return run_connect(reactor, target, reach, in_hex=options.hex)

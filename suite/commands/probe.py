@@ -1,0 +1,82 @@
+"""``probe``: check that every byte comes back, and say what is wrong if not."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from suite.client.dial.datagrams import MAX_DATAGRAM
+from suite.client.dial.target import Target, parse_target, targets_of_config
+from suite.client.probe.run import Settings, run_probe
+from suite.commands.console import say, warn
+from suite.commands.options import TARGET_HELP, add_config, add_reach, duration, number, parse_reach, size
+from suite.errors import UsageError
+from suite.server import process
+
+#: The largest payload on a stream: it and its echo are in memory.
+MAX_PAYLOAD: Final = 64 * 2**20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``probe``."""
+    parser.add_argument(
+        "targets", metavar="TARGET", nargs="*", help=f"{TARGET_HELP}; without any: all of --config"
+    )
+    add_config(parser, default=argparse.SUPPRESS)
+    parser.add_argument("--count", metavar="N", default="5", help="default: 5; 0: until interrupted")
+    parser.add_argument("--interval", metavar="TIME", default="200ms", help="default: 200ms")
+    parser.add_argument(
+        "--size", metavar="SIZE", action="append", help="default: 64; several, with commas, take turns"
+    )
+    add_reach(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Probe the targets; return the exit code.
+
+    :raises SuiteError: they cannot be probed.
+    """
+    settings = parse_settings(options)
+    targets = parse_targets(options, settings)
+    reactor = process.install_reactor(options.reactor)
+    return run_probe(reactor, targets, settings, say, as_json=options.json)
+
+
+def parse_settings(options: argparse.Namespace) -> Settings:
+    """What the options of the command line mean.
+
+    :raises UsageError: one of them has a value that it cannot have.
+    """
+    sizes = tuple(
+        size("--size", part, MAX_PAYLOAD) for text in options.size or ["64"] for part in text.split(",")
+    )
+    return Settings(
+        count=number("--count", options.count, 10**9),
+        interval=duration("--interval", options.interval, zero=True),
+        sizes=sizes,
+        reach=parse_reach(options),
+    )
+
+
+def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Target]:
+    """The targets of the command line; without any, those of the configuration.
+
+    :raises UsageError: there is none, or *settings* do not go with it.
+    :raises ConfigError: the configuration cannot be used.
+    """
+    targets = [parse_target(text) for text in options.targets]
+    if not targets:
+        targets = targets_of_config(options.config, warn)
+    if settings.count == 0 and len(targets) > 1:
+        raise UsageError(f"--count 0 never comes to {targets[1].text!r}; expected one target with it")
+    for target in targets:
+        for length in settings.sizes:
+            if target.transport == "udp" and length > MAX_DATAGRAM:
+                raise UsageError(
+                    f"--size {length} does not fit into a datagram for {target.text};"
+                    f" expected {MAX_DATAGRAM} at the most"
+                )
+            if target.transport != "udp" and length == 0:
+                raise UsageError(f"--size 0 is nothing on a stream, {target.text}; expected 1 at least")
+    return targets

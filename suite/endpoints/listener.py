@@ -1,0 +1,145 @@
+"""Opening what a description describes."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, execute, fail
+from twisted.internet.endpoints import (
+    AdoptedStreamServerEndpoint,
+    SSL4ServerEndpoint,
+    serverFromString,
+)
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface import implementer
+
+from suite.endpoints.descriptions import Description
+from suite.endpoints.proxy_protocol import ProxyFactory, ProxyHeader
+from suite.endpoints.tls import ContextFactory
+from suite.errors import ListenError
+from suite.guard.streams import Guard
+
+
+class UDPServerEndpoint:
+    """What Twisted has no endpoint for: a UDP port."""
+
+    def __init__(self, reactor: Any, port: int, interface: str) -> None:
+        self.reactor = reactor
+        self.port = port
+        self.interface = interface
+
+    def listen(self, protocol: DatagramProtocol) -> Deferred[IListeningPort]:
+        """Open the port for *protocol*; fails with `CannotListenError` if it cannot be bound."""
+        listening: Deferred[IListeningPort] = execute(
+            self.reactor.listenUDP, self.port, protocol, self.interface
+        )
+        return listening
+
+
+@implementer(IStreamServerEndpoint)
+class InheritedServerEndpoint:
+    """A listening stream socket that our parent has left open as descriptor *fileno*."""
+
+    def __init__(self, reactor: Any, fileno: int) -> None:
+        self.reactor = reactor
+        self.fileno = fileno
+
+    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Adopt the socket; fails with `OSError` if the descriptor is no listening stream socket."""
+        try:
+            inherited = socket.socket(fileno=self.fileno)
+            try:
+                if not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    raise OSError(errno.EINVAL, "the socket is not listening")
+                family = inherited.family
+            finally:
+                inherited.detach()
+        except OSError:
+            return fail()
+        endpoint = AdoptedStreamServerEndpoint(self.reactor, self.fileno, family)
+        adopted: Deferred[IListeningPort] = endpoint.listen(factory)
+        return adopted
+
+
+class Opening:
+    """One endpoint, ready to be opened.
+
+    :param reactor: a reactor, or `suite.engine.listeners.Listeners` on top of one.
+    :param description: what to open.
+    :param context: the OpenSSL context of an ``ssl:`` endpoint.
+    :param answer: what answers there: a protocol factory, for a UDP port a datagram protocol.
+    :param guard: is asked whose PROXY headers to take, and told of those that were not; None: all are.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        description: Description,
+        context: SSL.Context | None,
+        answer: IProtocolFactory | DatagramProtocol,
+        guard: Guard | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self.description = description
+        self.context_factory: ContextFactory | None = None
+        if context is not None:
+            self.context_factory = ContextFactory(context, ProxyHeader if description.proxied else None)
+        # Over TLS the header comes before the handshake, and is the transport's to read.
+        wrapped = description.proxied and context is None
+        self.answer: Any = answer
+        if wrapped:
+            self.answer = ProxyFactory(reactor, cast(IProtocolFactory, answer))
+            if guard is not None:
+                self.answer.trusted, self.answer.refused = guard.trusts, guard.header_refused
+
+    async def listen(self) -> IListeningPort:
+        """Open it.
+
+        :raises ListenError: it cannot be bound, or what it needs is not there.
+        """
+        try:
+            if self.description.transport == "UDP":
+                return await self._listen_datagrams()
+            return await self._stream_endpoint().listen(self.answer)
+        except CannotListenError as error:
+            raise self._error(error.socketError) from error
+        except Exception as error:  # whatever a plugin, or the system it asks, has to say
+            raise self._error(error) from error
+
+    async def _listen_datagrams(self) -> IListeningPort:
+        arguments = self.description.arguments
+        endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
+        return await endpoint.listen(self.answer)
+
+    def _stream_endpoint(self) -> IStreamServerEndpoint:
+        arguments = self.description.arguments
+        if self.context_factory is not None:
+            return SSL4ServerEndpoint(
+                self.reactor,
+                int(arguments["port"]),
+                self.context_factory,
+                int(arguments["backlog"]),
+                arguments["interface"],
+            )
+        if self.description.kind == "fd":
+            return InheritedServerEndpoint(self.reactor, int(arguments["fileno"]))
+        endpoint: IStreamServerEndpoint = serverFromString(self.reactor, self.description.text)
+        return endpoint
+
+    def _error(self, error: object) -> ListenError:
+        if self.description.kind == "systemd" and isinstance(error, LookupError):
+            reason = "no such descriptor was inherited (see LISTEN_FDS and LISTEN_FDNAMES)"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        else:
+            reason = str(error) or type(error).__name__
+        return ListenError(self.description.endpoint.name, self.description.address, reason)

@@ -1,0 +1,280 @@
+"""From the text of an endpoint description to a checked `Description`."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from ipaddress import ip_address
+from typing import Final
+
+from twisted.internet.endpoints import (
+    _parse,
+)
+from twisted.internet.interfaces import (
+    IStreamServerEndpointStringParser,
+)
+from twisted.plugin import getPlugins
+
+from suite.config.file import Config, Endpoint
+from suite.endpoints.descriptions import (
+    FITTING,
+    LOOPBACK,
+    LOOPBACK6,
+    MAX_UNIX_PATH,
+    PARAMETERS,
+    PATHS,
+    SSL_METHODS,
+    Description,
+    collide,
+)
+from suite.errors import ConfigError
+from suite.system import group_ids, user_ids
+from suite.text import shown, suggest
+
+#: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
+DEFAULT_BACKLOG: Final = "4096"
+
+
+REQUIRED: Final = {
+    "unix": ("address",),
+    "systemd": ("domain",),
+    "fd": ("fileno",),
+    "tls": ("path",),
+}
+
+
+DEFAULTS: Final[dict[str, dict[str, str]]] = {
+    "tcp": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "tcp6": {"interface": LOOPBACK6, "backlog": DEFAULT_BACKLOG},
+    "ssl": {"privateKey": "server.pem", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "tls": {"port": "443", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "unix": {"mode": "660", "backlog": DEFAULT_BACKLOG, "lockfile": "1"},
+    "udp": {"interface": LOOPBACK},
+    "udp6": {"interface": LOOPBACK6},
+}
+
+
+#: What stands between the colons that mean something.
+_PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
+
+
+_HOST_NAME = re.compile(r"(?!\d+(\.\d+)*$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+
+class _Parser:
+    """Parses one description; an error knows whose it is."""
+
+    def __init__(self, config: Config, endpoint: Endpoint) -> None:
+        self.config = config
+        self.endpoint = endpoint
+
+    def error(self, problem: str) -> ConfigError:
+        return ConfigError(shown(self.config.file), f"endpoints.{self.endpoint.name}.listen", problem)
+
+    def parse(self) -> Description:
+        text = self.endpoint.listen
+        try:
+            positional, named = _parse(text)
+        except (RuntimeError, StopIteration):  # a backslash at the end
+            raise self.error(
+                f"{text!r} ends in the middle of an escape; expected a character after it"
+            ) from None
+        except UnicodeEncodeError as error:
+            raise self.error(f"{error.object!r} is no parameter of any type; expected ASCII") from None
+        names = [name for part in _PART.findall(text) for name in _parse(part)[1]]
+        for name in named:
+            if names.count(name) > 1:
+                raise self.error(f"{name!r} is given twice; expected it once")
+        positional[:2] = [word.lower() for word in positional[:1]] + positional[1:2]
+        proxied = positional[:1] == ["haproxy"]
+        if proxied:
+            del positional[0]
+        if not positional or not positional[0]:
+            raise self.error(f"{text!r} has no type; expected one first, such as tcp:1234")
+        kind = positional.pop(0).lower()
+        if proxied and kind in ("haproxy", "udp", "udp6"):
+            raise self.error(
+                f"{text!r}: haproxy: does not go with {kind}:; expected a stream, such as tcp: or ssl:"
+            )
+        if self.endpoint.own_tls is not None and kind != "ssl":
+            raise ConfigError(
+                shown(self.config.file),
+                f"endpoints.{self.endpoint.name}.tls",
+                f"does not go with {kind}:; expected listen to be an ssl: description",
+            )
+        if kind not in PARAMETERS:
+            self.check_plugin(kind)
+            return self.fitting(Description(self.endpoint, kind, {}, proxied))
+        return self.fitting(
+            Description(self.endpoint, kind, self.arguments(kind, positional, named), proxied)
+        )
+
+    def fitting(self, description: Description) -> Description:
+        """The same; what is set for this endpoint alone has to mean something there."""
+        for name in sorted(self.endpoint.own_limits):
+            if not description.has(FITTING[name]):
+                raise self.limit_error(
+                    name, f"does not go with {description.kind}:; it is about {FITTING[name]}"
+                )
+        if description.transport == "UNIX":
+            for name, ids in (("users", user_ids), ("groups", group_ids)):
+                self.check_names(name, getattr(self.endpoint.limits, name), ids)
+        return description
+
+    def check_names(
+        self, limit: str, names: tuple[str, ...], ids: Callable[[Iterable[str]], Iterator[int]]
+    ) -> None:
+        if names and not hasattr(socket, "SO_PEERCRED"):
+            raise self.limit_error(limit, "cannot be kept on this system; expected Linux")
+        for name in names:
+            try:
+                list(ids([name]))
+            except KeyError:
+                raise self.limit_error(
+                    limit, f"{name!r} does not exist; expected a {limit[:-1]} of this system"
+                ) from None
+
+    def limit_error(self, limit: str, problem: str) -> ConfigError:
+        return ConfigError(shown(self.config.file), self.endpoint.limits_key(limit), problem)
+
+    def check_plugin(self, kind: str) -> None:
+        known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
+        if kind.lower() not in known:
+            raise self.error(f"{kind!r} is no endpoint type{suggest(kind, known | PARAMETERS.keys())}")
+
+    def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
+        parameters = PARAMETERS[kind]
+        if len(positional) > len(parameters):
+            raise self.error(
+                f"{positional[len(parameters)]!r} is one argument too many; expected"
+                f" {kind}:{':'.join(parameters)} at the most"
+            )
+        given = dict(zip(parameters, positional, strict=False))
+        for name, value in named.items():
+            if name not in parameters:
+                raise self.error(f"{name!r} is no parameter of {kind}:{suggest(name, parameters)}")
+            if name in given:
+                raise self.error(f"{name!r} is given twice; expected it once")
+            given[name] = value
+        for name in REQUIRED.get(kind, ("port",)):
+            if not given.get(name):
+                raise self.error(f"{name} is missing; expected {kind}:{name.upper()}…")
+        arguments = DEFAULTS.get(kind, {}) | given
+        for name, value in arguments.items():
+            if name in CHECKS:
+                arguments[name] = CHECKS[name](self, name, value)
+            if name in PATHS:
+                arguments[name] = self.path(name, value)
+        if kind == "systemd":
+            self.check_systemd(arguments)
+        if kind in ("udp", "udp6") and _HOST_NAME.fullmatch(arguments["interface"]):
+            raise self.error(
+                f"interface {arguments['interface']!r} is a name; expected an address for {kind}:"
+            )
+        if kind == "ssl":
+            arguments.setdefault("certKey", arguments["privateKey"])
+        return arguments
+
+    # Each of these returns the value, in its shortest form.
+
+    def number(self, name: str, value: str, low: int, high: int) -> str:
+        digits = value.lstrip("0") or value[-1:]
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and low <= int(digits) <= high):
+            raise self.error(f"{name} {value!r} is out of range; expected {low} to {high}")
+        return digits
+
+    def check_port(self, name: str, value: str) -> str:
+        return self.number(name, value, 0, 65535)
+
+    def check_backlog(self, name: str, value: str) -> str:
+        return self.number(name, value, 1, 2**31 - 1)
+
+    def check_index(self, name: str, value: str) -> str:
+        return self.number(name, value, 0, 2**31 - 1)
+
+    def check_mode(self, name: str, value: str) -> str:
+        if not re.fullmatch(r"0?[0-7]{3}", value):
+            raise self.error(f"{name} {value!r} is no file mode; expected three octal digits, such as 660")
+        return value
+
+    def check_lockfile(self, name: str, value: str) -> str:
+        if value not in ("0", "1"):
+            raise self.error(f"{name} {value!r} is unknown; expected 0 or 1")
+        return value
+
+    def check_interface(self, name: str, value: str) -> str:
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            if value and not _HOST_NAME.fullmatch(value):
+                raise self.error(
+                    f"{name} {value!r} is no address; expected one such as 127.0.0.1 or \\:\\:1"
+                ) from None
+            return value
+
+    def check_sslmethod(self, name: str, value: str) -> str:
+        if value not in SSL_METHODS:
+            raise self.error(
+                f"{name} {value!r} is not offered{suggest(value, SSL_METHODS)}; tls.minimum and"
+                " tls.maximum choose versions"
+            )
+        return value
+
+    def check_systemd(self, arguments: dict[str, str]) -> None:
+        if arguments["domain"] not in ("INET", "INET6", "UNIX"):
+            raise self.error(f"domain {arguments['domain']!r} is unknown; expected INET, INET6 or UNIX")
+        if ("index" in arguments) == ("name" in arguments):
+            raise self.error("expected either index= or name=, and not both")
+
+    def path(self, name: str, value: str) -> str:
+        if not value:
+            raise self.error(f"{name} is empty; expected a path")
+        abstract = name == "address" and value.startswith("\0")  # unix(7): a name, not a file
+        if "\0" in value[abstract:]:
+            raise self.error(f"{name} {value!r} cannot be used; expected a path")
+        path = value if abstract else os.path.normpath(self.config.directory / value)
+        if name == "address":
+            # A path that only its directory makes too long can be reached from where we are.
+            if len(os.fsencode(path)) > MAX_UNIX_PATH and not abstract:
+                path = min(path, os.path.relpath(path), key=len)
+            length = len(os.fsencode(path))
+            if length > MAX_UNIX_PATH:
+                raise self.error(
+                    f"{value!r} is too long for a UNIX socket: {length} bytes; expected"
+                    f" {MAX_UNIX_PATH} at the most"
+                )
+        return path
+
+
+CHECKS: Final[dict[str, Callable[[_Parser, str, str], str]]] = {
+    "port": _Parser.check_port,
+    "backlog": _Parser.check_backlog,
+    "fileno": _Parser.check_index,
+    "index": _Parser.check_index,
+    "mode": _Parser.check_mode,
+    "lockfile": _Parser.check_lockfile,
+    "interface": _Parser.check_interface,
+    "sslmethod": _Parser.check_sslmethod,
+}
+
+
+def parse(config: Config) -> list[Description]:
+    """Take the descriptions of all endpoints apart, without opening or reading anything.
+
+    :raises ConfigError: one of them cannot be understood, or two want the same address.
+    """
+    descriptions = [_Parser(config, endpoint).parse() for endpoint in config.endpoints]
+    claimed: dict[tuple[str, str, str], str] = {}
+    for description in descriptions:
+        claim = description.claims()
+        if claim is None:
+            continue
+        for other, name in claimed.items():
+            if collide(claim, other):
+                raise _Parser(config, description.endpoint).error(
+                    f"{description.address} is taken by endpoints.{name}; expected an address of its own"
+                )
+        claimed[claim] = description.endpoint.name
+    return descriptions

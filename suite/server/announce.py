@@ -1,0 +1,73 @@
+"""What a running suite says of itself on standard output."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IListeningPort
+
+from suite import text
+from suite.endpoints import descriptions as endpoints
+from suite.endpoints.descriptions import Description
+from suite.text import host_and_port
+
+#: What is sent where a user is told what to try.
+HELLO: Final = "echo 'hola mundo...'"
+
+
+def bound_address(description: Description, port: IListeningPort) -> str:
+    """Where *port* really listens."""
+    host = port.getHost()
+    if isinstance(host, (IPv4Address, IPv6Address)):
+        return host_and_port(host.host, host.port)
+    if isinstance(host, UNIXAddress) and host.name:
+        return endpoints.shown_socket(os.fsdecode(host.name))
+    return description.address
+
+
+def listening_line(description: Description, address: str) -> str:
+    """One endpoint, for people: its name, what it speaks, and where."""
+    behind = " (behind a PROXY header)" if description.proxied else ""
+    return f"{description.endpoint.name:<12} {description.transport:<5} {address}{behind}"
+
+
+def minted_line(written: Iterable[Path]) -> str:
+    """That development certificates have been made, and which."""
+    return "made development certificates: " + " ".join(text.shown(path) for path in written)
+
+
+def ready_line(ports: Sequence[tuple[Description, IListeningPort]]) -> str:
+    """That everything is open, with a command that shows it."""
+    for transport in ("TCP", "UNIX", "TLS", "UDP"):
+        for description, port in ports:
+            if description.transport == transport and not description.proxied:
+                return f"ready; try: {try_command(description, port)}"
+    return "ready"
+
+
+def try_command(description: Description, port: IListeningPort) -> str:
+    """A client's command line that reaches *port*."""
+    host = port.getHost()
+    if isinstance(host, UNIXAddress):
+        address = bound_address(description, port)
+        if address.startswith("@"):
+            return f"{HELLO} | socat - ABSTRACT-CONNECT:{shlex.quote(address[1:])}"
+        return f"{HELLO} | nc -NU {shlex.quote(address)}"
+    inet = cast(IPv4Address | IPv6Address, host)
+    reachable = endpoints.EVERY_HOST.get(inet.host, inet.host)
+    if description.transport == "TLS":
+        certificate = description.arguments.get("certKey") or description.arguments["path"]
+        ca = Path(certificate).with_name("ca.pem")
+        trust = f" -CAfile {shlex.quote(text.shown(ca))}" if ca.exists() else ""
+        target = host_and_port(reachable, inet.port)
+        # s_client leaves at the end of its input, with no eye for what is still on its way.
+        if description.endpoint.tls.client_ca is not None:
+            client = ca.with_name("client.pem"), ca.with_name("client.key")
+            trust += f" -cert {shlex.quote(text.shown(client[0]))} -key {shlex.quote(text.shown(client[1]))}"
+        return f"({HELLO}; sleep 1) | openssl s_client -quiet -no_ign_eof -connect {target}{trust}"
+    return f"{HELLO} | nc {'-u -W 1' if description.transport == 'UDP' else '-N'} {reachable} {inet.port}"

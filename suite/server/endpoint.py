@@ -1,0 +1,169 @@
+"""One endpoint of a running suite: its port, and who looks after it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+
+from suite import text
+from suite.echo import EchoDatagram, EchoFactory, Refused
+from suite.endpoints.descriptions import DIRECT, Description
+from suite.endpoints.listener import Opening
+from suite.engine.accept import AcceptingPort
+from suite.engine.listeners import with_listeners
+from suite.errors import ListenError
+from suite.guard.datagrams import DatagramPolicy, OwnPorts
+from suite.guard.streams import Guard
+from suite.server.announce import bound_address, listening_line
+
+
+class Running:
+    """One endpoint of a running suite.
+
+    :ivar description: what it is by now.
+    :ivar port: where it listens; None: no longer, or not yet.
+    :ivar guard: looks after the connections of a stream endpoint.
+    :ivar datagrams: decides for a UDP endpoint.
+    """
+
+    def __init__(
+        self, reactor: Any, description: Description, context: SSL.Context | None, own_ports: OwnPorts
+    ) -> None:
+        self.description = description
+        self.port: IListeningPort | None = None
+        self.guard: Guard | None = None
+        self.datagrams: DatagramPolicy | None = None
+        self._own_ports = own_ports
+        limits = description.endpoint.limits
+        if description.transport == "UDP":
+            self.datagrams = DatagramPolicy(limits, own_ports, name=description.endpoint.name)
+            answer: Any = self.make_datagrams(self.datagrams)
+        else:
+            self.guard = Guard(
+                reactor,
+                description.endpoint.name,
+                limits,
+                handshakes=description.transport == "TLS",
+                proxied=description.proxied and description.kind == "ssl",
+            )
+            answer = self.make_factory(self.guard)
+        self._opening = Opening(with_listeners(reactor), description, context, answer, self.guard)
+
+    def make_factory(self, guard: Guard) -> EchoFactory:
+        """What answers on a stream endpoint."""
+        return EchoFactory(guard, None if self.description.kind in DIRECT else Refused)
+
+    def make_datagrams(self, policy: DatagramPolicy) -> EchoDatagram:
+        """What answers on a UDP endpoint."""
+        return EchoDatagram(policy)
+
+    async def open(self) -> None:
+        """Listen, but take nothing yet; see `start`.
+
+        :raises ListenError: it cannot be opened.
+        """
+        make_directory(self.description)
+        self.port = await self._opening.listen()
+        pause(self.port)
+        # Should it be opened again, it is there that its clients look for it.
+        self._opening.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
+        if self.datagrams is not None:
+            self._own_ports.join(cast(Any, self.port.getHost()).port, self.datagrams)
+
+    def start(self) -> None:
+        """Serve."""
+        resume(self.port)
+
+    def adopt(self, description: Description, context: SSL.Context | None) -> None:
+        """Become *description*, which listens at the same place; connections there are stay."""
+        self.description = description
+        if self._opening.context_factory is not None and context is not None:
+            self._opening.context_factory.context = context
+        for judge in (self.guard, self.datagrams):
+            if judge is not None:
+                judge.limits = description.endpoint.limits
+
+    async def close(self) -> None:
+        """No longer listen."""
+        port, self.port = self.port, None
+        if port is None:
+            return
+        if self.datagrams is not None:
+            self._own_ports.leave(cast(Any, port.getHost()).port, self.datagrams)
+        await maybeDeferred(port.stopListening)
+
+    def claims(self) -> tuple[str, str, str] | None:
+        """What nobody else can have while it listens."""
+        host = self.port.getHost() if self.port is not None else None
+        return self.description.claims(getattr(host, "port", 0))
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Let connections finish; fires when there are none."""
+        drained: Deferred[None] = Deferred()
+        if self.guard is None:
+            drained.callback(None)
+        else:
+            self.guard.drain(seconds, lambda: drained.callback(None))
+        return drained
+
+    def line(self) -> str:
+        """Where it listens, for people."""
+        return listening_line(
+            self.description, bound_address(self.description, cast(IListeningPort, self.port))
+        )
+
+    def told(self) -> str:
+        """What has happened here, for people; nothing, if nothing has."""
+        if self.guard is None:
+            refusals = self.datagrams.refusals if self.datagrams is not None else Counter()
+            return f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}" if refusals else ""
+        if not self.guard.accepted and not self.guard.ends:
+            return ""
+        return f"{self.guard.accepted:,} connections, {self.guard.received:,} bytes{counted(self.guard.ends)}"
+
+
+def pause(port: Any) -> None:
+    """Let *port* wait with all that arrives."""
+    if hasattr(port, "stopReading"):  # not on Windows' IOCP reactor
+        port.stopReading()
+
+
+def resume(port: Any) -> None:
+    """Let *port* take what arrives, from now on."""
+    if hasattr(port, "startReading"):
+        port.startReading()
+
+
+def accept_what_waits(port: Any) -> None:
+    """Take the connections that the kernel has completed already: closing would reset them."""
+    if isinstance(port, AcceptingPort):
+        port.accept_all()
+
+
+def counted(what: Mapping[Any, int]) -> str:
+    """Counts, for people, the greatest first."""
+    pairs = sorted(what.items(), key=lambda pair: -pair[1])
+    return f" ({', '.join(f'{name} {count:,}' for name, count in pairs)})" if pairs else ""
+
+
+def make_directory(description: Description) -> None:
+    """Make the directory of a UNIX socket, if it is only that which is missing.
+
+    :raises ListenError: it cannot be made.
+    """
+    if description.kind != "unix" or description.arguments["address"].startswith("\0"):
+        return
+    directory = os.path.dirname(description.arguments["address"])
+    try:
+        if directory and not os.path.isdir(directory):
+            os.mkdir(directory)
+    except OSError as error:
+        raise ListenError(
+            description.endpoint.name, description.address, f"{text.shown(directory)}: {error.strerror}"
+        ) from error

@@ -1,0 +1,69 @@
+"""A configuration that has been read and checked in full, ready to be served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from OpenSSL import SSL
+
+from suite import certs, text
+from suite.config import file as config
+from suite.endpoints import parser, tls
+from suite.endpoints.descriptions import Description
+from suite.errors import ConfigError
+from suite.server.announce import listening_line
+from suite.system import Identity, UnknownIdentityError, identity
+
+
+class Plan:
+    """A configuration that has been read and checked in full.
+
+    :ivar descriptions: what is to be opened, in the order of the file.
+    :ivar minted: the development certificates made on the way, if any were.
+    :raises ConfigError: something in it is wrong.
+    """
+
+    def __init__(self, file: Path, *, mint: bool) -> None:
+        """Read the configuration *file*.
+
+        :param mint: make development certificates when the file names some in ``certs/`` beside it
+            that do not exist; otherwise only note in `missing` that serving would.
+        """
+        self.config = config.load(file)
+        self.descriptions = parser.parse(self.config)
+        self.minted: list[Path] = []
+        self.missing: Path | None = None
+        self.contexts: list[SSL.Context | None] = []
+        self.identity = self._identity()
+        directory = self.config.directory / "certs"
+        for description in self.descriptions:
+            if certs.would_mint(directory, description.credentials()):
+                if not mint:
+                    self.missing = directory
+                    continue
+                self.minted = certs.mint(directory)
+            self.contexts.append(tls.load_context(self.config, description))
+
+    def _identity(self) -> Identity | None:
+        """Whom to become once everything is open."""
+        user, group = self.config.user, self.config.group
+        if user is None and group is None:
+            return None
+        try:
+            return identity(user, group)
+        except UnknownIdentityError as error:
+            raise ConfigError(text.shown(self.config.file), error.key, error.problem) from None
+
+    def planned(self) -> Iterator[tuple[Description, SSL.Context | None]]:
+        """Everything to be opened, with the OpenSSL contexts of those that have one."""
+        return zip(self.descriptions, self.contexts, strict=True)
+
+    def lines(self) -> list[str]:
+        """What serving would do, for people."""
+        found = [listening_line(description, description.address) for description in self.descriptions]
+        if self.missing is not None:
+            found.append(f"serving will make development certificates in {text.shown(self.missing)}")
+        count = len(self.descriptions)
+        found.append(f"{text.shown(self.config.file)}: {count} endpoint{'s' * (count > 1)}, no errors")
+        return found

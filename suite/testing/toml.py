@@ -1,0 +1,36 @@
+"""Writing TOML: the standard library only reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def to_toml(table: Mapping[str, object]) -> str:
+    """A TOML document that says *table*: strings, paths, numbers, booleans, arrays and tables.
+
+    :raises TypeError: there is something else in it.
+    """
+    return "".join(f"{_toml_string(key)} = {_toml(value, key)}\n" for key, value in table.items())
+
+
+def _toml(value: object, key: str) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case str() | Path():
+            return _toml_string(str(value))
+        case Mapping():
+            pairs = (f"{_toml_string(str(k))} = {_toml(v, f'{key}.{k}')}" for k, v in value.items())
+            return f"{{ {', '.join(pairs)} }}"
+        case list() | tuple():
+            return f"[{', '.join(_toml(item, key) for item in value)}]"
+    raise TypeError(f"{key}: {value!r} cannot be said in TOML; expected a string, a number, a table, …")
+
+
+def _toml_string(text: str) -> str:
+    """*text* between quotes: as in JSON, but for the one control character that JSON leaves alone."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,37 @@
+"""How values are written for people, and read from them: paths, addresses, units, one line at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+#: Seconds in the units of durations, and bytes in those of sizes.
+UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean …?``, or which words are known."""
+    known = sorted(known)
+    near = get_close_matches(word, known, n=1)
+    return f"; did you mean {near[0]}?" if near else f"; expected {' or '.join(known)}"
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """*path* as a user would write it: relative to the working directory if that is shorter."""
+    absolute = os.path.abspath(path)
+    return one_line(min(os.path.relpath(absolute), absolute, key=len))
+
+
+def one_line(text: str) -> str:
+    """*text* with control characters escaped, so that a message stays one line."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, an IPv6 host in brackets, every address as ``*``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
