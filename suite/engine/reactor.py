@@ -1,9 +1,9 @@
 """The engine: an epoll reactor with a lean loop, and this suite's ports behind its ``listen…`` calls.
 
-Rules: a plain read or write event of a `Selectable` without a logging context costs one dictionary look-up
-and one call; a selectable's exception is its own end, never the turn's; everything else (errors, hang-ups, exceptions, transports of other programs) takes Twisted's own path.
-What is private to `EPollReactor` and used here stands in `EngineReactor.doPoll` alone;
-tests/engine/test_reactor.py fails loudly when it goes.
+Rules: a plain read or write event of a `Selectable` that needs no logging context costs one dictionary
+look-up and one call; everything else (errors, hang-ups, transports of other programs) takes Twisted's own
+path; an exception ends its selectable, never the turn. The private names of `EPollReactor` used here are
+listed in tests/engine/test_reactor.py, which fails when one of them goes.
 """
 
 from __future__ import annotations

@@ -471,7 +471,7 @@ class Plugin:
 def plugin(monkeypatch: pytest.MonkeyPatch) -> Plugin:
     """An installed plugin."""
     plugin = Plugin()
-    for module in ("suite.endpoints.descriptions", "twisted.internet.endpoints"):
+    for module in ("suite.endpoints.parser", "twisted.internet.endpoints"):
         monkeypatch.setattr(f"{module}.getPlugins", lambda _interface: [plugin])
     assert verifyObject(IStreamServerEndpointStringParser, plugin)
     return plugin
