@@ -1,12 +1,15 @@
 """What can go wrong because of a user, in one small tree, and the exit codes it leads to.
 
 Rules: an error carries its data as attributes; its text is one line that names the bad value and
-what was expected; nothing in this tree is ever shown with a traceback.
+what was expected (`MistakesError`: one line for each mistake); nothing in this tree is ever shown with a
+traceback.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from suite.text import one_line
@@ -53,6 +56,22 @@ class ConfigError(SuiteError):
         return one_line(": ".join(p for p in (self.file, self.key, self.problem) if p))
 
 
+class MistakesError(SuiteError):
+    """Several mistakes in one configuration; the text has one line for each.
+
+    :ivar errors: the mistakes, in the order in which they appear in the file.
+    """
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, *errors: ConfigError) -> None:
+        super().__init__(*errors)
+        self.errors = errors
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
 class CertificateError(SuiteError):
     """A certificate or key that cannot be used, or may not be written.
 
@@ -69,6 +88,54 @@ class CertificateError(SuiteError):
 
     def __str__(self) -> str:
         return one_line(f"{self.path}: {self.problem}")
+
+
+class Mistakes:
+    """Collects the mistakes in one configuration, so that all of them can be reported at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[str, ConfigError]] = {}
+        self._places: dict[str, int] = {}
+
+    def in_order(self, keys: Iterable[str]) -> None:
+        """Sort mistakes by *keys*: the dotted keys of the file, in the order in which they appear."""
+        self._places = {key: place for place, key in enumerate(keys)}
+
+    @contextmanager
+    def noted(self, key: str | None = None) -> Iterator[None]:
+        """Collect the mistake that ends the block, if one does.
+
+        :param key: where the mistake is in the file; default: the key that the error names.
+        """
+        try:
+            yield
+        except MistakesError as error:
+            for one in error.errors:
+                self.note(one, key)
+        except ConfigError as error:
+            self.note(error, key)
+
+    def note(self, error: ConfigError, key: str | None = None) -> None:
+        """Collect *error*; the same text is reported once, however many endpoints inherit the mistake."""
+        self._found.setdefault(str(error), (key or error.key or "", error))
+
+    def raise_any(self) -> None:
+        """Report what has been collected.
+
+        :raises ConfigError: the only mistake there is.
+        :raises MistakesError: there are several.
+        """
+        found = sorted(self._found.values(), key=lambda item: self._place(item[0]))
+        if len(found) == 1:
+            raise found[0][1]
+        if found:
+            raise MistakesError(*(error for _, error in found))
+
+    def _place(self, key: str) -> int:
+        """Where *key* is in the file; for one that is missing there, where the table around it is."""
+        while key and key not in self._places:
+            key = key.rpartition(".")[0]
+        return self._places.get(key, -1)
 
 
 class ListenError(SuiteError):

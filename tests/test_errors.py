@@ -16,6 +16,8 @@ from suite.errors import (
     CertificateError,
     ConfigError,
     ListenError,
+    Mistakes,
+    MistakesError,
     PrivilegeError,
     SuiteError,
     UsageError,
@@ -83,6 +85,48 @@ def test_a_config_error_of_the_whole_file_names_no_key() -> None:
     assert str(error) == "config.toml: no such file"
 
 
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_one_mistake_is_raised_itself_and_none_is_not() -> None:
+    mistakes = Mistakes()
+    mistakes.raise_any()
+    error = ConfigError("config.toml", "drain", "is wrong")
+    with mistakes.noted():
+        fail(error)
+    with pytest.raises(ConfigError) as caught:
+        mistakes.raise_any()
+    assert caught.value is error
+
+
+def test_several_mistakes_are_in_the_order_of_the_file_and_each_is_there_once() -> None:
+    mistakes = Mistakes()
+    mistakes.in_order(["drain", "endpoints", "endpoints.a", "endpoints.a.listen", "limits", "limits.idle"])
+    for key in ("limits.idle", "endpoints.a.limits.idle", "endpoints.a.listen", "drain", "limits.idle"):
+        with mistakes.noted():
+            fail(ConfigError("config.toml", key, "is wrong"))
+    with pytest.raises(MistakesError) as caught:
+        mistakes.raise_any()
+    # A key that is missing in the file belongs to the table around it.
+    keys = ["drain", "endpoints.a.limits.idle", "endpoints.a.listen", "limits.idle"]
+    assert str(caught.value).splitlines() == [f"config.toml: {key}: is wrong" for key in keys]
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_several_mistakes_survive_being_copied() -> None:
+    error = MistakesError(ConfigError("a", "b", "c"), ConfigError("a", "d", "e"))
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (MistakesError, "a: b: c\na: d: e")
+
+
+def test_a_bug_is_not_collected_as_a_mistake() -> None:
+    mistakes = Mistakes()
+    with pytest.raises(ZeroDivisionError), mistakes.noted():
+        fail(ZeroDivisionError())
+    mistakes.raise_any()
+
+
 def test_a_certificate_error_carries_its_path_and_problem() -> None:
     error = CertificateError(Path("certs/server.key"), "is not a private key")
     assert (error.path, error.problem) == ("certs/server.key", "is not a private key")
@@ -116,6 +160,7 @@ def test_exit_codes() -> None:
     assert {kind.__name__: kind.exit_code for kind in ground} == {
         "UsageError": 2,
         "ConfigError": 2,
+        "MistakesError": 2,
         "CertificateError": 2,
         "ListenError": 1,
         "PrivilegeError": 1,

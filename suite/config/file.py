@@ -10,20 +10,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from suite.config.limits import Limits, Network
 from suite.config.tls import TLS, TLS_VERSIONS
-from suite.errors import ConfigError
+from suite.errors import ConfigError, Mistakes
 from suite.text import SIZES, UNITS, shown, suggest
 
+T = TypeVar("T")
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
 
@@ -96,10 +97,14 @@ def directory_of(file: Path) -> Path:
 
 
 class _Reader:
-    """Reads tables of one file, so that an error knows where it is."""
+    """Reads tables of one file, so that an error knows where it is.
 
-    def __init__(self, file: Path) -> None:
+    A value that cannot be used is left out, and what is wrong with it is in *mistakes*.
+    """
+
+    def __init__(self, file: Path, mistakes: Mistakes) -> None:
         self.file = file
+        self.mistakes = mistakes
         self.directory = directory_of(file)
 
     def error(self, key: str, problem: str) -> ConfigError:
@@ -114,10 +119,27 @@ class _Reader:
             raise self.wrong_type(key, value, "a table")
         for name in value:
             if name not in known:
-                word = name if _NAME.fullmatch(name) else repr(name)
-                dotted = f"{key}.{word}" if key else word
-                raise self.error(dotted, f"unknown key{suggest(name, known)}")
-        return value
+                dotted = _dotted(key, name)
+                self.mistakes.note(self.error(dotted, f"unknown key{suggest(name, known)}"))
+        return {name: item for name, item in value.items() if name in known}
+
+    def values(
+        self, table: Mapping[str, Any], key: str, readers: Mapping[str, Callable[[Any, str], object]]
+    ) -> dict[str, Any]:
+        """What *table* says, each value read by its reader."""
+        read = {}
+        for name, value in table.items():
+            with self.mistakes.noted():
+                read[name] = readers[name](value, f"{key}.{name}")
+        return read
+
+    def each(self, items: Iterable[Any], key: str, reader: Callable[[Any, str], T]) -> tuple[T, ...]:
+        """The items of an array, each read by *reader*."""
+        read = []
+        for item in items:
+            with self.mistakes.noted():
+                read.append(reader(item, key))
+        return tuple(read)
 
     def string(self, value: object, key: str, expected: str) -> str:
         if not isinstance(value, str):
@@ -144,29 +166,31 @@ class _Reader:
         expected = 'an array of protocol names, such as ["http/1.1"]'
         if not isinstance(value, list):
             raise self.wrong_type(key, value, expected)
-        for name in value:
-            if not isinstance(name, str) or not name.isascii() or not 1 <= len(name) <= 255:
-                raise self.error(key, f"{name!r} is not a protocol name; expected 1 to 255 ASCII characters")
-        return tuple(value)
+        return self.each(value, key, self.protocol)
 
-    def tls(self, value: object, key: str, defaults: TLS) -> TLS:
-        readers = {
+    def protocol(self, name: object, key: str) -> str:
+        if not isinstance(name, str) or not name.isascii() or not 1 <= len(name) <= 255:
+            raise self.error(key, f"{name!r} is not a protocol name; expected 1 to 255 ASCII characters")
+        return name
+
+    def tls(self, value: object, key: str, defaults: TLS) -> tuple[TLS, frozenset[str]]:
+        """The settings that *value* makes of *defaults*, and which of them it names."""
+        readers: dict[str, Callable[[Any, str], object]] = {
             "client_ca": self.path,
             "minimum": self.version,
             "maximum": self.version,
             "alpn": self.protocols,
             "chain": self.path,
         }
-        table = self.table(value, key, readers)
-        read: Mapping[str, Any] = {n: readers[n](v, f"{key}.{n}") for n, v in table.items()}
+        read = self.values(self.table(value, key, readers), key, readers)
+        named = frozenset(read)
         tls = replace(defaults, **read)
         if TLS_VERSIONS.index(tls.minimum) > TLS_VERSIONS.index(tls.maximum):
             culprit = "minimum" if "minimum" in read else "maximum"
-            raise self.error(
-                f"{key}.{culprit}",
-                f'minimum "{tls.minimum}" is above maximum "{tls.maximum}"; expected it not to be',
-            )
-        return tls
+            problem = f'minimum "{tls.minimum}" is above maximum "{tls.maximum}"; expected it not to be'
+            self.mistakes.note(self.error(f"{key}.{culprit}", problem))
+            tls = replace(tls, minimum=TLS().minimum, maximum=TLS().maximum)
+        return tls, named
 
     # The limits.
 
@@ -183,7 +207,7 @@ class _Reader:
         text = self.string(value, key, expected)
         found = _DURATION.fullmatch(text)
         if not found:
-            raise self.error(key, f"{text!r} is no duration; expected {expected}")
+            raise self.error(key, f"{text!r} is not a duration; expected {expected}")
         seconds = float(found[1]) * UNITS[found[2]]
         if seconds < SHORTEST:
             raise self.error(key, f'{text!r} is too short; expected "250ms" or more')
@@ -202,22 +226,17 @@ class _Reader:
         text = self.string(value, key, expected)
         found = _SIZE.fullmatch(text)
         if not found or int(found[1]) == 0:
-            raise self.error(key, f"{text!r} is no size; expected {expected}")
+            raise self.error(key, f"{text!r} is not a size; expected {expected}")
         return int(found[1]) * SIZES[found[2]]
 
-    def strings(self, value: object, key: str, expected: str) -> list[str]:
-        if not isinstance(value, list):
-            raise self.wrong_type(key, value, expected)
-        for item in value:
-            if not isinstance(item, str):
-                raise self.wrong_type(key, item, expected)
-        return value
-
     def networks(self, value: object, key: str) -> tuple[Network, ...]:
-        expected = 'an array of networks, such as ["192.0.2.0/24", "2001:db8::/32"]'
-        return tuple(self.network(text, key) for text in self.strings(value, key, expected))
+        if not isinstance(value, list):
+            raise self.wrong_type(key, value, NETWORKS)
+        return self.each(value, key, self.network)
 
-    def network(self, text: str, key: str) -> Network:
+    def network(self, text: object, key: str) -> Network:
+        if not isinstance(text, str):
+            raise self.wrong_type(key, text, NETWORKS)
         try:
             network = ip_network(text)
         except ValueError:
@@ -226,7 +245,7 @@ class _Reader:
             except ValueError:
                 meant = None
             hint = f"; did you mean {meant}?" if meant else "; expected one such as 192.0.2.0/24 or ::1"
-            raise self.error(key, f"{text!r} is no network{hint}") from None
+            raise self.error(key, f"{text!r} is not a network{hint}") from None
         if network.version == 6 and network.prefixlen >= 96:
             # What is mapped into IPv6 is matched as what it is.
             mapped = network.network_address.ipv4_mapped
@@ -235,19 +254,34 @@ class _Reader:
         return network
 
     def names(self, value: object, key: str) -> tuple[str, ...]:
-        expected = 'an array of names, such as ["nobody"]'
-        names = self.strings(value, key, expected)
-        for name in names:
-            if not name or not name.isprintable():
-                raise self.error(key, f"{name!r} is no name; expected {expected}")
-        return tuple(names)
+        if not isinstance(value, list):
+            raise self.wrong_type(key, value, NAMES)
+        return self.each(value, key, self.name)
 
-    def limits(self, value: object, key: str, defaults: Limits) -> Limits:
-        table = self.table(value, key, LIMITS)
-        read: Mapping[str, Any] = {n: LIMITS[n](self, v, f"{key}.{n}") for n, v in table.items()}
-        return replace(defaults, **read)
+    def name(self, name: object, key: str) -> str:
+        if not isinstance(name, str):
+            raise self.wrong_type(key, name, NAMES)
+        if not name or not name.isprintable():
+            raise self.error(key, f"{name!r} cannot be a name; expected {NAMES}")
+        return name
 
-    def endpoint(self, name: str, value: object, tls_defaults: TLS, limits: Limits) -> Endpoint:
+    def limits(self, value: object, key: str, defaults: Limits) -> tuple[Limits, frozenset[str]]:
+        """The limits that *value* makes of *defaults*, and which of them it names."""
+        readers = {name: partial(reader, self) for name, reader in LIMITS.items()}
+        read = self.values(self.table(value, key, readers), key, readers)
+        return replace(defaults, **read), frozenset(read)
+
+    def endpoints(self, value: object) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.wrong_type("endpoints", value, "a table of endpoints")
+        if not value:
+            raise self.error(
+                "endpoints", 'is empty; expected one endpoint at least, such as tcp = "tcp:1234"'
+            )
+        return value
+
+    def endpoint(self, name: str, value: object, tls: TLS, limits: Limits) -> Endpoint | None:
+        """One endpoint; None if it does not say where it listens."""
         key = f"endpoints.{name}"
         if not _NAME.fullmatch(name):
             raise self.error(
@@ -256,20 +290,27 @@ class _Reader:
             )
         expected = 'an endpoint description, such as "tcp:1234"'
         if isinstance(value, str):
-            return Endpoint(name, self.string(value, key, expected), tls_defaults, limits)
+            return Endpoint(name, self.string(value, key, expected), tls, limits)
         if not isinstance(value, dict):
             raise self.wrong_type(key, value, f"{expected}, or a table with `listen`")
         table = self.table(value, key, ("listen", "limits", "tls"))
-        if "listen" not in table:
-            raise self.error(f"{key}.listen", f"missing; expected {expected}")
-        listen = self.string(table["listen"], f"{key}.listen", expected)
-        limits = self.limits(table.get("limits", {}), f"{key}.limits", limits)
-        own_limits = frozenset(table.get("limits", {}))
-        if "tls" not in table:
-            return Endpoint(name, listen, tls_defaults, limits, own_limits=own_limits)
-        tls = self.tls(table["tls"], f"{key}.tls", tls_defaults)
-        return Endpoint(name, listen, tls, limits, frozenset(table["tls"]), own_limits)
+        listen: str | None = None
+        own_limits: frozenset[str] = frozenset()
+        own_tls: frozenset[str] | None = None
+        with self.mistakes.noted():
+            if "listen" not in value:
+                raise self.error(f"{key}.listen", f"missing; expected {expected}")
+            listen = self.string(table["listen"], f"{key}.listen", expected)
+        with self.mistakes.noted():
+            limits, own_limits = self.limits(table.get("limits", {}), f"{key}.limits", limits)
+        with self.mistakes.noted():
+            if "tls" in table:
+                tls, own_tls = self.tls(table["tls"], f"{key}.tls", tls)
+        return None if listen is None else Endpoint(name, listen, tls, limits, own_tls, own_limits)
 
+
+NETWORKS: Final = 'an array of networks, such as ["192.0.2.0/24", "2001:db8::/32"]'
+NAMES: Final = 'an array of names, such as ["nobody"]'
 
 #: How each limit is read.
 LIMITS: Final[Mapping[str, Callable[[_Reader, object, str], object]]] = {
@@ -296,7 +337,60 @@ def load(file: Path) -> Config:
     """Read the configuration in the TOML *file*.
 
     :raises ConfigError: it cannot be read, is not TOML, or says something unknown or unusable.
+    :raises MistakesError: it has several such mistakes.
     """
+    mistakes = Mistakes()
+    config = read(file, mistakes)
+    mistakes.raise_any()
+    return config
+
+
+def read(file: Path, mistakes: Mistakes) -> Config:
+    """Read the configuration in *file* as far as it can be used; the rest is in *mistakes*.
+
+    :raises ConfigError: nothing in it can be used: it cannot be read, or is not TOML.
+    """
+    document = _document(file)
+    mistakes.in_order(_keys(document))
+    reader = _Reader(file, mistakes)
+    table = reader.table(document, "", ("drain", "endpoints", "group", "limits", "tls", "user"))
+    tls, limits, endpoints = TLS(), Limits(), []
+    others: dict[str, Any] = {}
+    with mistakes.noted():
+        tls, _ = reader.tls(table.get("tls", {}), "tls", tls)
+    with mistakes.noted():
+        limits, _ = reader.limits(table.get("limits", {}), "limits", limits)
+    with mistakes.noted():
+        for name, value in reader.endpoints(table.get("endpoints", {})).items():
+            with mistakes.noted(f"endpoints.{name}"):
+                endpoints.append(reader.endpoint(name, value, tls, limits))
+    for key in ("user", "group"):
+        with mistakes.noted():
+            if key in table:
+                others[key] = reader.string(table[key], key, f"the name of a {key}")
+    with mistakes.noted():
+        if "drain" in table:
+            others["drain"] = reader.duration(table["drain"], "drain")
+    return Config(file, tuple(endpoint for endpoint in endpoints if endpoint is not None), **others)
+
+
+def _dotted(key: str, name: str) -> str:
+    """*name* behind *key*, quoted where it would not be taken for a bare key."""
+    word = name if _NAME.fullmatch(name) else repr(name)
+    return f"{key}.{word}" if key else word
+
+
+def _keys(table: Mapping[str, object], key: str = "", depth: int = 4) -> Iterator[str]:
+    """The dotted keys in *table*, in the order of the file; none has more parts than an endpoint's limits."""
+    for name, value in table.items():
+        yield _dotted(key, name)
+        if key == "endpoints" and not _NAME.fullmatch(name):
+            yield f"{key}.{name}"
+        if isinstance(value, dict) and depth > 1:
+            yield from _keys(value, _dotted(key, name), depth - 1)
+
+
+def _document(file: Path) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -310,26 +404,6 @@ def load(file: Path) -> Config:
             shown(file), None, f"byte {error.start} is not UTF-8; expected a TOML file"
         ) from None
     try:
-        document = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it does not cover
         raise ConfigError(shown(file), None, f"not TOML: {error}") from None
-    reader = _Reader(file)
-    table = reader.table(document, "", ("drain", "endpoints", "group", "limits", "tls", "user"))
-    tls = reader.tls(table.get("tls", {}), "tls", TLS())
-    limits = reader.limits(table.get("limits", {}), "limits", Limits())
-    endpoints = table.get("endpoints", {})
-    if not isinstance(endpoints, dict):
-        raise reader.wrong_type("endpoints", endpoints, "a table of endpoints")
-    if not endpoints:
-        raise reader.error("endpoints", 'is empty; expected one endpoint at least, such as tcp = "tcp:1234"')
-    who = {
-        key: reader.string(table[key], key, f"the name of a {key}")
-        for key in ("user", "group")
-        if key in table
-    }
-    return Config(
-        file,
-        tuple(reader.endpoint(name, value, tls, limits) for name, value in endpoints.items()),
-        reader.duration(table["drain"], "drain") if "drain" in table else DEFAULT_DRAIN,
-        **who,
-    )

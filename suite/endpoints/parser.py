@@ -29,7 +29,7 @@ from suite.endpoints.descriptions import (
     Description,
     collide,
 )
-from suite.errors import ConfigError
+from suite.errors import ConfigError, Mistakes
 from suite.system import group_ids, user_ids
 from suite.text import shown, suggest
 
@@ -66,9 +66,10 @@ _HOST_NAME = re.compile(r"(?!\d+(\.\d+)*$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])
 class _Parser:
     """Parses one description; an error knows whose it is."""
 
-    def __init__(self, config: Config, endpoint: Endpoint) -> None:
+    def __init__(self, config: Config, endpoint: Endpoint, mistakes: Mistakes) -> None:
         self.config = config
         self.endpoint = endpoint
+        self.mistakes = mistakes
 
     def error(self, problem: str) -> ConfigError:
         return ConfigError(shown(self.config.file), f"endpoints.{self.endpoint.name}.listen", problem)
@@ -98,43 +99,48 @@ class _Parser:
             raise self.error(
                 f"{text!r}: haproxy: does not go with {kind}:; expected a stream, such as tcp: or ssl:"
             )
-        if self.endpoint.own_tls is not None and kind != "ssl":
-            raise ConfigError(
-                shown(self.config.file),
-                f"endpoints.{self.endpoint.name}.tls",
-                f"does not go with {kind}:; expected listen to be an ssl: description",
-            )
-        if kind not in PARAMETERS:
+        arguments: dict[str, str] = {}
+        if kind in PARAMETERS:
+            arguments = self.arguments(kind, positional, named)
+        else:
             self.check_plugin(kind)
-            return self.fitting(Description(self.endpoint, kind, {}, proxied))
-        return self.fitting(
-            Description(self.endpoint, kind, self.arguments(kind, positional, named), proxied)
-        )
+        if self.endpoint.own_tls is not None and kind != "ssl":
+            self.mistakes.note(
+                ConfigError(
+                    shown(self.config.file),
+                    f"endpoints.{self.endpoint.name}.tls",
+                    f"does not go with {kind}:; expected listen to be an ssl: description",
+                )
+            )
+        description = Description(self.endpoint, kind, arguments, proxied)
+        self.check_limits(description)
+        return description
 
-    def fitting(self, description: Description) -> Description:
-        """The same; what is set for this endpoint alone has to mean something there."""
+    def check_limits(self, description: Description) -> None:
+        """Note which limits of this endpoint alone mean nothing on *description*."""
         for name in sorted(self.endpoint.own_limits):
             if not description.has(FITTING[name]):
-                raise self.limit_error(
-                    name, f"does not go with {description.kind}:; it is about {FITTING[name]}"
+                self.mistakes.note(
+                    self.limit_error(
+                        name, f"does not go with {description.kind}:; only {FITTING[name]} has it"
+                    )
                 )
         if description.transport == "UNIX":
             for name, ids in (("users", user_ids), ("groups", group_ids)):
                 self.check_names(name, getattr(self.endpoint.limits, name), ids)
-        return description
 
     def check_names(
         self, limit: str, names: tuple[str, ...], ids: Callable[[Iterable[str]], Iterator[int]]
     ) -> None:
         if names and not hasattr(socket, "SO_PEERCRED"):
-            raise self.limit_error(limit, "cannot be kept on this system; expected Linux")
+            self.mistakes.note(self.limit_error(limit, "cannot be enforced on this system; expected Linux"))
+            return
         for name in names:
             try:
                 list(ids([name]))
             except KeyError:
-                raise self.limit_error(
-                    limit, f"{name!r} does not exist; expected a {limit[:-1]} of this system"
-                ) from None
+                problem = f"{name!r} does not exist; expected a {limit[:-1]} of this system"
+                self.mistakes.note(self.limit_error(limit, problem))
 
     def limit_error(self, limit: str, problem: str) -> ConfigError:
         return ConfigError(shown(self.config.file), self.endpoint.limits_key(limit), problem)
@@ -261,20 +267,33 @@ CHECKS: Final[dict[str, Callable[[_Parser, str, str], str]]] = {
 
 
 def parse(config: Config) -> list[Description]:
-    """Take the descriptions of all endpoints apart, without opening or reading anything.
+    """Parse the descriptions of all endpoints, without opening or reading anything.
 
     :raises ConfigError: one of them cannot be understood, or two want the same address.
+    :raises MistakesError: there are several such mistakes.
     """
-    descriptions = [_Parser(config, endpoint).parse() for endpoint in config.endpoints]
+    mistakes = Mistakes()
+    descriptions = parse_all(config, mistakes)
+    mistakes.raise_any()
+    return descriptions
+
+
+def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
+    """Parse the descriptions that can be understood; what is wrong with the others is in *mistakes*."""
+    descriptions = []
     claimed: dict[tuple[str, str, str], str] = {}
-    for description in descriptions:
-        claim = description.claims()
-        if claim is None:
-            continue
-        for other, name in claimed.items():
-            if collide(claim, other):
-                raise _Parser(config, description.endpoint).error(
-                    f"{description.address} is taken by endpoints.{name}; expected an address of its own"
-                )
-        claimed[claim] = description.endpoint.name
+    for endpoint in config.endpoints:
+        parser = _Parser(config, endpoint, mistakes)
+        with mistakes.noted():
+            description = parser.parse()
+            descriptions.append(description)
+            claim = description.claims()
+            if claim is None:
+                continue
+            for other, name in claimed.items():
+                if collide(claim, other):
+                    raise parser.error(
+                        f"{description.address} is taken by endpoints.{name}; expected an address of its own"
+                    )
+            claimed[claim] = endpoint.name
     return descriptions

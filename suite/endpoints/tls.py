@@ -19,13 +19,13 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from suite.certs import Identity, load_certificates, load_identity
+from suite.certs import Identity, load_certificates, load_identity, load_key
 from suite.config.file import Config
 from suite.config.tls import TLS
 from suite.endpoints.descriptions import PATHS, SSL_METHODS, Description
 from suite.engine.openssl import set_groups
 from suite.engine.tls import Preamble, reason_of
-from suite.errors import CertificateError, ConfigError
+from suite.errors import CertificateError, ConfigError, Mistakes
 from suite.text import shown
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -167,6 +167,21 @@ def load_context(config: Config, description: Description) -> SSL.Context | None
         tls = replace(tls, minimum=version, maximum=version)
     chains = [path for path in (paths.get("extraCertChain"), tls.chain) if path is not None]
     keys = {shown(path): endpoint.tls_key(name) for name, path in tls.files().items()}
+    mistakes = Mistakes()
+
+    def note(error: CertificateError) -> None:
+        mistakes.note(ConfigError(file, keys.get(error.path, listen_key), str(error)))
+
+    for path in (paths["certKey"], *chains, *([tls.client_ca] if tls.client_ca is not None else [])):
+        try:
+            load_certificates(path)
+        except CertificateError as error:
+            note(error)
+    try:
+        load_key(paths["privateKey"])
+    except CertificateError as error:
+        note(error)
+    mistakes.raise_any()
     try:
         return server_context(
             load_identity(paths["certKey"], paths["privateKey"], chains),

@@ -11,7 +11,7 @@ from suite import certs, text
 from suite.config import file as config
 from suite.endpoints import parser, tls
 from suite.endpoints.descriptions import Description
-from suite.errors import ConfigError
+from suite.errors import ConfigError, Mistakes
 from suite.server.announce import listening_line
 from suite.system import Identity, UnknownIdentityError, identity
 
@@ -21,7 +21,7 @@ class Plan:
 
     :ivar descriptions: what is to be opened, in the order of the file.
     :ivar minted: the development certificates made on the way, if any were.
-    :raises ConfigError: something in it is wrong.
+    :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
     def __init__(self, file: Path, *, mint: bool) -> None:
@@ -30,23 +30,38 @@ class Plan:
         :param mint: make development certificates when the file names some in ``certs/`` beside it
             that do not exist; otherwise only note in `missing` that serving would.
         """
-        self.config = config.load(file)
-        self.descriptions = parser.parse(self.config)
+        mistakes = Mistakes()
+        self.config = config.read(file, mistakes)
+        self.descriptions = parser.parse_all(self.config, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
-        self.contexts: list[SSL.Context | None] = []
-        self.identity = self._identity()
+        self.identity: Identity | None = None
+        with mistakes.noted():
+            self.identity = self._identity()
         directory = self.config.directory / "certs"
+        contexts: dict[str, SSL.Context | None] = {}
+        later: list[Description] = []
         for description in self.descriptions:
             if certs.would_mint(directory, description.credentials()):
-                if not mint:
-                    self.missing = directory
-                    continue
-                self.minted = certs.mint(directory)
-            self.contexts.append(tls.load_context(self.config, description))
+                later.append(description)
+                continue
+            with mistakes.noted():
+                contexts[description.endpoint.name] = tls.load_context(self.config, description)
+        # Nothing is made for a configuration that cannot be served.
+        mistakes.raise_any()
+        if later and mint:
+            self.minted = certs.mint(directory)
+            for description in later:
+                with mistakes.noted():
+                    contexts[description.endpoint.name] = tls.load_context(self.config, description)
+            mistakes.raise_any()
+        elif later:
+            self.missing = directory
+        names = [description.endpoint.name for description in self.descriptions]
+        self.contexts = [contexts[name] for name in names if name in contexts]
 
     def _identity(self) -> Identity | None:
-        """Whom to become once everything is open."""
+        """The user and group to switch to once everything is open."""
         user, group = self.config.user, self.config.group
         if user is None and group is None:
             return None

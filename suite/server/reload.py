@@ -20,7 +20,7 @@ def reload_on_hangup(reactor: Any, suite: EchoSuite, notifier: Notifier) -> None
 
 
 def reload(suite: EchoSuite, notifier: Notifier) -> None:
-    """Read the configuration again and serve it; what is wrong with it is told as `check` tells it."""
+    """Read the configuration again and serve it; each mistake in it is logged in the words of `check`."""
     if not suite.running:
         return
     notifier.reloading("reading the configuration")
@@ -28,7 +28,8 @@ def reload(suite: EchoSuite, notifier: Notifier) -> None:
         plan = Plan(suite.plan.config.file, mint=True)
         suite.check_change(plan)
     except SuiteError as error:
-        log.error("not reloaded: {error}", error=str(error))
+        for line in str(error).splitlines():
+            log.error("not reloaded: {error}", error=line)
         notifier.ready("serving the configuration as it was")
         return
 

@@ -23,7 +23,7 @@ from suite.config import file as config
 from suite.config.file import Config
 from suite.endpoints import parser
 from suite.endpoints.proxy_protocol import LONGEST, SIGNATURE, ProxyHeader
-from suite.errors import ConfigError
+from suite.errors import ConfigError, MistakesError
 from tests.config.test_file import SHIPPED, uncommented
 from tests.endpoints.test_proxy_protocol import BAD, GOOD
 from tests.running import FOUR_TRANSPORTS, RunningSuite, TLSClient, read_to_end, running, wait_until
@@ -156,17 +156,17 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=300, deadline=None)
 @given(content=config_bytes)
-def test_a_file_is_a_configuration_or_an_error_of_one_line(config_file: Path, content: bytes) -> None:
+def test_a_file_is_a_configuration_or_a_line_for_each_mistake(config_file: Path, content: bytes) -> None:
     config_file.write_bytes(content)
     try:
         loaded = config.load(config_file)
         assert isinstance(loaded, Config)
         assert loaded.endpoints
         parser.parse(loaded)
-    except ConfigError as error:
-        said = str(error)
-        assert said.isprintable(), "one line, and nothing that moves the cursor"
-        assert "config.toml: " in said
+    except (ConfigError, MistakesError) as error:
+        for said in str(error).split("\n"):
+            assert said.isprintable(), "one line, and nothing that moves the cursor"
+            assert "config.toml: " in said
 
 
 # TLS.

@@ -22,7 +22,7 @@ from suite import certs, logs
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
-from suite.errors import EXIT_OK, ConfigError, ListenError, UsageError
+from suite.errors import EXIT_OK, ConfigError, ListenError, MistakesError, UsageError
 from suite.server import announce, endpoint, process
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
@@ -117,7 +117,7 @@ def test_no_certificates_are_made_that_no_endpoint_needs() -> None:
 
 def test_certificates_are_made_only_where_the_configuration_is() -> None:
     """Elsewhere they are someone else's, who has mistyped the name perhaps."""
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(MistakesError, match="no such file"):
         plan('[endpoints]\na = "ssl:0:keys/server.key:keys/server.pem"', mint=True)
     assert os.listdir() == ["config.toml"]
 
@@ -141,7 +141,9 @@ def test_the_way_to_the_configuration_may_have_dots_in_it(directory: Path, mint:
 
 def test_certificates_that_are_still_to_be_made_hide_no_mistake_in_others() -> None:
     """What `check` finds no errors in can be served."""
-    with pytest.raises(ConfigError, match="keys/absent"):
+    with pytest.raises(
+        MistakesError, match=r"keys/absent\.pem: no such file.*\n.*keys/absent\.key: no such file"
+    ):
         plan(FOUR + 'own = "ssl:0:keys/absent.key:keys/absent.pem"')
 
 
