@@ -28,6 +28,9 @@ MAX_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
 
 
 LOOPBACK: Final = "127.0.0.1"
+#: The key and certificate of an ``ssl:`` endpoint that names none (Twisted's default).
+DEFAULT_KEY: Final = "server.pem"
+
 LOOPBACK6: Final = "::1"
 
 #: Interfaces that stand for all of them, and an address that reaches one of them.

@@ -11,6 +11,7 @@ from typing import Final
 
 from twisted.internet.endpoints import (
     _parse,
+    quoteStringArgument,
 )
 from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
@@ -19,6 +20,7 @@ from twisted.plugin import getPlugins
 
 from suite.config.file import Config, Endpoint
 from suite.endpoints.descriptions import (
+    DEFAULT_KEY,
     FITTING,
     LOOPBACK,
     LOOPBACK6,
@@ -48,7 +50,7 @@ REQUIRED: Final = {
 DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "tcp": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "tcp6": {"interface": LOOPBACK6, "backlog": DEFAULT_BACKLOG},
-    "ssl": {"privateKey": "server.pem", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "ssl": {"privateKey": DEFAULT_KEY, "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "tls": {"port": "443", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "unix": {"mode": "660", "backlog": DEFAULT_BACKLOG, "lockfile": "1"},
     "udp": {"interface": LOOPBACK},
@@ -56,11 +58,20 @@ DEFAULTS: Final[dict[str, dict[str, str]]] = {
 }
 
 
-#: What stands between the colons that mean something.
+#: What is between the colons that separate parameters.
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
 
 
-_HOST_NAME = re.compile(r"(?!\d+(\.\d+)*$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+#: The most parts that colons make of an IPv6 address (RFC 4291, section 2.2: eight groups, one of them empty).
+MAX_IPV6_PARTS: Final = 9
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class _Parser:
@@ -83,7 +94,7 @@ class _Parser:
                 f"{text!r} ends in the middle of an escape; expected a character after it"
             ) from None
         except UnicodeEncodeError as error:
-            raise self.error(f"{error.object!r} is no parameter of any type; expected ASCII") from None
+            raise self.error(f"{error.object!r} is not a parameter of any type; expected ASCII") from None
         names = [name for part in _PART.findall(text) for name in _parse(part)[1]]
         for name in named:
             if names.count(name) > 1:
@@ -101,7 +112,12 @@ class _Parser:
             )
         arguments: dict[str, str] = {}
         if kind in PARAMETERS:
-            arguments = self.arguments(kind, positional, named)
+            self.check_order(kind, positional)
+            try:
+                arguments = self.arguments(kind, positional, named)
+            except ConfigError:
+                self.check_colons(kind, text)
+                raise
         else:
             self.check_plugin(kind)
         if self.endpoint.own_tls is not None and kind != "ssl":
@@ -148,19 +164,19 @@ class _Parser:
     def check_plugin(self, kind: str) -> None:
         known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
         if kind.lower() not in known:
-            raise self.error(f"{kind!r} is no endpoint type{suggest(kind, known | PARAMETERS.keys())}")
+            raise self.error(f"{kind!r} is not an endpoint type{suggest(kind, known | PARAMETERS.keys())}")
 
     def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
         parameters = PARAMETERS[kind]
         if len(positional) > len(parameters):
             raise self.error(
-                f"{positional[len(parameters)]!r} is one argument too many; expected"
+                f"{positional[len(parameters)]!r} is one parameter too many; expected"
                 f" {kind}:{':'.join(parameters)} at the most"
             )
         given = dict(zip(parameters, positional, strict=False))
         for name, value in named.items():
             if name not in parameters:
-                raise self.error(f"{name!r} is no parameter of {kind}:{suggest(name, parameters)}")
+                raise self.error(f"{name!r} is not a parameter of {kind}:{suggest(name, parameters)}")
             if name in given:
                 raise self.error(f"{name!r} is given twice; expected it once")
             given[name] = value
@@ -175,7 +191,7 @@ class _Parser:
                 arguments[name] = self.path(name, value)
         if kind == "systemd":
             self.check_systemd(arguments)
-        if kind in ("udp", "udp6") and _HOST_NAME.fullmatch(arguments["interface"]):
+        if kind in ("udp", "udp6") and arguments["interface"] == "localhost":
             raise self.error(
                 f"interface {arguments['interface']!r} is a name; expected an address for {kind}:"
             )
@@ -183,11 +199,53 @@ class _Parser:
             arguments.setdefault("certKey", arguments["privateKey"])
         return arguments
 
+    def check_order(self, kind: str, positional: list[str]) -> None:
+        """Find an address where the port should be, and a port where the directory should be.
+
+        :raises ConfigError: there is one.
+        """
+        if kind == "tls" and positional and positional[0].isdigit():
+            port = positional[0]
+            raise self.error(
+                f"{port!r} is a port, where tls: has a directory of PEM files; expected"
+                f" ssl:{port}:privateKey=certs/server.key:certKey=certs/server.pem, or tls:DIRECTORY:{port}"
+            )
+        if PARAMETERS[kind][0] != "port" or not positional:
+            return
+        first, second = positional[0], (positional[1:2] or [""])[0]
+        if second.isdigit() and (first == "localhost" or _is_address(first)):
+            host = LOOPBACK if first == "localhost" else first
+            raise self.error(
+                f"port {first!r} is an address, and the port comes first;"
+                f" did you mean {kind}:{second}:interface={quoteStringArgument(host)}?"
+            )
+
+    def check_colons(self, kind: str, text: str) -> None:
+        """Find an IPv6 address whose colons are not escaped, once *text* has turned out to be wrong.
+
+        :raises ConfigError: there is one.
+        """
+        if "interface" not in PARAMETERS.get(kind, ()):
+            return
+        parts = text.split(":")
+        for begin in range(2, len(parts)):
+            parts[begin] = parts[begin].removeprefix("interface=")
+            for end in range(min(len(parts), begin + MAX_IPV6_PARTS), begin + 2, -1):
+                address = ":".join(parts[begin:end]).removeprefix("[").removesuffix("]")
+                if _is_address(address):
+                    escaped = address.replace(":", r"\\:")
+                    raise self.error(
+                        f"{address!r} has colons, which separate parameters here;"
+                        f' write them as \\: in "…", such as interface={escaped}'
+                    )
+
     # Each of these returns the value, in its shortest form.
 
     def number(self, name: str, value: str, low: int, high: int) -> str:
-        digits = value.lstrip("0") or value[-1:]
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 10 and low <= int(digits) <= high):
+        if not re.fullmatch("-?[0-9]+", value):
+            raise self.error(f"{name} {value!r} is not a number; expected {low} to {high}")
+        digits = value.lstrip("0") or "0"
+        if not (digits.isdigit() and len(digits) <= 10 and low <= int(digits) <= high):
             raise self.error(f"{name} {value!r} is out of range; expected {low} to {high}")
         return digits
 
@@ -202,7 +260,7 @@ class _Parser:
 
     def check_mode(self, name: str, value: str) -> str:
         if not re.fullmatch(r"0?[0-7]{3}", value):
-            raise self.error(f"{name} {value!r} is no file mode; expected three octal digits, such as 660")
+            raise self.error(f"{name} {value!r} is not a file mode; expected three octal digits, such as 660")
         return value
 
     def check_lockfile(self, name: str, value: str) -> str:
@@ -214,9 +272,10 @@ class _Parser:
         try:
             return str(ip_address(value))
         except ValueError:
-            if value and not _HOST_NAME.fullmatch(value):
+            if value and value != "localhost":
                 raise self.error(
-                    f"{name} {value!r} is no address; expected one such as 127.0.0.1 or \\:\\:1"
+                    f"{name} {value!r} is not an address; expected one such as"
+                    r" 127.0.0.1 or \\:\\:1"
                 ) from None
             return value
 

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from suite.certs import Identity, load_certificates, load_identity, load_key
 from suite.config.file import Config
 from suite.config.tls import TLS
-from suite.endpoints.descriptions import PATHS, SSL_METHODS, Description
+from suite.endpoints.descriptions import DEFAULT_KEY, PATHS, SSL_METHODS, Description
 from suite.engine.openssl import set_groups
 from suite.engine.tls import Preamble, reason_of
 from suite.errors import CertificateError, ConfigError, Mistakes
@@ -150,11 +150,14 @@ def load_context(config: Config, description: Description) -> SSL.Context | None
 
     :raises ConfigError: a file it names cannot be used.
     """
-    if description.kind != "ssl":
-        return None
     endpoint, tls = description.endpoint, description.endpoint.tls
     file = shown(config.file)
     listen_key = f"endpoints.{endpoint.name}.listen"
+    if description.kind == "tls" and not Path(description.arguments["path"]).is_dir():
+        directory = shown(description.arguments["path"])
+        raise ConfigError(file, listen_key, f"{directory}: no such directory; expected one with PEM files")
+    if description.kind != "ssl":
+        return None
     paths = {name: Path(description.arguments[name]) for name in PATHS & description.arguments.keys()}
     version = SSL_METHODS[description.arguments.get("sslmethod", "TLS_METHOD")]
     if version is not None:
@@ -171,6 +174,15 @@ def load_context(config: Config, description: Description) -> SSL.Context | None
 
     def note(error: CertificateError) -> None:
         mistakes.note(ConfigError(file, keys.get(error.path, listen_key), str(error)))
+
+    says_key = "privateKey=" in endpoint.listen or DEFAULT_KEY in endpoint.listen
+    if not says_key and not paths["privateKey"].exists():
+        raise ConfigError(
+            file,
+            listen_key,
+            f"{shown(paths['privateKey'])}: no such file, and no privateKey is given; expected"
+            f" ssl:{description.arguments['port']}:privateKey=certs/server.key:certKey=certs/server.pem",
+        )
 
     for path in (paths["certKey"], *chains, *([tls.client_ca] if tls.client_ca is not None else [])):
         try:

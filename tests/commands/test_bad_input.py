@@ -176,29 +176,55 @@ SHAPE = [
 ]
 
 DESCRIPTIONS = [
-    listen("unknown type", "tpc:1234", "'tpc' is no endpoint type", "did you mean tcp?"),
+    listen("unknown type", "tpc:1234", "'tpc' is not an endpoint type", "did you mean tcp?"),
     listen(
-        "type like nothing known", "quux:1", "'quux' is no endpoint type", "expected fd or haproxy or ssl"
+        "type like nothing known", "quux:1", "'quux' is not an endpoint type", "expected fd or haproxy or ssl"
     ),
     listen("no type", ":1234", "':1234' has no type", "expected one first"),
     listen("only a named parameter", "port=1234", "'port=1234' has no type", "expected one first"),
     listen("trailing backslash", "tcp:1234\\", "'tcp:1234\\\\' ends in the middle", "expected a character"),
     listen("unknown parameter", "tcp:1:interfase=::1", "'interfase'", "did you mean interface?"),
     listen(
-        "parameter of another type", "udp:1:mode=660", "'mode' is no parameter of udp:", "expected interface"
+        "parameter of another type",
+        "udp:1:mode=660",
+        "'mode' is not a parameter of udp:",
+        "expected interface",
     ),
     listen(
         "too many arguments", "tcp:1:127.0.0.1:5:6", "'6'", "too many", "expected tcp:port:interface:backlog"
     ),
-    listen("colons not escaped", "udp:1:2001:db8::1", "'db8' is one argument too many", "expected udp:port"),
+    listen("colons not escaped", "udp:1:2001:db8::1", "'2001:db8::1'", r"interface=2001\\:db8\\:\\:1"),
+    listen("::1 for TCP", "tcp:1:interface=::1", "'::1' has colons", r"interface=\\:\\:1"),
+    listen("::1 for TCP over IPv6", "tcp6:1:interface=::1", "'::1' has colons", r"interface=\\:\\:1"),
+    listen("::1 in brackets", "tcp6:1:interface=[::1]", "'::1' has colons", r"interface=\\:\\:1"),
+    listen(":: and more", "tcp6:1:interface=::1:backlog=5", "'::1' has colons", r"\\:\\:1"),
+    listen("eight groups", "tcp6:1:interface=1:2:3:4:5:6:7:8", "'1:2:3:4:5:6:7:8' has colons"),
+    listen("colons elsewhere", "unix:a::1:b:c:d", "'c' is one parameter too many"),
+    listen(
+        "an address first",
+        "tcp:0.0.0.0:2234",
+        "port '0.0.0.0' is an address, and the port comes first",
+        "did you mean tcp:2234:interface=0.0.0.0?",
+    ),
+    listen("a host first", "udp:localhost:2234", "did you mean udp:2234:interface=127.0.0.1?"),
+    listen("a network card", "tcp:1:interface=eth0", "interface 'eth0' is not an address", "127.0.0.1"),
+    listen("a name of elsewhere", "ssl:1:interface=www.example.org", "is not an address"),
+    listen(
+        "a port for a directory",
+        "tls:4443",
+        "'4443' is a port",
+        "ssl:4443:privateKey=certs/server.key:certKey=certs/server.pem, or tls:DIRECTORY:4443",
+    ),
+    listen("no such directory of certificates", "tls:pki/absent:0", "pki/absent: no such directory"),
+    listen("a file of certificates", "tls:pki/server.pem:0", "pki/server.pem: no such directory"),
     listen("by position and by name", "tcp:1:port=2", "'port' is given twice", "expected it once"),
     listen("by name twice", "tcp:1:interface=127.0.0.1:interface=0.0.0.0", "'interface'", "expected it once"),
     listen("no port", "tcp", "port is missing", "expected tcp:PORT"),
     listen("empty port", "tcp::127.0.0.1", "port is missing", "expected tcp:PORT"),
-    listen("port in words", "tcp:echo", "port 'echo'", "expected 0 to 65535"),
-    listen("port above the range", "udp:65536", "port '65536'", "expected 0 to 65535"),
-    listen("negative port", "tcp:-1", "port '-1'", "expected 0 to 65535"),
-    listen("port with a sign", "tcp:+80", "port '+80'", "expected 0 to 65535"),
+    listen("port in words", "tcp:http", "port 'http' is not a number", "expected 0 to 65535"),
+    listen("port above the range", "udp:65536", "port '65536' is out of range", "expected 0 to 65535"),
+    listen("negative port", "tcp:-1", "port '-1' is out of range", "expected 0 to 65535"),
+    listen("port with a sign", "tcp:+80", "port '+80' is not a number", "expected 0 to 65535"),
     listen("port with a space", "tcp: 80", "port ' 80'", "expected 0 to 65535"),
     listen("port with an underscore", "tcp:1_0", "port '1_0'", "expected 0 to 65535"),
     listen("port in hexadecimal", "tcp:0x50", "port '0x50'", "expected 0 to 65535"),
@@ -228,7 +254,7 @@ DESCRIPTIONS = [
     listen(
         "haproxy before udp", "haproxy:udp:1", "haproxy:udp:1", "does not go with udp:", "expected a stream"
     ),
-    listen("a parameter that is not ASCII", "tcp:1:ñ=2", "'ñ' is no parameter", "expected ASCII"),
+    listen("a parameter that is not ASCII", "tcp:1:ñ=2", "'ñ' is not a parameter", "expected ASCII"),
     listen("haproxy before udp6", "haproxy:udp6:1", "does not go with udp6:", "expected a stream"),
     listen("haproxy twice", "haproxy:haproxy:tcp:1", "does not go with haproxy:", "expected a stream"),
     listen("haproxy before nothing", "haproxy:", "'haproxy:' has no type", "expected one first"),
@@ -273,7 +299,12 @@ CREDENTIALS = [
         "python -m suite certs",
     ),
     listen("no such certificate", "ssl:0:privateKey=pki/server.key:certKey=pki/absent.pem", "pki/absent.pem"),
-    listen("no certificate named", "ssl:0", "server.pem: no such file"),
+    listen(
+        "no certificate named",
+        "ssl:4434",
+        "server.pem: no such file, and no privateKey is given",
+        "expected ssl:4434:privateKey=certs/server.key:certKey=certs/server.pem",
+    ),
     listen(
         "empty path", "ssl:0:privateKey=:certKey=pki/server.pem", "privateKey is empty", "expected a path"
     ),

@@ -252,7 +252,7 @@ def test_new_limits_hold_for_those_who_are_there(tmp_path: Path) -> None:
     ("config", "complaint"),
     [
         ("[endpoints", "config.toml: not TOML"),
-        ('[endpoints]\ntcp = "tpc:0"', "config.toml: endpoints.tcp.listen: 'tpc' is no endpoint type"),
+        ('[endpoints]\ntcp = "tpc:0"', "config.toml: endpoints.tcp.listen: 'tpc' is not an endpoint type"),
         ('[endpoints]\ntls = "ssl:0:no.key:no.pem"', "no.pem: no such file"),
         ('user = "nobody"\n' + FOUR_TRANSPORTS, "config.toml: user: 'nobody' takes a restart"),
     ],

@@ -462,7 +462,7 @@ def test_a_mistake_in_the_configuration_is_said_in_the_suites_words(
     with pytest.raises(StartError) as raised:
         RunningSuite('[endpoints]\ntcp = "tpc:0"')
     assert str(raised.value) == (
-        "config.toml: endpoints.tcp.listen: 'tpc' is no endpoint type; did you mean tcp?"
+        "config.toml: endpoints.tcp.listen: 'tpc' is not an endpoint type; did you mean tcp?"
     )
     assert raised.value.exit_code == 2
     with pytest.raises(StartError, match="no such file; expected a configuration"):
