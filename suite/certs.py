@@ -7,6 +7,7 @@ exists is replaced unless asked; a certificate and its key are checked before an
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -51,7 +52,9 @@ def mint(directory: Path, *, force: bool = False) -> list[Path]:
         for name in MINTED:
             if os.path.lexists(directory / name):
                 raise CertificateError(
-                    shown(directory / name), "exists already; expected to write it; --force replaces it"
+                    shown(directory / name),
+                    "already exists, and nothing was changed; use it, or replace all certificates and keys"
+                    f" there: python -m suite certs {shlex.quote(shown(directory))} --force",
                 )
     ca = trustme.CA(organization_name="echo suite", organization_unit_name="development CA")
     not_before = datetime.now(UTC) - timedelta(hours=1)  # for clients whose clock is a little behind

@@ -1,4 +1,8 @@
-"""The command line: which commands there are; what they do is in `suite.commands`."""
+"""The command line: which commands there are; what they do is in `suite.commands`.
+
+Rules: a mistake on the command line is answered by one line that names it, what was probably meant, and the
+usage of the command that it was made in.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +10,126 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from typing_extensions import override
 
 from suite import __version__
 from suite.commands import serve
 from suite.commands.options import add_config
-from suite.errors import SuiteError
+from suite.errors import EXIT_USAGE, SuiteError
+from suite.text import near, one_line
 
 #: The commands, each a module in `suite.commands`, and what ``--help`` says of them.
 COMMANDS: Final = {
-    "check": "validate the configuration; say what would be bound, bind nothing",
-    "certs": "make a development CA, and certificates for a server and a client",
-    "probe": "check that every byte comes back, and say what is wrong if not",
-    "connect": "talk to a target: line by line, or through a pipe",
-    "load": "send many messages, and say how long they took to come back",
+    "check": "check the configuration and list what it would bind, without binding anything",
+    "certs": "make a development CA, a server certificate and a client certificate",
+    "probe": "check that a target returns every byte, and report what is wrong if it does not",
+    "connect": "talk to a target, line by line or through a pipe",
+    "load": "send many messages and report how long their echoes took",
 }
 
 
-def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line.
+
+    :ivar options: its options, and whether each is followed by a value.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.options: dict[str, bool] = {}
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False
+
+    @override
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        action = super().add_argument(*names, **settings)
+        self.options.update(dict.fromkeys(action.option_strings, action.nargs != 0))
+        return action
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        usage = " ".join(self.format_usage().split())
+        self.exit(EXIT_USAGE, one_line(f"{self.prog}: {message} ({usage})") + "\n")
+
+    def refuse_option(self, option: str) -> NoReturn:
+        """End with what is wrong with *option*, which there is not."""
+        name = option.partition("=")[0]
+        hint = (
+            near(name, self.options) or "; endpoints and their ports are declared in the configuration file"
+        )
+        self.error(f"unknown option {name}{hint}")
+
+    def refuse_word(self, word: str, options: argparse.Namespace) -> NoReturn:
+        """End with what is wrong with *word*, which is more than this command takes."""
+        hint = ""
+        target = getattr(options, "target", None)
+        if target is not None and ":" not in target and word.isdigit():
+            hint = f"; did you mean tcp:{target}:{word}?"
+        elif _is_configuration(word):
+            hint = f"; did you mean --config {word}?"
+        self.error(f"unexpected argument {word!r}{hint}")
+
+
+def _is_configuration(word: str) -> bool:
+    """Whether *word* was probably meant for ``--config``."""
+    return word.endswith(".toml") or Path(word).is_file()
+
+
+def build_parser(argv: Sequence[str]) -> Parser:
     """The options and commands.
 
     :param argv: the command line. Only the modules of commands it names are imported.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m suite",
         description="Echo servers for TCP, UDP, TLS and UNIX sockets, declared in one file."
         " Without a command: serve.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"echo-suite {__version__}")
     add_config(parser)
     serve.add_arguments(parser)
-    parser.set_defaults(run=serve.run)
+    parser.set_defaults(run=serve.run, parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="")
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, allow_abbrev=False)
+        command = commands.add_parser(name, help=summary)
+        command.set_defaults(parser=command)
         if name in argv:
             module: Any = import_module(f"suite.commands.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser
+
+
+def check_command(parser: Parser, argv: Sequence[str]) -> None:
+    """Find what is wrong with *argv* up to its command, in better words than argparse has.
+
+    :raises SystemExit: something is.
+    """
+    words = iter(argv)
+    for word in words:
+        if word == "--" or word in COMMANDS:
+            return
+        if not word.startswith("-") or word == "-":
+            _refuse_command(parser, word, next(words, ""))
+        option, equals, _ = word.partition("=")
+        if option not in parser.options:
+            parser.refuse_option(word)
+        if parser.options[option] and not equals:
+            next(words, None)
+
+
+def _refuse_command(parser: Parser, word: str, following: str) -> NoReturn:
+    if word == "serve":
+        hint = "; serving needs no command: python -m suite --config FILE"
+    elif word == "help":
+        hint = f"; did you mean {following + ' ' if following in COMMANDS else ''}--help?"
+    elif _is_configuration(word):
+        hint = f"; did you mean --config {word}?"
+    else:
+        hint = near(word, COMMANDS) or f"; expected {', '.join(COMMANDS)}, or none to serve"
+    parser.error(f"{word!r} is not a command{hint}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +138,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     :raises SystemExit: for ``--help``, ``--version`` and a wrong command line, as argparse does.
     """
     argv = sys.argv[1:] if argv is None else argv
-    options = build_parser(argv).parse_args(argv)
+    parser = build_parser(argv)
+    check_command(parser, argv)
+    options, extra = parser.parse_known_args(argv)
+    if extra:
+        command: Parser = options.parser
+        if extra[0].startswith("-"):
+            command.refuse_option(extra[0])
+        command.refuse_word(extra[0], options)
     try:
         code: int = options.run(options)
     except SuiteError as error:

@@ -1,4 +1,4 @@
-"""How values are written for people, and read from them: paths, addresses, units, one line at a time."""
+"""How values are shown to people and read from them: paths, addresses, units, one line at a time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZES: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
+def near(word: str, known: Iterable[str]) -> str:
+    """``; did you mean …?``, or nothing if *word* resembles none of the *known* ones."""
+    found = get_close_matches(word, sorted(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean …?``, or which words are known."""
-    known = sorted(known)
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; expected {' or '.join(known)}"
+    """``; did you mean …?``, or the list of the *known* words."""
+    return near(word, known) or f"; expected {' or '.join(sorted(known))}"
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """*path* as a user would write it: relative to the working directory if that is shorter."""
+    """*path* as a user would write it: relative to the working directory if that is shorter and a name."""
     absolute = os.path.abspath(path)
-    return one_line(min(os.path.relpath(absolute), absolute, key=len))
+    relative = os.path.relpath(absolute)
+    if os.path.basename(relative) in (os.curdir, os.pardir):
+        return one_line(absolute)
+    return one_line(min(relative, absolute, key=len))
 
 
 def one_line(text: str) -> str:
@@ -33,5 +40,5 @@ def one_line(text: str) -> str:
 
 
 def host_and_port(host: str, port: int) -> str:
-    """``host:port``, an IPv6 host in brackets, every address as ``*``."""
+    """``host:port``, an IPv6 host in brackets, no host as ``*``."""
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from suite import certs
 from suite.commands.console import say
-from suite.errors import EXIT_OK
+from suite.errors import EXIT_OK, UsageError
 from suite.text import shown
 
 
@@ -20,8 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make them; return the exit code.
 
+    :raises UsageError: the directory is a file.
     :raises CertificateError: a file exists already, or cannot be written.
     """
+    if options.directory.suffix == ".toml" or options.directory.is_file():
+        raise UsageError(
+            f"certs: {str(options.directory)!r} is a file; expected the directory to write to, such as certs"
+        )
     for path in certs.mint(options.directory, force=options.force):
         say(f"wrote {shown(path)}")
     say("next: python -m suite --config config.toml")

@@ -62,7 +62,7 @@ DEFAULTS: Final[dict[str, dict[str, str]]] = {
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
 
 
-#: The most parts that colons make of an IPv6 address (RFC 4291, section 2.2: eight groups, one of them empty).
+#: The most parts that colons make of an IPv6 address (RFC 4291, section 2.2: eight groups, one empty).
 MAX_IPV6_PARTS: Final = 9
 
 
@@ -236,7 +236,7 @@ class _Parser:
                     escaped = address.replace(":", r"\\:")
                     raise self.error(
                         f"{address!r} has colons, which separate parameters here;"
-                        f' write them as \\: in "…", such as interface={escaped}'
+                        f' write them as \\\\: in "…", such as interface={escaped}'
                     )
 
     # Each of these returns the value, in its shortest form.

@@ -194,7 +194,13 @@ DESCRIPTIONS = [
         "too many arguments", "tcp:1:127.0.0.1:5:6", "'6'", "too many", "expected tcp:port:interface:backlog"
     ),
     listen("colons not escaped", "udp:1:2001:db8::1", "'2001:db8::1'", r"interface=2001\\:db8\\:\\:1"),
-    listen("::1 for TCP", "tcp:1:interface=::1", "'::1' has colons", r"interface=\\:\\:1"),
+    listen(
+        "::1 for TCP",
+        "tcp:1:interface=::1",
+        "'::1' has colons",
+        r"write them as \\: in",
+        r"interface=\\:\\:1",
+    ),
     listen("::1 for TCP over IPv6", "tcp6:1:interface=::1", "'::1' has colons", r"interface=\\:\\:1"),
     listen("::1 in brackets", "tcp6:1:interface=[::1]", "'::1' has colons", r"interface=\\:\\:1"),
     listen(":: and more", "tcp6:1:interface=::1:backlog=5", "'::1' has colons", r"\\:\\:1"),

@@ -64,7 +64,10 @@ def test_certs_makes_them_and_says_what_is_next(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = run_suite(tmp_path, "certs", "here")
     assert (again.returncode, again.stdout) == (2, "")
-    assert again.stderr == "here/ca.pem: exists already; expected to write it; --force replaces it\n"
+    assert again.stderr == (
+        "here/ca.pem: already exists, and nothing was changed; use it, or replace all certificates and keys"
+        " there: python -m suite certs here --force\n"
+    )
     before = (tmp_path / "here/ca.pem").read_bytes()
     assert run_suite(tmp_path, "certs", "here", "--force").returncode == 0
     assert (tmp_path / "here/ca.pem").read_bytes() != before
@@ -82,7 +85,79 @@ def test_a_wrong_command_line_is_2(arguments: list[str], capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert arguments[-1] in capsys.readouterr().err or arguments[-2] in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert any(argument in err for argument in arguments[-2:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--prot", "1234"],
+            "python -m suite: unknown option --prot; endpoints and their ports are declared",
+        ),
+        (["--confg", "x"], "python -m suite: unknown option --confg; did you mean --config?"),
+        (["prob"], "python -m suite: 'prob' is not a command; did you mean probe?"),
+        (["--log=text", "--log-level", "info", "prob"], "python -m suite: 'prob' is not a command"),
+        (["xyzzy"], "python -m suite: 'xyzzy' is not a command; expected check, certs, probe, connect, load"),
+        (["-"], "python -m suite: '-' is not a command; expected"),
+        (["serve"], "python -m suite: 'serve' is not a command; serving needs no command: python -m suite"),
+        (["help"], "python -m suite: 'help' is not a command; did you mean --help?"),
+        (["help", "probe"], "python -m suite: 'help' is not a command; did you mean probe --help?"),
+        (
+            ["config.toml"],
+            "python -m suite: 'config.toml' is not a command; did you mean --config config.toml?",
+        ),
+        (
+            ["check", "config.toml"],
+            "python -m suite check: unexpected argument 'config.toml'; did you mean --config config.toml?"
+            " (usage: python -m suite check ",
+        ),
+        (
+            ["check", "more"],
+            "python -m suite check: unexpected argument 'more' (usage: python -m suite check ",
+        ),
+        (
+            ["connect", "localhost", "1234"],
+            "python -m suite connect: unexpected argument '1234'; did you mean tcp:localhost:1234?"
+            " (usage: python -m suite connect ",
+        ),
+        (["load", "::1", "1234"], "python -m suite load: unexpected argument '1234' ("),
+        (
+            ["probe", "--cuont", "1", "tcp:a:1"],
+            "python -m suite probe: unknown option --cuont; did you mean --count",
+        ),
+        (["connect"], "python -m suite connect: the following arguments are required: TARGET (usage: python"),
+        (
+            ["check", "--config"],
+            "python -m suite check: argument --config: expected one argument (usage: python",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_usage_error_is_one_line_with_the_usage_of_its_command(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(expected)
+    assert len(err.splitlines()) == 1
+    assert "(usage: python -m suite" in err
+
+
+def test_certificates_are_not_written_into_a_configuration(tmp_path: Path) -> None:
+    """Neither over one that is there, nor into a directory of such a name."""
+    result = run_suite(tmp_path, "certs", "config.toml")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "certs: 'config.toml' is a file; expected the directory to write to, such as certs\n"
+    )
+    (tmp_path / "file").write_text("")
+    assert "'file' is a file" in run_suite(tmp_path, "certs", "file").stderr
+    assert os.listdir(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +188,8 @@ def test_a_log_that_does_not_exist_is_2_and_nothing_is_made(
 def test_only_serving_has_a_log(tmp_path: Path, command: str) -> None:
     result = run_suite(tmp_path, command, "--log", "json")
     assert result.returncode == 2
-    assert "unrecognized arguments: --log" in result.stderr
+    assert result.stderr.startswith(f"python -m suite {command}: unknown option --log; ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
