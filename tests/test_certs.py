@@ -199,7 +199,7 @@ def test_a_file_that_exists_stops_the_minting_before_it_has_written_any(
 ) -> None:
     (tmp_path / existing).write_text("precious")
     with pytest.raises(
-        CertificateError, match="already exists, and nothing was changed; use it, or replace .* --force"
+        CertificateError, match=r"already exists, and nothing was changed; use it, or replace .* --force"
     ) as caught:
         certs.mint(tmp_path)
     assert os.path.basename(caught.value.path) == existing

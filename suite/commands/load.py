@@ -1,6 +1,6 @@
 """``load``, the command: from its options to what it prints.
 
-Rules: whatever is wrong with the options, or with a place to draw to, is found before anything is sent;
+Rules: mistakes in the options, and a plot that could not be written, are found before anything is sent;
 with ``--json`` nothing but the result is printed.
 """
 
@@ -21,14 +21,14 @@ from suite.client.load.options import LEAST_RATE, MAX_CONNECTIONS, MAX_MESSAGE, 
 from suite.client.load.results import Result
 from suite.client.run import run_until
 from suite.commands.console import say
-from suite.commands.options import TARGET_HELP, add_config, add_reach, duration, parse_reach, size
+from suite.commands.options import TARGET_HELP, add_config, add_reach, duration, number, parse_reach, size
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
 from suite.text import shown
 
-_RATE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+_RATE = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
-#: What is only for a load.
+#: Options that make no sense with ``--compare``.
 FOR_A_LOAD: Final = ("connections", "size", "duration", "rate", "window", "json")
 
 
@@ -37,33 +37,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", nargs="?", help=TARGET_HELP)
     add_config(parser, default=argparse.SUPPRESS)
     parser.add_argument("--connections", metavar="N", help="default: 10")
-    parser.add_argument("--size", metavar="SIZE", help="of a message; default: 1KiB")
+    parser.add_argument("--size", metavar="SIZE", help="size of a message; default: 1KiB")
     parser.add_argument("--duration", metavar="TIME", help="default: 10s")
     parser.add_argument(
-        "--rate", metavar="N", help="messages a second in all, sent when due; default: as answers come back"
+        "--rate",
+        metavar="N",
+        help="total messages a second, each sent when it is due; default: as fast as echoes come back",
     )
     parser.add_argument(
         "--window",
         metavar="N",
-        help="messages on the way on a connection; default: 1, or with --rate as many as it takes",
+        help="messages in flight on a connection; default: 1, or as many as it takes with --rate",
     )
     add_reach(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
     parser.add_argument(
-        "--plot", metavar="FILE", type=Path, help="draw the percentiles into FILE.svg or FILE.png"
+        "--plot", metavar="FILE", type=Path, help="draw the percentiles to FILE.svg or FILE.png"
     )
     parser.add_argument(
-        "--compare", metavar="FILE", type=Path, nargs="+", help="of results from --json, instead of a load"
+        "--compare",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="compare results from --json, instead of loading a target",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load a target, or compare what earlier loads have measured; return the exit code.
+    """Load a target, or compare earlier results; return the exit code.
 
-    :raises SuiteError: it cannot be done.
+    :raises SuiteError: an option or the target is wrong, or a file cannot be used.
     """
     if (options.target is None) == (options.compare is None):
-        raise UsageError("load: expected a TARGET or --compare FILE, one of the two")
+        raise UsageError("load: expected either a TARGET or --compare FILE")
     if options.plot is not None:
         plot.check(options.plot)
     if options.compare is not None:
@@ -82,21 +88,21 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _ignore(_: object) -> None:
-    """Nobody wants to know."""
+    """With ``--json``, progress is not shown."""
 
 
 def parse_settings(options: argparse.Namespace) -> Options:
     """What the options mean.
 
-    :raises UsageError: one of them has a value that it cannot have.
+    :raises UsageError: one of them has a value that cannot be used.
     """
     return Options(
         target=parse_target(options.target),
-        connections=_number("--connections", options.connections or "10", MAX_CONNECTIONS),
+        connections=number("--connections", options.connections or "10", MAX_CONNECTIONS, least=1),
         size=size("--size", options.size or "1KiB", MAX_MESSAGE),
         duration=duration("--duration", options.duration or "10s"),
         rate=None if options.rate is None else _rate(options.rate),
-        window=None if options.window is None else _number("--window", options.window, MAX_WINDOW),
+        window=None if options.window is None else number("--window", options.window, MAX_WINDOW, least=1),
         timeout=duration("--timeout", options.timeout),
     )
 
@@ -104,7 +110,7 @@ def parse_settings(options: argparse.Namespace) -> Options:
 def _compare(options: argparse.Namespace) -> int:
     for name in FOR_A_LOAD:
         if getattr(options, name) not in (None, False):
-            raise UsageError(f"--compare: reads what was measured before; expected no --{name} with it")
+            raise UsageError(f"--compare reads earlier results; expected no --{name} with it")
     found = [(shown(file), results.read(file)) for file in options.compare]
     for line in report.comparison(found):
         say(line)
@@ -119,14 +125,11 @@ def _draw(found: Sequence[tuple[str, Result]], file: Path | None, *, quiet: bool
             say(f"wrote {shown(file)}")
 
 
-def _number(option: str, text: str, largest: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= largest):
-        raise UsageError(f"{option} {text!r} is out of range; expected 1 to {largest}")
-    return int(text)
-
-
 def _rate(text: str) -> float:
     """Messages a second: ``250``, or ``0.5``."""
-    if not _RATE.fullmatch(text) or not LEAST_RATE <= float(text) <= MAX_RATE:
-        raise UsageError(f"--rate {text!r} is out of range; expected {LEAST_RATE:g} to {MAX_RATE} a second")
+    expected = f"expected {LEAST_RATE:g} to {MAX_RATE} a second"
+    if not _RATE.fullmatch(text):
+        raise UsageError(f"--rate {text!r} is not a number; {expected}")
+    if not LEAST_RATE <= float(text) <= MAX_RATE:
+        raise UsageError(f"--rate {text!r} is out of range; {expected}")
     return float(text)

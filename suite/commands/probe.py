@@ -1,4 +1,4 @@
-"""``probe``: check that every byte comes back, and say what is wrong if not."""
+"""``probe``: check that a target returns every byte, and report what is wrong if it does not."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ from suite.commands.options import TARGET_HELP, add_config, add_reach, duration,
 from suite.errors import UsageError
 from suite.server import process
 
-#: The largest payload on a stream: it and its echo are in memory.
+#: The largest payload on a stream: the payload and its echo are held in memory.
 MAX_PAYLOAD: Final = 64 * 2**20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``probe``."""
     parser.add_argument(
-        "targets", metavar="TARGET", nargs="*", help=f"{TARGET_HELP}; without any: all of --config"
+        "targets", metavar="TARGET", nargs="*", help=f"{TARGET_HELP}; default: every endpoint of --config"
     )
     add_config(parser, default=argparse.SUPPRESS)
-    parser.add_argument("--count", metavar="N", default="5", help="default: 5; 0: until interrupted")
-    parser.add_argument("--interval", metavar="TIME", default="200ms", help="default: 200ms")
     parser.add_argument(
-        "--size", metavar="SIZE", action="append", help="default: 64; several, with commas, take turns"
+        "--count", metavar="N", default="5", help="payloads for each target; default: 5; 0: until interrupted"
+    )
+    parser.add_argument(
+        "--interval", metavar="TIME", default="200ms", help="from one payload to the next; default: 200ms"
+    )
+    parser.add_argument(
+        "--size",
+        metavar="SIZE",
+        action="append",
+        help="default: 64; several, separated by commas, are used in turn",
     )
     add_reach(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
@@ -46,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 def parse_settings(options: argparse.Namespace) -> Settings:
     """What the options of the command line mean.
 
-    :raises UsageError: one of them has a value that it cannot have.
+    :raises UsageError: one of them has a value that cannot be used.
     """
     sizes = tuple(
         size("--size", part, MAX_PAYLOAD) for text in options.size or ["64"] for part in text.split(",")
@@ -60,23 +67,25 @@ def parse_settings(options: argparse.Namespace) -> Settings:
 
 
 def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Target]:
-    """The targets of the command line; without any, those of the configuration.
+    """The targets on the command line; if there are none, those of the configuration.
 
-    :raises UsageError: there is none, or *settings* do not go with it.
+    :raises UsageError: there is none, or *settings* do not suit it.
     :raises ConfigError: the configuration cannot be used.
     """
     targets = [parse_target(text) for text in options.targets]
     if not targets:
         targets = targets_of_config(options.config, warn)
     if settings.count == 0 and len(targets) > 1:
-        raise UsageError(f"--count 0 never comes to {targets[1].text!r}; expected one target with it")
+        raise UsageError(
+            f"--count 0 would never get to {targets[1].text!r}; expected a single target with it"
+        )
     for target in targets:
         for length in settings.sizes:
             if target.transport == "udp" and length > MAX_DATAGRAM:
                 raise UsageError(
                     f"--size {length} does not fit into a datagram for {target.text};"
-                    f" expected {MAX_DATAGRAM} at the most"
+                    f" expected at most {MAX_DATAGRAM}"
                 )
             if target.transport != "udp" and length == 0:
-                raise UsageError(f"--size 0 is nothing on a stream, {target.text}; expected 1 at least")
+                raise UsageError(f"--size 0 sends nothing on a stream, {target.text}; expected at least 1")
     return targets

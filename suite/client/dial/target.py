@@ -1,7 +1,7 @@
 """Targets: what a client is pointed at, as Twisted describes client endpoints.
 
 Rules: Twisted's own syntax and quoting, ``tcp:HOST:PORT``, ``tls:HOST:PORT``, ``unix:PATH``, and
-``udp:HOST:PORT`` which Twisted has not; nothing is looked up or opened here.
+``udp:HOST:PORT``, which Twisted does not have; nothing is looked up or opened here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -19,8 +20,8 @@ from twisted.internet.endpoints import _parse, quoteStringArgument
 
 from suite.config import file as config
 from suite.endpoints.descriptions import EVERY_HOST, MAX_UNIX_PATH, Description
-from suite.endpoints.parser import parse
-from suite.errors import UsageError
+from suite.endpoints.parser import parse_all
+from suite.errors import Mistakes, UsageError
 from suite.text import shown, suggest
 
 Transport = Literal["tcp", "tls", "unix", "udp"]
@@ -36,6 +37,22 @@ PARAMETERS: Final = {
 }
 
 EXPECTED: Final = "expected tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
+
+#: What else users call the transports, in URLs and in endpoint descriptions.
+SCHEMES: Final[dict[str, str]] = {
+    "tcp": "tcp",
+    "tcp6": "tcp",
+    "tls": "tls",
+    "ssl": "tls",
+    "https": "tls",
+    "udp": "udp",
+    "udp6": "udp",
+    "unix": "unix",
+}
+
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z0-9+.-]+)://(?P<where>(?:\[[^\]]*\]|[^/:]*)(?P<port>:[0-9]+)?)/?.*", re.DOTALL
+)
 
 #: An IPv6 address as URLs have it, for which no colon needs an escape: ``tcp:[::1]:1234``.
 _BRACKETED = re.compile(r"(?P<before>[A-Za-z]+:(?:host=)?)\[(?P<host>[^\]\[]*)\](?P<after>:.*)?", re.DOTALL)
@@ -59,7 +76,7 @@ class Target:
 
     @property
     def loopback(self) -> bool:
-        """Whether it is on this very machine, as far as its text says."""
+        """Whether its text says that it is on this machine."""
         if self.transport == "unix":
             return True
         try:
@@ -69,12 +86,12 @@ class Target:
 
 
 def parse_target(text: str) -> Target:
-    r"""Take *text* apart.
+    r"""Parse *text*.
 
     An IPv6 host is written as Twisted has it (``tcp:\:\:1:1234``) or in brackets (``tcp:[::1]:1234``);
     an abstract UNIX socket with ``@`` first, as ss(8) shows it.
 
-    :raises UsageError: it is no target.
+    :raises UsageError: it is not a target.
     """
     return _parse_target(text, _unbracketed(text))
 
@@ -96,10 +113,15 @@ def _parse_target(text: str, description: str) -> Target:
         raise error(f"ends in the middle of an escape; {EXPECTED}") from None
     except UnicodeEncodeError:  # what Twisted says of names that are none
         raise error(f"has a parameter whose name is not ASCII; {EXPECTED}") from None
+    url = _URL.fullmatch(text)
+    if url is not None:
+        kind = SCHEMES.get(url["scheme"].lower(), "tcp")
+        where = f":{url['where']}" + ("" if url["port"] or kind == "unix" else ":PORT")
+        raise error(f"is a URL; did you mean {kind}{where}?")
     kind, *values = positional or [""]
     transport = next((known for known in TRANSPORTS if known == kind.lower()), None)
     if transport is None:
-        raise error(f"{kind!r} is no kind of target; {EXPECTED}")
+        raise error(f"{kind!r} is not a kind of target{_meant(text, kind)}")
     parameters = PARAMETERS[transport]
     if len(values) > len(parameters):
         hint = "; an IPv6 address goes in brackets" if transport != "unix" else ""
@@ -107,7 +129,7 @@ def _parse_target(text: str, description: str) -> Target:
     given = dict(zip(parameters, values, strict=False))
     for name, value in named.items():
         if name not in parameters:
-            raise error(f"{name!r} is no parameter of {transport}:{suggest(name, parameters)}")
+            raise error(f"{name!r} is not a parameter of {transport}:{suggest(name, parameters)}")
         if name in given:
             raise error(f"{name} is given twice; expected it once")
         given[name] = value
@@ -118,10 +140,24 @@ def _parse_target(text: str, description: str) -> Target:
         return Target(text, transport, path=_socket_path(given["path"], error))
     host, port = given["host"], given["port"]
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
-        raise error(f"port {port!r} is out of range; expected 1 to 65535")
+        what = "out of range" if re.fullmatch("-?[0-9]+", port) else "not a number"
+        raise error(f"port {port!r} is {what}; expected 1 to 65535")
     if not host.isprintable() or any(c.isspace() or c in "/@[]" for c in host):
-        raise error(f"host {host!r} is no name and no address; expected one such as localhost or [::1]")
+        raise error(
+            f"host {host!r} is neither a name nor an address; expected one such as localhost or [::1]"
+        )
     return Target(text, transport, host=host, port=int(port))
+
+
+def _meant(text: str, kind: str) -> str:
+    """What *text*, whose *kind* is not one of a target, was probably meant to be."""
+    rest = text.partition(":")[2]
+    meant = SCHEMES.get(kind.lower()) or next(iter(get_close_matches(kind.lower(), TRANSPORTS, n=1)), None)
+    if meant is not None and rest:
+        return f"; did you mean {meant}:{rest}?"
+    if rest.isdigit():
+        return f"; did you mean tcp:{text}? {EXPECTED}"
+    return f"; {EXPECTED}"
 
 
 def _socket_path(path: str, error: Callable[[str], UsageError]) -> str:
@@ -140,28 +176,34 @@ def targets_of_config(file: Path, say: Callable[[str], None]) -> list[Target]:
 
     :param say: is given one line for each endpoint that cannot be reached from what the file says.
     :raises ConfigError: it cannot be used.
+    :raises MistakesError: it cannot be used, for several reasons.
     :raises UsageError: nothing in it can be reached.
     """
     targets = []
-    for description in parse(config.load(file)):
+    mistakes = Mistakes()
+    descriptions = parse_all(config.read(file, mistakes), mistakes)
+    mistakes.raise_any()
+    for description in descriptions:
         problem = _unreachable(description)
         if problem is None:
             targets.append(_target_of(description))
         else:
             say(f"skipped: endpoints.{description.endpoint.name}: {problem}")
     if not targets:
-        raise UsageError(f"{shown(file)}: no endpoint that can be reached; expected one at least")
+        raise UsageError(
+            f"{shown(file)}: none of its endpoints can be reached; expected at least one that can"
+        )
     return targets
 
 
 def _unreachable(description: Description) -> str | None:
-    """Why nobody could tell where *description* is, or how to talk to it; None if one can."""
+    """Why *description* does not say where or how it can be reached; None if it does."""
     if description.proxied:
         return "expects a PROXY header first, from a proxy; point at the proxy instead"
     if description.kind != "unix" and "port" not in description.arguments:
-        return f"{description.kind}: does not say where it listens; name its address instead"
+        return f"{description.kind}: does not say where it listens; name its address as a TARGET"
     if description.arguments.get("port") == "0":
-        return "port 0 is a different one each time; name the one it has instead"
+        return "port 0 is a different port each time; name the current one in a TARGET"
     return None
 
 

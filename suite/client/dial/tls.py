@@ -78,6 +78,14 @@ HARMLESS: Final = {CLOSE_NOTIFY, 90, 100}
 
 CERTIFICATE_REQUIRED: Final = 116
 
+#: What OpenSSL calls a first answer that is not TLS; an echo of our first message is an "unexpected message".
+NOT_TLS: Final = {
+    "wrong version number",
+    "packet length too long",
+    "record layer failure",
+    "unexpected message",
+}
+
 #: OpenSSL's verify errors (openssl-verification-options(1), x509_vfy.h), as far as they need a word or words.
 NOT_YET_VALID: Final = 9
 HAS_EXPIRED: Final = 10
@@ -151,13 +159,15 @@ class Session:
 class ClientTLS:
     """TLS towards one target.
 
-    :ivar name: whom the certificate must name.
+    :ivar name: the name that the certificate must have.
+    :ivar plain: the target without TLS, as a user would write it.
     :raises CertificateError: a file cannot be used.
     :raises UsageError: the options do not go together.
     """
 
     def __init__(self, target: Target, options: TLSOptions) -> None:
         self.name = (options.server_name or target.host).rstrip(".")
+        self.plain = "tcp" + target.text[len("tls") :]
         self.shows_certificate = options.certificate is not None
         # What `TLSServer` asks of its port.
         self.scratch = scratch_buffer()
@@ -200,7 +210,9 @@ def check_options(options: TLSOptions) -> None:
         raise UsageError("--cert and --key go together; expected both or neither")
     for protocol in options.alpn:
         if not protocol.isascii() or not 1 <= len(protocol) <= 255:
-            raise UsageError(f"--alpn {protocol!r} is no protocol name; expected 1 to 255 ASCII characters")
+            raise UsageError(
+                f"--alpn {protocol!r} is not a protocol name; expected 1 to 255 ASCII characters"
+            )
     name = options.server_name
     if name is not None and not is_address(name):
         try:
@@ -208,7 +220,9 @@ def check_options(options: TLSOptions) -> None:
         except UnicodeError:
             sendable = False
         if not sendable:
-            raise UsageError(f"--server-name {name!r} is no host name; expected one such as www.example.org")
+            raise UsageError(
+                f"--server-name {name!r} is not a host name; expected one such as www.example.org"
+            )
 
 
 def _client_context(target: Target, options: TLSOptions) -> SSL.Context:
@@ -386,7 +400,10 @@ class TLSClient(TLSServer):
             when = "after" if self._established else "during"
             return TargetError("closed", f"the other side ended the connection {when} the handshake")
         if error is not None:
-            return TargetError("tls-error", reason_of(error))
+            reason = reason_of(error)
+            if not self._established and reason in NOT_TLS:
+                reason += f"; the target does not seem to speak TLS; try {self._tls.plain}"
+            return TargetError("tls-error", reason)
         return TargetError("reset", "the other side has cut the connection off")
 
     def _alerted(self, number: int) -> TargetError:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -23,6 +23,9 @@ from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 from suite.engine.stream import Stream
 
+#: How the record of a TLS alert begins: its type, and the major version (RFC 8446, section 5.1).
+TLS_ALERT: Final = b"\x15\x03"
+
 
 @implementer(IHalfCloseableProtocol)
 class Conversation(Protocol):
@@ -30,6 +33,7 @@ class Conversation(Protocol):
 
     :ivar problem: why nothing more can be expected of it.
     :ivar ended: whether the other side has ended.
+    :ivar first: the first bytes that have come back.
     """
 
     transport: Any
@@ -37,6 +41,7 @@ class Conversation(Protocol):
     def __init__(self) -> None:
         self.problem: TargetError | None = None
         self.ended = False
+        self.first = b""
         self._payload = b""
         self._good = 0
         self._waiting: Deferred[None] | None = None
@@ -80,6 +85,7 @@ class Conversation(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.problem is not None:
             return
+        self.first = self.first or data[:8]
         awaited = self._payload[self._good : self._good + len(data)]
         if awaited == data:
             self._good += len(data)
@@ -169,8 +175,22 @@ class StreamProber:
             if error is late:
                 back = len(payload) - conversation.missing
                 raise too_late(f"{back} of {len(payload)} bytes came back", self.timeout) from None
-            raise
+            hint = self._tls_hint(conversation, error)
+            raise TargetError(error.word, error.detail + hint, error.facts) if hint else error from None
         return time.perf_counter() - began
+
+    def _tls_hint(self, conversation: Conversation, error: TargetError) -> str:
+        """What to try when *error* may mean that a target probed as plain TCP speaks TLS."""
+        target = self.dialer.target
+        if target.transport != "tcp":
+            return ""
+        encrypted = "tls" + target.text[len("tcp") :]
+        if conversation.first.startswith(TLS_ALERT):
+            return f"; that is a TLS alert: the target seems to speak TLS; try {encrypted}"
+        # Most servers, OpenSSL's among them, end without a word when a first message is not TLS.
+        if not conversation.first and error.word in ("closed", "reset"):
+            return f"; if the target speaks TLS, try {encrypted}"
+        return ""
 
     async def finish(self, length: int) -> None:
         """See how a half-close is taken, and whether a TLS session resumes.

@@ -302,10 +302,13 @@ def test_what_breaks_on_the_way_has_its_word(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["localhost:1"], b"'localhost:1': 'localhost' is no kind of target; expected tcp:HOST:PORT"),
+        (
+            ["localhost:1"],
+            b"'localhost:1': 'localhost' is not a kind of target; did you mean tcp:localhost:1",
+        ),
         (
             ["tcp:localhost:1", "--timeout", "never"],
-            b"--timeout 'never' is no duration; expected one such",
+            b"--timeout 'never' is not a duration; expected one such",
         ),
         (["tls:localhost:1", "--key", "x"], b"--cert and --key go together; expected both or neither"),
         (["tls:localhost:1", "--ca", "nowhere.pem"], b"nowhere.pem: no such file"),

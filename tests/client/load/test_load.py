@@ -730,19 +730,22 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
     [
         ((), "load: expected a TARGET or --compare FILE"),
         (("tcp:localhost:1", "--compare", "x.json"), "load: expected a TARGET or --compare FILE"),
-        (("http:localhost:1",), "'http:localhost:1': 'http' is no kind of target; expected tcp:HOST:PORT"),
+        (("http:localhost:1",), "'http:localhost:1': 'http' is not a kind of target; expected tcp:HOST:PORT"),
         (("tcp:localhost:1", "--connections", "0"), "--connections '0' is out of range; expected 1 to"),
         (("tcp:localhost:1", "--connections", "²"), "--connections '²' is out of range; expected 1 to"),
         (("tcp:localhost:1", "--size", "0"), "--size 0 is out of range; expected 1 to 16777216 bytes"),
         (("tcp:localhost:1", "--size", "17MiB"), "--size '17MiB' is out of range; expected 16777216"),
-        (("tcp:localhost:1", "--size", "many"), "--size 'many' is no size; expected one such as"),
+        (("tcp:localhost:1", "--size", "many"), "--size 'many' is not a size; expected one such as"),
         (
             ("udp:localhost:1", "--size", "7"),
             "--size 7 is out of range; expected 8 to 65507 bytes for a datagram",
         ),
         (("udp:localhost:1", "--size", "64KiB"), "--size 65536 is out of range; expected 8 to 65507 bytes"),
-        (("tcp:localhost:1", "--duration", "soon"), "--duration 'soon' is no duration; expected one such as"),
-        (("tcp:localhost:1", "--duration", "0"), "--duration '0' is no duration; expected one such as"),
+        (
+            ("tcp:localhost:1", "--duration", "soon"),
+            "--duration 'soon' is not a duration; expected one such as",
+        ),
+        (("tcp:localhost:1", "--duration", "0"), "--duration '0' is not a duration; expected one such as"),
         (
             ("tcp:localhost:1", "--rate", "0"),
             "--rate '0' is out of range; expected 0.001 to 10000000 a second",

@@ -802,14 +802,23 @@ stream {{
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["localhost:1234"], "'localhost:1234': 'localhost' is no kind of target; expected tcp:HOST:PORT"),
+        (
+            ["localhost:1234"],
+            "'localhost:1234': 'localhost' is not a kind of target; did you mean tcp:localhost:1",
+        ),
         (["tcp:localhost:1", "--count=-1"], "--count '-1' is out of range; expected 0 to 1000000000"),
         (["tcp:localhost:1", "--count", "many"], "--count 'many' is out of range; expected 0 to 1000000000"),
-        (["tcp:localhost:1", "--interval", "soon"], "--interval 'soon' is no duration; expected one such as"),
-        (["tcp:localhost:1", "--timeout", "0"], "--timeout '0' is no duration; expected one such as"),
-        (["tcp:localhost:1", "--size", "1GiB"], "--size '1GiB' is no size; expected one such as 64, 64KiB"),
+        (
+            ["tcp:localhost:1", "--interval", "soon"],
+            "--interval 'soon' is not a duration; expected one such as",
+        ),
+        (["tcp:localhost:1", "--timeout", "0"], "--timeout '0' is not a duration; expected one such as"),
+        (
+            ["tcp:localhost:1", "--size", "1GiB"],
+            "--size '1GiB' is not a size; expected one such as 64, 64KiB",
+        ),
         (["tcp:localhost:1", "--size", "65MiB"], "--size '65MiB' is out of range; expected 67108864 at the"),
-        (["tcp:localhost:1", "--size", "64,,1"], "--size '' is no size; expected one such as"),
+        (["tcp:localhost:1", "--size", "64,,1"], "--size '' is not a size; expected one such as"),
         (["tcp:localhost:1", "--size", "0"], "--size 0 is nothing on a stream, tcp:localhost:1; expected 1"),
         (["udp:localhost:1", "--size", "64KiB"], "--size 65536 does not fit into a datagram for udp:localho"),
         (
@@ -817,8 +826,11 @@ stream {{
             "--count 0 never comes to 'udp:localhost:2",
         ),
         (["tls:localhost:1", "--cert", "x.pem"], "--cert and --key go together; expected both or neither"),
-        (["tls:localhost:1", "--alpn", "h2,"], "--alpn '' is no protocol name; expected 1 to 255 ASCII"),
-        (["tls:localhost:1", "--server-name", "a..b"], "--server-name 'a..b' is no host name; expected one"),
+        (["tls:localhost:1", "--alpn", "h2,"], "--alpn '' is not a protocol name; expected 1 to 255 ASCII"),
+        (
+            ["tls:localhost:1", "--server-name", "a..b"],
+            "--server-name 'a..b' is not a host name; expected one",
+        ),
         (["--config", "nowhere.toml"], "nowhere.toml: no such file; expected a configuration"),
         ([], "config.toml: no endpoint that can be reached; expected one at least"),
     ],
