@@ -391,11 +391,24 @@ def _keys(table: Mapping[str, object], key: str = "", depth: int = 4) -> Iterato
 
 
 def _document(file: Path) -> dict[str, Any]:
+    if str(file) == "-":
+        raise ConfigError(
+            "-",
+            None,
+            "standard input cannot be the configuration; expected a file, which SIGHUP can read again",
+        )
     try:
         text = file.read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            shown(file), None, "no such file; expected a configuration; --config names another"
+            shown(file),
+            None,
+            "no such file; expected a configuration; to begin, write one with the lines `[endpoints]` and"
+            ' `tcp = "tcp:1234"`, or name another with --config',
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(
+            shown(file), None, "is a directory; expected a configuration file, such as config.toml in it"
         ) from None
     except OSError as error:
         raise ConfigError(shown(file), None, f"cannot be read: {error.strerror}") from None

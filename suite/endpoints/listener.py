@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, execute, fail
@@ -68,6 +68,13 @@ class InheritedServerEndpoint:
         endpoint = AdoptedStreamServerEndpoint(self.reactor, self.fileno, family)
         adopted: Deferred[IListeningPort] = endpoint.listen(factory)
         return adopted
+
+
+#: What makes it possible to open a port below 1024.
+LOW_PORT: Final = (
+    "; ports below 1024 are for root: start as root with `user` in the configuration, or give a systemd unit"
+    " AmbientCapabilities=CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start"
+)
 
 
 class Opening:
@@ -140,6 +147,8 @@ class Opening:
             reason = "no such descriptor was inherited (see LISTEN_FDS and LISTEN_FDNAMES)"
         elif isinstance(error, OSError) and error.strerror:
             reason = error.strerror
+            if error.errno == errno.EACCES and 0 < int(self.description.arguments.get("port", 0)) < 1024:
+                reason += LOW_PORT
         else:
             reason = str(error) or type(error).__name__
         return ListenError(self.description.endpoint.name, self.description.address, reason)

@@ -175,8 +175,8 @@ def load_context(config: Config, description: Description) -> SSL.Context | None
     def note(error: CertificateError) -> None:
         mistakes.note(ConfigError(file, keys.get(error.path, listen_key), str(error)))
 
-    says_key = "privateKey=" in endpoint.listen or DEFAULT_KEY in endpoint.listen
-    if not says_key and not paths["privateKey"].exists():
+    default = paths["privateKey"] == config.directory / DEFAULT_KEY and DEFAULT_KEY not in endpoint.listen
+    if default and not paths["privateKey"].exists():
         raise ConfigError(
             file,
             listen_key,

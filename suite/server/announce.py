@@ -1,14 +1,17 @@
-"""What a running suite says of itself on standard output."""
+"""What a running suite prints about itself on standard output."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IListeningPort
 
 from suite import text
@@ -51,8 +54,10 @@ def ready_line(ports: Sequence[tuple[Description, IListeningPort]]) -> str:
 
 
 def try_command(description: Description, port: IListeningPort) -> str:
-    """A client's command line that reaches *port*."""
+    """A command line that reaches *port*: of a client that is installed here, or else of ``connect``."""
     host = port.getHost()
+    if not _is_installed(_client(description, host)):
+        return _connect_command(description, host)
     if isinstance(host, UNIXAddress):
         address = bound_address(description, port)
         if address.startswith("@"):
@@ -61,8 +66,7 @@ def try_command(description: Description, port: IListeningPort) -> str:
     inet = cast(IPv4Address | IPv6Address, host)
     reachable = endpoints.EVERY_HOST.get(inet.host, inet.host)
     if description.transport == "TLS":
-        certificate = description.arguments.get("certKey") or description.arguments["path"]
-        ca = Path(certificate).with_name("ca.pem")
+        ca = _ca_beside(description)
         trust = f" -CAfile {shlex.quote(text.shown(ca))}" if ca.exists() else ""
         target = host_and_port(reachable, inet.port)
         # s_client leaves at the end of its input, with no eye for what is still on its way.
@@ -71,3 +75,53 @@ def try_command(description: Description, port: IListeningPort) -> str:
             trust += f" -cert {shlex.quote(text.shown(client[0]))} -key {shlex.quote(text.shown(client[1]))}"
         return f"({HELLO}; sleep 1) | openssl s_client -quiet -no_ign_eof -connect {target}{trust}"
     return f"{HELLO} | nc {'-u -W 1' if description.transport == 'UDP' else '-N'} {reachable} {inet.port}"
+
+
+def _socket_name(host: UNIXAddress) -> str:
+    return endpoints.shown_socket(os.fsdecode(host.name or b""))
+
+
+def _client(description: Description, host: object) -> str:
+    """The program that `try_command` prefers."""
+    if isinstance(host, UNIXAddress):
+        return "socat" if _socket_name(host).startswith("@") else "nc"
+    return "openssl" if description.transport == "TLS" else "nc"
+
+
+def _is_installed(program: str) -> bool:
+    return shutil.which(program) is not None
+
+
+def _ca_beside(description: Description) -> Path:
+    """Where the CA of a TLS endpoint is, if it is one that `certs` has made."""
+    certificate = description.arguments.get("certKey") or description.arguments["path"]
+    return Path(certificate).with_name("ca.pem")
+
+
+def _connect_command(description: Description, host: object) -> str:
+    """The suite's own client, started as the suite itself was."""
+    options = ""
+    if isinstance(host, UNIXAddress):
+        target = f"unix:{quoteStringArgument(_socket_name(host))}"
+    else:
+        inet = cast(IPv4Address | IPv6Address, host)
+        reachable = endpoints.EVERY_HOST.get(inet.host, inet.host)
+        kind = description.transport.lower()
+        target = f"{kind}:{host_and_port(reachable, inet.port)}"
+        if kind == "tls":
+            ca = _ca_beside(description)
+            if ca.exists():
+                options += f" --ca {shlex.quote(text.shown(ca))}"
+            if description.endpoint.tls.client_ca is not None:
+                client = ca.with_name("client.pem"), ca.with_name("client.key")
+                options += f" --cert {shlex.quote(text.shown(client[0]))}"
+                options += f" --key {shlex.quote(text.shown(client[1]))}"
+    return f"{HELLO} | {suite_command()} connect {shlex.quote(target)}{options}"
+
+
+def suite_command() -> str:
+    """How the suite is started here: ``echo-suite``, or ``python -m suite`` with the right interpreter."""
+    if Path(sys.argv[0]).name == "echo-suite":
+        return shlex.quote(sys.argv[0] if os.sep in sys.argv[0] else "echo-suite")
+    interpreter = sys.orig_argv[0] if sys.argv[0].endswith("__main__.py") else sys.executable
+    return f"{shlex.quote(interpreter)} -m suite"

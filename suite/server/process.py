@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable
-from typing import Any, Final
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, Final, cast
 
 from twisted.application import reactors
 from twisted.internet.selectreactor import SelectReactor
@@ -44,13 +47,25 @@ def install_reactor(name: str | None) -> Any:
             else:
                 reactors.installReactor(name)
         except reactors.NoSuchReactor:
-            known = [kind.shortName for kind in reactors.getReactorTypes()]
-            raise UsageError(f"--reactor {name!r}: no such reactor{text.suggest(name, known)}") from None
+            raise UsageError(
+                f"--reactor {name!r}: no such reactor{text.suggest(name, _working_reactors())}"
+            ) from None
         except Exception as error:  # noqa: BLE001  # an ImportError, an OSError: whatever it stumbles on
             raise UsageError(f"--reactor {name!r}: does not work here: {error}") from None
     from twisted.internet import reactor  # noqa: PLC0415  # importing it installs one
 
     return reactor
+
+
+def _working_reactors() -> list[str]:
+    """The reactors whose modules can be imported here; those of other systems and toolkits cannot."""
+    working = []
+    for kind in reactors.getReactorTypes():
+        with suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import_module(cast(reactors.Reactor, kind).moduleName)
+            working.append(kind.shortName)
+    return working
 
 
 def run(

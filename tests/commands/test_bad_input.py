@@ -706,6 +706,7 @@ def test_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     err = complaint(tmp_path / "absent.toml", capsys)
     assert "no such file; expected a configuration" in err
     assert "--config" in err
+    assert '`[endpoints]` and `tcp = "tcp:1234"`' in err
 
 
 def test_a_file_in_a_missing_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -713,7 +714,23 @@ def test_a_file_in_a_missing_directory(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_directory_in_place_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "cannot be read: Is a directory" in complaint(tmp_path, capsys)
+    assert "is a directory; expected a configuration file" in complaint(tmp_path, capsys)
+
+
+def test_a_directory_above_us_is_shown_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    for directory in (tmp_path, tmp_path / "below"):
+        assert complaint(directory, capsys).startswith(f"{directory}: is a directory")
+
+
+def test_standard_input_is_not_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--config", "-"]) == 2
+    assert capsys.readouterr().err == (
+        "-: standard input cannot be the configuration; expected a file, which SIGHUP can read again\n"
+    )
 
 
 def test_a_file_below_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

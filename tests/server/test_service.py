@@ -48,6 +48,16 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def clients(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All clients that are offered to try the suite with are installed."""
+    programs = directory / "bin"
+    programs.mkdir()
+    for name in ("nc", "openssl", "socat"):
+        (programs / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+
+
 def plan(text: str, *, mint: bool = False) -> Plan:
     return Plan(write_config(Path(), text), mint=mint)
 
@@ -228,14 +238,63 @@ def test_an_endpoint_is_where_its_port_says(listen: str, host: object, shown: st
         ("ssl:0", IPv6Address("TCP", "::", 5), "openssl s_client -quiet -no_ign_eof -connect [::1]:5"),
     ],
 )
-def test_a_command_to_try_an_endpoint_with(listen: str, host: object, command: str) -> None:
+def test_a_command_to_try_an_endpoint_with(listen: str, host: object, command: str, clients: None) -> None:
     """It reaches the port from this machine, also when that listens on every address."""
     said = announce.try_command(described(HERE, listen), port_at(host))
     assert said.endswith(f" | {command}")
     assert "echo 'hola mundo...'" in said
 
 
-def test_the_command_for_tls_trusts_the_ca_beside_the_certificate(directory: Path) -> None:
+@pytest.mark.parametrize(
+    ("listen", "host", "command"),
+    [
+        ("tcp:0", IPv4Address("TCP", "127.0.0.1", 5), "connect tcp:127.0.0.1:5"),
+        ("tcp:0:interface=", IPv4Address("TCP", "0.0.0.0", 5), "connect tcp:127.0.0.1:5"),
+        ("udp6:0", IPv6Address("UDP", "::", 5), "connect 'udp:[::1]:5'"),
+        ("unix:e", UNIXAddress(b"/run/e.sock"), "connect unix:/run/e.sock"),
+        ("unix:e", UNIXAddress(b"/run/a:b.sock"), r"connect 'unix:/run/a\:b.sock'"),
+        ("unix:\0e", UNIXAddress(b"\0my echo"), "connect 'unix:@my echo'"),
+        ("ssl:0", IPv4Address("TCP", "127.0.0.1", 5), "connect tls:127.0.0.1:5"),
+    ],
+)
+def test_the_suites_own_client_is_offered_where_no_other_is_installed(
+    listen: str, host: object, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", ["/srv/suite/__main__.py"])
+    monkeypatch.setattr(sys, "orig_argv", [".venv/bin/python", "-m", "suite"])
+    said = announce.try_command(described(HERE, listen), port_at(host))
+    assert said == f"echo 'hola mundo...' | .venv/bin/python -m suite {command}"
+
+
+def test_the_suites_own_client_trusts_the_ca_beside_the_certificate_too(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    certs.mint(directory / "pki")
+    description = described(directory, "ssl:0:pki/server.key:pki/server.pem")
+    said = announce.try_command(description, port_at(IPv4Address("TCP", "127.0.0.1", 5)))
+    assert said.endswith(" connect tls:127.0.0.1:5 --ca pki/ca.pem")
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/usr/bin/echo-suite"], "/usr/bin/echo-suite"),
+        (["echo-suite"], "echo-suite"),
+        (["/srv/suite/__main__.py"], "python3.99 -m suite"),
+        (["/usr/bin/twist"], f"{shlex.quote(sys.executable)} -m suite"),
+    ],
+)
+def test_the_suite_is_called_as_it_was_started(
+    argv: list[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(sys, "orig_argv", ["python3.99", "-m", "suite"])
+    assert announce.suite_command() == command
+
+
+def test_the_command_for_tls_trusts_the_ca_beside_the_certificate(directory: Path, clients: None) -> None:
     (directory / "my certs").mkdir()
     description = described(directory, "ssl:0:my certs/server.key:my certs/server.pem")
     host = port_at(IPv4Address("TCP", "127.0.0.1", 5))

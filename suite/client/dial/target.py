@@ -116,8 +116,10 @@ def _parse_target(text: str, description: str) -> Target:
     url = _URL.fullmatch(text)
     if url is not None:
         kind = SCHEMES.get(url["scheme"].lower(), "tcp")
-        where = f":{url['where']}" + ("" if url["port"] or kind == "unix" else ":PORT")
-        raise error(f"is a URL; did you mean {kind}{where}?")
+        where = url["where"] + ("" if url["port"] else ":PORT")
+        if kind == "unix":
+            where = text.partition("://")[2]
+        raise error(f"is a URL; did you mean {kind}:{where}?")
     kind, *values = positional or [""]
     transport = next((known for known in TRANSPORTS if known == kind.lower()), None)
     if transport is None:

@@ -67,8 +67,7 @@ def test_a_target_is_a_twisted_client_description(
         ("tcp:localhost:0", "port '0' is out of range; expected 1 to 65535"),
         ("tcp:localhost:65536", "port '65536' is out of range"),
         ("tcp:localhost:-1", "port '-1' is out of range"),
-        ("tcp:localhost:\u0661", "port '\u0661' is out of range"),
-        ("tcp:localhost:http", "port 'http' is out of range"),
+        ("tcp:localhost:\u0661", "port '\u0661' is not a number"),
         ("tcp:::1:1234", "an IPv6 address goes in brackets"),
         ("tcp:localhost:1:30", "'30' is one part too many"),
         ("tcp:localhost:1:timeout=30", "'timeout' is not a parameter of tcp:; expected host or port"),
@@ -158,9 +157,9 @@ def test_a_configuration_is_a_list_of_targets(tmp_path: Path, monkeypatch: pytes
         Target(r"unix:run/a\:b", "unix", path=str(tmp_path / "run/a:b")),
     ]
     assert [line.partition(": ")[2] for line in said] == [
-        "endpoints.free: port 0 is a different one each time; name the one it has instead",
+        "endpoints.free: port 0 is a different port each time; name the current one in a TARGET",
         "endpoints.balanced: expects a PROXY header first, from a proxy; point at the proxy instead",
-        "endpoints.inherited: systemd: does not say where it listens; name its address instead",
+        "endpoints.inherited: systemd: does not say where it listens; name its address as a TARGET",
     ]
 
 
@@ -174,7 +173,9 @@ def test_what_it_calls_a_target_is_one(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_configuration_without_targets_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no endpoint that can be reached; expected one at least"):
+    with pytest.raises(
+        UsageError, match="none of its endpoints can be reached; expected at least one that can"
+    ):
         targets_of_config(write_config(tmp_path, '[endpoints]\ntcp = "tcp:0"'), lambda _: None)
     with pytest.raises(ConfigError):
         targets_of_config(tmp_path / "nowhere.toml", lambda _: None)
