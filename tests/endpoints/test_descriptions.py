@@ -581,7 +581,10 @@ def test_the_refusal_of_the_system_is_the_reason_for_tls(minted: Path) -> None:
     refused = CannotListenError("127.0.0.1", 443, OSError(13, "Permission denied"))
     with pytest.raises(ListenError) as caught:
         open_(RaisingMemoryReactor(listenException=refused), description, config)
-    assert str(caught.value) == "endpoints.e0: cannot listen on 127.0.0.1:443: Permission denied"
+    assert str(caught.value).startswith(
+        "endpoints.e0: cannot listen on 127.0.0.1:443: Permission denied; ports below 1024 are for root"
+    )
+    assert "net.ipv4.ip_unprivileged_port_start" in str(caught.value)
 
 
 @pytest.mark.parametrize("listen", ["systemd:INET:index=0", "systemd:UNIX:name=echo"])

@@ -201,6 +201,15 @@ def is_address(host: str) -> bool:
     return True
 
 
+def client_hello() -> bytes:
+    """The first message of a TLS client, to see whether a target answers it."""
+    connection = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
+    connection.set_connect_state()
+    with suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return connection.bio_read(65536)
+
+
 def check_options(options: TLSOptions) -> None:
     """Find what is wrong with *options* whatever the target.
 

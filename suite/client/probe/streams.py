@@ -17,14 +17,17 @@ from zope.interface import implementer
 
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.tls import Session, TLSClient
+from suite.client.dial.tls import Session, TLSClient, client_hello
 from suite.client.dial.waiting import too_late, within
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 from suite.engine.stream import Stream
 
-#: How the record of a TLS alert begins: its type, and the major version (RFC 8446, section 5.1).
+#: How TLS records begin: type and major version (RFC 8446, section 5.1). The message type of a ServerHello is
+#: their sixth byte (section 4).
 TLS_ALERT: Final = b"\x15\x03"
+TLS_HANDSHAKE: Final = b"\x16\x03"
+SERVER_HELLO: Final = b"\x02"
 
 
 @implementer(IHalfCloseableProtocol)
@@ -175,22 +178,35 @@ class StreamProber:
             if error is late:
                 back = len(payload) - conversation.missing
                 raise too_late(f"{back} of {len(payload)} bytes came back", self.timeout) from None
-            hint = self._tls_hint(conversation, error)
+            hint = await self._tls_hint(conversation, error)
             raise TargetError(error.word, error.detail + hint, error.facts) if hint else error from None
         return time.perf_counter() - began
 
-    def _tls_hint(self, conversation: Conversation, error: TargetError) -> str:
-        """What to try when *error* may mean that a target probed as plain TCP speaks TLS."""
+    async def _tls_hint(self, conversation: Conversation, error: TargetError) -> str:
+        """What to try if *error* came because the target, probed as plain TCP, speaks TLS."""
         target = self.dialer.target
-        if target.transport != "tcp":
+        if target.transport != "tcp" or self.report.tally.times:
             return ""
-        encrypted = "tls" + target.text[len("tcp") :]
-        if conversation.first.startswith(TLS_ALERT):
-            return f"; that is a TLS alert: the target seems to speak TLS; try {encrypted}"
+        speaks = conversation.first.startswith(TLS_ALERT)
         # Most servers, OpenSSL's among them, end without a word when a first message is not TLS.
         if not conversation.first and error.word in ("closed", "reset"):
-            return f"; if the target speaks TLS, try {encrypted}"
-        return ""
+            speaks = await self._speaks_tls()
+        return f"; the target seems to speak TLS; try tls{target.text[len('tcp') :]}" if speaks else ""
+
+    async def _speaks_tls(self) -> bool:
+        """Whether the answer to the beginning of a TLS handshake is TLS."""
+        conversation = Conversation()
+        with suppress(TargetError):
+            transport = await self.dialer.stream(conversation)
+            try:
+                late = too_late("no answer", self.timeout)
+                await within(self.reactor, self.timeout, late, conversation.send(client_hello()))
+            finally:
+                if transport.connected:
+                    transport.abortConnection()
+        first = conversation.first
+        # A handshake record with a ServerHello in it: an echo would be our own ClientHello.
+        return first.startswith(TLS_ALERT) or (first.startswith(TLS_HANDSHAKE) and first[5:6] == SERVER_HELLO)
 
     async def finish(self, length: int) -> None:
         """See how a half-close is taken, and whether a TLS session resumes.

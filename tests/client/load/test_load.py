@@ -728,13 +728,13 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "load: expected a TARGET or --compare FILE"),
-        (("tcp:localhost:1", "--compare", "x.json"), "load: expected a TARGET or --compare FILE"),
+        ((), "load: expected either a TARGET or --compare FILE"),
+        (("tcp:localhost:1", "--compare", "x.json"), "load: expected either a TARGET or --compare FILE"),
         (("http:localhost:1",), "'http:localhost:1': 'http' is not a kind of target; expected tcp:HOST:PORT"),
         (("tcp:localhost:1", "--connections", "0"), "--connections '0' is out of range; expected 1 to"),
-        (("tcp:localhost:1", "--connections", "²"), "--connections '²' is out of range; expected 1 to"),
+        (("tcp:localhost:1", "--connections", "²"), "--connections '²' is not a number; expected 1 to"),
         (("tcp:localhost:1", "--size", "0"), "--size 0 is out of range; expected 1 to 16777216 bytes"),
-        (("tcp:localhost:1", "--size", "17MiB"), "--size '17MiB' is out of range; expected 16777216"),
+        (("tcp:localhost:1", "--size", "17MiB"), "--size '17MiB' is out of range; expected at most 16777216"),
         (("tcp:localhost:1", "--size", "many"), "--size 'many' is not a size; expected one such as"),
         (
             ("udp:localhost:1", "--size", "7"),
@@ -750,7 +750,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
             ("tcp:localhost:1", "--rate", "0"),
             "--rate '0' is out of range; expected 0.001 to 10000000 a second",
         ),
-        (("tcp:localhost:1", "--rate", "nan"), "--rate 'nan' is out of range; expected 0.001 to"),
+        (("tcp:localhost:1", "--rate", "nan"), "--rate 'nan' is not a number; expected 0.001 to"),
         (("tcp:localhost:1", "--window", "0"), "--window '0' is out of range; expected 1 to 1000000"),
         (("tcp:localhost:1", "--plot", "x.gif"), "--plot x.gif: expected a name that ends in .svg or .png"),
         (("tcp:localhost:1", "--plot", "no/x.svg"), "--plot no/x.svg: there is no directory no"),
@@ -759,9 +759,9 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
         (("--compare", "."), "--compare .: Is a directory"),
         (
             ("--compare", "x.json", "--rate", "5"),
-            "--compare: reads what was measured before; expected no --rate",
+            "--compare reads earlier results; expected no --rate",
         ),
-        (("--compare", "x.json", "--json"), "--compare: reads what was measured before; expected no --json"),
+        (("--compare", "x.json", "--json"), "--compare reads earlier results; expected no --json"),
     ],
 )
 def test_bad_options_are_one_line(

@@ -185,7 +185,7 @@ def test_without_targets_it_probes_the_configuration(suite: RunningSuite, tmp_pa
     result = run_suite(tmp_path, "probe", *ONCE)
     assert result.returncode == 0
     assert result.stderr == (
-        "skipped: endpoints.free: port 0 is a different one each time; name the one it has instead\n"
+        "skipped: endpoints.free: port 0 is a different port each time; name the current one in a TARGET\n"
     )
     assert f"--- tcp:127.0.0.1:{port}\n1 sent, 1 back, 0 % lost\n" in result.stdout
 
@@ -630,8 +630,53 @@ def test_alert_to_who_speaks_no_common_version(tmp_path: Path) -> None:
 
 
 def test_no_tls(suite: RunningSuite) -> None:
-    target = target_of(suite, "tcp").replace("tcp:", "tls:")
-    assert failure_of(suite.directory, target)["word"] == "tls-error"
+    plain = target_of(suite, "tcp")
+    failure = failure_of(suite.directory, plain.replace("tcp:", "tls:"))
+    assert failure["word"] == "tls-error"
+    assert failure["detail"].endswith(f"; the target does not seem to speak TLS; try {plain}")
+
+
+def test_no_tls_but_words(tmp_path: Path) -> None:
+    """A server that greets, or complains, in plain text."""
+
+    def greet(sock: socket.socket) -> None:
+        sock.sendall(b"220 mail.example.org ESMTP ready\r\n")
+        sock.recv(65536)
+
+    with serving(greet) as port:
+        failure = failure_of(tmp_path, f"tls:127.0.0.1:{port}")
+    assert (failure["word"], failure["detail"]) == (
+        "tls-error",
+        f"wrong version number; the target does not seem to speak TLS; try tcp:127.0.0.1:{port}",
+    )
+
+
+def test_tls_where_plain_bytes_were_sent(suite: RunningSuite) -> None:
+    encrypted = target_of(suite, "tls")
+    failure = failure_of(suite.directory, encrypted.replace("tls:", "tcp:"))
+    assert failure["word"] in ("closed", "reset")
+    assert failure["detail"].endswith(f"; the target seems to speak TLS; try {encrypted}")
+
+
+def test_a_tls_alert_where_plain_bytes_were_sent(tmp_path: Path) -> None:
+    """Go's servers answer like this."""
+
+    def alert(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(bytes([21, 3, 1, 0, 2, 2, 70]))
+
+    with serving(alert) as port:
+        failure = failure_of(tmp_path, f"tcp:127.0.0.1:{port}")
+    assert failure["word"] == "mismatch"
+    assert failure["offset"] == 0
+    assert failure["detail"].endswith(f"; the target seems to speak TLS; try tls:127.0.0.1:{port}")
+
+
+def test_no_tls_where_a_connection_is_only_closed(tmp_path: Path) -> None:
+    with serving(lambda sock: sock.recv(65536)) as port:
+        failure = failure_of(tmp_path, f"tcp:127.0.0.1:{port}")
+    assert failure["word"] == "closed"
+    assert "TLS" not in failure["detail"]
 
 
 def test_certificates_that_are_not_valid(tmp_path: Path, authority: Authority) -> None:
@@ -807,7 +852,7 @@ stream {{
             "'localhost:1234': 'localhost' is not a kind of target; did you mean tcp:localhost:1",
         ),
         (["tcp:localhost:1", "--count=-1"], "--count '-1' is out of range; expected 0 to 1000000000"),
-        (["tcp:localhost:1", "--count", "many"], "--count 'many' is out of range; expected 0 to 1000000000"),
+        (["tcp:localhost:1", "--count", "many"], "--count 'many' is not a number; expected 0 to 1000000000"),
         (
             ["tcp:localhost:1", "--interval", "soon"],
             "--interval 'soon' is not a duration; expected one such as",
@@ -817,13 +862,16 @@ stream {{
             ["tcp:localhost:1", "--size", "1GiB"],
             "--size '1GiB' is not a size; expected one such as 64, 64KiB",
         ),
-        (["tcp:localhost:1", "--size", "65MiB"], "--size '65MiB' is out of range; expected 67108864 at the"),
+        (["tcp:localhost:1", "--size", "65MiB"], "--size '65MiB' is out of range; expected at most 67108864"),
         (["tcp:localhost:1", "--size", "64,,1"], "--size '' is not a size; expected one such as"),
-        (["tcp:localhost:1", "--size", "0"], "--size 0 is nothing on a stream, tcp:localhost:1; expected 1"),
+        (
+            ["tcp:localhost:1", "--size", "0"],
+            "--size 0 sends nothing on a stream, tcp:localhost:1; expected at",
+        ),
         (["udp:localhost:1", "--size", "64KiB"], "--size 65536 does not fit into a datagram for udp:localho"),
         (
             ["tcp:localhost:1", "udp:localhost:2", "--count", "0"],
-            "--count 0 never comes to 'udp:localhost:2",
+            "--count 0 would never get to 'udp:localhost:2",
         ),
         (["tls:localhost:1", "--cert", "x.pem"], "--cert and --key go together; expected both or neither"),
         (["tls:localhost:1", "--alpn", "h2,"], "--alpn '' is not a protocol name; expected 1 to 255 ASCII"),
@@ -832,7 +880,7 @@ stream {{
             "--server-name 'a..b' is not a host name; expected one",
         ),
         (["--config", "nowhere.toml"], "nowhere.toml: no such file; expected a configuration"),
-        ([], "config.toml: no endpoint that can be reached; expected one at least"),
+        ([], "config.toml: none of its endpoints can be reached; expected at least one"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(
