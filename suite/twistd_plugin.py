@@ -1,8 +1,7 @@
 """``twist echo-suite`` and ``twistd -n echo-suite``: the suite as a Twisted plugin.
 
-The wheel installs a copy of this file as ``twisted/plugins/echo_suite.py``, where Twisted finds
-`echo_suite`; that names this module, where Twisted finds `Options` and `makeService`. And it finds
-`echo_engine`: any Twisted program can say ``--reactor=echo-engine``.
+Twisted finds `echo_suite` through `suite.dropin`; that names this module, where Twisted finds `Options` and
+`makeService`. And it finds `echo_engine`: any Twisted program can say ``--reactor=echo-engine``.
 """
 
 from __future__ import annotations
