@@ -1,4 +1,4 @@
-"""Where `twist` and `twistd` find the suite: the wheel installs this file as ``twisted/plugins/echo_suite.py``."""
+"""Where `twist` and `twistd` find the suite: installed as ``twisted/plugins/echo_suite.py``."""
 
 from suite.twistd_plugin import echo_engine, echo_suite
 

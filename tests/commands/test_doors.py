@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -243,16 +242,3 @@ def test_an_inherited_unix_socket_is_served_and_left_to_its_owner(tmp_path: Path
     ):
         assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
     assert (tmp_path / "echo.sock").is_socket()
-
-
-def test_the_wheel_has_the_plugin_and_nothing_else_of_twisteds(tmp_path: Path) -> None:
-    pip_wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation")
-    subprocess.run([*pip_wheel, "-w", tmp_path, ROOT], check=True, timeout=PATIENCE)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/echo_suite.py"]
-    assert {name.partition("/")[0] for name in names} == {
-        "suite",
-        "twisted",
-        f"echo_suite-{__version__}.dist-info",
-    }
