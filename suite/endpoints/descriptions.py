@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 # `_parse` is the one private name of Twisted's here: its tokenizer has no public door.
 # tests/endpoints/test_descriptions.py holds it to its documented syntax.
@@ -65,8 +65,8 @@ CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "d
 #: `sslmethod` values, which Twisted still takes, and the one version each of them means, if one.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
 
-#: Limits that mean something on some transports only; see `Description.has`.
-FITTING: Final = {
+#: What each limit applies to; see `Description.accepts_limit`.
+APPLIES_TO: Final = {
     "connections": "streams",
     "per_peer": "addresses of streams",
     "handshake": "TLS",
@@ -87,6 +87,19 @@ FITTING: Final = {
 
 #: Types whose endpoints give the factory's own protocols to the transport, or close where there is none.
 DIRECT: Final = frozenset({"tcp", "tcp6", "ssl", "unix", "systemd", "fd"})
+
+
+class BoundAddress(NamedTuple):
+    """An address that a socket binds.
+
+    :ivar family: ``tcp4``, ``tcp6``, ``udp4``, ``udp6`` or ``unix``.
+    :ivar host: an IP address; for ``unix``, a path.
+    :ivar port: a port number; empty for ``unix``.
+    """
+
+    family: str
+    host: str
+    port: str
 
 
 @dataclass(frozen=True)
@@ -139,8 +152,9 @@ class Description:
         named = (f"{name}={quoteStringArgument(value)}" for name, value in self.arguments.items())
         return ":".join([self.kind, *named])
 
-    def has(self, what: str) -> bool:
-        """Whether it has *what* some limits are about, as in `FITTING`."""
+    def accepts_limit(self, name: str) -> bool:
+        """Whether the limit *name* means anything for this endpoint."""
+        what = APPLIES_TO[name]
         return {
             "streams": self.transport != "UDP",
             "addresses": self.transport != "UNIX",
@@ -148,34 +162,34 @@ class Description:
             "haproxy:": self.proxied,
         }.get(what, self.transport == what)
 
-    def claims(self, bound: int = 0) -> tuple[str, str, str] | None:
-        """What no other endpoint may have: family of sockets, host or path, port; None: nothing.
+    def bound_address(self, port: int = 0) -> BoundAddress | None:
+        """The address it binds, to detect conflicts; None if that is unknown or left to the system.
 
-        :param bound: the port that it has, where it leaves that to the system.
+        :param port: the port that the system chose, where the description leaves the choice to it.
         """
         if self.kind == "unix":
-            return ("unix", os.path.normpath(self.arguments["address"]), "")
+            return BoundAddress("unix", os.path.normpath(self.arguments["address"]), "")
         if "port" not in self.arguments:
             return None
-        port = int(self.arguments["port"]) or bound
+        port = int(self.arguments["port"]) or port
         if port == 0:
             return None
         host = self.arguments["interface"]
-        family = "6" if ":" in host else "4"
-        return (("udp" if self.transport == "UDP" else "tcp") + family, host, str(port))
+        family = ("udp" if self.transport == "UDP" else "tcp") + ("6" if ":" in host else "4")
+        return BoundAddress(family, host, str(port))
 
     def bound_to(self, port: int) -> Description:
-        """The same at *port*, if it is of a kind that has one."""
+        """The same description at *port*; unchanged if its type has no port."""
         if "port" not in self.arguments:
             return self
         return replace(self, arguments={**self.arguments, "port": str(port)})
 
-    def place(self) -> tuple[object, ...]:
-        """What stays the same as long as the same socket will do."""
+    def socket_key(self) -> tuple[object, ...]:
+        """Equal for two descriptions that can share one listening socket."""
         if self.kind not in PARAMETERS:
             return (self.endpoint.listen,)
-        said = {name: value for name, value in self.arguments.items() if name not in CREDENTIALS}
-        return (self.kind, self.proxied, frozenset(said.items()))
+        arguments = {name: value for name, value in self.arguments.items() if name not in CREDENTIALS}
+        return (self.kind, self.proxied, frozenset(arguments.items()))
 
     def credentials(self) -> Iterator[Path]:
         """The files of an ``ssl:`` endpoint that must be there."""
@@ -191,8 +205,8 @@ def shown_socket(path: str) -> str:
     return one_line("@" + path[1:]) if path.startswith("\0") else shown(path)
 
 
-def collide(one: tuple[str, str, str] | None, other: tuple[str, str, str] | None) -> bool:
-    """Whether only one of two endpoints can be open, by what they claim."""
-    if one is None or other is None or (one[0], one[2]) != (other[0], other[2]):
+def conflicts(one: BoundAddress | None, other: BoundAddress | None) -> bool:
+    """Whether two addresses exclude each other, so that only one of them can be bound."""
+    if one is None or other is None or (one.family, one.port) != (other.family, other.port):
         return False
-    return one[1] == other[1] or one[1] in EVERY_HOST or other[1] in EVERY_HOST
+    return one.host == other.host or one.host in EVERY_HOST or other.host in EVERY_HOST

@@ -70,7 +70,7 @@ class InheritedServerEndpoint:
         return adopted
 
 
-class Opening:
+class Listener:
     """One endpoint, ready to be opened.
 
     :param reactor: a reactor, or `suite.engine.listeners.Listeners` on top of one.
