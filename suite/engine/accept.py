@@ -27,10 +27,10 @@ ACCEPTS_PER_TURN: Final = 64
 LONGEST_QUEUE: Final = 65_536
 
 #: Where even the reserve is of no help, a port rests so long, in seconds, instead of asking again and again.
-REST: Final = 0.5
+RETRY_DELAY: Final = 0.5
 
 #: The end of one connection only (accept(2): Linux passes on errors of the network, too).
-PASSING: Final = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR})
+TRANSIENT_ACCEPT_ERRORS: Final = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR})
 
 
 class AcceptingPort(tcp.Port):
@@ -79,7 +79,7 @@ class AcceptingPort(tcp.Port):
             except BlockingIOError:
                 return False
             except OSError as error:
-                if error.errno in PASSING:
+                if error.errno in TRANSIENT_ACCEPT_ERRORS:
                     continue
                 self._shed(error)
                 return False
@@ -108,7 +108,7 @@ class AcceptingPort(tcp.Port):
         """Close the connections that wait, with the descriptor that is there for that."""
         if error.errno in (errno.EMFILE, errno.ENFILE) and self._reserve is not None:
             self._drop_reserve()
-            told = getattr(self.factory, "out_of_descriptors", None)
+            on_shed = getattr(self.factory, "out_of_descriptors", None)
             shed = []
             # Nothing in this loop may open anything.
             with suppress(OSError):
@@ -118,12 +118,12 @@ class AcceptingPort(tcp.Port):
                     shed.append(address)
             self._take_reserve()
             for address in shed:
-                if told is not None:
-                    told(self._buildAddr(address))
+                if on_shed is not None:
+                    on_shed(self._buildAddr(address))
             if shed:
                 return
         self.stopReading()
-        cast(IReactorTime, self.reactor).callLater(REST, self._resume)
+        cast(IReactorTime, self.reactor).callLater(RETRY_DELAY, self._resume)
 
     def _resume(self) -> None:
         if self._reserve is None:

@@ -9,7 +9,7 @@ from twisted.internet.error import CannotListenError
 from typing_extensions import override
 
 
-class CarefulPort(BasePort):
+class ClosesOnBindFailure(BasePort):
     """Mixed into a port: a socket that cannot be bound is closed at once."""
 
     _unbound: socket | None = None

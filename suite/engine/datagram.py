@@ -16,14 +16,14 @@ from twisted.internet import udp
 from twisted.logger import Logger
 from typing_extensions import override
 
-from suite.engine.binding import CarefulPort
+from suite.engine.binding import ClosesOnBindFailure
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains
 
 log = Logger()
 
 #: More than any UDP payload (65,507 bytes over IPv4, 65,527 over IPv6).
-MAX_DATAGRAM: Final = 65_535
+DATAGRAM_BUFFER_SIZE: Final = 65_535
 
 #: Twisted stops after 256 KiB, which a flood of empty datagrams never reaches.
 DATAGRAMS_PER_TURN: Final = 64
@@ -33,7 +33,7 @@ DATAGRAMS_PER_TURN: Final = 64
 FULL: Final = frozenset({-errno.EAGAIN, -errno.ENOBUFS})
 
 
-class DatagramPort(CarefulPort, udp.Port, Selectable):
+class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
     """A UDP port.
 
     :ivar lost: replies that the kernel has refused.
@@ -75,7 +75,7 @@ class EchoPort(DatagramPort):
 
     @override
     def startListening(self) -> None:
-        self._messages = MultipleMessages(DATAGRAMS_PER_TURN, MAX_DATAGRAM, self.addressFamily)
+        self._messages = MultipleMessages(DATAGRAMS_PER_TURN, DATAGRAM_BUFFER_SIZE, self.addressFamily)
         super().startListening()
         accept_trains(self.socket)
 
@@ -98,15 +98,15 @@ class EchoPort(DatagramPort):
 
     def _send_admitted(self, fd: int, sources: Sequence[bytes]) -> None:
         start = 0  # of a run that goes back in one call
-        for place, source in enumerate(sources):
-            if self._messages.is_train(place):  # of which some may be admitted
-                self._send(fd, start, place)
-                self._send_train(fd, place, source)
+        for index, source in enumerate(sources):
+            if self._messages.is_train(index):  # of which some may be admitted
+                self._send(fd, start, index)
+                self._send_train(fd, index, source)
             elif self.protocol.refuses(source):
-                self._send(fd, start, place)
+                self._send(fd, start, index)
             else:
                 continue
-            start = place + 1
+            start = index + 1
         self._send(fd, start, len(sources))
 
     def _send(self, fd: int, start: int, stop: int) -> None:
@@ -116,7 +116,7 @@ class EchoPort(DatagramPort):
             if sent > 0:
                 start += sent
             elif sent in FULL:  # then there is no point in trying the others
-                self.lost += sum(len(messages.datagrams(place)) for place in range(start, stop))
+                self.lost += sum(len(messages.datagrams(index)) for index in range(start, stop))
                 return
             else:
                 if messages.is_train(start):  # not every way is one for trains
@@ -125,12 +125,12 @@ class EchoPort(DatagramPort):
                     self.lost += 1
                 start += 1
 
-    def _send_train(self, fd: int, place: int, source: bytes | None = None) -> None:
+    def _send_train(self, fd: int, index: int, source: bytes | None = None) -> None:
         """Send its datagrams one by one; where a *source* is given, those of them that are admitted."""
-        for start, length in self._messages.datagrams(place):
+        for start, length in self._messages.datagrams(index):
             if source is not None and self.protocol.refuses(source):
                 continue
-            if self._messages.send_datagram(fd, place, start, length) < 0:
+            if self._messages.send_datagram(fd, index, start, length) < 0:
                 self.lost += 1
 
 

@@ -12,7 +12,7 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import directlyProvides, providedBy
 
-from suite.engine.datagram import MAX_DATAGRAM, DatagramPort, port_class_for
+from suite.engine.datagram import DATAGRAM_BUFFER_SIZE, DatagramPort, port_class_for
 from suite.engine.stream import TCPPort
 from suite.engine.tls import TLSPort
 
@@ -67,7 +67,7 @@ class ListenersMixin:
         port: int,
         protocol: DatagramProtocol,
         interface: str = "",
-        maxPacketSize: int = MAX_DATAGRAM,
+        maxPacketSize: int = DATAGRAM_BUFFER_SIZE,
     ) -> DatagramPort:
         """`IReactorUDP.listenUDP`, in bounded turns, and by default without cutting anything short."""
         udp = port_class_for(protocol)(port, protocol, interface, maxPacketSize, self._runner)

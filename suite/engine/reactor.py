@@ -21,14 +21,14 @@ from suite.engine.listeners import ListenersMixin
 from suite.engine.ring import EchoRing
 
 #: Events in one turn from which on the ring is cheaper than a call for each read and each write.
-CROWD: Final = 8
+MIN_EVENTS: Final = 8
 
 
 class EngineReactor(ListenersMixin, EPollReactor):
     """`EPollReactor`, faster."""
 
     _ring: EchoRing | None = None
-    _crowd = CROWD
+    _min_events = MIN_EVENTS
 
     @override
     def doPoll(self, timeout: float | None) -> None:
@@ -68,14 +68,14 @@ class EngineReactor(ListenersMixin, EPollReactor):
     def _ring_for(self, events: int) -> EchoRing | None:
         """The ring, if so much is going on that it is worth its while."""
         ring = self._ring
-        if events < self._crowd and (ring is None or ring.batch < CROWD):
+        if events < self._min_events and (ring is None or ring.batch < MIN_EVENTS):
             return None
         if ring is None:
             ring = self._make_ring()
         elif ring.fileno() < 0:  # it has failed
             ring = self._ring = None
         if ring is None:
-            self._crowd = sys.maxsize
+            self._min_events = sys.maxsize
         return ring
 
     def _make_ring(self) -> EchoRing | None:

@@ -24,14 +24,14 @@ from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, MORE, RECEIVED, SENT,
 BATCHES_PER_TURN: Final = 4
 
 #: Fewer messages than this are cheaper one by one,
-FEW: Final = 4
+MIN_BATCH: Final = 4
 
 #: and after so many turns in a row with no more than that, off the ring.
-PATIENCE: Final = 16
+MAX_SMALL_TURNS: Final = 16
 
 #: Why the kernel stops to receive where nothing is wrong with the connection: we asked for it, or it was
 #: short of buffers or of room for completions.
-PASSING: Final = frozenset({errno.ECANCELED, errno.ENOBUFS, errno.EAGAIN, errno.EINTR})
+RECEIVE_RESTARTS: Final = frozenset({errno.ECANCELED, errno.ENOBUFS, errno.EAGAIN, errno.EINTR})
 
 
 @implementer(IReadDescriptor)
@@ -116,13 +116,13 @@ class EchoRing(Selectable):
                 break
             largest = max(largest, count)
             view = ring.completions(count)
-            if count < FEW or not self._echo(view, count):
+            if count < MIN_BATCH or not self._echo(view, count):
                 self._take_apart(view)
                 ring.take(count)
         ring.end()
         if largest:
             self.batch = largest
-            self._small_turns = 0 if largest >= FEW else self._small_turns + 1
+            self._small_turns = 0 if largest >= MIN_BATCH else self._small_turns + 1
 
     def _echo(self, view: memoryview, count: int) -> bool:
         """Send everything back, and see what has come meanwhile; False if anything is out of the ordinary."""
@@ -157,8 +157,8 @@ class EchoRing(Selectable):
         """Some have not taken all of what was just sent to them."""
         for fd, what, result in zip(view[::4], view[1::4], view.cast("B").cast("i")[2::4], strict=True):
             if what == SENT:
-                place = fds.index(fd)
-                data = self._ring.buffer((first + place) % BUFFERS, lengths[place])
+                index = fds.index(fd)
+                data = self._ring.buffer((first + index) % BUFFERS, lengths[index])
                 # Also after an error: who writes next will meet it again, and can tell the reactor.
                 self.streams[fd].keep_unsent(data[max(result, 0) :])
 
@@ -180,7 +180,7 @@ class EchoRing(Selectable):
                     self._deliver(stream, self._ring.buffer(buffer, result))
             if not flags & MORE:
                 self._ended(fd, result)
-            elif self._small_turns >= PATIENCE:
+            elif self._small_turns >= MAX_SMALL_TURNS:
                 self.leave(fd)
         self._ring.give(used)
 
@@ -196,6 +196,6 @@ class EchoRing(Selectable):
     def _ended(self, fd: int, result: int) -> None:
         """The kernel receives no more at *fd*."""
         stream = self._left(fd)
-        if stream.connected and result < 0 and -result not in PASSING:
+        if stream.connected and result < 0 and -result not in RECEIVE_RESTARTS:
             self._disconnect(stream, main.CONNECTION_LOST, True)
         # An end of input is there to be read again, off the ring.

@@ -55,7 +55,7 @@ class Stream(tcp.Server, Selectable):
 
     #: Whether `write` may go straight to the kernel: connected, nothing kept, not half-closing. An
     #: attribute of each instance: CPython finds these faster than those of a class.
-    _clear: bool
+    _can_send_now: bool
 
     # For most connections these never change; what does not differ from its class costs no memory.
     _unsent: bytearray | None = None
@@ -78,7 +78,7 @@ class Stream(tcp.Server, Selectable):
         self.connected = 1
         self.echoes = is_echo(protocol)
         self.needs_log_context = not INeedsNoLogContext.providedBy(protocol)
-        self._clear = True
+        self._can_send_now = True
         sock.setblocking(False)
         self.startReading()
 
@@ -174,7 +174,7 @@ class Stream(tcp.Server, Selectable):
 
     def _keep(self, data: bytes | memoryview) -> None:
         """Keep what the kernel refuses, and have the producer wait until that has gone."""
-        self._clear = False
+        self._can_send_now = False
         self._unsent = bytearray(data)
         self.startWriting()
         self._pause_producer()
@@ -192,7 +192,7 @@ class Stream(tcp.Server, Selectable):
                     return None
                 del unsent[:sent]
             self._unsent = None
-            self._clear = not self._half_closing
+            self._can_send_now = not self._half_closing
         if self.producer is not None and (self.producerPaused or not self.streamingProducer):
             self.stopWriting()
             self.producerPaused = False
@@ -225,12 +225,12 @@ class Stream(tcp.Server, Selectable):
     @override
     def loseWriteConnection(self) -> None:
         self._half_closing = True
-        self._clear = False
+        self._can_send_now = False
         self.startWriting()
 
     @override
     def connectionLost(self, reason: Failure) -> None:
-        self._clear = False
+        self._can_send_now = False
         super().connectionLost(reason)
 
     @override
@@ -267,7 +267,7 @@ class PlainStream(Stream):
         """Be echoed together with others by *ring*, if there is nothing to do but that."""
         if (
             self.echoes
-            and self._clear
+            and self._can_send_now
             and self.reading
             and self._ring is None
             and self._read_size == SMALL_READ
@@ -349,7 +349,7 @@ class PlainStream(Stream):
         count = len(data)
         if count == size:
             self._read_size = LARGE_READ
-        if not (self.echoes and self._clear):
+        if not (self.echoes and self._can_send_now):
             self.protocol.dataReceived(data)
             return None
         # What `dataReceived` would do, without the calls: this is where the time goes.
@@ -365,7 +365,7 @@ class PlainStream(Stream):
     @override
     def write(self, data: bytes) -> None:
         # `Stream.write`, with the calls in it written out.
-        if not self._clear:
+        if not self._can_send_now:
             super().write(data)
             return
         try:
@@ -403,7 +403,7 @@ class PlainStream(Stream):
         hostname, logstr, repstr, address_type = self.hostname, self.logstr, self.repstr, self._addressType
         for name in (
             "_unsent",
-            "_clear",
+            "_can_send_now",
             "_half_closing",
             "_peer_ended",
             "_finished",

@@ -32,7 +32,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.linux.malloc import give_back
+from suite.engine.linux.malloc import trim_heap
 from suite.engine.openssl import MAX_PLAINTEXT, Connection, scratch_buffer
 from suite.engine.stream import SEND_LIMIT, Stream
 
@@ -43,7 +43,7 @@ RECORDS_PER_TURN: Final = 8
 TURN: Final = range(RECORDS_PER_TURN)
 
 #: Closed connections after which memory is given back: some 5 MiB.
-GIVE_BACK_AFTER: Final = 256
+TRIM_AFTER: Final = 256
 
 #: How long a peer has to close its side after we have closed ours, in seconds (nginx's lingering_timeout).
 LINGER: Final = 5.0
@@ -130,13 +130,13 @@ class TLSServer(Stream):
         if make_preamble is not None:
             self._preamble = make_preamble()
         super().__init__(sock, protocol, client, server, *args)
-        self._clear = False
+        self._can_send_now = False
 
     # Reading.
 
     @override
     def doRead(self) -> Any:
-        if not self._clear:  # which it is neither before the handshake nor while lingering
+        if not self._can_send_now:  # which it is neither before the handshake nor while lingering
             if not self._established:
                 if self._preamble is not None and not self._preamble.complete:
                     return self._read_preamble(self._preamble)
@@ -146,7 +146,7 @@ class TLSServer(Stream):
         records = self._records
         for _ in TURN:
             try:
-                if self.echoes and self._clear:
+                if self.echoes and self._can_send_now:
                     data = None
                     count = records.echo()
                 else:
@@ -236,7 +236,7 @@ class TLSServer(Stream):
             # All is said; but to close while the peer still talks would be a RST, and undo it.
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
-            self._clear = False
+            self._can_send_now = False
             self._linger = cast(IReactorTime, self.reactor).callLater(LINGER, self.abortConnection)
             self.startReading()
             return None
@@ -259,7 +259,7 @@ class TLSServer(Stream):
     @override
     def write(self, data: bytes) -> None:
         # `Stream.write`, with the calls in it written out for what is one record.
-        if not self._clear or not 0 < len(data) <= MAX_PLAINTEXT:
+        if not self._can_send_now or not 0 < len(data) <= MAX_PLAINTEXT:
             super().write(data)
             return
         try:
@@ -314,7 +314,7 @@ class TLSServer(Stream):
         self._established = True
         # Not earlier: during a handshake OpenSSL would call it some twenty times for nothing.
         self._connection.share_info_callback(note_records)
-        self._clear = self._unsent is None and not self._half_closing
+        self._can_send_now = self._unsent is None and not self._half_closing
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
         if self._unsent is not None or self.disconnecting or self._half_closing:
@@ -383,8 +383,8 @@ class TLSPort(AcceptingPort):
     def connection_closed(self) -> None:
         """One of our connections has ended, and freed what it had."""
         self._closed += 1
-        if self._closed % GIVE_BACK_AFTER == 0:
-            give_back()
+        if self._closed % TRIM_AFTER == 0:
+            trim_heap()
 
     @override
     def _getLogPrefix(self, applicationObject: object) -> str:

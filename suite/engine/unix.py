@@ -26,7 +26,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.binding import CarefulPort
+from suite.engine.binding import ClosesOnBindFailure
 from suite.engine.stream import PlainStream
 
 
@@ -143,7 +143,7 @@ def _transport(sock: Any, protocol: Any, client: Any, *args: Any) -> tcp.Server:
     return UNIXStream(sock, protocol, (client, None), *args)
 
 
-class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
+class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):
     """A UNIX stream socket.
 
     The parameters are those of ``IReactorUNIX.listenUNIX``; *wantPID* asks for a lock file, which

@@ -26,6 +26,6 @@ def _find_trim() -> Callable[[int], int]:
 _trim: Final = _find_trim()
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return free memory to the operating system, where the C library can be asked to."""
     _trim(0)

@@ -140,24 +140,24 @@ class MultipleMessages:
 
     # Trains.
 
-    def is_train(self, place: int) -> bool:
-        """Whether the message at *place* is one."""
-        return bool(self._control[place])
+    def is_train(self, index: int) -> bool:
+        """Whether the message at *index* is one."""
+        return bool(self._control[index])
 
-    def datagrams(self, place: int) -> list[tuple[int, int]]:
-        """The datagrams in the message at *place*: where each begins, and its length in bytes."""
-        length = self._length[place]
-        step = self._datagram[place] if self.is_train(place) else length
+    def datagrams(self, index: int) -> list[tuple[int, int]]:
+        """The datagrams in the message at *index*: where each begins, and its length in bytes."""
+        length = self._length[index]
+        step = self._datagram[index] if self.is_train(index) else length
         return [(start, min(step, length - start)) for start in range(0, length or 1, step or 1)]
 
-    def send_datagram(self, fd: int, place: int, start: int, length: int) -> int:
-        """Send one datagram of the message at *place*; return 1, or minus the ``errno``."""
-        part, whole, control = self._send_parts[place], self._length[place], self._control[place]
+    def send_datagram(self, fd: int, index: int, start: int, length: int) -> int:
+        """Send one datagram of the message at *index*; return 1, or minus the ``errno``."""
+        part, whole, control = self._send_parts[index], self._length[index], self._control[index]
         part.iov_base += start
-        part.iov_len, self._control[place] = length, 0
-        sent = self.send(fd, place, place + 1)
+        part.iov_len, self._control[index] = length, 0
+        sent = self.send(fd, index, index + 1)
         part.iov_base -= start
-        part.iov_len, self._control[place] = whole, control
+        part.iov_len, self._control[index] = whole, control
         return sent
 
 
