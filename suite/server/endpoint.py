@@ -123,9 +123,10 @@ class Running:
         if self.guard is None:
             refusals = self.datagrams.refusals if self.datagrams is not None else Counter()
             return f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}" if refusals else ""
-        if not self.guard.accepted and not self.guard.ends:
+        guard = self.guard
+        if not guard.accepted_count and not guard.ends:
             return ""
-        return f"{self.guard.accepted:,} connections, {self.guard.received:,} bytes{counted(self.guard.ends)}"
+        return f"{guard.accepted_count:,} connections, {guard.received:,} bytes{counted(guard.ends)}"
 
 
 def pause(port: Any) -> None:
