@@ -29,7 +29,7 @@ class Reason(StrEnum):
         return member
 
     # Ordinary ends.
-    CLOSED = "closed", "debug", "the peer closed it properly, and all bytes were delivered"
+    CLOSED = "closed", "debug", "the peer closed it properly, and all bytes were sent"
     RESET = "reset", "debug", "the connection was lost: reset by the peer, or by the network"
     DRAIN = "drain", "debug", "the suite is shutting down, or a reload removed the endpoint"
 

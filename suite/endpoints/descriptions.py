@@ -1,8 +1,8 @@
-"""Endpoint description strings: what they may say, and the endpoint each one stands for.
+"""Endpoint description strings: their types and parameters, and a checked description as a value.
 
-Rules: Twisted's own syntax and quoting; what Twisted knows is checked here before anything opens,
-so that a mistake is named in the user's words; what only a plugin knows is left to it. Two defaults
-differ from Twisted's: everything binds loopback unless told otherwise, and the backlog is 4096.
+Rules: Twisted's own syntax and quoting; the types that Twisted has are checked before anything opens, so that
+an error message quotes the user's own words; a plugin's types are left to the plugin. Two defaults differ
+from Twisted's: every endpoint binds loopback unless told otherwise, and the backlog is 4096.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-# `_parse` is the one private name of Twisted's here: its tokenizer has no public door.
-# tests/endpoints/test_descriptions.py holds it to its documented syntax.
-from twisted.internet.endpoints import (
-    quoteStringArgument,
-)
+from twisted.internet.endpoints import quoteStringArgument
 
 from suite.config.file import Endpoint
 from suite.text import host_and_port, one_line, shown
@@ -30,10 +26,10 @@ MAX_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
 LOOPBACK: Final = "127.0.0.1"
 LOOPBACK6: Final = "::1"
 
-#: Interfaces that stand for all of them, and an address that reaches one of them.
+#: Values of `interface` that mean every interface, each with an address that reaches it.
 EVERY_HOST: Final = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": LOOPBACK6}  # noqa: S104  # compared only
 
-#: Parameters by position, as Twisted's parsers take them, for each type that is checked here.
+#: The parameters of each type that is checked here, in the order of Twisted's parsers.
 PARAMETERS: Final = {
     "tcp": ("port", "interface", "backlog"),
     "tcp6": ("port", "backlog", "interface"),
@@ -56,13 +52,13 @@ PARAMETERS: Final = {
 }
 
 
-#: Parameters that are paths, relative to the configuration file.
+#: Parameters that are paths, relative to the configuration file's directory.
 PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "path"}
 
 #: Parameters that make an OpenSSL context, which can be replaced under an open port.
 CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"}
 
-#: `sslmethod` values, which Twisted still takes, and the one version each of them means, if one.
+#: The values of `sslmethod`, which Twisted still accepts, and the single TLS version each selects, if any.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
 
 #: What each limit applies to; see `Description.accepts_limit`.
@@ -85,7 +81,8 @@ APPLIES_TO: Final = {
     "proxy_from": "haproxy:",
 }
 
-#: Types whose endpoints give the factory's own protocols to the transport, or close where there is none.
+#: Types whose endpoints connect the factory's protocol itself, without a wrapper, and close the connection if
+#: the factory returns none.
 DIRECT: Final = frozenset({"tcp", "tcp6", "ssl", "unix", "systemd", "fd"})
 
 
@@ -104,13 +101,12 @@ class BoundAddress(NamedTuple):
 
 @dataclass(frozen=True)
 class Description:
-    """An endpoint description, taken apart and checked.
+    """A parsed and checked endpoint description.
 
-    :ivar endpoint: the endpoint it comes from.
-    :ivar kind: its type, ``tcp`` for instance.
-    :ivar arguments: its parameters by name, defaults included, paths absolute; empty for a type that
-        only a plugin knows.
-    :ivar proxied: whether it was prefixed ``haproxy:``.
+    :ivar endpoint: the configured endpoint that the description belongs to.
+    :ivar kind: the type, such as ``tcp``.
+    :ivar arguments: the parameters by name, with defaults, and paths absolute; empty for a plugin's type.
+    :ivar proxied: whether the description has the prefix ``haproxy:``.
     """
 
     endpoint: Endpoint
@@ -120,7 +116,7 @@ class Description:
 
     @property
     def transport(self) -> str:
-        """What it speaks: TCP, UDP, TLS or UNIX; for a plugin's type, that type."""
+        """The transport: TCP, UDP, TLS or UNIX; for a plugin's type, the type itself."""
         by_kind = {
             "tcp": "TCP",
             "tcp6": "TCP",
@@ -136,7 +132,7 @@ class Description:
 
     @property
     def address(self) -> str:
-        """Where it listens, for people; for what only the system or a plugin knows, its text."""
+        """The address to listen on, for people; if only the system or a plugin knows it, the text."""
         if self.kind == "unix":
             return shown_socket(self.arguments["address"])
         if "port" in self.arguments and "interface" in self.arguments:
@@ -145,7 +141,7 @@ class Description:
 
     @property
     def text(self) -> str:
-        """The description for Twisted: every parameter named, and no ``haproxy:`` before it."""
+        """The description for Twisted: every parameter named, without the prefix ``haproxy:``."""
         if self.kind not in PARAMETERS:
             listen = self.endpoint.listen
             return listen.partition(":")[2] if self.proxied else listen
@@ -192,7 +188,7 @@ class Description:
         return (self.kind, self.proxied, frozenset(arguments.items()))
 
     def credentials(self) -> Iterator[Path]:
-        """The files of an ``ssl:`` endpoint that must be there."""
+        """The files that an ``ssl:`` endpoint needs; none for other types."""
         if self.kind == "ssl":
             for name in ("privateKey", "certKey", "extraCertChain", "dhParameters"):
                 if name in self.arguments:
@@ -201,7 +197,7 @@ class Description:
 
 
 def shown_socket(path: str) -> str:
-    """The path of a UNIX socket, for people; an abstract one with ``@`` first, as ss(8) has it."""
+    """The path of a UNIX socket, for people; ``@`` marks an abstract one, as in ss(8)."""
     return one_line("@" + path[1:]) if path.startswith("\0") else shown(path)
 
 

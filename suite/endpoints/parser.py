@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Final
 
+# `_parse` is the one private name of Twisted's here: its tokenizer has no public name.
+# tests/endpoints/test_descriptions.py checks it against its documented syntax.
 from twisted.internet.endpoints import (
     _parse,
 )
