@@ -70,7 +70,7 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
 
 
 class EchoPort(DatagramPort):
-    """A UDP port for an `IEchoesDatagrams`: sends datagrams back in batches, from the buffers that hold them."""
+    """A UDP port for an `IEchoesDatagrams`: sends datagrams back in batches, from their own buffers."""
 
     @override
     def startListening(self) -> None:

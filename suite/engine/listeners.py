@@ -95,7 +95,7 @@ class ListenersMixin:
 def with_listeners(reactor: Any) -> Any:
     """A reactor that runs on *reactor* and opens this suite's ports; *reactor* itself if it does so already.
 
-    A reactor of another kind than POSIX (a test's, or Windows' IOCP) is returned as it is, with its own ports.
+    A reactor of another kind (a test's, or Windows' IOCP) is returned as it is, with its own ports.
     """
     if isinstance(reactor, ListenersMixin) or not isinstance(reactor, PosixReactorBase):
         return reactor
