@@ -68,7 +68,7 @@ AT_ONCE: Final = 0x40 | 0x100 | 0x4000  # MSG_DONTWAIT, MSG_WAITALL, MSG_NOSIGNA
 
 ENTRIES: Final = 512
 COMPLETIONS: Final = 4096
-#: As many entries, the first ones, are for sends; the next one is for all other operations.
+#: The number of buffers, and of the entries for sends, which come first; the next entry is for all others.
 BUFFERS: Final = 256
 BUFFER_SIZE: Final = 16 * 1024
 
