@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Final
 
+# `_parse` is the one private name of Twisted's here: its tokenizer has no public name.
+# tests/endpoints/test_descriptions.py checks it against its documented syntax.
 from twisted.internet.endpoints import (
     _parse,
 )
@@ -19,15 +21,16 @@ from twisted.plugin import getPlugins
 
 from suite.config.file import Config, Endpoint
 from suite.endpoints.descriptions import (
-    FITTING,
+    APPLIES_TO,
     LOOPBACK,
     LOOPBACK6,
     MAX_UNIX_PATH,
     PARAMETERS,
     PATHS,
     SSL_METHODS,
+    BoundAddress,
     Description,
-    collide,
+    conflicts,
 )
 from suite.errors import ConfigError
 from suite.system import group_ids, user_ids
@@ -106,17 +109,17 @@ class _Parser:
             )
         if kind not in PARAMETERS:
             self.check_plugin(kind)
-            return self.fitting(Description(self.endpoint, kind, {}, proxied))
-        return self.fitting(
+            return self.check_limits(Description(self.endpoint, kind, {}, proxied))
+        return self.check_limits(
             Description(self.endpoint, kind, self.arguments(kind, positional, named), proxied)
         )
 
-    def fitting(self, description: Description) -> Description:
+    def check_limits(self, description: Description) -> Description:
         """The same; what is set for this endpoint alone has to mean something there."""
         for name in sorted(self.endpoint.own_limits):
-            if not description.has(FITTING[name]):
+            if not description.accepts_limit(name):
                 raise self.limit_error(
-                    name, f"does not go with {description.kind}:; it is about {FITTING[name]}"
+                    name, f"does not go with {description.kind}:; it is about {APPLIES_TO[name]}"
                 )
         if description.transport == "UNIX":
             for name, ids in (("users", user_ids), ("groups", group_ids)):
@@ -266,13 +269,13 @@ def parse(config: Config) -> list[Description]:
     :raises ConfigError: one of them cannot be understood, or two want the same address.
     """
     descriptions = [_Parser(config, endpoint).parse() for endpoint in config.endpoints]
-    claimed: dict[tuple[str, str, str], str] = {}
+    claimed: dict[BoundAddress, str] = {}
     for description in descriptions:
-        claim = description.claims()
+        claim = description.bound_address()
         if claim is None:
             continue
         for other, name in claimed.items():
-            if collide(claim, other):
+            if conflicts(claim, other):
                 raise _Parser(config, description.endpoint).error(
                     f"{description.address} is taken by endpoints.{name}; expected an address of its own"
                 )

@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IListeningPort
 
 from suite import text
 from suite.echo import EchoDatagram, EchoFactory, Refused
-from suite.endpoints.descriptions import DIRECT, Description
-from suite.endpoints.listener import Opening
+from suite.endpoints.descriptions import DIRECT, BoundAddress, Description
+from suite.endpoints.listener import Listener
 from suite.engine.accept import AcceptingPort
 from suite.engine.listeners import with_listeners
 from suite.errors import ListenError
@@ -53,7 +53,7 @@ class Running:
                 proxied=description.proxied and description.kind == "ssl",
             )
             answer = self.make_factory(self.guard)
-        self._opening = Opening(with_listeners(reactor), description, context, answer, self.guard)
+        self._listener = Listener(with_listeners(reactor), description, context, answer, self.guard)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
         """What answers on a stream endpoint."""
@@ -69,10 +69,10 @@ class Running:
         :raises ListenError: it cannot be opened.
         """
         make_directory(self.description)
-        self.port = await self._opening.listen()
+        self.port = await self._listener.listen()
         pause(self.port)
         # Should it be opened again, it is there that its clients look for it.
-        self._opening.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
+        self._listener.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
         if self.datagrams is not None:
             self._own_ports.join(cast(Any, self.port.getHost()).port, self.datagrams)
 
@@ -83,8 +83,8 @@ class Running:
     def adopt(self, description: Description, context: SSL.Context | None) -> None:
         """Become *description*, which listens at the same place; connections there are stay."""
         self.description = description
-        if self._opening.context_factory is not None and context is not None:
-            self._opening.context_factory.context = context
+        if self._listener.context_factory is not None and context is not None:
+            self._listener.context_factory.context = context
         for judge in (self.guard, self.datagrams):
             if judge is not None:
                 judge.limits = description.endpoint.limits
@@ -98,10 +98,10 @@ class Running:
             self._own_ports.leave(cast(Any, port.getHost()).port, self.datagrams)
         await maybeDeferred(port.stopListening)
 
-    def claims(self) -> tuple[str, str, str] | None:
-        """What nobody else can have while it listens."""
+    def bound_address(self) -> BoundAddress | None:
+        """The address it is bound to, to detect conflicts."""
         host = self.port.getHost() if self.port is not None else None
-        return self.description.claims(getattr(host, "port", 0))
+        return self.description.bound_address(getattr(host, "port", 0))
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Let connections finish; fires when there are none."""
@@ -123,9 +123,10 @@ class Running:
         if self.guard is None:
             refusals = self.datagrams.refusals if self.datagrams is not None else Counter()
             return f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}" if refusals else ""
-        if not self.guard.accepted and not self.guard.ends:
+        guard = self.guard
+        if not guard.accepted_count and not guard.ends:
             return ""
-        return f"{self.guard.accepted:,} connections, {self.guard.received:,} bytes{counted(self.guard.ends)}"
+        return f"{guard.accepted_count:,} connections, {guard.received:,} bytes{counted(guard.ends)}"
 
 
 def pause(port: Any) -> None:

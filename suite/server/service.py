@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from suite import text
-from suite.endpoints.descriptions import Description, collide
+from suite.endpoints.descriptions import Description, conflicts
 from suite.errors import ConfigError
 from suite.guard.datagrams import OwnPorts
 from suite.server.announce import minted_line, ready_line
@@ -127,13 +127,14 @@ class EchoSuite(Service):
         fresh: list[Running] = []
         for description, context in plan.planned():
             before = old.get(description.endpoint.name)
-            if before is not None and before.description.place() == description.place():
+            if before is not None and before.description.socket_key() == description.socket_key():
                 kept[description.endpoint.name] = (description, context)
             else:
                 fresh.append(self.make_running(description, context))
         gone = [endpoint for name, endpoint in old.items() if name not in kept]
         # What is in the way of a fresh one has to go first, and comes back if that does not help.
-        away = [e for e in gone if any(collide(e.claims(), f.description.claims()) for f in fresh)]
+        wanted = [endpoint.description.bound_address() for endpoint in fresh]
+        away = [e for e in gone if any(conflicts(e.bound_address(), address) for address in wanted)]
         try:
             await self._close_all(away)
             for endpoint in fresh:
