@@ -222,7 +222,7 @@ DEFAULT: Final = Settings()
 
 
 @dataclass(slots=True)
-class Tally:
+class KindCount:
     """What has become of the events of one kind in a window.
 
     :ivar like: the fields that make it this kind.
@@ -257,7 +257,7 @@ class RateLimit:
     def __init__(self, clock: IReactorTime, observer: ILogObserver) -> None:
         self._clock = clock
         self._observer = observer
-        self._tallies: dict[Hashable, Tally] = {}
+        self._counts: dict[Hashable, KindCount] = {}
         self._lines = 0
         self._end: IDelayedCall | None = None
 
@@ -270,55 +270,55 @@ class RateLimit:
             return
         kind = (get("log_namespace"), get("log_format"), level, get("endpoint"), get("reason"))
         try:
-            tally = self._tallies.get(kind)
+            count = self._counts.get(kind)
         except TypeError:  # somebody's field is a list, or the like
             kind = tuple(map(safe_repr, kind))
-            tally = self._tallies.get(kind)
-        if tally is None:
-            tally = self._new_tally(kind, event)
-        if tally.shown < tally.burst and self._lines < TOTAL:
-            tally.shown += 1
+            count = self._counts.get(kind)
+        if count is None:
+            count = self._new_count(kind, event)
+        if count.shown < count.burst and self._lines < TOTAL:
+            count.shown += 1
             self._lines += 1
             self._observer(event)
         else:
-            if not tally.suppressed:
-                tally.example = tally.example or message_of(event)
-            tally.suppressed += 1
+            if not count.suppressed:
+                count.example = count.example or message_of(event)
+            count.suppressed += 1
 
-    def _new_tally(self, kind: Hashable, event: LogEvent) -> Tally:
+    def _new_count(self, kind: Hashable, event: LogEvent) -> KindCount:
         if self._end is None:
             self._end = self._clock.callLater(WINDOW, self._end_window)
-        if len(self._tallies) < KINDS:
+        if len(self._counts) < KINDS:
             like = {name: event[name] for name in KIND if name in event}
-            return self._tallies.setdefault(kind, Tally(like))
+            return self._counts.setdefault(kind, KindCount(like))
         others = {"log_namespace": __name__, "log_level": LogLevel.warn}
-        return self._tallies.setdefault(
-            None, Tally(others, burst=0, example="there are more kinds of events than are told apart")
+        return self._counts.setdefault(
+            None, KindCount(others, burst=0, example="there are more kinds of events than are told apart")
         )
 
     def _end_window(self) -> None:
         self._end = None
         self._summarize()
-        if self._tallies or self._lines:
+        if self._counts or self._lines:
             self._end = self._clock.callLater(WINDOW, self._end_window)
 
     def _summarize(self) -> None:
         """Say what was only counted, and begin to count anew."""
-        tallies, self._tallies = self._tallies, {}
+        counts, self._counts = self._counts, {}
         self._lines = 0
-        for kind, tally in tallies.items():
-            if not tally.suppressed:
+        for kind, count in counts.items():
+            if not count.suppressed:
                 continue
-            if tally.shown + tally.suppressed > BURST:
-                self._tallies[kind] = Tally(tally.like, burst=0)
+            if count.shown + count.suppressed > BURST:
+                self._counts[kind] = KindCount(count.like, burst=0)
             self._lines += 1
             self._observer(
                 {
-                    **tally.like,
+                    **count.like,
                     "log_time": time.time(),
                     "log_format": "{example}; suppressed {suppressed:,} like it",
-                    "example": tally.example,
-                    "suppressed": tally.suppressed,
+                    "example": count.example,
+                    "suppressed": count.suppressed,
                 }
             )
 
@@ -328,7 +328,7 @@ class RateLimit:
             self._end.cancel()
             self._end = None
         self._summarize()
-        self._tallies.clear()
+        self._counts.clear()
 
 
 # And out.

@@ -67,7 +67,7 @@ class UnknownIdentityError(ValueError):
 
 
 @dataclass(frozen=True)
-class Identity:
+class ProcessIdentity:
     """Whom a process acts as.
 
     :ivar uid: user id.
@@ -87,7 +87,7 @@ class Identity:
         return f"{user}:{group} (uid {self.uid}, gid {self.gid}{', groups ' * bool(others)}{others})"
 
 
-def identity(user: str | None, group: str | None) -> Identity:
+def identity(user: str | None, group: str | None) -> ProcessIdentity:
     """Look up whom to act as.
 
     :param user: a name or a number; None: whoever we are, if *group* is None too.
@@ -111,9 +111,9 @@ def identity(user: str | None, group: str | None) -> Identity:
         )
     if account is None:
         uid = int(user)
-        return Identity(uid, gid, (gid,), (str(uid), _group_name(gid)))
+        return ProcessIdentity(uid, gid, (gid,), (str(uid), _group_name(gid)))
     groups = _sorted(gid, os.getgrouplist(account.pw_name, gid))
-    return Identity(account.pw_uid, gid, groups, (account.pw_name, _group_name(gid)))
+    return ProcessIdentity(account.pw_uid, gid, groups, (account.pw_name, _group_name(gid)))
 
 
 def _account(user: str) -> pwd.struct_passwd | None:
@@ -163,13 +163,13 @@ def _sorted(gid: int, groups: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted({gid, *groups}))
 
 
-def _present() -> Identity:
+def _present() -> ProcessIdentity:
     """Whom this process acts as."""
     uid, gid = os.geteuid(), os.getegid()
-    return Identity(uid, gid, _sorted(gid, os.getgroups()), (_user_name(uid), _group_name(gid)))
+    return ProcessIdentity(uid, gid, _sorted(gid, os.getgroups()), (_user_name(uid), _group_name(gid)))
 
 
-def _is_present(wanted: Identity) -> bool:
+def _is_present(wanted: ProcessIdentity) -> bool:
     """Whether this process is *wanted*, in its real, effective and saved ids alike."""
     return (
         os.getresuid() == (wanted.uid,) * 3
@@ -178,7 +178,7 @@ def _is_present(wanted: Identity) -> bool:
     )
 
 
-def become(wanted: Identity) -> None:
+def become(wanted: ProcessIdentity) -> None:
     """Act as *wanted* from here on, with no way back; nothing is done where we do already.
 
     :raises PrivilegeError: that is not permitted, or it did not take. The process may be anything in

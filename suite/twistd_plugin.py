@@ -68,8 +68,8 @@ def makeService(options: Options) -> EchoSuite:
         def startService(self) -> None:
             super().startService()
             failures: list[Failure] = []
-            self.opening.addErrback(failures.append)
-            while not self.opening.called:
+            self.opened.addErrback(failures.append)
+            while not self.opened.called:
                 self.reactor.iterate(0.01)
             for failure in failures:
                 error = failure.value

@@ -409,7 +409,7 @@ def test_more_kinds_than_are_told_apart_have_a_summary_in_common() -> None:
     limited = Limited()
     for number in range(10_000):
         limited.log(2, endpoint=f"e{number}")
-    assert len(limited.limit._tallies) == KINDS + 1
+    assert len(limited.limit._counts) == KINDS + 1
     limited.clock.advance(WINDOW)
     summaries = [event for event in limited.seen if "suppressed" in event]
     assert len(limited.seen) - len(summaries) == TOTAL
@@ -457,7 +457,7 @@ def test_what_is_shown_and_what_is_counted_add_up(steps: list[tuple[int, int, fl
     for kind, times, pause in steps:
         limited.log(times, endpoint=f"e{kind}")
         limited.clock.advance(pause)
-        assert len(limited.limit._tallies) <= KINDS + 1
+        assert len(limited.limit._counts) <= KINDS + 1
         assert limited.limit._lines <= TOTAL
     lines_at_end = len(limited.seen)
     limited.limit.flush()

@@ -29,7 +29,14 @@ import pytest
 
 from suite import system
 from suite.errors import EXIT_FAILURE, PrivilegeError
-from suite.system import Identity, Notifier, UnknownIdentityError, become, identity, raise_descriptor_limit
+from suite.system import (
+    Notifier,
+    ProcessIdentity,
+    UnknownIdentityError,
+    become,
+    identity,
+    raise_descriptor_limit,
+)
 from tests import activate
 from tests.helpers import ROOT
 from tests.running import (
@@ -121,7 +128,7 @@ def test_supplementary_groups_are_the_users_whatever_its_group(monkeypatch: pyte
 
 def test_a_number_needs_no_account_but_then_a_group() -> None:
     stranger = next(uid for uid in range(54321, 60000) if not has_account(uid))
-    assert identity(str(stranger), "54321") == Identity(stranger, 54321, (54321,), ("", ""))
+    assert identity(str(stranger), "54321") == ProcessIdentity(stranger, 54321, (54321,), ("", ""))
     group = grp.getgrgid(0).gr_name
     assert str(identity(str(stranger), "0")) == f"{stranger}:{group} (uid {stranger}, gid 0)"
     with pytest.raises(UnknownIdentityError) as caught:
@@ -164,11 +171,11 @@ def test_nobody_in_particular_is_who_we_are() -> None:
 BECOME: Final = """
 import json, os, sys, threading
 from suite.errors import PrivilegeError
-from suite.system import Identity, become
+from suite.system import ProcessIdentity, become
 from tests.helpers import ROOT
 BEFORE
-wanted = Identity(*json.loads(sys.argv[1]))
-wanted = Identity(wanted.uid, wanted.gid, tuple(wanted.groups), tuple(wanted.names))
+wanted = ProcessIdentity(*json.loads(sys.argv[1]))
+wanted = ProcessIdentity(wanted.uid, wanted.gid, tuple(wanted.groups), tuple(wanted.names))
 waiting = threading.Event()
 threading.Thread(target=waiting.wait, daemon=True).start()
 try:
@@ -196,7 +203,7 @@ class Becoming:
     :ivar answer: ``became``, or the error.
     """
 
-    def __init__(self, wanted: Identity, before: str = "") -> None:
+    def __init__(self, wanted: ProcessIdentity, before: str = "") -> None:
         parts = [wanted.uid, wanted.gid, wanted.groups, wanted.names]
         self.process = subprocess.Popen(
             [sys.executable, "-c", BECOME.replace("BEFORE", before), json.dumps(parts)],
@@ -222,7 +229,7 @@ class Becoming:
 
 
 @contextmanager
-def becoming(wanted: Identity, before: str = "") -> Iterator[Becoming]:
+def becoming(wanted: ProcessIdentity, before: str = "") -> Iterator[Becoming]:
     child = Becoming(wanted, before)
     try:
         yield child
@@ -234,7 +241,7 @@ def becoming(wanted: Identity, before: str = "") -> Iterator[Becoming]:
 @AS_ROOT
 def test_root_becomes_somebody_for_good() -> None:
     """In every thread, in all three ids, and without a group that was not asked for."""
-    wanted = Identity(NOBODY, 54321, (54321, 54322), ("somebody", "some"))
+    wanted = ProcessIdentity(NOBODY, 54321, (54321, 54322), ("somebody", "some"))
     with becoming(wanted, "os.setgroups([0, 4, 20, 24])") as child:
         assert child.answer == "became"
         assert child.ids("Uid") == [{str(NOBODY)}] * 2
@@ -257,10 +264,10 @@ def test_root_becomes_somebody_for_good() -> None:
 @AS_ROOT
 def test_somebody_stays_who_it_is_and_becomes_nobody_else() -> None:
     before = f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)"
-    with becoming(Identity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
+    with becoming(ProcessIdentity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
         assert child.answer == "became"
         assert child.ids("Uid") == [{str(NOBODY)}] * 2
-    with becoming(Identity(54321, 54322, (54322, 54323), ("echo", "echoes")), before) as child:
+    with becoming(ProcessIdentity(54321, 54322, (54322, 54323), ("echo", "echoes")), before) as child:
         started_as = identity(str(NOBODY), str(NOBODY)).names
         assert child.answer == (
             "cannot run as echo:echoes (uid 54321, gid 54322, groups 54323): Operation not permitted;"
@@ -273,7 +280,7 @@ def test_somebody_stays_who_it_is_and_becomes_nobody_else() -> None:
 def test_another_group_is_another_identity() -> None:
     """Who has groups that were not asked for has not dropped them."""
     before = f"os.setgroups([4]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)"
-    with becoming(Identity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
+    with becoming(ProcessIdentity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
         assert child.answer.startswith(f"cannot run as a:b (uid {NOBODY}, gid {NOBODY}): ")
         assert f"gid {NOBODY}, groups 4); expected" in child.answer
 
@@ -283,15 +290,15 @@ def test_another_group_is_another_identity() -> None:
 def test_a_drop_that_can_be_undone_is_found_out(gid: int) -> None:
     """securebits(7) can have the kernel leave capabilities to whom they do not belong."""
     no_setuid_fixup = "import ctypes; assert ctypes.CDLL(None).prctl(28, 1 << 2, 0, 0, 0) == 0"
-    with becoming(Identity(NOBODY, gid, (gid,), ("a", "b")), no_setuid_fixup) as child:
+    with becoming(ProcessIdentity(NOBODY, gid, (gid,), ("a", "b")), no_setuid_fixup) as child:
         assert child.answer == (
             f"cannot run as a:b (uid {NOBODY}, gid {gid}): root could be had back;"
             " expected it to be gone for good"
         )
 
 
-def other(present: Identity) -> Identity:
-    return Identity(present.uid + 1, present.gid + 1, (present.gid + 1,), ("other", "others"))
+def other(present: ProcessIdentity) -> ProcessIdentity:
+    return ProcessIdentity(present.uid + 1, present.gid + 1, (present.gid + 1,), ("other", "others"))
 
 
 def test_a_refusal_names_both_whom_we_are_and_whom_we_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +331,7 @@ def test_a_system_that_does_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("regained", ["setresuid", "setresgid", None])
 def test_both_ways_back_are_tried(monkeypatch: pytest.MonkeyPatch, regained: str | None) -> None:
     """The order of things, as a kernel would see it: groups first, the user last, then the ways back."""
-    wanted = Identity(5, 6, (6, 7), ("a", "b"))
+    wanted = ProcessIdentity(5, 6, (6, 7), ("a", "b"))
     calls: list[tuple[Any, ...]] = []
     state: dict[str, Any] = {"resuid": (0, 0, 0), "resgid": (0, 0, 0), "groups": [0, 4]}
 
@@ -409,30 +416,30 @@ def monotonic_usec() -> int:
 
 
 def test_the_manager_hears_how_it_is(manager: Manager) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         assert manager.silent()
-        told.ready("4 endpoints")
+        sender.ready("4 endpoints")
         assert manager.heard() == {"READY": "1", "STATUS": "4 endpoints"}
         before = monotonic_usec()
-        told.reloading("reading config.toml")
+        sender.reloading("reading config.toml")
         heard = manager.heard()
         assert before <= int(heard.pop("MONOTONIC_USEC")) <= monotonic_usec()
         assert heard == {"RELOADING": "1", "STATUS": "reading config.toml"}
-        told.status("3 connections")
+        sender.status("3 connections")
         assert manager.heard() == {"STATUS": "3 connections"}
-        told.watchdog()
+        sender.watchdog()
         assert manager.heard() == {"WATCHDOG": "1"}
-        told.stopping("1 connection left")
+        sender.stopping("1 connection left")
         assert manager.heard() == {"STOPPING": "1", "STATUS": "1 connection left"}
         assert manager.silent()
-    told.ready("but closed")
+    sender.ready("but closed")
     assert manager.silent()
 
 
 def test_a_status_is_one_line_and_no_other_field(manager: Manager) -> None:
     """Whatever gets into it: a peer's bytes must not end the service."""
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
-        told.status("hola\nMAINPID=1\r\0\udcff año")
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
+        sender.status("hola\nMAINPID=1\r\0\udcff año")
         assert manager.heard() == {"STATUS": r"hola\nMAINPID=1\r\x00\udcff año"}
 
 
@@ -445,9 +452,9 @@ def test_what_is_for_this_process_is_taken_from_the_environment(
         "WATCHDOG_PID": str(os.getpid()),
     }.items():
         monkeypatch.setenv(name, value)
-    told = Notifier()
-    assert told.watchdog_interval == 15
-    told.ready("")
+    sender = Notifier()
+    assert sender.watchdog_interval == 15
+    sender.ready("")
     assert manager.heard() == {"READY": "1", "STATUS": ""}
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
     child = "import os; print([name for name in os.environ if 'NOTIFY' in name or 'WATCHDOG' in name])"
@@ -457,7 +464,7 @@ def test_what_is_for_this_process_is_taken_from_the_environment(
     assert again.watchdog_interval is None
     again.ready("")
     assert manager.silent()
-    told.close()
+    sender.close()
 
 
 @pytest.mark.parametrize("address", ["", "relative/notify", "vsock:2:1234"])
@@ -466,18 +473,18 @@ def test_without_a_manager_nothing_is_said_and_nothing_opened(
 ) -> None:
     monkeypatch.setattr(socket, "socket", lambda *_: pytest.fail("a socket was opened"))
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}
-    told = Notifier(environ)
-    assert told.watchdog_interval is None
-    say_everything(told)
+    sender = Notifier(environ)
+    assert sender.watchdog_interval is None
+    say_everything(sender)
     assert environ == {}
 
 
-def say_everything(told: Notifier) -> None:
-    told.ready("")
-    told.reloading("")
-    told.status("")
-    told.watchdog()
-    told.stopping("")
+def say_everything(sender: Notifier) -> None:
+    sender.ready("")
+    sender.reloading("")
+    sender.status("")
+    sender.watchdog()
+    sender.stopping("")
 
 
 def gone(manager: Manager) -> None:
@@ -510,16 +517,16 @@ def test_a_manager_that_does_not_hear_takes_nobody_down(
     manager: Manager, fate: Callable[[Manager], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "MANAGER_PATIENCE", 0.01)
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         fate(manager)
-        say_everything(told)
+        say_everything(sender)
 
 
 def test_a_change_of_state_waits_for_room_and_a_status_does_not(manager: Manager) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         full(manager)
-        told.status("lost")
-        reader = threading.Thread(target=told.ready, args=["waited for"])
+        sender.status("lost")
+        reader = threading.Thread(target=sender.ready, args=["waited for"])
         reader.start()
         heard = []
         for _ in range(PATIENCE * 100):
@@ -539,20 +546,20 @@ def test_a_change_of_state_waits_for_room_and_a_status_does_not(manager: Manager
 
 def test_it_needs_no_further_descriptor(manager: Manager, descriptor_limit: tuple[int, int]) -> None:
     """Or a watchdog would end the service when connections have taken all of them."""
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, descriptor_limit[1]))
         try:
             with pytest.raises(OSError, match="Too many open files"):
                 os.open("/", os.O_RDONLY)
-            told.watchdog()
+            sender.watchdog()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, descriptor_limit)  # pytest needs some
         assert manager.heard() == {"WATCHDOG": "1"}
 
 
 def test_a_mistake_of_ours_is_not_hidden(manager: Manager) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address) as told, pytest.raises(TypeError):
-        told.status(None)  # type: ignore[arg-type]
+    with notifier(NOTIFY_SOCKET=manager.address) as sender, pytest.raises(TypeError):
+        sender.status(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -574,8 +581,8 @@ def test_a_mistake_of_ours_is_not_hidden(manager: Manager) -> None:
 def test_the_watchdog_is_told_twice_in_its_time(
     manager: Manager, watchdog: dict[str, str], interval: float | None
 ) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address, **watchdog) as told:
-        assert told.watchdog_interval == interval
+    with notifier(NOTIFY_SOCKET=manager.address, **watchdog) as sender:
+        assert sender.watchdog_interval == interval
 
 
 # 4. Socket activation, as activate.py does it.

@@ -23,7 +23,7 @@ from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
 
 
-class Running:
+class RunningEndpoint:
     """One endpoint of a running suite.
 
     :ivar description: what it is by now.
@@ -53,7 +53,7 @@ class Running:
                 proxied=description.proxied and description.kind == "ssl",
             )
             answer = self.make_factory(self.guard)
-        self._opening = Opening(with_listeners(reactor), description, context, answer, self.guard)
+        self._listener = Opening(with_listeners(reactor), description, context, answer, self.guard)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
         """What answers on a stream endpoint."""
@@ -69,10 +69,10 @@ class Running:
         :raises ListenError: it cannot be opened.
         """
         make_directory(self.description)
-        self.port = await self._opening.listen()
+        self.port = await self._listener.listen()
         pause(self.port)
         # Should it be opened again, it is there that its clients look for it.
-        self._opening.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
+        self._listener.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
         if self.datagrams is not None:
             self._own_ports.join(cast(Any, self.port.getHost()).port, self.datagrams)
 
@@ -83,8 +83,8 @@ class Running:
     def adopt(self, description: Description, context: SSL.Context | None) -> None:
         """Become *description*, which listens at the same place; connections there are stay."""
         self.description = description
-        if self._opening.context_factory is not None and context is not None:
-            self._opening.context_factory.context = context
+        if self._listener.context_factory is not None and context is not None:
+            self._listener.context_factory.context = context
         for judge in (self.guard, self.datagrams):
             if judge is not None:
                 judge.limits = description.endpoint.limits
@@ -118,7 +118,7 @@ class Running:
             self.description, bound_address(self.description, cast(IListeningPort, self.port))
         )
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """What has happened here, for people; nothing, if nothing has."""
         if self.guard is None:
             refusals = self.datagrams.refusals if self.datagrams is not None else Counter()

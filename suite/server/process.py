@@ -83,9 +83,9 @@ def run(
             signal.signal(number, lambda *_: reactor.callFromThread(end))
         reload_on_hangup(reactor, suite, notifier)
         suite.startService()
-        suite.opening.addCallbacks(opened, stop)
+        suite.opened.addCallbacks(ready, stop)
 
-    def opened(_: None) -> None:
+    def ready(_: None) -> None:
         notifier.ready(f"serving {len(plan.descriptions)} endpoints")
         if notifier.watchdog_interval is not None:
             LoopingCall(notifier.watchdog).start(notifier.watchdog_interval)

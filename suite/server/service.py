@@ -22,7 +22,7 @@ from suite.endpoints.descriptions import Description, collide
 from suite.errors import ConfigError
 from suite.guard.datagrams import OwnPorts
 from suite.server.announce import minted_line, ready_line
-from suite.server.endpoint import Running, accept_what_waits
+from suite.server.endpoint import RunningEndpoint, accept_what_waits
 from suite.server.plan import Plan
 from suite.system import become
 
@@ -35,7 +35,7 @@ class EchoSuite(Service):
     :param reactor: what everything runs on.
     :param plan: what to open.
     :param announce: is given every line that a user should see.
-    :ivar opening: fires when every endpoint is open; fails with `ListenError` when one cannot be, and
+    :ivar opened: fires when every endpoint is open; fails with `ListenError` when one cannot be, and
         what was opened before it is closed again.
     """
 
@@ -43,28 +43,28 @@ class EchoSuite(Service):
         self.reactor = reactor
         self.plan = plan
         self.announce = announce
-        self.endpoints: dict[str, Running] = {}
-        self.leaving: list[Running] = []  # no longer listening, but not without connections yet
-        self.opening: Deferred[None] = Deferred()
-        self._opening: list[Running] = []
-        self._closing: list[Running] = []
+        self.endpoints: dict[str, RunningEndpoint] = {}
+        self.leaving: list[RunningEndpoint] = []  # no longer listening, but not without connections yet
+        self.opened: Deferred[None] = Deferred()
+        self._starting: list[RunningEndpoint] = []
+        self._closing: list[RunningEndpoint] = []
         self.own_ports = OwnPorts()
         self._lock = DeferredLock()  # opening, reloading and closing come one after the other
 
-    def make_running(self, description: Description, context: SSL.Context | None) -> Running:
+    def make_endpoint(self, description: Description, context: SSL.Context | None) -> RunningEndpoint:
         """One endpoint, not open yet."""
-        return Running(self.reactor, description, context, self.own_ports)
+        return RunningEndpoint(self.reactor, description, context, self.own_ports)
 
     # Beginning.
 
     @override
     def startService(self) -> None:
-        """Open every endpoint; see `opening`."""
+        """Open every endpoint; see `opened`."""
         super().startService()
-        self._lock.run(Deferred.fromCoroutine, self._open()).chainDeferred(self.opening)
+        self._lock.run(Deferred.fromCoroutine, self._open()).chainDeferred(self.opened)
 
     async def _open(self) -> None:
-        endpoints = self._opening = [self.make_running(*planned) for planned in self.plan.planned()]
+        endpoints = self._starting = [self.make_endpoint(*planned) for planned in self.plan.planned()]
         try:
             for endpoint in endpoints:
                 await endpoint.open()
@@ -77,7 +77,7 @@ class EchoSuite(Service):
             await self._close_all(endpoints)
             raise
         finally:
-            self._opening = []
+            self._starting = []
         self.endpoints = {endpoint.description.endpoint.name: endpoint for endpoint in endpoints}
         if self.plan.minted:
             self.announce(minted_line(self.plan.minted))
@@ -93,7 +93,7 @@ class EchoSuite(Service):
             become(plan.identity)
 
     @staticmethod
-    async def _close_all(endpoints: Iterable[Running]) -> None:
+    async def _close_all(endpoints: Iterable[RunningEndpoint]) -> None:
         for endpoint in endpoints:
             await endpoint.close()
 
@@ -124,13 +124,13 @@ class EchoSuite(Service):
     async def _reload(self, plan: Plan) -> str:
         old = dict(self.endpoints)
         kept: dict[str, tuple[Description, SSL.Context | None]] = {}
-        fresh: list[Running] = []
+        fresh: list[RunningEndpoint] = []
         for description, context in plan.planned():
             before = old.get(description.endpoint.name)
             if before is not None and before.description.place() == description.place():
                 kept[description.endpoint.name] = (description, context)
             else:
-                fresh.append(self.make_running(description, context))
+                fresh.append(self.make_endpoint(description, context))
         gone = [endpoint for name, endpoint in old.items() if name not in kept]
         # What is in the way of a fresh one has to go first, and comes back if that does not help.
         away = [e for e in gone if any(collide(e.claims(), f.description.claims()) for f in fresh)]
@@ -164,7 +164,7 @@ class EchoSuite(Service):
             f" {len(kept) - changed} as before"
         )
 
-    def _leave(self, endpoint: Running) -> None:
+    def _leave(self, endpoint: RunningEndpoint) -> None:
         self.leaving.append(endpoint)
         endpoint.drain(self.plan.config.drain).addCallback(lambda _: self.leaving.remove(endpoint))
 
@@ -174,8 +174,8 @@ class EchoSuite(Service):
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let echoes under way finish, and close; fires when all is closed."""
         super().stopService()
-        if self._opening:  # there is nobody to wait for, and one that opens might take for ever
-            return Deferred.fromCoroutine(self._close_all(self._opening))
+        if self._starting:  # there is nobody to wait for, and one that opens might take for ever
+            return Deferred.fromCoroutine(self._close_all(self._starting))
         return self._lock.run(Deferred.fromCoroutine, self._stop())
 
     async def _stop(self) -> None:
@@ -189,9 +189,9 @@ class EchoSuite(Service):
         await gatherResults([endpoint.drain(seconds) for endpoint in self._closing])
         await self._close_all(endpoints)  # UDP answers until the end
         for endpoint in endpoints:
-            told = endpoint.told()
-            if told:
-                log.debug("{told}", told=told, endpoint=endpoint.description.endpoint.name)
+            summary = endpoint.summary()
+            if summary:
+                log.debug("{summary}", summary=summary, endpoint=endpoint.description.endpoint.name)
 
     def force(self) -> None:
         """End every connection now."""

@@ -152,7 +152,7 @@ class RecordedDatagrams(EchoDatagram):
         super().datagramReceived(datagram, addr)
 
 
-class RecordedEndpoint(endpoint.Running):
+class RecordedEndpoint(endpoint.RunningEndpoint):
     """An endpoint with a `Record`."""
 
     def __init__(self, record: Record, *arguments: Any) -> None:
@@ -189,13 +189,15 @@ class RecordingSuite(service.EchoSuite):
         self._directory = directory
 
     @override
-    def make_running(self, description: Description, context: SSL.Context | None) -> endpoint.Running:
+    def make_endpoint(
+        self, description: Description, context: SSL.Context | None
+    ) -> endpoint.RunningEndpoint:
         record = self.records.setdefault(description.endpoint.name, Record())
         return RecordedEndpoint(record, self.reactor, description, context, self.own_ports)
 
     @override
     def startService(self) -> None:
-        self.opening.addCallback(lambda _: self._be_asked())
+        self.opened.addCallback(lambda _: self._be_asked())
         super().startService()
 
     def _be_asked(self) -> None:
@@ -205,7 +207,7 @@ class RecordingSuite(service.EchoSuite):
                 "name": name,
                 "transport": endpoint.description.transport,
                 "proxied": endpoint.description.proxied,
-                "address": address_of(endpoint.description, cast(IListeningPort, endpoint.port)),
+                "address": client_address(endpoint.description, cast(IListeningPort, endpoint.port)),
             }
             for name, endpoint in self.endpoints.items()
         ]
@@ -303,7 +305,7 @@ ANSWERS: Final[dict[str, Callable[..., object]]] = {
 }
 
 
-def address_of(description: Description, port: IListeningPort) -> tuple[str, int] | str:
+def client_address(description: Description, port: IListeningPort) -> tuple[str, int] | str:
     """Where a client finds *port*: host and port, or the path of a socket."""
     host = port.getHost()
     if isinstance(host, (IPv4Address, IPv6Address)):

@@ -64,7 +64,7 @@ class Started:
         self.results: list[object] = []
         self.suite = EchoSuite(reactor, plan, self.said.append)
         self.suite.startService()
-        self.suite.opening.addBoth(self.results.append)
+        self.suite.opened.addBoth(self.results.append)
 
     @property
     def error(self) -> object:

@@ -1,4 +1,4 @@
-"""A link to a target: bytes go there, bytes come back, and at some time it ends.
+"""A channel to a target: bytes go there, bytes come back, and at some time it ends.
 
 Rules: the same for streams and datagrams, so that who talks need not know which it is; whoever sends waits
 until more can be sent; an end is told once, with a `TargetError` if it was none to be wished for.
@@ -19,10 +19,10 @@ from zope.interface import implementer
 
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.waiting import within
+from suite.client.dial.waiting import with_timeout
 
 
-class Link(Protocol):
+class Channel(Protocol):
     """What can be talked through.
 
     :ivar ended: fires when the other side has ended; fails with `TargetError`, or as `break_off` is told.
@@ -44,8 +44,8 @@ class Link(Protocol):
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class StreamLink(TwistedProtocol):
-    """A link over TCP, TLS or UNIX.
+class StreamChannel(TwistedProtocol):
+    """A channel over TCP, TLS or UNIX.
 
     :param received: is given what comes back, as it comes.
     """
@@ -62,7 +62,7 @@ class StreamLink(TwistedProtocol):
         cast(IConsumer, self.transport).registerProducer(cast(IPushProducer, self), True)
 
     def send(self, data: bytes) -> Deferred[None]:
-        """`Link.send`."""
+        """`Channel.send`."""
         self.transport.write(data)
         return self._room or succeed(None)
 
@@ -81,12 +81,12 @@ class StreamLink(TwistedProtocol):
         """`IProducer.stopProducing`: the connection is lost, as `connectionLost` will hear."""
 
     def end(self) -> None:
-        """`Link.end`."""
+        """`Channel.end`."""
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
     def break_off(self, why: Failure | None) -> None:
-        """`Link.break_off`."""
+        """`Channel.break_off`."""
         self._tell(why)
         self.transport.abortConnection()
 
@@ -113,8 +113,8 @@ class StreamLink(TwistedProtocol):
         self.resumeProducing()  # nobody needs to wait for room any more
 
 
-class DatagramLink:
-    """A link over UDP; see `Link`."""
+class DatagramChannel:
+    """A channel over UDP; see `Channel`."""
 
     def __init__(self, dialer: Dialer, received: Callable[[bytes], None]) -> None:
         self.ended: Deferred[None] = Deferred()
@@ -130,7 +130,7 @@ class DatagramLink:
         self._datagrams = await self._dialer.datagrams(self._received, self._failed)
 
     def send(self, data: bytes) -> Deferred[None]:
-        """`Link.send`."""
+        """`Channel.send`."""
         return Deferred.fromCoroutine(self._exchange(data))
 
     async def _exchange(self, data: bytes) -> None:
@@ -139,7 +139,7 @@ class DatagramLink:
         self._datagrams.send(data)
         timeout = self._dialer.options.timeout
         late = TargetError("lost", f"nothing came back within {timeout:g} s")
-        await within(self._dialer.reactor, timeout, late, waiting)
+        await with_timeout(self._dialer.reactor, timeout, late, waiting)
 
     def _received(self, data: bytes) -> None:
         self._show(data)
@@ -154,11 +154,11 @@ class DatagramLink:
             waiting.callback(why)
 
     def end(self) -> None:
-        """`Link.end`: there is no way to tell the other side, so everything has ended."""
+        """`Channel.end`: there is no way to tell the other side, so everything has ended."""
         self._over(None)
 
     def break_off(self, why: Failure | None) -> None:
-        """`Link.break_off`."""
+        """`Channel.break_off`."""
         self._over(why)
 
     def _over(self, why: Failure | None) -> None:
@@ -168,16 +168,16 @@ class DatagramLink:
             self._settle(why)
 
 
-async def open_link(dialer: Dialer, received: Callable[[bytes], None]) -> Link:
-    """Open a link to the dialer's target.
+async def open_channel(dialer: Dialer, received: Callable[[bytes], None]) -> Channel:
+    """Open a channel to the dialer's target.
 
     :param received: is given what comes back; each datagram is one call.
     :raises TargetError: there is none.
     """
     if dialer.target.transport == "udp":
-        datagrams = DatagramLink(dialer, received)
+        datagrams = DatagramChannel(dialer, received)
         await datagrams.open()
         return datagrams
-    stream = StreamLink(received)
+    stream = StreamChannel(received)
     await dialer.stream(stream)
     return stream

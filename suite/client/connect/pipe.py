@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from suite.client.connect.channel import Link, open_link
+from suite.client.connect.channel import Channel, open_channel
 from suite.client.connect.hexdump import Dump, from_hex
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.target import Target
@@ -110,17 +110,17 @@ async def pipe(dialer: Dialer, *, in_hex: bool) -> None:
     if sys.stdout is None:  # see `Input`
         raise SuiteError(f"standard output: {os.strerror(errno.EBADF)}")
     output = Output(Dump() if in_hex else lambda data: data)
-    link = await open_link(dialer, output)
-    output.broken.addCallbacks(lambda _: link.break_off(None), link.break_off)
-    pumping = Deferred.fromCoroutine(_pump(Input(dialer.reactor, 0), link, dialer.target, in_hex=in_hex))
-    pumping.addErrback(lambda why: None if why.check(CancelledError) else link.break_off(why))
+    channel = await open_channel(dialer, output)
+    output.broken.addCallbacks(lambda _: channel.break_off(None), channel.break_off)
+    pumping = Deferred.fromCoroutine(_pump(Input(dialer.reactor, 0), channel, dialer.target, in_hex=in_hex))
+    pumping.addErrback(lambda why: None if why.check(CancelledError) else channel.break_off(why))
     try:
-        await link.ended
+        await channel.ended
     finally:
         pumping.cancel()
 
 
-async def _pump(source: Input, link: Link, target: Target, *, in_hex: bool) -> None:
+async def _pump(source: Input, channel: Channel, target: Target, *, in_hex: bool) -> None:
     async for piece in pieces(source, lines=in_hex or target.transport == "udp"):
-        await link.send(from_hex(piece.decode("ascii", "replace")) if in_hex else piece)
-    link.end()
+        await channel.send(from_hex(piece.decode("ascii", "replace")) if in_hex else piece)
+    channel.end()

@@ -13,7 +13,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from twisted.internet.defer import Deferred
 
-from suite.client.connect.channel import Link, open_link
+from suite.client.connect.channel import Channel, open_channel
 from suite.client.connect.hexdump import Dump, from_hex
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
@@ -74,7 +74,7 @@ async def converse(dialer: Dialer, *, in_hex: bool) -> None:
     """
     session: PromptSession[str] = PromptSession(PROMPT, interrupt_exception=_InterruptedError)
     screen = Screen(session, in_hex=in_hex)
-    link = await open_link(dialer, screen)
+    channel = await open_channel(dialer, screen)
     screen.show(f"connected to {dialer.target.text}; Ctrl-D ends")
 
     def over(result: Any) -> Any:
@@ -82,22 +82,22 @@ async def converse(dialer: Dialer, *, in_hex: bool) -> None:
             session.app.exit(exception=_InterruptedError)
         return result
 
-    link.ended.addBoth(over)
-    while not link.ended.called:
+    channel.ended.addBoth(over)
+    while not channel.ended.called:
         try:
             # A prompt has a signal handler of its own, which would replace the reactor's.
             line = await Deferred.fromFuture(asyncio.ensure_future(session.prompt_async(handle_sigint=False)))
         except EOFError:
-            link.end()
+            channel.end()
             break
         except _InterruptedError:
-            link.break_off(None)
+            channel.break_off(None)
             break
-        await _say(link, screen, line, dialer.reactor, in_hex=in_hex)
-    await link.ended
+        await _say(channel, screen, line, dialer.reactor, in_hex=in_hex)
+    await channel.ended
 
 
-async def _say(link: Link, screen: Screen, line: str, reactor: Any, *, in_hex: bool) -> None:
+async def _say(channel: Channel, screen: Screen, line: str, reactor: Any, *, in_hex: bool) -> None:
     try:
         data = from_hex(line) if in_hex else (line + "\n").encode()
     except UsageError as error:
@@ -105,8 +105,8 @@ async def _say(link: Link, screen: Screen, line: str, reactor: Any, *, in_hex: b
         return
     answered = screen.next()
     try:
-        await link.send(data)
-    except TargetError as error:  # a datagram's; a stream's is the link's end
+        await channel.send(data)
+    except TargetError as error:  # a datagram's; a stream's is the channel's end
         screen.show(str(error))
         return
     # The answer, if there is one at once, belongs before the next prompt.

@@ -30,7 +30,7 @@ class Address:
         return host_and_port(self.address[0], self.address[1])
 
 
-def _resolve(
+def resolve(
     reactor: Any, host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind
 ) -> Deferred[list[Address]]:
     """The addresses of *host*, in the system's order."""

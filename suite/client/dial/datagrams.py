@@ -15,7 +15,7 @@ from suite.client.dial.addresses import Address
 from suite.client.dial.failures import TargetError, from_errno
 
 #: The largest payload of a datagram over IPv4 (RFC 768: 65535, less the headers).
-MAX_DATAGRAM: Final = 65_507
+MAX_UDP_PAYLOAD: Final = 65_507
 
 
 #: Datagrams taken before everyone else has a turn.

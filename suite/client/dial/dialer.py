@@ -15,13 +15,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IProtocol
 
-from suite.client.dial.addresses import Address, _resolve
+from suite.client.dial.addresses import Address, resolve
 from suite.client.dial.datagrams import Datagrams
 from suite.client.dial.failures import TargetError
-from suite.client.dial.sockets import PlainClient, UNIXClient, _connect_socket
+from suite.client.dial.sockets import PlainClient, UNIXClient, connect_socket
 from suite.client.dial.target import Target
 from suite.client.dial.tls import ClientTLS, Session, TLSClient, TLSOptions
-from suite.client.dial.waiting import too_late, within
+from suite.client.dial.waiting import too_late, with_timeout
 from suite.engine.stream import Stream
 
 
@@ -60,11 +60,11 @@ class Dialer:
         if target.transport == "unix":
             return [Address(socket.AF_UNIX, target.path)]
         kind = socket.SOCK_DGRAM if target.transport == "udp" else socket.SOCK_STREAM
-        found = _resolve(self.reactor, target.host, target.port, options.family, kind)
+        found = resolve(self.reactor, target.host, target.port, options.family, kind)
         late = TargetError("dns", f"{target.host}: no answer within {options.timeout:g} s")
-        return await within(self.reactor, options.timeout, late, found)
+        return await with_timeout(self.reactor, options.timeout, late, found)
 
-    async def connect(self, addresses: list[Address] | None = None) -> Connected:
+    async def connect(self, addresses: list[Address] | None = None) -> DialedSocket:
         """Open a socket to the first of *addresses* (default: the target's own) that takes it.
 
         :raises TargetError: none does; the word is that of the last one.
@@ -79,11 +79,11 @@ class Dialer:
             late = too_late("no connection", share)
             began = time.perf_counter()
             try:
-                sock = await within(self.reactor, share, late, _connect_socket(self.reactor, address))
+                sock = await with_timeout(self.reactor, share, late, connect_socket(self.reactor, address))
             except TargetError as error:
                 problems.append((address, error))
             else:
-                return Connected(sock, address, time.perf_counter() - began)
+                return DialedSocket(sock, address, time.perf_counter() - began)
         last = problems[-1][1]
         if len(problems) == 1:
             raise last
@@ -106,10 +106,10 @@ class Dialer:
         return await self.adopt(await self.connect(addresses), protocol, session)
 
     async def adopt(
-        self, connected: Connected, protocol: IProtocol, session: Session | None = None
+        self, dialed: DialedSocket, protocol: IProtocol, session: Session | None = None
     ) -> Stream:
         """Give an open socket to *protocol*; see `stream`."""
-        sock, address = connected.socket, connected.address
+        sock, address = dialed.socket, dialed.address
         if address.family == socket.AF_UNIX:
             unix = UNIXClient(sock, protocol, (address.address, None), None, 0, self.reactor)
             protocol.makeConnection(unix)
@@ -121,7 +121,7 @@ class Dialer:
             return plain
         encrypted = TLSClient(sock, address.address, self._tls, self.reactor, session)
         late = too_late("no handshake", self.options.timeout)
-        await within(self.reactor, self.options.timeout, late, encrypted.start())
+        await with_timeout(self.reactor, self.options.timeout, late, encrypted.start())
         encrypted.adopt(protocol)
         return encrypted
 
@@ -140,7 +140,7 @@ async def connect_stream(
 
 
 @dataclass(frozen=True)
-class Connected:
+class DialedSocket:
     """An open socket, where it leads, and how many seconds opening it took."""
 
     socket: socket.socket

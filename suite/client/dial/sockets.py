@@ -69,7 +69,7 @@ class _Connecting:
         self.socket.close()
 
 
-def _connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
+def connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
     """Open a stream to *address*; fails with `TargetError`."""
     try:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
@@ -87,7 +87,7 @@ def _connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
     sock.close()
     if number == errno.EAGAIN and address.family == socket.AF_UNIX:
         again: Deferred[None] = deferLater(reactor, FULL_QUEUE_WAIT)
-        return again.addCallback(lambda _: _connect_socket(reactor, address))
+        return again.addCallback(lambda _: connect_socket(reactor, address))
     return defer.fail(from_errno(number))
 
 

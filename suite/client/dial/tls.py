@@ -295,7 +295,7 @@ def names_of(certificate: x509.Certificate | None) -> tuple[str, ...]:
     return ()
 
 
-class _Waiting(Protocol):
+class _HandshakeProtocol(Protocol):
     """Stands in for a connection's protocol until there is a connection to speak of."""
 
     def __init__(self, ready: Deferred[TLSClient]) -> None:
@@ -325,7 +325,7 @@ class TLSClient(TLSServer):
         self._tls = tls
         self.ready: Deferred[TLSClient] = Deferred(lambda _: self.abortConnection())
         server: Any = tls  # what is asked of a port, it has
-        super().__init__(sock, _Waiting(self.ready), peer, server, 0, reactor)
+        super().__init__(sock, _HandshakeProtocol(self.ready), peer, server, 0, reactor)
         self._connection.set_connect_state()
         if tls.sni is not None:
             self._connection.set_tlsext_host_name(tls.sni)

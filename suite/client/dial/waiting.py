@@ -17,7 +17,7 @@ def too_late(what: str, seconds: float) -> TargetError:
     return TargetError("timeout", f"{what} within {seconds:.3g} s")
 
 
-async def within(reactor: Any, seconds: float, late: TargetError, waiting: Deferred[T]) -> T:
+async def with_timeout(reactor: Any, seconds: float, late: TargetError, waiting: Deferred[T]) -> T:
     """What *waiting* fires with; it is cancelled after *seconds*, and *late* raised."""
     waiting.addTimeout(seconds, reactor)
     try:

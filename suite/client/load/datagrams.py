@@ -14,19 +14,19 @@ from zope.interface import implementer
 from suite.client.dial.addresses import Address
 from suite.client.dial.datagrams import DATAGRAMS_PER_TURN
 from suite.client.dial.failures import TargetError, from_errno
-from suite.client.load.traffic import APART, PERIOD, Lane, Traffic
+from suite.client.load.traffic import APART, PERIOD, LoadConnection, Traffic
 from suite.engine.interfaces import Selectable
 
 #: The number that a datagram begins with, in bytes.
 NUMBER_SIZE: Final = 8
 
 
-#: Of that number: the lane is above, its messages are counted below.
-LANE_SHIFT: Final = 40
+#: Of that number: the connection is above, its messages are counted below.
+CONNECTION_SHIFT: Final = 40
 
 
 @implementer(IReadWriteDescriptor)
-class DatagramLane(Lane, Selectable):
+class LoadDatagrams(LoadConnection, Selectable):
     """A connected UDP socket.
 
     :raises TargetError: the socket cannot be opened.
@@ -55,7 +55,7 @@ class DatagramLane(Lane, Selectable):
     def _datagram(self, number: int) -> bytes:
         rest = self._size - NUMBER_SIZE
         place = (self._index * APART + number * rest) % PERIOD
-        head = (self._index << LANE_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
+        head = (self._index << CONNECTION_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
         return head + self._pattern[place : place + rest]
 
     def doRead(self) -> None:
@@ -70,7 +70,7 @@ class DatagramLane(Lane, Selectable):
             except OSError as error:
                 self._fail(from_errno(error.errno or 0))
                 return
-            number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self._index << LANE_SHIFT)
+            number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self._index << CONNECTION_SHIFT)
             if number in on_the_way:
                 due, _ = on_the_way.pop(number)
                 fresh += 1
@@ -165,4 +165,4 @@ class DatagramLane(Lane, Selectable):
 
     def logPrefix(self) -> str:
         """`ILoggingContext.logPrefix`."""
-        return "lane"
+        return "connection"

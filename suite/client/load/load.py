@@ -32,7 +32,7 @@ from suite.client.load.histogram import Histogram
 from suite.client.load.opener import Opener
 from suite.client.load.options import LoadError, Options
 from suite.client.load.results import Result
-from suite.client.load.traffic import NO_WINDOW, Lane, Traffic
+from suite.client.load.traffic import NO_WINDOW, LoadConnection, Traffic
 from suite.engine.linux.timerfd import start_timer
 from suite.errors import UsageError
 
@@ -99,10 +99,10 @@ class Load:
             window=window,
             interval=0 if options.rate is None else _NANO / options.rate,
             timeout=int(options.timeout * _NANO),
-            ended=self._lane_ended,
+            ended=self._connection_ended,
         )
         self._opener = Opener(self._traffic, dialer)
-        self._lanes: list[Lane] = []
+        self._connections: list[LoadConnection] = []
         self._histogram = Histogram()
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
@@ -157,15 +157,15 @@ class Load:
     async def _open(self) -> None:
         """Open the connections; the first one tells whether there is any point in it."""
         await self._open_one(0)
-        if self._lanes:
+        if self._connections:
             indices = iter(range(1, self.options.connections))
             openers = [Deferred.fromCoroutine(self._open_some(indices)) for _ in range(OPENING_AT_ONCE)]
             try:
                 await gatherResults(openers, consumeErrors=True)
             except defer.FirstError as error:
                 error.subFailure.raiseException()
-        self._lanes = [lane for lane in self._lanes if lane.open]
-        if not self._lanes:
+        self._connections = [connection for connection in self._connections if connection.open]
+        if not self._connections:
             raise self._nothing()
 
     def _nothing(self) -> LoadError:
@@ -179,7 +179,7 @@ class Load:
 
     async def _open_one(self, index: int) -> None:
         try:
-            self._lanes.append(await self._opener.open(index))
+            self._connections.append(await self._opener.open(index))
         except TargetError as error:
             self._note(error)
 
@@ -200,10 +200,10 @@ class Load:
             ends.append(looping.stop)
         stop = self._reactor.callLater(options.duration, self._stop)
         ends.append(lambda: stop.active() and stop.cancel())
-        for turn, lane in enumerate(self._lanes):
-            lane.schedule(now, turn, len(self._lanes))
+        for turn, connection in enumerate(self._connections):
+            connection.schedule(now, turn, len(self._connections))
             if options.rate is None:
-                lane.add(traffic.window, now)
+                connection.add(traffic.window, now)
         if options.rate is not None:
             tick = max(int(traffic.interval), SHORTEST_TICK)
             ends.append(start_timer(self._reactor, now, tick, self._release))
@@ -211,18 +211,18 @@ class Load:
 
     def _release(self) -> None:
         """Let out what is due by now."""
-        traffic, lanes = self._traffic, self._lanes
+        traffic, connections = self._traffic, self._connections
         now = time.monotonic_ns()
-        first, stride = self._released, len(lanes)
+        first, stride = self._released, len(connections)
         due = min(int((now - self._begin) / traffic.interval) + 1, self._planned)
         if due == first:
             return
         self._released = due
         self._lag = max(self._lag, now - self._begin - int(first * traffic.interval))
         for number in range(first, min(due, first + stride)):
-            lane = lanes[number % stride]
-            if lane.open:
-                lane.add(1 + (due - 1 - number) // stride, now)
+            connection = connections[number % stride]
+            if connection.open:
+                connection.add(1 + (due - 1 - number) // stride, now)
 
     def _count(self) -> None:
         """Count what has come back since the last time; end it when nothing more can come."""
@@ -230,8 +230,8 @@ class Load:
         self._histogram.record(traffic.latencies)
         traffic.latencies.clear()
         now = time.monotonic_ns()
-        for lane in self._lanes:
-            lane.expire(now)
+        for connection in self._connections:
+            connection.expire(now)
         for error in traffic.wrong:
             self._note(error)
         traffic.wrong.clear()
@@ -239,7 +239,7 @@ class Load:
             self._finish()
 
     def _unanswered(self) -> int:
-        return sum(lane.unanswered for lane in self._lanes if lane.open)
+        return sum(connection.unanswered for connection in self._connections if connection.open)
 
     def _snapshot(self) -> None:
         now, messages = time.monotonic_ns(), self._histogram.total
@@ -253,8 +253,8 @@ class Load:
         """Send no more than is due; what is on the way may still come back."""
         if self.options.rate is not None:
             self._release()
-        for lane in self._lanes:
-            lane.wind_down()
+        for connection in self._connections:
+            connection.wind_down()
         self._stopped = time.monotonic_ns()
         self._busy = time.process_time() - self._cpu
         self._histogram.record(self._traffic.latencies)
@@ -271,9 +271,9 @@ class Load:
 
     # Ending.
 
-    def _lane_ended(self, error: TargetError) -> None:
+    def _connection_ended(self, error: TargetError) -> None:
         self._note(error)
-        if self._begin and not any(lane.open for lane in self._lanes):
+        if self._begin and not any(connection.open for connection in self._connections):
             self._finish()
 
     def _note(self, error: TargetError) -> None:
@@ -299,7 +299,7 @@ class Load:
             started=self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             seconds=seconds,
             interrupted=self._interrupted,
-            connections=len(self._lanes),
+            connections=len(self._connections),
             messages=self._histogram.total,
             rate=self._in_time / seconds,
             errors=dict(self._errors),
@@ -313,9 +313,9 @@ class Load:
 
     async def _close(self) -> None:
         """Close all connections, as they should be: over TLS, that takes both sides."""
-        for lane in self._lanes:
-            lane.close()
-        closing = DeferredList([lane.closed for lane in self._lanes])
+        for connection in self._connections:
+            connection.close()
+        closing = DeferredList([connection.closed for connection in self._connections])
         closing.addTimeout(CLOSING_TIME, self._reactor)
         with suppress(defer.TimeoutError):
             await closing

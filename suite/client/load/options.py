@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from suite.client.dial.datagrams import MAX_DATAGRAM
+from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target
 from suite.client.load.datagrams import NUMBER_SIZE
 from suite.errors import SuiteError, UsageError
@@ -66,7 +66,7 @@ class Options:
 
     def __post_init__(self) -> None:
         datagrams = self.target.transport == "udp"
-        least, most = (NUMBER_SIZE, MAX_DATAGRAM) if datagrams else (1, MAX_MESSAGE)
+        least, most = (NUMBER_SIZE, MAX_UDP_PAYLOAD) if datagrams else (1, MAX_MESSAGE)
         if not least <= self.size <= most:
             why = " for a datagram, which begins with its number" if datagrams else ""
             raise UsageError(f"--size {self.size} is out of range; expected {least} to {most} bytes{why}")

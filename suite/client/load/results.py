@@ -171,6 +171,6 @@ class Result:
         return self.rate * size
 
     @property
-    def well(self) -> bool:
+    def ok(self) -> bool:
         """Whether something came back, and nothing went wrong."""
         return bool(self.messages) and not self.errors and not self.lost

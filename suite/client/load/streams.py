@@ -2,7 +2,7 @@
 
 Rules: every byte that comes back is compared with what was sent, at its place; a message's latency is
 counted from when it was due, which with a rate is when the schedule says, whether or not it could be
-sent then (see `suite.client.load.load`); how much a lane holds does not grow with how far it is behind.
+sent then (see `suite.client.load.load`); how much a connection holds does not grow with how far it is behind.
 
 A stream repeats the shared bytes of `Traffic.pattern` from a place of its own. Datagrams begin with their
 number, so that each is known when it comes back, in whatever order.
@@ -24,12 +24,12 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.client.dial.failures import TargetError
-from suite.client.load.traffic import APART, CHUNK, PERIOD, Lane, Traffic
+from suite.client.load.traffic import APART, CHUNK, PERIOD, LoadConnection, Traffic
 from suite.engine.interfaces import INeedsNoLogContext
 
 
 @implementer(IPushProducer, INeedsNoLogContext)
-class StreamLane(Lane, Protocol):
+class LoadStream(LoadConnection, Protocol):
     """A TCP, UNIX or TLS connection."""
 
     def __init__(self, traffic: Traffic, index: int) -> None:

@@ -16,11 +16,11 @@ from suite.client.dial.failures import TargetError
 CHUNK: Final = 256 * 1024
 
 
-#: A prime: however long messages are, 65,537 of a lane in a row begin at different places.
+#: A prime: however long messages are, 65,537 of a connection in a row begin at different places.
 PERIOD: Final = 65_537
 
 
-#: How far apart the places are at which lanes begin; a prime as well.
+#: How far apart the places are at which connections begin; a prime as well.
 APART: Final = 7_919
 
 
@@ -30,14 +30,14 @@ NO_WINDOW: Final = 2**62
 
 @dataclass
 class Traffic:
-    """What the lanes of a load share.
+    """What the connections of a load share.
 
     :ivar size: of a message, in bytes.
-    :ivar window: how many messages of a lane may be on the way.
-    :ivar interval: nanoseconds between two messages of all lanes together; 0: each answer makes room
+    :ivar window: how many messages of a connection may be on the way.
+    :ivar interval: nanoseconds between two messages of all connections together; 0: each answer makes room
         for the next message, at once.
     :ivar timeout: after how many nanoseconds a datagram is lost.
-    :ivar ended: told when a lane has failed.
+    :ivar ended: told when a connection has failed.
     :ivar latencies: of the messages answered, in nanoseconds, since this was last emptied.
     :ivar wrong: what was wrong with datagrams that came back changed, since this was last emptied.
     :ivar lost: datagrams that did not come back in time.
@@ -62,7 +62,7 @@ class Traffic:
         self.pattern = os.urandom(PERIOD) * (1 + -(-longest // PERIOD))
 
 
-class Lane(ABC):
+class LoadConnection(ABC):
     """One connection.
 
     :param index: which one this is, from 0.
@@ -125,9 +125,9 @@ class Lane(ABC):
             self.pump(now)
 
     def schedule(self, begin: int, turn: int, stride: int) -> None:
-        """When this lane's messages are due: it has the *turn* th, from 0, of every *stride* messages.
+        """When this connection's messages are due: it has the *turn* th, from 0, of every *stride* messages.
 
-        :param begin: when the first message of all lanes is due, as `time.monotonic_ns` counts.
+        :param begin: when the first message of all connections is due, as `time.monotonic_ns` counts.
         """
         interval = self._traffic.interval
         self._first_due = begin + int(turn * interval)

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from suite.client.dial.datagrams import Datagrams
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.waiting import within
+from suite.client.dial.waiting import with_timeout
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 
@@ -60,7 +60,7 @@ class DatagramProber:
             self._datagrams.send(self._payload)
             self._note_address(self._datagrams)
             lost = TargetError("lost", f"nothing came back within {timeout:g} s")
-            await within(self.reactor, timeout, lost, waiting)
+            await with_timeout(self.reactor, timeout, lost, waiting)
             seconds = time.perf_counter() - began
             self.report.address = str(self._datagrams.address)  # another of its addresses may have answered
             return seconds
@@ -84,16 +84,16 @@ class DatagramProber:
         sequence = self._sequence_of(data)
         if sequence is not None and sequence < self._sequence + (self._waiting is None):
             if sequence in self._back:
-                self.report.tally.duplicates += 1
+                self.report.stats.duplicates += 1
                 self.say(f"{len(data)} bytes came back again: seq={sequence}")
             else:
                 self._back.add(sequence)
-                self.report.tally.late += 1
+                self.report.stats.late += 1
                 self.say(f"{len(data)} bytes came back late: seq={sequence}")
         elif self._waiting is not None:
             self._settle(mismatch(self._payload, data))
         elif data == self._payload:  # one too short for a number, once more
-            self.report.tally.duplicates += 1
+            self.report.stats.duplicates += 1
 
     def _sequence_of(self, data: bytes) -> int | None:
         """The number that *data* has; None if it is not one of ours."""

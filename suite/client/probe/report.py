@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from suite.client.dial.failures import TargetError
 from suite.client.dial.target import Target
 from suite.client.dial.tls import TLSFacts
-from suite.client.probe.stats import Tally
+from suite.client.probe.stats import ProbeStats
 
 HalfClose = Literal["honoured", "cut", "open"]
 
@@ -45,7 +45,7 @@ class Report:
     """
 
     target: Target
-    tally: Tally = field(default_factory=Tally)
+    stats: ProbeStats = field(default_factory=ProbeStats)
     failures: list[Failed] = field(default_factory=list)
     address: str | None = None
     connect: float | None = None
@@ -57,21 +57,21 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether something came back, and nothing went wrong."""
-        return self.tally.received > 0 and not self.failures
+        return self.stats.received > 0 and not self.failures
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs; see docs/probe.md."""
-        times = self.tally.summary()
+        times = self.stats.summary()
         return {
             "target": self.target.text,
             "transport": self.target.transport,
             "address": self.address,
             "ok": self.ok,
-            "sent": self.tally.sent,
-            "received": self.tally.received,
-            "loss": self.tally.loss,
-            "late": self.tally.late,
-            "duplicates": self.tally.duplicates,
+            "sent": self.stats.sent,
+            "received": self.stats.received,
+            "loss": self.stats.loss,
+            "late": self.stats.late,
+            "duplicates": self.stats.duplicates,
             "connect_ms": None if self.connect is None else _ms(self.connect),
             "rtt_ms": None
             if times is None
@@ -107,12 +107,12 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        tally = self.tally
-        counts = f"{tally.sent} sent, {tally.received} back, {100 * tally.loss:.3g} % lost"
-        if tally.late or tally.duplicates:
-            counts += f", {tally.late} late, {tally.duplicates} repeated"
+        stats = self.stats
+        counts = f"{stats.sent} sent, {stats.received} back, {100 * stats.loss:.3g} % lost"
+        if stats.late or stats.duplicates:
+            counts += f", {stats.late} late, {stats.duplicates} repeated"
         found = [f"--- {self.target.text}", counts]
-        times = tally.summary()
+        times = stats.summary()
         if times is not None:
             values = "/".join(
                 f"{1000 * value:.3f}" for value in (times.minimum, times.median, times.p99, times.maximum)

@@ -89,17 +89,17 @@ async def _probe_once(
     report: Report,
     say: Callable[[str], None],
 ) -> None:
-    report.tally.sent += 1
+    report.stats.sent += 1
     try:
         seconds = await prober.probe(sequence, length)
     except TargetError as error:
         report.failures.append(Failed(sequence, error))
         say(f"seq={sequence}: {error}")
     except CancelledError:
-        report.tally.sent -= 1  # whether it would have come back, nobody knows
+        report.stats.sent -= 1  # whether it would have come back, nobody knows
         raise
     else:
-        report.tally.times.append(seconds)
+        report.stats.times.append(seconds)
         say(f"{length} bytes back: seq={sequence} time={1000 * seconds:.3f} ms")
 
 

@@ -37,7 +37,7 @@ class Times:
 
 
 @dataclass
-class Tally:
+class ProbeStats:
     """Counts as they grow.
 
     :ivar sent: probes begun.

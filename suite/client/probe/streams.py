@@ -18,14 +18,14 @@ from zope.interface import implementer
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
 from suite.client.dial.tls import Session, TLSClient
-from suite.client.dial.waiting import too_late, within
+from suite.client.dial.waiting import too_late, with_timeout
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 from suite.engine.stream import Stream
 
 
 @implementer(IHalfCloseableProtocol)
-class Conversation(Protocol):
+class VerifyingProtocol(Protocol):
     """A connection on which every byte is compared with what was sent.
 
     :ivar problem: why nothing more can be expected of it.
@@ -122,7 +122,7 @@ class StreamProber:
         self.dialer = dialer
         self.report = report
         self.say = say
-        self._conversation: Conversation | None = None
+        self._protocol: VerifyingProtocol | None = None
         self._transport: Stream | None = None
         self._session: Session | None = None
 
@@ -137,37 +137,37 @@ class StreamProber:
         :raises TargetError: they were not.
         """
         try:
-            if self._conversation is None:
-                self._conversation = await self._connect()
-            return await self._exchange(self._conversation, os.urandom(length))
+            if self._protocol is None:
+                self._protocol = await self._connect()
+            return await self._exchange(self._protocol, os.urandom(length))
         except BaseException:
             self.close()
             raise
 
-    async def _connect(self) -> Conversation:
-        conversation = Conversation()
-        connected = await self.dialer.connect()
+    async def _connect(self) -> VerifyingProtocol:
+        protocol = VerifyingProtocol()
+        dialed = await self.dialer.connect()
         began = time.perf_counter()
-        self._transport = await self.dialer.adopt(connected, conversation)
+        self._transport = await self.dialer.adopt(dialed, protocol)
         if self.report.connect is None:
-            self.report.connect = connected.seconds
-            self.report.address = str(connected.address)
-            line = f"connected to {connected.address} in {1000 * connected.seconds:.3f} ms"
+            self.report.connect = dialed.seconds
+            self.report.address = str(dialed.address)
+            line = f"connected to {dialed.address} in {1000 * dialed.seconds:.3f} ms"
             if isinstance(self._transport, TLSClient):
                 self.report.tls = self._transport.facts()
                 line += f"; {self.report.tls.version} in {1000 * (time.perf_counter() - began):.3f} ms"
             self.say(line)
-        return conversation
+        return protocol
 
-    async def _exchange(self, conversation: Conversation, payload: bytes) -> float:
+    async def _exchange(self, protocol: VerifyingProtocol, payload: bytes) -> float:
         began = time.perf_counter()
-        waiting = conversation.send(payload)
+        waiting = protocol.send(payload)
         late = too_late("not all bytes came back", self.timeout)
         try:
-            await within(self.reactor, self.timeout, late, waiting)
+            await with_timeout(self.reactor, self.timeout, late, waiting)
         except TargetError as error:
             if error is late:
-                back = len(payload) - conversation.missing
+                back = len(payload) - protocol.missing
                 raise too_late(f"{back} of {len(payload)} bytes came back", self.timeout) from None
             raise
         return time.perf_counter() - began
@@ -177,30 +177,30 @@ class StreamProber:
 
         :raises TargetError: wrong bytes came back, or a second connection failed.
         """
-        conversation = self._conversation
-        if conversation is None:
+        protocol = self._protocol
+        if protocol is None:
             return
         try:
-            await self._half_close(conversation, os.urandom(length))
-            if conversation.problem is not None and conversation.problem.word == "mismatch":
-                raise conversation.problem
+            await self._half_close(protocol, os.urandom(length))
+            if protocol.problem is not None and protocol.problem.word == "mismatch":
+                raise protocol.problem
         finally:
             self.close()
         if self._session is not None:
             await self._resume(self._session)
 
-    async def _half_close(self, conversation: Conversation, payload: bytes) -> None:
+    async def _half_close(self, protocol: VerifyingProtocol, payload: bytes) -> None:
         transport = self._transport
         if isinstance(transport, TLSClient):
             self._session = transport.session()
-        conversation.send(payload).addErrback(lambda _: None)  # `problem` and `missing` will tell
-        if not conversation.ended:
+        protocol.send(payload).addErrback(lambda _: None)  # `problem` and `missing` will tell
+        if not protocol.ended:
             try:
-                await within(self.reactor, self.timeout, self._no_end(), conversation.end())
+                await with_timeout(self.reactor, self.timeout, self._no_end(), protocol.end())
             except TargetError:
                 self.report.half_close = "open"
                 return
-        self.report.half_close = "cut" if conversation.missing else "honoured"
+        self.report.half_close = "cut" if protocol.missing else "honoured"
         if isinstance(transport, TLSClient):
             self.report.close_notify = transport.close_notify_received
 
@@ -208,15 +208,15 @@ class StreamProber:
         return too_late("no end", self.timeout)
 
     async def _resume(self, session: Session) -> None:
-        conversation = Conversation()
-        transport = await self.dialer.stream(conversation, session=session)
+        protocol = VerifyingProtocol()
+        transport = await self.dialer.stream(protocol, session=session)
         try:
             if isinstance(transport, TLSClient):
                 self.report.resumed = transport.facts().resumed
             if self.report.half_close != "open":  # or it is no use to wait
                 with suppress(TargetError):
-                    await within(
-                        self.reactor, self.timeout, too_late("no end", self.timeout), conversation.end()
+                    await with_timeout(
+                        self.reactor, self.timeout, too_late("no end", self.timeout), protocol.end()
                     )
         finally:
             if transport.connected:
@@ -224,6 +224,6 @@ class StreamProber:
 
     def close(self) -> None:
         """Let go of the connection, if there is one."""
-        if self._conversation is not None and self._transport is not None and self._transport.connected:
+        if self._protocol is not None and self._transport is not None and self._transport.connected:
             self._transport.abortConnection()
-        self._conversation = self._transport = None
+        self._protocol = self._transport = None

@@ -28,7 +28,7 @@ from suite.client.dial.failures import WORDS, TargetError, from_errno
 from suite.client.dial.target import parse_target
 from suite.client.dial.tls import ALERTS, TLSOptions, _roots
 from suite.client.probe.compare import first_difference, mismatch
-from suite.client.probe.stats import Tally, Times, percentile
+from suite.client.probe.stats import ProbeStats, Times, percentile
 from suite.commands.options import duration, size
 from suite.errors import UsageError
 from tests.foreign import (
@@ -952,11 +952,11 @@ def test_percentiles_of_an_exponential_distribution() -> None:
     assert times.p99 == pytest.approx(4.6052, rel=0.03)
 
 
-def test_a_tally_of_nothing_is_no_loss() -> None:
-    assert (Tally().loss, Tally().received, Tally().summary()) == (0, 0, None)
-    tally = Tally(sent=4, times=[0.3, 0.1, 0.2])
-    assert (tally.received, tally.loss) == (3, 0.25)
-    assert tally.summary() == Times(0.1, 0.2, 0.3, 0.3)
+def test_stats_of_nothing_are_no_loss() -> None:
+    assert (ProbeStats().loss, ProbeStats().received, ProbeStats().summary()) == (0, 0, None)
+    stats = ProbeStats(sent=4, times=[0.3, 0.1, 0.2])
+    assert (stats.received, stats.loss) == (3, 0.25)
+    assert stats.summary() == Times(0.1, 0.2, 0.3, 0.3)
 
 
 @pytest.mark.parametrize(
