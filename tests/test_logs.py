@@ -416,7 +416,7 @@ def test_more_kinds_than_are_told_apart_have_a_summary_in_common() -> None:
     assert len(summaries) <= TOTAL
     assert TOTAL + sum(event["suppressed"] for event in summaries) == 20_000
     assert text_line(summaries[-1])[25:].startswith(
-        "warn there are more kinds of events than are told apart; suppressed 19,8"
+        "warn too many kinds of events to distinguish; suppressed 19,8"
     )
 
 
@@ -505,7 +505,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_its_losses_are_counted(pipe:
     destination(event_of("heard"))
     lines = os.read(read, 65536).decode().splitlines()
     assert [line[25:] for line in lines] == [
-        "warn lines of this log that are lost here: 12 (nobody reads it)",
+        "warn log lines dropped here: 12 (destination not read)",
         "info heard",
     ]
     assert destination.lost == 0
@@ -561,7 +561,7 @@ def test_a_terminal_that_is_stopped_blocks_nobody() -> None:
         termios.tcflow(theirs, termios.TCOON)
         destination(event_of("heard"))
         assert destination.lost == 0
-        assert b"lost here: 1 (nobody reads it)\r\n" in os.read(ours, 4096)
+        assert b"dropped here: 1 (destination not read)\r\n" in os.read(ours, 4096)
         # And one whose other end hangs: it fills up.
         for _ in range(100_000):
             destination(event_of("a" * 1000))

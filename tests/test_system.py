@@ -134,7 +134,7 @@ def test_a_number_needs_no_account_but_then_a_group() -> None:
     with pytest.raises(UnknownIdentityError) as caught:
         identity(str(stranger), None)
     assert str(caught.value) == (
-        f"user: '{stranger}' has no account that names its group; expected group as well"
+        f"user: '{stranger}' has no account, so its group is unknown; expected group as well"
     )
 
 
@@ -151,12 +151,12 @@ def test_an_unknown_name_is_named(key: str, name: str) -> None:
     with pytest.raises(UnknownIdentityError) as caught:
         identity(**asked)
     assert caught.value.key == key
-    assert caught.value.problem == f"{name!r} is no {key} of this system; expected the name or number of one"
+    assert caught.value.problem == f"no such {key} {name!r}; expected a {key} name or id"
     assert "\n" not in str(caught.value)
 
 
 def test_a_group_alone_would_drop_nothing() -> None:
-    with pytest.raises(UnknownIdentityError, match="group: 'daemon' stands alone; expected user as well"):
+    with pytest.raises(UnknownIdentityError, match="group: 'daemon' is set without a user; expected user"):
         identity(None, "daemon")
 
 
@@ -271,7 +271,8 @@ def test_somebody_stays_who_it_is_and_becomes_nobody_else() -> None:
         started_as = identity(str(NOBODY), str(NOBODY)).names
         assert child.answer == (
             "cannot run as echo:echoes (uid 54321, gid 54322, groups 54323): Operation not permitted;"
-            f" started as {':'.join(started_as)} (uid {NOBODY}, gid {NOBODY}); expected root or that user"
+            f" started as {':'.join(started_as)} (uid {NOBODY}, gid {NOBODY});"
+            " expected a start as root or as that user"
         )
         assert child.ids("Uid") == [{str(NOBODY)}] * 2
 
@@ -292,8 +293,8 @@ def test_a_drop_that_can_be_undone_is_found_out(gid: int) -> None:
     no_setuid_fixup = "import ctypes; assert ctypes.CDLL(None).prctl(28, 1 << 2, 0, 0, 0) == 0"
     with becoming(ProcessIdentity(NOBODY, gid, (gid,), ("a", "b")), no_setuid_fixup) as child:
         assert child.answer == (
-            f"cannot run as a:b (uid {NOBODY}, gid {gid}): root could be had back;"
-            " expected it to be gone for good"
+            f"cannot run as a:b (uid {NOBODY}, gid {gid}): the process could become root again;"
+            " expected root to be given up for good"
         )
 
 
@@ -311,7 +312,7 @@ def test_a_refusal_names_both_whom_we_are_and_whom_we_should_be(monkeypatch: pyt
         become(other(present))
     assert str(caught.value) == (
         f"cannot run as {other(present)}: Operation not permitted; started as {present};"
-        " expected root or that user"
+        " expected a start as root or as that user"
     )
 
 
@@ -322,8 +323,8 @@ def test_a_system_that_does_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PrivilegeError) as caught:
         become(other(present))
     assert str(caught.value) == (
-        f"cannot run as {other(present)}: the system did as if, but this is {present};"
-        " expected to be the other"
+        f"cannot run as {other(present)}: setresuid reported success, but the process is still {present};"
+        " expected the new identity"
     )
     assert caught.value.exit_code == EXIT_FAILURE
 
@@ -352,7 +353,7 @@ def test_both_ways_back_are_tried(monkeypatch: pytest.MonkeyPatch, regained: str
     if regained is None:
         become(wanted)
     else:
-        with pytest.raises(PrivilegeError, match="root could be had back"):
+        with pytest.raises(PrivilegeError, match="the process could become root again"):
             become(wanted)
     assert calls[:3] == [("setgroups", (6, 7)), ("setresgid", 6, 6, 6), ("setresuid", 5, 5, 5)]
     back = [("setresuid", -1, 0, -1), ("setresgid", -1, 0, -1)]

@@ -394,9 +394,9 @@ def test_root_opens_a_low_port_and_is_nobody_from_then_on(
 @pytest.mark.parametrize(
     ("config", "complaint"),
     [
-        ('user = "no such user"', "config.toml: user: 'no such user' is no user of this system"),
-        ('user = "nobody"\ngroup = "no such group"', "config.toml: group: 'no such group' is no group"),
-        ('group = "nogroup"', "config.toml: group: 'nogroup' stands alone"),
+        ('user = "no such user"', "config.toml: user: no such user 'no such user'"),
+        ('user = "nobody"\ngroup = "no such group"', "config.toml: group: no such group 'no such group'"),
+        ('group = "nogroup"', "config.toml: group: 'nogroup' is set without a user"),
         ("user = 4711", "config.toml: user: 4711 is an integer; expected the name of a user"),
     ],
 )

@@ -1,7 +1,7 @@
-"""A channel to a target: bytes go there, bytes come back, and at some time it ends.
+"""A channel to a target: send bytes, receive bytes, and learn when the channel ends.
 
-Rules: the same for streams and datagrams, so that who talks need not know which it is; whoever sends waits
-until more can be sent; an end is told once, with a `TargetError` if it was none to be wished for.
+Rules: one interface for streams and datagrams, so that callers need not distinguish them; after `send`, a
+caller waits until there is room for more; the end is reported once, as a `TargetError` unless orderly.
 """
 
 from __future__ import annotations
@@ -23,31 +23,32 @@ from suite.client.dial.waiting import with_timeout
 
 
 class Channel(Protocol):
-    """What can be talked through.
+    """The interface of a channel.
 
-    :ivar ended: fires when the other side has ended; fails with `TargetError`, or as `break_off` is told.
+    :ivar ended: fires when the other side has ended the channel; fails with a `TargetError`, or with the
+        argument of `break_off`.
     """
 
     ended: Deferred[None]
 
     def send(self, data: bytes) -> Deferred[None]:
-        """Send *data*; fires when there is room for more, which for a datagram is when it is back.
+        """Send *data*; fires when there is room for more, which for a datagram is when its echo has arrived.
 
-        Fails with `TargetError` if it is not.
+        Fails with `TargetError` if the echo does not arrive.
         """
 
     def end(self) -> None:
         """End our side."""
 
     def break_off(self, why: Failure | None) -> None:
-        """End everything, at once; *why* is what `ended` fires with."""
+        """Close the channel at once; `ended` fires with *why*."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class StreamChannel(TwistedProtocol):
-    """A channel over TCP, TLS or UNIX.
+    """A channel over TCP, TLS or a UNIX socket.
 
-    :param received: is given what comes back, as it comes.
+    :param received: called with bytes as they arrive.
     """
 
     transport: Any
@@ -67,7 +68,7 @@ class StreamChannel(TwistedProtocol):
         return self._room or succeed(None)
 
     def pauseProducing(self) -> None:
-        """`IPushProducer.pauseProducing`: the other side does not take more for now."""
+        """`IPushProducer.pauseProducing`: the send buffer is full."""
         if self._room is None:
             self._room = Deferred()
 
@@ -78,7 +79,7 @@ class StreamChannel(TwistedProtocol):
             room.callback(None)
 
     def stopProducing(self) -> None:
-        """`IProducer.stopProducing`: the connection is lost, as `connectionLost` will hear."""
+        """`IProducer.stopProducing`: the connection is lost; `connectionLost` follows."""
 
     def end(self) -> None:
         """`Channel.end`."""
@@ -101,7 +102,7 @@ class StreamChannel(TwistedProtocol):
         self._tell(None)
 
     def writeConnectionLost(self) -> None:
-        """Ours has; the other one has the word."""
+        """Our side has ended; nothing to do until the other side ends too."""
 
     @override
     def connectionLost(self, reason: Failure = Failure(main.CONNECTION_DONE)) -> None:  # noqa: B008  # Twisted's
@@ -109,8 +110,8 @@ class StreamChannel(TwistedProtocol):
 
     def _tell(self, why: Failure | None) -> None:
         if not self.ended.called:
-            self.ended.callback(why)  # a Failure goes the errbacks' way
-        self.resumeProducing()  # nobody needs to wait for room any more
+            self.ended.callback(why)  # a Failure goes to the errbacks
+        self.resumeProducing()  # release a caller that waits for room
 
 
 class DatagramChannel:
@@ -125,7 +126,7 @@ class DatagramChannel:
     async def open(self) -> None:
         """Open the socket.
 
-        :raises TargetError: it leads nowhere.
+        :raises TargetError: the target cannot be reached.
         """
         self._datagrams = await self._dialer.datagrams(self._received, self._failed)
 
@@ -154,7 +155,7 @@ class DatagramChannel:
             waiting.callback(why)
 
     def end(self) -> None:
-        """`Channel.end`: there is no way to tell the other side, so everything has ended."""
+        """`Channel.end`: UDP has no half-close, so the channel ends at once."""
         self._over(None)
 
     def break_off(self, why: Failure | None) -> None:
@@ -171,8 +172,8 @@ class DatagramChannel:
 async def open_channel(dialer: Dialer, received: Callable[[bytes], None]) -> Channel:
     """Open a channel to the dialer's target.
 
-    :param received: is given what comes back; each datagram is one call.
-    :raises TargetError: there is none.
+    :param received: called with bytes as they arrive; each datagram is one call.
+    :raises TargetError: the connection fails.
     """
     if dialer.target.transport == "udp":
         datagrams = DatagramChannel(dialer, received)

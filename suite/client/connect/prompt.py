@@ -1,6 +1,6 @@
-"""``connect`` at a terminal: a prompt with history and editing, and what comes back above it.
+"""``connect`` at a terminal: a prompt with history and editing; received bytes are shown above it.
 
-Rules: control characters are shown, not obeyed; a line that is being typed survives what arrives meanwhile.
+Rules: control characters from the target are escaped; bytes that arrive never disturb the line being typed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from suite.text import one_line
 
 PROMPT: Final = "> "
 
-#: How long the next prompt waits for an answer to the last line, in seconds.
+#: Seconds that the next prompt waits for an answer to the last line.
 ANSWER_TIME: Final = 0.1
 
 
 class _InterruptedError(Exception):
-    """Ctrl-C, or the other side's end.
+    """Ctrl-C, or the end of the channel.
 
-    A KeyboardInterrupt in a task would end asyncio's loop, and the reactor with it.
+    KeyboardInterrupt in a task would stop asyncio's loop, and the reactor with it.
     """
 
 
 class Screen:
-    """Shows what comes back.
+    """Shows received bytes.
 
-    :param session: whose prompt must not be written over.
+    :param session: the session whose prompt must not be overwritten.
     """
 
     def __init__(self, session: PromptSession[str], *, in_hex: bool) -> None:
@@ -54,12 +54,12 @@ class Screen:
             self._next.callback(None)
 
     def next(self) -> Deferred[None]:
-        """Fires when something comes back, from now on."""
+        """Fires when the next bytes arrive."""
         self._next = Deferred()
         return self._next
 
     def show(self, text: str) -> None:
-        """Show *text* on lines of its own, above the prompt if there is one."""
+        """Show *text* on its own lines, above the prompt if there is one."""
         lines = "\n".join(one_line(line) for line in text.removesuffix("\n").split("\n"))
         if self._session.app.is_running:
             run_in_terminal(lambda: print(lines, flush=True))
@@ -68,9 +68,9 @@ class Screen:
 
 
 async def converse(dialer: Dialer, *, in_hex: bool) -> None:
-    """Talk to the dialer's target until either side has had enough.
+    """Send lines to the dialer's target until either side ends the connection.
 
-    :raises TargetError: the connection breaks.
+    :raises TargetError: the connection fails or breaks.
     """
     session: PromptSession[str] = PromptSession(PROMPT, interrupt_exception=_InterruptedError)
     screen = Screen(session, in_hex=in_hex)
@@ -85,7 +85,7 @@ async def converse(dialer: Dialer, *, in_hex: bool) -> None:
     channel.ended.addBoth(over)
     while not channel.ended.called:
         try:
-            # A prompt has a signal handler of its own, which would replace the reactor's.
+            # By default a prompt installs a signal handler, which would replace the reactor's.
             line = await Deferred.fromFuture(asyncio.ensure_future(session.prompt_async(handle_sigint=False)))
         except EOFError:
             channel.end()
@@ -106,10 +106,10 @@ async def _say(channel: Channel, screen: Screen, line: str, reactor: Any, *, in_
     answered = screen.next()
     try:
         await channel.send(data)
-    except TargetError as error:  # a datagram's; a stream's is the channel's end
+    except TargetError as error:  # of a datagram; a stream's error ends the channel
         screen.show(str(error))
         return
-    # The answer, if there is one at once, belongs before the next prompt.
+    # An answer that arrives at once is shown before the next prompt.
     answered.addTimeout(ANSWER_TIME, reactor)
     answered.addErrback(lambda _: None)
     await answered

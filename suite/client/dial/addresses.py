@@ -1,4 +1,4 @@
-"""Where a target is: the addresses of a name."""
+"""The addresses of a target: name resolution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suite.client.dial.failures import TargetError
 from suite.endpoints.descriptions import shown_socket
 from suite.text import host_and_port
 
-SocketAddress = Any  # what the socket module makes of an address: tuples, or the path of a UNIX socket
+SocketAddress = Any  # as the socket module has addresses: a tuple, or a UNIX socket's path
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def resolve(
         done.callback(_look_up(host, port, family, kind, socket.AI_NUMERICHOST))
         return done
     except TargetError:
-        pass  # a name, then
+        pass  # not a numeric address: look up the name
 
     def ask() -> None:
         result: list[Address] | Failure
@@ -51,9 +51,9 @@ def resolve(
 
     def tell(result: list[Address] | Failure) -> None:
         if not done.called:
-            done.callback(result)  # a Failure goes the errbacks' way
+            done.callback(result)  # a Failure goes to the errbacks
 
-    # Not the reactor's own pool, whose threads are waited for at the end: a resolver may take a minute.
+    # Not in the reactor's thread pool, which shutdown would wait for: a resolver may take a minute.
     threading.Thread(target=ask, daemon=True).start()
     return done
 
@@ -66,5 +66,5 @@ def _look_up(
     except socket.gaierror as error:
         raise TargetError("dns", f"{host}: {error.strerror}") from None
     except UnicodeError:
-        raise TargetError("dns", f"{host}: is no host name") from None
+        raise TargetError("dns", f"{host}: not a valid host name") from None
     return [Address(socket.AddressFamily(family), address) for family, _, _, _, address in found]

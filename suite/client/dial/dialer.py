@@ -1,8 +1,8 @@
-"""Getting there: names, addresses, sockets, and connections on the engine's transports.
+"""Connecting to a target: names, addresses, sockets, and connections on the engine's transports.
 
-Rules: every address of a name is tried, in the system's order (RFC 6724); whatever fails, fails with a
-`TargetError`; nothing waits longer than the timeout. Streams are the engine's (`suite.engine.stream`), so
-that a client writes before it waits, too.
+Rules: every address of a name is tried, in the system's order (RFC 6724); every failure is a `TargetError`;
+no step waits longer than the timeout. Streams use the engine's transports (`suite.engine.stream`), so that a
+client, too, writes at once instead of waiting for the reactor.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from suite.engine.stream import Stream
 
 @dataclass(frozen=True)
 class ConnectOptions:
-    """How a target is to be reached.
+    """How to connect to a target.
 
-    :ivar family: ``socket.AF_INET`` or ``AF_INET6`` where only one will do.
-    :ivar timeout: seconds for each step: the name, the connection, the handshake.
+    :ivar family: ``socket.AF_INET`` or ``AF_INET6`` to use only that family.
+    :ivar timeout: seconds for each step: name resolution, connection, handshake.
     """
 
     family: socket.AddressFamily = socket.AF_UNSPEC
@@ -52,9 +52,9 @@ class Dialer:
         self._tls = ClientTLS(target, options.tls) if target.transport == "tls" else None
 
     async def addresses(self) -> list[Address]:
-        """Where the target is; one address at least.
+        """The addresses of the target; at least one.
 
-        :raises TargetError: nobody knows.
+        :raises TargetError: its name cannot be resolved.
         """
         target, options = self.target, self.options
         if target.transport == "unix":
@@ -65,16 +65,16 @@ class Dialer:
         return await with_timeout(self.reactor, options.timeout, late, found)
 
     async def connect(self, addresses: list[Address] | None = None) -> DialedSocket:
-        """Open a socket to the first of *addresses* (default: the target's own) that takes it.
+        """Connect a socket to the first of *addresses* (default: the target's) that accepts it.
 
-        :raises TargetError: none does; the word is that of the last one.
+        :raises TargetError: none accepts it; the word is that of the last failure.
         """
         if addresses is None:
             addresses = await self.addresses()
         end = time.monotonic() + self.options.timeout
         problems = []
         for number, address in enumerate(addresses):
-            # One that does not answer must not use up the time of the others.
+            # An address that does not answer must not use up the time of the others.
             share = max(0.0, end - time.monotonic()) / (len(addresses) - number)
             late = too_late("no connection", share)
             began = time.perf_counter()
@@ -96,19 +96,19 @@ class Dialer:
         addresses: list[Address] | None = None,
         session: Session | None = None,
     ) -> Stream:
-        """Connect *protocol*; over TLS, it is told when the handshake is over.
+        """Connect *protocol*; over TLS, its `connectionMade` is called after the handshake.
 
-        :param session: a TLS session to resume, if the other side likes.
-        :returns: its transport; `connectionLost` of *protocol* gets a `TargetError` as reason, or
+        :param session: a TLS session to resume, if the other side agrees.
+        :returns: the transport of *protocol*, whose `connectionLost` is called with a `TargetError` or
             `ConnectionDone`.
-        :raises TargetError: there is no connection.
+        :raises TargetError: the connection fails.
         """
         return await self.adopt(await self.connect(addresses), protocol, session)
 
     async def adopt(
         self, dialed: DialedSocket, protocol: IProtocol, session: Session | None = None
     ) -> Stream:
-        """Give an open socket to *protocol*; see `stream`."""
+        """Connect *protocol* over an open socket; see `stream`."""
         sock, address = dialed.socket, dialed.address
         if address.family == socket.AF_UNIX:
             unix = UNIXClient(sock, protocol, (address.address, None), None, 0, self.reactor)
@@ -141,20 +141,12 @@ async def connect_stream(
 
 @dataclass(frozen=True)
 class DialedSocket:
-    """An open socket, where it leads, and how many seconds opening it took."""
+    """A connected socket.
+
+    :ivar address: the address that it is connected to.
+    :ivar seconds: how long connecting took.
+    """
 
     socket: socket.socket
     address: Address
     seconds: float
-
-
-# Names.
-
-
-# Sockets.
-
-
-# Streams.
-
-
-# Datagrams.

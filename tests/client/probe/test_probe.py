@@ -489,7 +489,7 @@ def test_closed_during_the_handshake(tmp_path: Path) -> None:
         failure = failure_of(tmp_path, f"tls:127.0.0.1:{port}")
     assert (failure["word"], failure["detail"]) == (
         "closed",
-        "the other side ended the connection during the handshake",
+        "the other side closed the connection during the handshake",
     )
 
 
@@ -817,8 +817,8 @@ stream {{
             "--count 0 never comes to 'udp:localhost:2",
         ),
         (["tls:localhost:1", "--cert", "x.pem"], "--cert and --key go together; expected both or neither"),
-        (["tls:localhost:1", "--alpn", "h2,"], "--alpn '' is no protocol name; expected 1 to 255 ASCII"),
-        (["tls:localhost:1", "--server-name", "a..b"], "--server-name 'a..b' is no host name; expected one"),
+        (["tls:localhost:1", "--alpn", "h2,"], "--alpn '' is not a protocol name; expected 1 to 255 ASCII"),
+        (["tls:localhost:1", "--server-name", "a..b"], "--server-name 'a..b' is not a host name; expected"),
         (["--config", "nowhere.toml"], "nowhere.toml: no such file; expected a configuration"),
         ([], "config.toml: no endpoint that can be reached; expected one at least"),
     ],
