@@ -1,4 +1,7 @@
-"""Load over a UDP socket."""
+"""Load over a UDP socket.
+
+Rules: each datagram begins with its number, by which its echo is recognized, in whatever order echoes arrive.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ from suite.client.dial.failures import TargetError, from_errno
 from suite.client.load.traffic import APART, PERIOD, LoadConnection, Traffic
 from suite.engine.interfaces import Selectable
 
-#: The number that a datagram begins with, in bytes.
+#: Size in bytes of the number that a datagram begins with.
 NUMBER_SIZE: Final = 8
 
 
-#: Of that number: the connection is above, its messages are counted below.
+#: Bits of that number that count the messages of a connection; the bits above hold the connection's index.
 CONNECTION_SHIFT: Final = 40
 
 
 @implementer(IReadWriteDescriptor)
 class LoadDatagrams(LoadConnection, Selectable):
-    """A connected UDP socket.
+    """A connected UDP socket that sends the datagrams of a load.
 
     :raises TargetError: the socket cannot be opened.
     """
@@ -42,7 +45,7 @@ class LoadDatagrams(LoadConnection, Selectable):
             self._socket.connect(address.address)
         except OSError as error:
             raise from_errno(error.errno or 0) from None
-        self._on_the_way: dict[int, tuple[int, int]] = {}  # by number: when it was due, and sent
+        self._on_the_way: dict[int, tuple[int, int]] = {}  # number: (when it was due, when it was sent)
         self._lost: set[int] = set()
         self.open = True
         traffic.reactor.addReader(self)
@@ -54,12 +57,12 @@ class LoadDatagrams(LoadConnection, Selectable):
 
     def _datagram(self, number: int) -> bytes:
         rest = self._size - NUMBER_SIZE
-        place = (self._index * APART + number * rest) % PERIOD
+        offset = (self._index * APART + number * rest) % PERIOD
         head = (self._index << CONNECTION_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
-        return head + self._pattern[place : place + rest]
+        return head + self._pattern[offset : offset + rest]
 
     def doRead(self) -> None:
-        """`IReadDescriptor.doRead`: some datagrams have come."""
+        """`IReadDescriptor.doRead`: datagrams have arrived."""
         receive, on_the_way, fresh = self._socket.recv, self._on_the_way, 0
         now = monotonic_ns()
         for _ in range(DATAGRAMS_PER_TURN):
@@ -85,7 +88,7 @@ class LoadDatagrams(LoadConnection, Selectable):
         self._answered(fresh, now)
 
     def _difference(self, data: bytes, number: int) -> TargetError:
-        """What is wrong with *data*, which says that it is *number*."""
+        """The error in *data*, a datagram that claims to be *number*."""
         if not 0 <= number < self._begun:
             return TargetError("mismatch", f"a datagram of {len(data)} bytes that was never sent")
         wanted = self._datagram(number)
@@ -119,7 +122,7 @@ class LoadDatagrams(LoadConnection, Selectable):
             self.waiting -= 1
 
     def doWrite(self) -> None:
-        """`IWriteDescriptor.doWrite`: there is room again."""
+        """`IWriteDescriptor.doWrite`: the send buffer has room again."""
         self.paused = False
         self._traffic.reactor.removeWriter(self)
         self.pump(monotonic_ns())
@@ -154,15 +157,15 @@ class LoadDatagrams(LoadConnection, Selectable):
             self.closed.callback(None)
 
     def fileno(self) -> int:
-        """`IFileDescriptor.fileno`; -1 when it is closed."""
+        """`IFileDescriptor.fileno`; -1 when closed."""
         return self._socket.fileno()
 
-    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002  # the socket knows better
-        """The poller has seen an error, or the reactor ends."""
+    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002  # the socket has the error
+        """The socket has an error, or the reactor stops."""
         if self.open:
             number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._fail(from_errno(number) if number else TargetError("closed", "the socket is gone"))
 
     def logPrefix(self) -> str:
         """`ILoggingContext.logPrefix`."""
-        return "connection"
+        return "load"

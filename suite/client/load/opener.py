@@ -17,14 +17,14 @@ from suite.client.load.datagrams import LoadDatagrams
 from suite.client.load.streams import LoadStream
 from suite.client.load.traffic import LoadConnection, Traffic
 
-#: How often a target is asked whether it answers datagrams at all.
+#: Datagrams sent, at equal intervals, to find an address that answers.
 ATTEMPTS: Final = 3
 
 
 class Opener:
-    """Opens connections to one target; the first one finds out where that is.
+    """Opens connections to one target; the first one determines the address for all.
 
-    :param dialer: connects to it.
+    :param dialer: connects to the target.
     """
 
     def __init__(self, traffic: Traffic, dialer: Dialer) -> None:
@@ -33,9 +33,9 @@ class Opener:
         self._address: Address | None = None
 
     async def open(self, index: int) -> LoadConnection:
-        """Open connection *index*.
+        """Open connection number *index*.
 
-        :raises TargetError: it cannot be.
+        :raises TargetError: the connection cannot be opened.
         """
         if self._dialer.target.transport == "udp":
             if self._address is None:
@@ -48,7 +48,7 @@ class Opener:
         return connection
 
     async def _find_answering_address(self) -> Address:
-        """Where datagrams come back from: a name may have an address at which nobody listens."""
+        """The first address that answers datagrams: a name may have addresses at which nothing listens."""
         answer: Deferred[Address] = Deferred()
 
         def received(_data: bytes) -> None:
