@@ -1,4 +1,4 @@
-"""What a probe has found out about one target, for people and for programs."""
+"""The findings about one target, for people and for programs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from suite.client.probe.stats import ProbeStats
 HalfClose = Literal["honoured", "cut", "open"]
 
 
-#: What `HalfClose` means, for people.
+#: Explanations of `HalfClose`, for people.
 HALF_CLOSES: Final[dict[HalfClose, str]] = {
-    "honoured": "honoured: all bytes came back after our end, then theirs",
-    "cut": "not honoured: they ended before all bytes were back",
-    "open": "not honoured: they did not end",
+    "honoured": "honoured: all bytes came back, then the target closed",
+    "cut": "not honoured: the target closed before all bytes had come back",
+    "open": "not honoured: the target did not close",
 }
 
 
 @dataclass(frozen=True)
 class Failed:
-    """One probe that failed.
+    """One failure.
 
-    :ivar sequence: its number, from 1 on; None for what came after the probes.
+    :ivar sequence: the number of the probe that failed, from 1; None for a failure after the last probe.
     """
 
     sequence: int | None
@@ -34,14 +34,14 @@ class Failed:
 
 @dataclass
 class Report:
-    """What is known about one target, as it grows.
+    """The findings about one target so far.
 
-    :ivar address: where it really is, once there was a connection.
-    :ivar connect: seconds that the first connection took.
-    :ivar half_close: how the other side has taken ours; None: not tried.
-    :ivar tls: what the first handshake has shown; None: there was none.
-    :ivar resumed: whether a later connection could resume the session of an earlier one; None: not tried.
-    :ivar close_notify: whether the other side has ended TLS properly; None: it has not ended.
+    :ivar address: the address that was connected to; None before the first connection.
+    :ivar connect: the seconds that the first connection took.
+    :ivar half_close: how the target handled our half-close; None: not tried.
+    :ivar tls: the facts from the first handshake; None without a handshake.
+    :ivar resumed: whether a second connection resumed the session of the first one; None: not tried.
+    :ivar close_notify: whether the target sent close_notify before it closed; None: it has not closed.
     """
 
     target: Target
@@ -56,7 +56,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether something came back, and nothing went wrong."""
+        """Whether a payload came back, and there were no failures."""
         return self.stats.received > 0 and not self.failures
 
     def as_json(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Report:
                 f" (until {self.tls.expires:%Y-%m-%d})"
             )
             if self.close_notify is False:
-                found.append("they ended without close_notify")
+                found.append("the target closed without close_notify")
         return found
 
 

@@ -26,10 +26,10 @@ from suite.engine.stream import Stream
 
 @implementer(IHalfCloseableProtocol)
 class VerifyingProtocol(Protocol):
-    """A connection on which every byte is compared with what was sent.
+    """Sends payloads and compares every byte that comes back.
 
-    :ivar problem: why nothing more can be expected of it.
-    :ivar ended: whether the other side has ended.
+    :ivar problem: the error after which the connection is of no more use.
+    :ivar ended: whether the other side has ended the connection.
     """
 
     transport: Any
@@ -44,16 +44,16 @@ class VerifyingProtocol(Protocol):
 
     @property
     def missing(self) -> int:
-        """Bytes that are still to come."""
+        """Bytes of the payload that have not come back yet."""
         return len(self._payload) - self._good
 
     def send(self, payload: bytes) -> Deferred[None]:
-        """Send *payload*; fires when it is back, and fails with `TargetError`."""
+        """Send *payload*; fires when it has come back, or fails with `TargetError`."""
         self._payload, self._good = payload, 0
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
         if self.problem is None and self.ended:
-            self.problem = TargetError("closed", "the other side had ended before the payload was sent")
+            self.problem = TargetError("closed", "end of stream before the payload was sent")
         if self.problem is not None:
             self._settle(self.problem)
         else:
@@ -61,7 +61,7 @@ class VerifyingProtocol(Protocol):
         return waiting
 
     def end(self) -> Deferred[None]:
-        """End our side; fires when the other one has ended, too, however."""
+        """End our side; fires when the other side has ended too, in whatever way."""
         self.transport.loseWriteConnection()
         return self._end
 
@@ -95,7 +95,7 @@ class VerifyingProtocol(Protocol):
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Ours has; nothing is left to do."""
+        """Our side has ended; nothing to do."""
 
     @override
     def connectionLost(self, reason: Failure = Failure(CancelledError())) -> None:  # noqa: B008  # Twisted's
@@ -107,7 +107,8 @@ class VerifyingProtocol(Protocol):
             self._settle(
                 problem
                 or TargetError(
-                    "closed", f"the other side ended after {self._good} of {len(self._payload)} bytes"
+                    "closed",
+                    f"end of stream after {self._good} of {len(self._payload)} bytes",
                 )
             )
         if not self._end.called:
@@ -132,9 +133,9 @@ class StreamProber:
         return self.dialer.options.timeout
 
     async def probe(self, _sequence: int, length: int) -> float:
-        """Send random bytes, *length* of them, and return after how many seconds all were back.
+        """Send *length* random bytes; return the seconds until all had come back.
 
-        :raises TargetError: they were not.
+        :raises TargetError: they did not all come back.
         """
         try:
             if self._protocol is None:
@@ -173,9 +174,9 @@ class StreamProber:
         return time.perf_counter() - began
 
     async def finish(self, length: int) -> None:
-        """See how a half-close is taken, and whether a TLS session resumes.
+        """Test how the target handles a half-close, and whether its TLS session can be resumed.
 
-        :raises TargetError: wrong bytes came back, or a second connection failed.
+        :raises TargetError: wrong bytes came back, or the second connection failed.
         """
         protocol = self._protocol
         if protocol is None:
@@ -193,7 +194,7 @@ class StreamProber:
         transport = self._transport
         if isinstance(transport, TLSClient):
             self._session = transport.session()
-        protocol.send(payload).addErrback(lambda _: None)  # `problem` and `missing` will tell
+        protocol.send(payload).addErrback(lambda _: None)  # `problem` and `missing` have the outcome
         if not protocol.ended:
             try:
                 await with_timeout(self.reactor, self.timeout, self._no_end(), protocol.end())
@@ -213,17 +214,15 @@ class StreamProber:
         try:
             if isinstance(transport, TLSClient):
                 self.report.resumed = transport.facts().resumed
-            if self.report.half_close != "open":  # or it is no use to wait
+            if self.report.half_close != "open":  # otherwise waiting would be in vain
                 with suppress(TargetError):
-                    await with_timeout(
-                        self.reactor, self.timeout, too_late("no end", self.timeout), protocol.end()
-                    )
+                    await with_timeout(self.reactor, self.timeout, self._no_end(), protocol.end())
         finally:
             if transport.connected:
                 transport.abortConnection()
 
     def close(self) -> None:
-        """Let go of the connection, if there is one."""
+        """Abort the connection, if there is one."""
         if self._protocol is not None and self._transport is not None and self._transport.connected:
             self._transport.abortConnection()
         self._protocol = self._transport = None

@@ -207,7 +207,7 @@ def test_what_people_see(suite: RunningSuite) -> None:
         rf"--- {target_of(suite, 'tls')}",
         r"2 sent, 2 back, 0 % lost",
         r"RTT min/median/p99/max = [\d.]+/[\d.]+/[\d.]+/[\d.]+ ms",
-        r"half-close honoured: all bytes came back after our end, then theirs",
+        r"half-close honoured: all bytes came back, then the target closed",
         r"TLSv1\.3, TLS_AES_256_GCM_SHA384, ALPN none, resumption yes",
         r"certificate for localhost, 127\.0\.0\.1, ::1; \d+ days left \(until \d{4}-\d\d-\d\d\)",
     ]
@@ -481,7 +481,7 @@ def test_reset_after_the_handshake(tmp_path: Path, authority: Authority) -> None
 def test_closed(tmp_path: Path) -> None:
     with serving(lambda sock: sock.sendall(receive(sock, 64)[:10])) as port:
         failure = failure_of(tmp_path, f"tcp:127.0.0.1:{port}")
-    assert (failure["word"], failure["detail"]) == ("closed", "the other side ended after 10 of 64 bytes")
+    assert (failure["word"], failure["detail"]) == ("closed", "end of stream after 10 of 64 bytes")
 
 
 def test_closed_during_the_handshake(tmp_path: Path) -> None:
