@@ -254,7 +254,7 @@ def test_new_limits_hold_for_those_who_are_there(tmp_path: Path) -> None:
         ("[endpoints", "config.toml: not TOML"),
         ('[endpoints]\ntcp = "tpc:0"', "config.toml: endpoints.tcp.listen: 'tpc' is no endpoint type"),
         ('[endpoints]\ntls = "ssl:0:no.key:no.pem"', "no.pem: no such file"),
-        ('user = "nobody"\n' + FOUR_TRANSPORTS, "config.toml: user: 'nobody' takes a restart"),
+        ('user = "nobody"\n' + FOUR_TRANSPORTS, "config.toml: user: a change to 'nobody' requires a restart"),
     ],
 )
 def test_a_bad_configuration_changes_nothing_and_is_told_as_check_tells_it(
@@ -265,7 +265,7 @@ def test_a_bad_configuration_changes_nothing_and_is_told_as_check_tells_it(
         line = next(line for line in suite.errors if "not reloaded" in line)
         assert complaint in line
         checked = run_suite(tmp_path, "check")
-        if checked.returncode:  # what takes a restart is no mistake
+        if checked.returncode:  # a change that requires a restart is valid in itself
             assert checked.stderr.strip() in line
         assert exchanges(sock)
         with suite.connect("tls") as other:
