@@ -84,7 +84,7 @@ class EchoUser(User):
     @task
     def echo(self) -> None:
         """Send one message; report to Locust how long its echo took, or why it failed."""
-        if self._socket is None and not self._connected():
+        if self._socket is None and not self._try_to_connect():
             time.sleep(PAUSE)
             return
         began = time.perf_counter()
@@ -92,20 +92,20 @@ class EchoUser(User):
             self._exchange()
         except TargetError as error:
             self.on_stop()
-            self._tell(f"echo {self.size} B", began, error)
+            self._report(f"echo {self.size} B", began, error)
         else:
-            self._tell(f"echo {self.size} B", began, None)
+            self._report(f"echo {self.size} B", began, None)
 
-    def _connected(self) -> bool:
+    def _try_to_connect(self) -> bool:
         began = time.perf_counter()
         try:
             self._socket = self._connect()
         except TargetError as error:
-            self._tell("connect", began, error)
+            self._report("connect", began, error)
             return False
         return True
 
-    def _tell(self, name: str, began: float, error: TargetError | None) -> None:
+    def _report(self, name: str, began: float, error: TargetError | None) -> None:
         self.environment.events.request.fire(
             request_type=self.target.transport.upper(),
             name=name,
@@ -133,7 +133,7 @@ class EchoUser(User):
                     sock.settimeout(self.timeout)
                     sock.connect(address)
             except OSError as error:
-                raise _named(error) from None
+                raise _as_target_error(error) from None
             opened.pop_all()
             return sock
 
@@ -152,7 +152,7 @@ class EchoUser(User):
             self._socket.sendall(self._payload)
             echo = self._received(self._socket)
         except OSError as error:
-            raise _named(error) from None
+            raise _as_target_error(error) from None
         if echo != self._payload:
             pairs = zip(echo, self._payload, strict=False)
             offset = next((n for n, (one, other) in enumerate(pairs) if one != other), len(echo))
@@ -175,7 +175,7 @@ class EchoUser(User):
         return b"".join(chunks)
 
 
-def _named(error: OSError) -> TargetError:
+def _as_target_error(error: OSError) -> TargetError:
     """*error* as a `TargetError` with the suite's word for it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         word = _CERTIFICATE_WORDS.get(error.verify_code, "cert-untrusted")

@@ -88,7 +88,7 @@ class StreamChannel(TwistedProtocol):
 
     def break_off(self, why: Failure | None) -> None:
         """`Channel.break_off`."""
-        self._tell(why)
+        self._report_end(why)
         self.transport.abortConnection()
 
     @override
@@ -99,16 +99,16 @@ class StreamChannel(TwistedProtocol):
         """The other side has ended."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self._tell(None)
+        self._report_end(None)
 
     def writeConnectionLost(self) -> None:
         """Our side has ended; nothing to do until the other side ends too."""
 
     @override
     def connectionLost(self, reason: Failure = Failure(main.CONNECTION_DONE)) -> None:  # noqa: B008  # Twisted's
-        self._tell(reason if reason.check(TargetError) else None)
+        self._report_end(reason if reason.check(TargetError) else None)
 
-    def _tell(self, why: Failure | None) -> None:
+    def _report_end(self, why: Failure | None) -> None:
         if not self.ended.called:
             self.ended.callback(why)  # a Failure goes to the errbacks
         self.resumeProducing()  # release a caller that waits for room
@@ -156,13 +156,13 @@ class DatagramChannel:
 
     def end(self) -> None:
         """`Channel.end`: UDP has no half-close, so the channel ends at once."""
-        self._over(None)
+        self._end(None)
 
     def break_off(self, why: Failure | None) -> None:
         """`Channel.break_off`."""
-        self._over(why)
+        self._end(why)
 
-    def _over(self, why: Failure | None) -> None:
+    def _end(self, why: Failure | None) -> None:
         if not self.ended.called:
             self._datagrams.close()
             self.ended.callback(why)

@@ -41,20 +41,20 @@ def resolve(
     except TargetError:
         pass  # not a numeric address: look up the name
 
-    def ask() -> None:
+    def look_up() -> None:
         result: list[Address] | Failure
         try:
             result = _look_up(host, port, family, kind, 0)
         except TargetError:
             result = Failure()
-        reactor.callFromThread(tell, result)
+        reactor.callFromThread(deliver, result)
 
-    def tell(result: list[Address] | Failure) -> None:
+    def deliver(result: list[Address] | Failure) -> None:
         if not done.called:
             done.callback(result)  # a Failure goes to the errbacks
 
     # Not in the reactor's thread pool, which shutdown would wait for: a resolver may take a minute.
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=look_up, daemon=True).start()
     return done
 
 

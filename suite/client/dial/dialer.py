@@ -21,7 +21,7 @@ from suite.client.dial.failures import TargetError
 from suite.client.dial.sockets import PlainClient, UNIXClient, connect_socket
 from suite.client.dial.target import Target
 from suite.client.dial.tls import ClientTLS, Session, TLSClient, TLSOptions
-from suite.client.dial.waiting import too_late, with_timeout
+from suite.client.dial.waiting import timeout_error, with_timeout
 from suite.engine.stream import Stream
 
 
@@ -76,7 +76,7 @@ class Dialer:
         for number, address in enumerate(addresses):
             # An address that does not answer must not use up the time of the others.
             share = max(0.0, end - time.monotonic()) / (len(addresses) - number)
-            late = too_late("no connection", share)
+            late = timeout_error("no connection", share)
             began = time.perf_counter()
             try:
                 sock = await with_timeout(self.reactor, share, late, connect_socket(self.reactor, address))
@@ -120,7 +120,7 @@ class Dialer:
             protocol.makeConnection(plain)
             return plain
         encrypted = TLSClient(sock, address.address, self._tls, self.reactor, session)
-        late = too_late("no handshake", self.options.timeout)
+        late = timeout_error("no handshake", self.options.timeout)
         await with_timeout(self.reactor, self.options.timeout, late, encrypted.start())
         encrypted.adopt(protocol)
         return encrypted

@@ -12,7 +12,7 @@ from suite.client.dial.failures import TargetError
 T = TypeVar("T")
 
 
-def too_late(what: str, seconds: float) -> TargetError:
+def timeout_error(what: str, seconds: float) -> TargetError:
     """The error for *what*, which did not happen within *seconds*."""
     return TargetError("timeout", f"{what} within {seconds:.3g} s")
 

@@ -45,7 +45,7 @@ class LoadDatagrams(LoadConnection, Selectable):
             self._socket.connect(address.address)
         except OSError as error:
             raise from_errno(error.errno or 0) from None
-        self._on_the_way: dict[int, tuple[int, int]] = {}  # number: (when it was due, when it was sent)
+        self._in_flight: dict[int, tuple[int, int]] = {}  # number: (when it was due, when it was sent)
         self._lost: set[int] = set()
         self.open = True
         traffic.reactor.addReader(self)
@@ -53,7 +53,7 @@ class LoadDatagrams(LoadConnection, Selectable):
     @property
     @override
     def unanswered(self) -> int:
-        return self.waiting + len(self._on_the_way)
+        return self.waiting + len(self._in_flight)
 
     def _datagram(self, number: int) -> bytes:
         rest = self._size - NUMBER_SIZE
@@ -63,7 +63,7 @@ class LoadDatagrams(LoadConnection, Selectable):
 
     def doRead(self) -> None:
         """`IReadDescriptor.doRead`: datagrams have arrived."""
-        receive, on_the_way, fresh = self._socket.recv, self._on_the_way, 0
+        receive, in_flight, fresh = self._socket.recv, self._in_flight, 0
         now = monotonic_ns()
         for _ in range(DATAGRAMS_PER_TURN):
             try:
@@ -74,8 +74,8 @@ class LoadDatagrams(LoadConnection, Selectable):
                 self._fail(from_errno(error.errno or 0))
                 return
             number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self._index << CONNECTION_SHIFT)
-            if number in on_the_way:
-                due, _ = on_the_way.pop(number)
+            if number in in_flight:
+                due, _ = in_flight.pop(number)
                 fresh += 1
                 if data == self._datagram(number):
                     self._latencies.append(now - due)
@@ -104,8 +104,8 @@ class LoadDatagrams(LoadConnection, Selectable):
 
     @override
     def pump(self, now: int) -> None:
-        on_the_way, window, send = self._on_the_way, self._window, self._socket.send
-        while self.open and self.waiting and len(on_the_way) < window:
+        in_flight, window, send = self._in_flight, self._window, self._socket.send
+        while self.open and self.waiting and len(in_flight) < window:
             number = self._begun
             try:
                 send(self._datagram(number))
@@ -117,7 +117,7 @@ class LoadDatagrams(LoadConnection, Selectable):
                 self._fail(from_errno(error.errno or 0))
                 return
             due = self._first_due + int(number * self._step) if self._paced else now
-            on_the_way[number] = due, now
+            in_flight[number] = due, now
             self._begun += 1
             self.waiting -= 1
 
@@ -130,13 +130,13 @@ class LoadDatagrams(LoadConnection, Selectable):
     @override
     def expire(self, now: int) -> None:
         expired = []
-        for number, (_, sent) in self._on_the_way.items():  # in the order of sending
+        for number, (_, sent) in self._in_flight.items():  # in the order of sending
             if now - sent < self._traffic.timeout:
                 break
             expired.append(number)
         if expired:
             for number in expired:
-                del self._on_the_way[number]
+                del self._in_flight[number]
             self._lost.update(expired)
             self._traffic.lost += len(expired)
             self._answered(len(expired), now)

@@ -108,7 +108,7 @@ class Load:
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._running: Deferred[Result] | None = None
-        self._over: Deferred[None] = Deferred()
+        self._finished: Deferred[None] = Deferred()
         self._interrupted = False
         self._begin = 0  # when the first message is due, by `time.monotonic_ns`; 0: not started
         self._planned = 0 if options.rate is None else max(1, int(options.duration * options.rate))
@@ -127,7 +127,7 @@ class Load:
     def interrupt(self) -> None:
         """End the load now; the result has what was measured so far."""
         if self._begin:
-            if not self._over.called:
+            if not self._finished.called:
                 self._interrupted = True
                 self._finish()
         elif self._running is not None:
@@ -142,7 +142,7 @@ class Load:
             gc.freeze()
             ends = self._start()
             try:
-                await self._over
+                await self._finished
             finally:
                 for end in ends:
                     end()
@@ -197,7 +197,7 @@ class Load:
         for every, what in ((COUNT_EVERY, self._count), (SHOW_EVERY, self._snapshot)):
             looping = LoopingCall(what)
             looping.clock = self._reactor
-            looping.start(every, now=False).addErrback(self._over.errback)
+            looping.start(every, now=False).addErrback(self._finished.errback)
             ends.append(looping.stop)
         stop = self._reactor.callLater(options.duration, self._stop)
         ends.append(lambda: stop.active() and stop.cancel())
@@ -264,11 +264,11 @@ class Load:
 
     def _finish(self) -> None:
         """End the load; `_run` continues from here."""
-        if self._over.called:
+        if self._finished.called:
             return
         if not self._stopped:
             self._stop()
-        self._over.callback(None)
+        self._finished.callback(None)
 
     # Ending.
 

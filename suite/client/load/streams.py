@@ -33,7 +33,7 @@ class LoadStream(LoadConnection, Protocol):
 
     def __init__(self, traffic: Traffic, index: int) -> None:
         super().__init__(traffic, index)
-        self._on_the_way: deque[int] = deque()  # when each message in flight was due
+        self._in_flight: deque[int] = deque()  # when each message in flight was due
         self._send_offset = self._receive_offset = index * APART % PERIOD
         self._unsent = 0  # bytes of begun messages that are still to be written
         self._received = 0  # bytes received of the oldest message in flight
@@ -43,7 +43,7 @@ class LoadStream(LoadConnection, Protocol):
     @property
     @override
     def unanswered(self) -> int:
-        return self.waiting + len(self._on_the_way)
+        return self.waiting + len(self._in_flight)
 
     @override
     def connectionMade(self) -> None:
@@ -66,19 +66,19 @@ class LoadStream(LoadConnection, Protocol):
         ):
             # Fast path: exactly one message has come back and the next can be sent at once. The same as
             # the code below and `pump`.
-            on_the_way = self._on_the_way
-            if on_the_way:
+            in_flight = self._in_flight
+            if in_flight:
                 self._answered_bytes += length
-                self._latencies.append(now - on_the_way.popleft())
-                on_the_way.append(now)
+                self._latencies.append(now - in_flight.popleft())
+                in_flight.append(now)
                 offset = self._send_offset
                 self._send_offset = (offset + length) % PERIOD
                 self._write(self._pattern[offset : offset + length])
                 return
         received = self._received + length
-        size, on_the_way = self._size, self._on_the_way
-        if received > len(on_the_way) * size - self._unsent:
-            after = self._answered_bytes + len(on_the_way) * size - self._unsent
+        size, in_flight = self._size, self._in_flight
+        if received > len(in_flight) * size - self._unsent:
+            after = self._answered_bytes + len(in_flight) * size - self._unsent
             self._fail(TargetError("mismatch", f"after byte {after}: more came back than was sent"))
             return
         if received < size:
@@ -87,29 +87,29 @@ class LoadStream(LoadConnection, Protocol):
         count, self._received = divmod(received, size)
         self._answered_bytes += count * size
         if count == 1:
-            self._latencies.append(now - on_the_way.popleft())
+            self._latencies.append(now - in_flight.popleft())
         else:
-            self._latencies.extend([now - on_the_way.popleft() for _ in range(count)])
+            self._latencies.extend([now - in_flight.popleft() for _ in range(count)])
         self._answered(count, now)
 
     @override
     def pump(self, now: int) -> None:
-        on_the_way = self._on_the_way
+        in_flight = self._in_flight
         while not self.paused and self.open:
             if not self._unsent:
                 count = self.waiting
                 if count > 1:
                     count = min(count, self._batch)
-                count = min(count, self._window - len(on_the_way))
+                count = min(count, self._window - len(in_flight))
                 if count <= 0:
                     return
                 if self._paced:
                     begun = self._begun
                     self._begun = after = begun + count
                     for number in range(begun, after):
-                        on_the_way.append(self._first_due + int(number * self._step))
+                        in_flight.append(self._first_due + int(number * self._step))
                 else:
-                    on_the_way.extend(repeat(now, count))
+                    in_flight.extend(repeat(now, count))
                 self.waiting -= count
                 self._unsent = count * self._size
             length = self._unsent if self._unsent <= CHUNK else CHUNK
@@ -160,7 +160,7 @@ class LoadStream(LoadConnection, Protocol):
             self.open = False
             transport: Any = self.transport
             transport.unregisterProducer()
-            if self._on_the_way:
+            if self._in_flight:
                 transport.abortConnection()
             else:
                 transport.loseConnection()

@@ -105,17 +105,17 @@ def run_probe(
     """
     dialers = [Dialer(reactor, target, settings.reach) for target in targets]
     reports: list[Report] = []
-    tell: Callable[[str], None] = (lambda _: None) if as_json else say
+    show: Callable[[str], None] = (lambda _: None) if as_json else say
 
     async def probe_all() -> None:
         for dialer in dialers:
             report = Report(dialer.target)
             reports.append(report)
             try:
-                await probe_target(reactor, dialer, settings, report, tell)
+                await probe_target(reactor, dialer, settings, report, show)
             finally:
                 for line in report.lines():
-                    tell(line)
+                    show(line)
 
     with suppress(CancelledError):  # the findings so far count
         run_until(reactor, lambda: Deferred.fromCoroutine(probe_all()))

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
 from suite.client.dial.tls import Session, TLSClient
-from suite.client.dial.waiting import too_late, with_timeout
+from suite.client.dial.waiting import timeout_error, with_timeout
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 from suite.engine.stream import Stream
@@ -163,13 +163,13 @@ class StreamProber:
     async def _exchange(self, protocol: VerifyingProtocol, payload: bytes) -> float:
         began = time.perf_counter()
         waiting = protocol.send(payload)
-        late = too_late("not all bytes came back", self.timeout)
+        late = timeout_error("not all bytes came back", self.timeout)
         try:
             await with_timeout(self.reactor, self.timeout, late, waiting)
         except TargetError as error:
             if error is late:
                 back = len(payload) - protocol.missing
-                raise too_late(f"{back} of {len(payload)} bytes came back", self.timeout) from None
+                raise timeout_error(f"{back} of {len(payload)} bytes came back", self.timeout) from None
             raise
         return time.perf_counter() - began
 
@@ -206,7 +206,7 @@ class StreamProber:
             self.report.close_notify = transport.close_notify_received
 
     def _no_end(self) -> TargetError:
-        return too_late("no end", self.timeout)
+        return timeout_error("no end", self.timeout)
 
     async def _resume(self, session: Session) -> None:
         protocol = VerifyingProtocol()

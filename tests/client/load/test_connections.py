@@ -175,7 +175,7 @@ def test_with_a_rate_latency_counts_from_when_a_message_was_due() -> None:
     one = OneStream(rate=10)
     one.stream.schedule(1000 * SECOND, 0, 1)
     one.stream.add(4, 0)
-    assert list(one.stream._on_the_way) == [1000 * SECOND + n * SECOND // 10 for n in range(4)]
+    assert list(one.stream._in_flight) == [1000 * SECOND + n * SECOND // 10 for n in range(4)]
 
 
 def test_lanes_take_turns_in_the_schedule() -> None:
@@ -184,7 +184,7 @@ def test_lanes_take_turns_in_the_schedule() -> None:
         one = OneStream(rate=10)
         one.stream.schedule(0, turn, 3)
         one.stream.add(2, 0)
-        due += list(one.stream._on_the_way)
+        due += list(one.stream._in_flight)
     assert sorted(due) == [n * SECOND // 10 for n in range(6)]
 
 
@@ -196,7 +196,7 @@ def test_with_a_rate_a_window_holds_messages_back_but_not_their_clock() -> None:
     assert one.stream.unanswered == 5
     one.echo(100)
     assert len(one.wire.sent) == 200
-    assert list(one.stream._on_the_way) == [SECOND // 10, 2 * SECOND // 10]
+    assert list(one.stream._in_flight) == [SECOND // 10, 2 * SECOND // 10]
 
 
 def test_a_full_wire_is_not_written_to_and_a_backlog_costs_no_memory() -> None:
@@ -205,7 +205,7 @@ def test_a_full_wire_is_not_written_to_and_a_backlog_costs_no_memory() -> None:
     for _ in range(1000):
         one.stream.add(1000, 0)
     assert len(one.wire.sent) <= 5000 + CHUNK
-    assert len(one.stream._on_the_way) <= (5000 + CHUNK) // 1000 + 1
+    assert len(one.stream._in_flight) <= (5000 + CHUNK) // 1000 + 1
     assert one.stream.unanswered == 1_000_000
     before = one.answered
     one.echo()
