@@ -1,4 +1,4 @@
-"""`suite.testing`: a suite for tests, seen as its users see it, who know nothing of Twisted."""
+"""`suite.testing` as its users see it, without Twisted."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def suite(module_suite: RunningSuite) -> Iterator[RunningSuite]:
 
 
 def echoed(sock: socket.socket, data: bytes) -> bytes:
-    """What comes back for *data* on a stream."""
+    """Send *data* on a stream; return its echo."""
     sock.sendall(data)
     back = b""
     while len(back) < len(data):
@@ -67,7 +67,7 @@ def echoed(sock: socket.socket, data: bytes) -> bytes:
     return back
 
 
-# Where it is, and who can reach it.
+# Addresses and clients.
 
 
 def test_all_four_transports_are_where_it_says(suite: RunningSuite) -> None:
@@ -174,7 +174,7 @@ def test_mutual_tls_admits_the_client_certificate_and_nobody_without() -> None:
         assert suite.wait_for("mutual", open=0).opened == 4
 
 
-# What it has seen.
+# Observations.
 
 
 def test_what_is_echoed_has_been_received(suite: RunningSuite) -> None:
@@ -218,7 +218,7 @@ def test_connections_are_counted_from_the_first_to_the_last(suite: RunningSuite)
 
 
 def test_a_connection_is_seen_as_soon_as_it_is_there(suite: RunningSuite) -> None:
-    """Where a question and a connection are there in the same turn, the connection comes first."""
+    """When a question and a connection arrive in the same turn, the connection is processed first."""
     for number in range(200):
         with suite.connect("unix"):
             assert suite.connections("unix").opened == number + 1
@@ -298,7 +298,7 @@ def test_asyncio_streams(suite: RunningSuite) -> None:
     async def use(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
         try:
             writer.write(b"hola")
-            if writer.can_write_eof():  # which TLS cannot
+            if writer.can_write_eof():  # TLS cannot
                 writer.write_eof()
                 return await reader.read()
             return await reader.readexactly(4)
@@ -453,7 +453,7 @@ def test_what_toml_cannot_say_is_refused_by_name() -> None:
         RunningSuite({"endpoints": {"tcp": None}})
 
 
-# Its beginning.
+# Starting.
 
 
 def test_a_mistake_in_the_configuration_is_said_in_the_suites_words(
@@ -510,7 +510,7 @@ def test_a_directory_called_suite_beside_the_tests_is_not_taken_for_it(
         assert echoed(sock, b"hola") == b"hola"
 
 
-# Its end.
+# Closing.
 
 
 @pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix"])
@@ -526,7 +526,7 @@ def test_a_connection_that_hangs_is_named_on_close(endpoint: str) -> None:
             f"1 connection still open:\n  {endpoint}: {peer}, which has sent 4 bytes"
         )
         assert not suite.directory.exists()
-        # It is not only named, but ended.
+        # It is not only reported, but closed.
         try:
             assert sock.recv(1) == b""
         except OSError as error:
@@ -683,7 +683,7 @@ def test_a_suite_does_not_outlive_its_test_whatever_kills_that() -> None:
         assert sock.connect_ex((host, int(port))) != 0
 
 
-# What it costs.
+# Costs.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One connection of a load, with the other side in the test's hands."""
+"""One connection of a load, with the test as the other side."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SECOND = 1_000_000_000
 
 
 class Wire:
-    """A transport that keeps what is written, and has room for *room* bytes of it.
+    """A transport that keeps written bytes, and has room for *room* of them.
 
-    :ivar sent: what was written and not yet taken.
+    :ivar sent: bytes written but not yet read by the other side.
     """
 
     def __init__(self, room: int = 2**40) -> None:
@@ -51,7 +51,7 @@ class Wire:
             self.producer.pauseProducing()
 
     def take(self, count: int | None = None) -> bytes:
-        """The oldest bytes, as if the other side had read them."""
+        """Remove and return the oldest bytes, as if the other side had read them."""
         count = len(self.sent) if count is None else count
         data = bytes(self.sent[:count])
         del self.sent[:count]
@@ -86,7 +86,7 @@ class OneStream:
         self.stream.makeConnection(cast(Any, self.wire))
 
     def echo(self, count: int | None = None) -> bytes:
-        """Give some of what was sent back; return it."""
+        """Echo some of the sent bytes; return them."""
         data = self.wire.take(count)
         self.stream.dataReceived(data)
         return data
@@ -171,7 +171,7 @@ def test_what_comes_before_anything_was_sent_is_a_mismatch() -> None:
 
 
 def test_with_a_rate_latency_counts_from_when_a_message_was_due() -> None:
-    """Nothing is sent for a while, and then all at once: each has waited since its own moment."""
+    """Four messages are sent late, at once: each latency counts from when the message was due."""
     one = OneStream(rate=10)
     one.stream.schedule(1000 * SECOND, 0, 1)
     one.stream.add(4, 0)
