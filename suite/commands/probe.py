@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from suite.client.dial.datagrams import MAX_DATAGRAM
+from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target, parse_target, targets_of_config
 from suite.client.probe.run import Settings, run_probe
 from suite.commands.console import say, warn
@@ -72,10 +72,10 @@ def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Targe
         raise UsageError(f"--count 0 never comes to {targets[1].text!r}; expected one target with it")
     for target in targets:
         for length in settings.sizes:
-            if target.transport == "udp" and length > MAX_DATAGRAM:
+            if target.transport == "udp" and length > MAX_UDP_PAYLOAD:
                 raise UsageError(
                     f"--size {length} does not fit into a datagram for {target.text};"
-                    f" expected {MAX_DATAGRAM} at the most"
+                    f" expected {MAX_UDP_PAYLOAD} at the most"
                 )
             if target.transport != "udp" and length == 0:
                 raise UsageError(f"--size 0 is nothing on a stream, {target.text}; expected 1 at least")

@@ -13,7 +13,7 @@ from suite.endpoints import parser, tls
 from suite.endpoints.descriptions import Description
 from suite.errors import ConfigError
 from suite.server.announce import listening_line
-from suite.system import Identity, UnknownIdentityError, identity
+from suite.system import ProcessIdentity, UnknownIdentityError, identity
 
 
 class Plan:
@@ -45,7 +45,7 @@ class Plan:
                 self.minted = certs.mint(directory)
             self.contexts.append(tls.load_context(self.config, description))
 
-    def _identity(self) -> Identity | None:
+    def _identity(self) -> ProcessIdentity | None:
         """Whom to become once everything is open."""
         user, group = self.config.user, self.config.group
         if user is None and group is None:

@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again and served, or nothing changes."""
+"""Reloading on SIGHUP: the new configuration takes effect, or nothing changes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from suite.system import Notifier
 
 
 def reload_on_hangup(reactor: Any, suite: EchoSuite, notifier: Notifier) -> None:
-    """Have SIGHUP read the configuration again, where there is such a signal."""
+    """Make SIGHUP reload the configuration, on systems that have the signal."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload, suite, notifier))
 
 
 def reload(suite: EchoSuite, notifier: Notifier) -> None:
-    """Read the configuration again and serve it; what is wrong with it is told as `check` tells it."""
+    """Read the configuration again and switch to it; errors are logged with the same text as from `check`."""
     if not suite.running:
         return
     notifier.reloading("reading the configuration")
@@ -29,7 +29,7 @@ def reload(suite: EchoSuite, notifier: Notifier) -> None:
         suite.check_change(plan)
     except SuiteError as error:
         log.error("not reloaded: {error}", error=str(error))
-        notifier.ready("serving the configuration as it was")
+        notifier.ready("reload failed; serving the previous configuration")
         return
 
     def done(what: str) -> None:
@@ -41,6 +41,6 @@ def reload(suite: EchoSuite, notifier: Notifier) -> None:
             log.error("not reloaded: {error}", error=str(failure.value))
         else:
             log.failure("not reloaded", failure)
-        notifier.ready("serving the configuration as it was")
+        notifier.ready("reload failed; serving the previous configuration")
 
     suite.reload(plan).addCallbacks(done, failed)

@@ -26,7 +26,7 @@ from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, client_progra
 
 HELLO = b"hola mundo...\n"
 
-#: What a terminal is told before every prompt: paste in brackets, please.
+#: The sequence that switches the terminal to bracketed paste before every prompt.
 PROMPTED = b"\x1b[?2004h"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 CTRL_C, CTRL_D, UP, ENTER = b"\x03", b"\x04", b"\x1b[A", b"\r"
@@ -46,7 +46,7 @@ def target_of(suite: RunningSuite, endpoint: str) -> str:
 def connect(
     directory: Path, *arguments: str, data: bytes = b"", code: int = 0
 ) -> subprocess.CompletedProcess[bytes]:
-    """What ``connect`` does with *data* on its standard input."""
+    """Run ``connect`` with *data* on its standard input."""
     result = subprocess.run(
         [sys.executable, "-m", "suite", "connect", *arguments],
         cwd=directory,
@@ -65,7 +65,7 @@ def connect(
 
 @pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix"])
 def test_bytes_are_bytes(suite: RunningSuite, endpoint: str) -> None:
-    """Lines or not, large or empty: out as they came in, and back."""
+    """All bytes are sent as they are and come back unchanged, lines or not, large or empty."""
     for data in (HELLO, b"\r\n\0\xff no newline", b"", os.urandom(3 * 2**20)):
         assert connect(suite.directory, target_of(suite, endpoint), data=data).stdout == data
 
@@ -84,13 +84,13 @@ def test_a_line_is_a_datagram(suite: RunningSuite) -> None:
 
 
 def test_many_datagrams_come_back(suite: RunningSuite) -> None:
-    """More than a socket's buffer holds: each waits for the one before."""
+    """More than a socket's buffer holds: each write waits for the previous one."""
     data = b"".join(b"%d %s\n" % (number, b"x" * 1000) for number in range(1000))
     assert connect(suite.directory, target_of(suite, "udp"), data=data).stdout == data
 
 
 def test_standard_input_may_be_a_file(suite: RunningSuite, tmp_path: Path) -> None:
-    """Which no poller watches; here the output is one, too."""
+    """Files, which epoll cannot watch; here the output is one, too."""
     sent = tmp_path / "sent"
     sent.write_bytes(os.urandom(300_000))
     with sent.open("rb") as source, (tmp_path / "returned").open("wb") as sink:
@@ -123,7 +123,7 @@ def test_standard_output_must_not_be_closed(suite: RunningSuite) -> None:
 
 
 def test_it_leaves_its_input_as_it_was(suite: RunningSuite) -> None:
-    """Not non-blocking: that would be so for everyone who shares it."""
+    """Not non-blocking, which would affect every process that shares it."""
     reader, writer = os.pipe()
     try:
         os.write(writer, HELLO)
@@ -184,7 +184,7 @@ def read_exactly(fd: int, size: int) -> bytes:
 
 
 def test_it_ends_when_the_other_side_does(tmp_path: Path) -> None:
-    """Whatever may still come from its input."""
+    """Even if the input has not ended."""
     with (
         serving(lambda sock: sock.sendall(b"bye\n")) as port,
         subprocess.Popen(
@@ -200,7 +200,7 @@ def test_it_ends_when_the_other_side_does(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_is_waited_for(suite: RunningSuite) -> None:
-    """What it does not take is not read from the target, nor from the input."""
+    """A full output stops reading from the target, and then from the input."""
     data = os.urandom(16 * 2**20)
     with subprocess.Popen(
         [sys.executable, "-m", "suite", "connect", target_of(suite, "unix")],
@@ -214,7 +214,7 @@ def test_a_slow_reader_is_waited_for(suite: RunningSuite) -> None:
         sent = 0
         while sent < len(data):
             if not select.select([], [process.stdin], [], 1)[1]:
-                break  # it does not take any more
+                break  # it accepts no more
             sent += os.write(process.stdin.fileno(), data[sent : sent + 65536])
         assert sent < 12 * 2**20
         process.stdin.close()
@@ -342,7 +342,7 @@ def test_an_interrupted_pipe_is_no_success(tmp_path: Path) -> None:
 
 
 class Terminal:
-    """``connect`` with a terminal at both ends, and somebody who types."""
+    """``connect`` with a terminal as its input and output, and a user who types."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.fd, theirs = pty.openpty()
@@ -359,7 +359,7 @@ class Terminal:
         self.unread = b""
 
     def read(self) -> bool:
-        """Take what has been written; whether there may be more."""
+        """Read the output so far; return whether more may follow."""
         if not select.select([self.fd], [], [], PATIENCE)[0]:
             pytest.fail(f"nothing more comes after {self.unread!r}")
         try:
@@ -370,7 +370,7 @@ class Terminal:
         return bool(data)
 
     def expect(self, text: bytes) -> bytes:
-        """Read up to *text*; return what was before it."""
+        """Read up to *text*; return the output before it."""
         while text not in self.unread:
             assert self.read(), f"it ended after {self.unread!r}"
         before, _, self.unread = self.unread.partition(text)
@@ -383,7 +383,7 @@ class Terminal:
         """Type *keys* at the prompt, and Enter."""
         self.expect(PROMPTED)
         self.type(keys + ENTER)
-        self.expect(b"\x1b[?2004l")  # the prompt is over
+        self.expect(b"\x1b[?2004l")  # the prompt has ended
 
     def line(self, keys: bytes, shown: str) -> None:
         """Type *keys* at the prompt, and Enter; then *shown* is a line."""
@@ -459,7 +459,7 @@ def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path) -> None:
 
 
 def test_what_comes_unasked_is_shown_above_the_prompt(tmp_path: Path) -> None:
-    """Also while a line is being typed, which survives it; and the end of the other side is the end."""
+    """Also while a line is being typed, which is kept; and `connect` exits when the other side closes."""
 
     def news(sock: socket.socket) -> None:
         receive(sock, 3)

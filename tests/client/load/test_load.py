@@ -43,7 +43,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
 
 
 def target_of(suite: RunningSuite, endpoint: str) -> str:
-    """What ``load`` calls an endpoint."""
+    """The target for an endpoint."""
     if endpoint == "unix":
         return "unix:echo.sock"
     host, port = suite.addresses[endpoint]
@@ -51,7 +51,7 @@ def target_of(suite: RunningSuite, endpoint: str) -> str:
 
 
 def load(directory: Path, target: str, *options: str, code: int = 0) -> dict[str, Any]:
-    """The result of a load, as JSON; its exit code must be *code*."""
+    """Run a load whose exit code must be *code*; return its result as JSON."""
     done = run_suite(directory, "load", target, "--json", *options)
     assert done.returncode == code, done.stderr
     assert done.stderr == ""
@@ -64,22 +64,22 @@ def latencies_of(result: dict[str, Any]) -> Histogram:
 
 
 def at_least(histogram: Histogram, microseconds: int) -> int:
-    """How many messages took so long or longer."""
+    """How many messages took this long or longer."""
     return sum(count for low, _, count in histogram.rows() if low >= microseconds)
 
 
-# Servers whose behaviour is known.
+# Servers with known behaviour.
 
 
 @contextmanager
 def serving(handle: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A TCP server with a thread for each connection; the target that reaches it."""
+    """A TCP server with a thread for each connection; yields its target."""
     listener = socket.create_server(("127.0.0.1", 0))
     open_sockets: list[socket.socket] = []
     threads: list[threading.Thread] = []
 
     def serve(sock: socket.socket) -> None:
-        with sock, suppress(OSError):  # the client may leave whenever it likes
+        with sock, suppress(OSError):  # the client may disconnect at any time
             handle(sock)
 
     def accept() -> None:
@@ -109,7 +109,7 @@ def serving(handle: Callable[[socket.socket], None]) -> Iterator[str]:
 
 @contextmanager
 def answering(answers: Callable[[int, bytes], list[bytes]]) -> Iterator[str]:
-    """A UDP server that gives *answers* to its nth message, counted from 1; the target that reaches it.
+    """A UDP server that sends *answers* for its nth message, counted from 1; yields its target.
 
     What a load asks first, whether anybody is there, does not begin with a number, and is 0.
     """
@@ -127,7 +127,7 @@ def answering(answers: Callable[[int, bytes], list[bytes]]) -> Iterator[str]:
 
 
 def messages(sock: socket.socket, size: int) -> Iterator[bytes]:
-    """What *sock* receives, cut into messages."""
+    """The messages that *sock* receives."""
     data = b""
     while chunk := sock.recv(65536):
         data += chunk
@@ -136,7 +136,7 @@ def messages(sock: socket.socket, size: int) -> Iterator[bytes]:
             data = data[size:]
 
 
-# What is well.
+# Healthy targets.
 
 
 @pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix", "udp"])
@@ -213,7 +213,7 @@ def test_many_connections(suite: RunningSuite) -> None:
 
 
 def test_a_name_with_an_address_where_nobody_listens(suite: RunningSuite) -> None:
-    """The servers listen on 127.0.0.1 only, and localhost may be ::1 first."""
+    """The servers listen on 127.0.0.1 only, but localhost may resolve to ::1 first."""
     for endpoint in ("tcp", "udp", "tls"):
         target = target_of(suite, endpoint).replace("127.0.0.1", "localhost")
         assert load(suite.directory, target, "--duration", "200ms", "--connections", "3")["messages"] > 0
@@ -232,7 +232,7 @@ def test_client_certificates_and_trust(suite: RunningSuite, tmp_path: Path) -> N
         assert done.stderr.count("\n") == 1
 
 
-# What people see.
+# Reports for people.
 
 
 def test_the_report(suite: RunningSuite) -> None:
@@ -240,7 +240,7 @@ def test_the_report(suite: RunningSuite) -> None:
     done = run_suite(suite.directory, "load", target, "--duration", "2500ms", "--connections", "1")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[0] == f"{target}: 1 connection, messages of 1 KiB, closed loop, 1 on the way on each"
+    assert lines[0] == f"{target}: 1 connection, messages of 1 KiB, closed loop, 1 in flight on each"
     assert re.fullmatch(r"[\d,]+ messages in 2\.\d\d s: [\d,]+/s, [\d.]+ .iB/s each way", lines[1])
     for name in ("min", "50 %", "99 %", "99.9 %", "max", "mean"):
         assert any(re.match(rf" +{name}  +[\d.,]+ (µs|ms|s)", line) for line in lines), name
@@ -277,11 +277,11 @@ def test_on_a_terminal_progress_is_one_line_that_changes(suite: RunningSuite) ->
     assert b"no errors" in output
 
 
-# What is known to be slow.
+# Servers with known latencies.
 
 
 def test_percentiles_of_a_known_distribution(tmp_path: Path) -> None:
-    """Nine answers of ten come at once, the tenth 200 ms later."""
+    """Nine of ten answers are immediate; the tenth takes 200 ms."""
 
     def handle(sock: socket.socket) -> None:
         for number, message in enumerate(messages(sock, 64), 1):
@@ -300,7 +300,7 @@ def test_percentiles_of_a_known_distribution(tmp_path: Path) -> None:
 
 
 def stalling(after: int, seconds: float) -> Callable[[socket.socket], None]:
-    """A server that does nothing at all for some *seconds*, once, *after* so many messages."""
+    """A server that stalls once for *seconds*, *after* that many messages."""
 
     def handle(sock: socket.socket) -> None:
         for number, message in enumerate(messages(sock, 64), 1):
@@ -312,7 +312,7 @@ def stalling(after: int, seconds: float) -> Callable[[socket.socket], None]:
 
 
 def test_a_stall_is_charged_to_all_that_were_due_meanwhile(tmp_path: Path) -> None:
-    """600 messages in 3 s, and 1.5 s of silence: half of them waited, on average for half of that."""
+    """600 messages in 3 s, with a stall of 1.5 s: half of them wait, for half of that on average."""
     with serving(stalling(after=100, seconds=1.5)) as target:
         result = load(
             tmp_path, target, "--connections", "1", "--size", "64", "--duration", "3s", "--rate", "200"
@@ -325,7 +325,7 @@ def test_a_stall_is_charged_to_all_that_were_due_meanwhile(tmp_path: Path) -> No
 
 
 def test_a_closed_loop_sees_a_stall_once(tmp_path: Path) -> None:
-    """What a load without a schedule cannot see: nothing was sent, so nothing waited."""
+    """A closed loop cannot see a stall: nothing was sent, so nothing waited."""
     with serving(stalling(after=100, seconds=1.5)) as target:
         result = load(tmp_path, target, "--connections", "1", "--size", "64", "--duration", "4s")
     histogram = latencies_of(result)
@@ -343,7 +343,7 @@ def test_a_window_and_a_rate_hold_back_messages_but_not_their_clock(tmp_path: Pa
     assert at_least(latencies_of(result), 700_000) >= 140
 
 
-# Servers that are not ours.
+# Servers by others.
 
 
 FOREIGN = {
@@ -371,11 +371,11 @@ def test_servers_of_others(suite: RunningSuite, name: str) -> None:
     assert result["errors"] == {}
 
 
-# What goes wrong.
+# Failures.
 
 
 def broken_after(number: int, how: Callable[[socket.socket, bytes], None]) -> Callable[[socket.socket], None]:
-    """An echo, but for message *number*, with which *how* deals."""
+    """An echo, except that *how* handles message *number*."""
 
     def handle(sock: socket.socket) -> None:
         for count, message in enumerate(messages(sock, 100), 1):
@@ -412,7 +412,7 @@ def keep(sock: socket.socket, _message: bytes) -> None:
     ("how", "word", "example"),
     [
         (reset, "reset", ""),
-        (lambda sock, _: None, "closed", "by the other side, with 1 messages unanswered"),
+        (lambda sock, _: None, "closed", "by the other side, with 1 message unanswered"),
         (flip, "mismatch", "at byte 2050: expected 0x"),
         (repeat, "mismatch", "at byte 210"),
         (keep, "timeout", "no echo within 0.5 s after the end"),
@@ -450,7 +450,7 @@ def test_what_was_due_and_never_came_is_counted_with_a_rate_too(tmp_path: Path) 
 
 
 def test_some_connections_fail_and_the_others_go_on(suite: RunningSuite, tmp_path: Path) -> None:
-    """The third connection and all later ones are turned away."""
+    """The third connection and all later ones are refused."""
     accepted = []
 
     def handle(sock: socket.socket) -> None:
@@ -537,7 +537,7 @@ def test_datagrams_may_come_late_twice_changed_or_in_another_order(tmp_path: Pat
 
 
 def test_a_server_of_datagrams_that_goes_away(tmp_path: Path) -> None:
-    """The network says so, by ICMP; with nobody left to ask, there is nothing to wait for."""
+    """ICMP reports that the server is gone; with no connection left, the load ends at once."""
     enough = threading.Event()
 
     def answers(number: int, data: bytes) -> list[bytes]:
@@ -568,7 +568,7 @@ def test_the_documentation_names_every_key_and_option(measured: Path) -> None:
         assert f"`--{option} " in documentation, option
 
 
-# The end comes early.
+# Interruptions.
 
 
 @contextmanager
@@ -640,12 +640,12 @@ def test_interrupted_before_anything_was_sent(tmp_path: Path) -> None:
     assert re.fullmatch(r"tls:127.0.0.1:\d+: interrupted before anything was sent\n", errors)
 
 
-# Pictures and comparisons.
+# Plots and comparisons.
 
 
 @pytest.fixture(scope="module")
 def measured(suite: RunningSuite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with two results, one of them drawn."""
+    """A directory with two results and a plot of one."""
     directory = tmp_path_factory.mktemp("measured")
     for name, options in (("fast", ()), ("slow", ("--rate", "100"))):
         done = run_suite(
@@ -659,7 +659,7 @@ def measured(suite: RunningSuite, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def texts_of(svg: Path) -> list[str]:
-    """The words in a picture."""
+    """The text in a plot."""
     root = ET.parse(svg).getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     return ["".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -722,7 +722,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
     assert done.stderr == "--plot is_a_directory.svg: Is a directory\n"
 
 
-# What users get wrong.
+# Usage errors.
 
 
 @pytest.mark.parametrize(
@@ -749,8 +749,8 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
         ),
         (("tcp:localhost:1", "--rate", "nan"), "--rate 'nan' is out of range; expected 0.001 to"),
         (("tcp:localhost:1", "--window", "0"), "--window '0' is out of range; expected 1 to 1000000"),
-        (("tcp:localhost:1", "--plot", "x.gif"), "--plot x.gif: expected a name that ends in .svg or .png"),
-        (("tcp:localhost:1", "--plot", "no/x.svg"), "--plot no/x.svg: there is no directory no"),
+        (("tcp:localhost:1", "--plot", "x.gif"), "--plot x.gif: expected a name ending in .svg or .png"),
+        (("tcp:localhost:1", "--plot", "no/x.svg"), "--plot no/x.svg: no such directory: no"),
         (("tcp:localhost:1", "--cert", "x.pem"), "--cert and --key go together"),
         (("--compare", "missing.json"), "--compare missing.json: No such file or directory"),
         (("--compare", "."), "--compare .: Is a directory"),
@@ -830,13 +830,11 @@ def test_more_connections_than_the_system_allows_are_refused(monkeypatch: pytest
     assert [limits for _, limits in calls] == [(3000, 4096)]
     with pytest.raises(UsageError) as error:
         make_room(5064)
-    assert (
-        str(error.value) == "--connections 5000: the system allows 4096 open files; expected 4032 at the most"
-    )
+    assert str(error.value) == "--connections 5000: the system allows 4096 open files; expected at most 4032"
 
 
 def test_it_leaves_the_servers_nothing_to_complain_about(suite: RunningSuite) -> None:
-    """Over TLS, each side ends properly: a bare FIN would be logged as truncated."""
+    """Over TLS, each side sends close_notify: a bare FIN would be logged as truncated."""
     before = len(suite.errors)
     load(suite.directory, target_of(suite, "tls"), "--duration", "200ms", "--connections", "20")
     load(suite.directory, target_of(suite, "tcp"), "--duration", "200ms")
