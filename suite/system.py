@@ -286,7 +286,6 @@ class Notifier:
 #: Linux, include/uapi/asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS: Final = 59
 
-
 #: The most groups of a peer that Python can read: `socket.getsockopt` returns at most 1,024 bytes.
 MOST_GROUPS: Final = 256
 

@@ -23,7 +23,6 @@ from suite.text import SIZES, UNITS, shown, suggest
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
 

@@ -22,7 +22,6 @@ from suite.text import host_and_port, one_line, shown
 #: The longest path in a ``sockaddr_un`` (Linux, unix(7); the BSDs and macOS: 103), without its NUL.
 MAX_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
 
-
 LOOPBACK: Final = "127.0.0.1"
 LOOPBACK6: Final = "::1"
 
@@ -50,7 +49,6 @@ PARAMETERS: Final = {
     "fd": ("fileno",),
     "tls": ("path", "port", "backlog", "interface"),
 }
-
 
 #: Parameters that are paths, relative to the configuration file's directory.
 PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "path"}

@@ -39,14 +39,12 @@ from suite.text import shown, suggest
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
 DEFAULT_BACKLOG: Final = "4096"
 
-
 REQUIRED: Final = {
     "unix": ("address",),
     "systemd": ("domain",),
     "fd": ("fileno",),
     "tls": ("path",),
 }
-
 
 DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "tcp": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
@@ -58,10 +56,8 @@ DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "udp6": {"interface": LOOPBACK6},
 }
 
-
 #: What stands between the colons that mean something.
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
-
 
 _HOST_NAME = re.compile(r"(?!\d+(\.\d+)*$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 

@@ -50,7 +50,6 @@ unix = "unix:echo.sock"
 #: Seconds that open connections have to end when a suite is checked or closed.
 PATIENCE: Final = 5.0
 
-
 #: Seconds between two checks of a condition that is waited for.
 INTERVAL: Final = 0.01
 

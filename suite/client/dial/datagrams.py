@@ -17,7 +17,6 @@ from suite.client.dial.failures import TargetError, from_errno
 #: The largest payload of a datagram over IPv4 (RFC 768: 65535, less the headers).
 MAX_UDP_PAYLOAD: Final = 65_507
 
-
 #: The most datagrams read before other descriptors get their turn.
 DATAGRAMS_PER_TURN: Final = 64
 

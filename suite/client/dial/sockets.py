@@ -23,7 +23,6 @@ from suite.engine.unix import UNIXStream
 #: Seconds to wait before another attempt when the backlog of a UNIX socket is full.
 FULL_QUEUE_WAIT: Final = 0.01
 
-
 _RESET: Final = "the other side reset the connection"
 
 

@@ -23,7 +23,6 @@ from suite.engine.interfaces import Selectable
 #: Size in bytes of the number that a datagram begins with.
 NUMBER_SIZE: Final = 8
 
-
 #: Bits of that number that count the messages of a connection; the bits above hold the connection's index.
 CONNECTION_SHIFT: Final = 40
 

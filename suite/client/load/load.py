@@ -51,9 +51,7 @@ SHORTEST_TICK: Final = 20_000
 #: Seconds that closing the connections may take.
 CLOSING_TIME: Final = 2.0
 
-
 _NANO: Final = 1_000_000_000
-
 
 #: Descriptors needed for anything but connections.
 OTHER_DESCRIPTORS: Final = 64

@@ -13,15 +13,11 @@ from suite.text import one_line
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 
-
 MAX_CONNECTIONS: Final = 100_000
-
 
 MAX_WINDOW: Final = 1_000_000
 
-
 LEAST_RATE: Final = 0.001
-
 
 MAX_RATE: Final = 10_000_000
 

@@ -15,15 +15,12 @@ from suite.client.dial.failures import TargetError
 #: The most bytes passed to the transport in one write.
 CHUNK: Final = 256 * 1024
 
-
 #: The period of the pattern. It is prime, so that 65,537 consecutive messages on a connection begin at
 #: different offsets, unless their size is a multiple of it.
 PERIOD: Final = 65_537
 
-
 #: The distance between the offsets at which connections begin; also prime.
 APART: Final = 7_919
-
 
 #: The value of `Traffic.window` that means no limit.
 NO_WINDOW: Final = 2**62

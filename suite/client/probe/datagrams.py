@@ -19,7 +19,6 @@ from suite.client.probe.report import Report
 #: Size of the token that identifies the probe.
 TOKEN_SIZE: Final = 8
 
-
 #: Size of the header, token and sequence number, of every datagram that is long enough for it.
 HEADER_SIZE: Final = TOKEN_SIZE + 8
 

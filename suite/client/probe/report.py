@@ -12,7 +12,6 @@ from suite.client.probe.stats import ProbeStats
 
 HalfClose = Literal["honoured", "cut", "open"]
 
-
 #: Explanations of `HalfClose`, for people.
 HALF_CLOSES: Final[dict[HalfClose, str]] = {
     "honoured": "honoured: all bytes came back, then the target closed",
