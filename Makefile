@@ -1,12 +1,13 @@
-# Needs Python 3.11 or later, make and a C library; everything else is set up here, in .venv.
+# Needs Python 3.11 or later with venv, and make; everything else is set up here, in .venv.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SSLYZE := $(VENV)/sslyze
+HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help run test stress check bench install lock clean
+.PHONY: help run test fresh stress check bench install lock clean always
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -16,9 +17,12 @@ run: $(VENV)/installed ## make certificates if there are none, and serve config.
 
 test: $(VENV)/developed $(SSLYZE)/installed ## run all tests, with branch coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+fresh: ## the two commands above, on bare Debians (needs root and debootstrap)
+	.ci/fresh
 
 stress: $(VENV)/developed ## the slow and heavy tests, in full size
 	$(BIN)/python -m pytest -m stress
@@ -34,8 +38,18 @@ bench: $(VENV)/raced ## race it against Twisted, asyncio, uvloop, Go and C; BENC
 
 install: $(VENV)/installed ## set up .venv
 
-$(VENV)/installed: requirements/build.txt requirements/run.txt pyproject.toml suite/twistd_plugin.py
-	$(PYTHON) -m venv $(VENV)
+# The environment, made anew when the Python that made it is not the one we have now. What is missing is said first.
+$(VENV)/python: always
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install Python 3.11 or later $(HOW)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); install Python 3.11 or later $(HOW)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv or ensurepip; install them (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@made_by=$$($(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version)'); \
+	if [ "$$made_by" != "$$(cat $@ 2>/dev/null)" ]; then \
+		$(PYTHON) -m venv --clear $(VENV) && echo "$$made_by" > $@; fi
+
+$(VENV)/installed: $(VENV)/python requirements/build.txt requirements/run.txt pyproject.toml suite/dropin.py
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt -r requirements/run.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

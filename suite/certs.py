@@ -1,7 +1,7 @@
-"""Certificates: a development CA to start with, and a strict eye on whatever is configured.
+"""Certificates: minting a development CA, and checking every certificate and key that is configured.
 
-Rules: a private key is readable by its owner alone, from the first instant of its file; nothing that
-exists is replaced unless asked; a certificate and its key are checked before anything listens.
+Rules: a private key's file is readable by its owner only, from the moment it is created; no existing file is
+replaced without *force*; a certificate and its key are checked before any endpoint listens.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 from suite.errors import CertificateError
 from suite.text import shown
 
-#: Whom the development server certificate names.
+#: The names in the development server certificate.
 SERVER_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
-#: Apple's clients refuse server certificates that live longer, private CAs included
+#: The longest lifetime that Apple's clients accept in a server certificate, even from a private CA
 #: (support.apple.com/103769).
 LIFETIME: Final = timedelta(days=825)
 
-#: What `mint` writes.
+#: The files that `mint` writes.
 MINTED: Final = ("ca.pem", "ca.key", "server.pem", "server.key", "client.pem", "client.key")
 
 ServerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
 
 
 def mint(directory: Path, *, force: bool = False) -> list[Path]:
-    """Make a development CA, and a server and a client certificate that it has signed.
+    """Make a development CA, and a server and a client certificate signed by it.
 
-    :param force: replace files that exist.
+    :param force: replace existing files.
     :returns: the files written: certificates with mode 0644, keys with 0600.
-    :raises CertificateError: a file exists (and *force* is not given) or cannot be written; nothing
-        has been replaced then.
+    :raises CertificateError: a file exists (and *force* is not given; no file has been changed then), or
+        cannot be written.
     """
     directory = Path(directory)
     if not force:
@@ -57,7 +57,7 @@ def mint(directory: Path, *, force: bool = False) -> list[Path]:
                     f" there: python -m suite certs {shlex.quote(shown(directory))} --force",
                 )
     ca = trustme.CA(organization_name="echo suite", organization_unit_name="development CA")
-    not_before = datetime.now(UTC) - timedelta(hours=1)  # for clients whose clock is a little behind
+    not_before = datetime.now(UTC) - timedelta(hours=1)  # for clients whose clocks are slightly behind
     server, client = (
         ca.issue_cert(
             *names,
@@ -90,7 +90,7 @@ def mint(directory: Path, *, force: bool = False) -> list[Path]:
 
 
 def _write(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
-    """Write *content* to a file that has *mode* before it has any content."""
+    """Write *content* to a file that is created with *mode*, before any content is in it."""
     if replace:
         fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # with mode 0600
         target = Path(name)
@@ -109,7 +109,7 @@ def _write(path: Path, content: bytes, mode: int, *, replace: bool) -> None:
 
 
 def would_mint(directory: Path, wanted: Iterable[Path]) -> bool:
-    """Whether one of the *wanted* files is for `mint` to write into *directory*, and none is there yet."""
+    """Whether a *wanted* file is one that `mint` writes into *directory*, and none of those exists yet."""
     ours = {directory / name for name in MINTED}
     return not ours.isdisjoint(wanted) and not any(os.path.lexists(path) for path in ours)
 
@@ -117,7 +117,7 @@ def would_mint(directory: Path, wanted: Iterable[Path]) -> bool:
 def read(path: Path) -> bytes:
     """The content of the file at *path*.
 
-    :raises CertificateError: it cannot be read.
+    :raises CertificateError: the file cannot be read.
     """
     try:
         return Path(path).read_bytes()
@@ -130,9 +130,9 @@ def read(path: Path) -> bytes:
 
 
 def load_certificates(path: Path) -> list[Certificate]:
-    """All certificates in the PEM file at *path*, one at least.
+    """All certificates in the PEM file at *path*; at least one.
 
-    :raises CertificateError: it cannot be read or parsed.
+    :raises CertificateError: the file cannot be read or parsed.
     """
     try:
         return load_pem_x509_certificates(read(path))
@@ -143,8 +143,8 @@ def load_certificates(path: Path) -> list[Certificate]:
 def load_key(path: Path) -> ServerKey:
     """The private key in the PEM file at *path*.
 
-    :raises CertificateError: it cannot be read or parsed, is encrypted, is of a kind that TLS
-        servers do not use, or others may read it.
+    :raises CertificateError: the file cannot be read or parsed, the key is encrypted or of a type that TLS
+        servers do not use, or other users can read the file.
     """
     content = read(path)
     mode = stat.S_IMODE(os.stat(path).st_mode)
@@ -162,7 +162,8 @@ def load_key(path: Path) -> ServerKey:
         ) from None
     except UnsupportedAlgorithm as error:
         raise CertificateError(
-            shown(path), f"private key of an unknown kind ({error}); expected an RSA, EC or Edwards-curve key"
+            shown(path),
+            f"private key of an unsupported type ({error}); expected an RSA, EC or Edwards-curve key",
         ) from None
     except ValueError:
         raise CertificateError(shown(path), "is not a private key; expected PEM") from None
@@ -175,9 +176,9 @@ def load_key(path: Path) -> ServerKey:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a TLS server shows: a key, its certificate, and the certificates that vouch for it.
+    """What a TLS server presents: a private key, its certificate, and the chain of CA certificates.
 
-    :ivar path: the file that the certificate is from.
+    :ivar path: the file with the certificate.
     """
 
     key: ServerKey
@@ -187,9 +188,9 @@ class Identity:
 
 
 def load_identity(certificate_path: Path, key_path: Path, chain_paths: Iterable[Path] = ()) -> Identity:
-    """Read a certificate (with its chain behind it, if it is there), its key and further chain files.
+    """Read a certificate (its file may also contain its chain), its key and further chain files.
 
-    :raises CertificateError: one of them cannot be used, or the key is not the certificate's.
+    :raises CertificateError: one of the files cannot be used, or the key does not match the certificate.
     """
     certificate, *chain = load_certificates(certificate_path)
     key = load_key(key_path)
@@ -198,7 +199,7 @@ def load_identity(certificate_path: Path, key_path: Path, chain_paths: Iterable[
     except (ValueError, UnsupportedAlgorithm) as error:
         raise CertificateError(
             shown(certificate_path),
-            f"has a key of an unknown kind ({error}); expected RSA, EC or an Edwards curve",
+            f"has a key of an unsupported type ({error}); expected RSA, EC or an Edwards curve",
         ) from None
     if public_key != key.public_key():
         raise CertificateError(

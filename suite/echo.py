@@ -1,8 +1,8 @@
-"""The heart: give every byte back.
+"""The heart: send every byte back.
 
-Rules: one reply logic (`reply`) for every transport; the transport is its own producer, so a peer
-that does not read is paused instead of buffered; a peer that ends its side gets the rest of its
-echo before ours ends.
+Rules: one reply logic (`reply`) for every transport; the transport is its own producer, so a peer that does
+not read is paused instead of buffered; a peer that closes its side receives the rest of its echo before
+this side closes.
 """
 
 from __future__ import annotations
@@ -52,23 +52,22 @@ class Echo(Guarded):
 
     @override
     def readConnectionLost(self) -> None:
-        """The peer has ended its side; close once it has all of its echo.
+        """The peer has closed its side: close once all of the echo is sent.
 
-        A producer that is still registered would be resumed, when the buffer is empty, instead of
-        the connection being closed.
+        While a producer is registered, an empty buffer would resume it instead of closing the connection.
         """
         super().readConnectionLost()
         cast(IConsumer, self.transport).unregisterProducer()
         cast(Any, self.transport).loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """We have ended our side: what still arrives is for nobody."""
+        """Required by `IHalfCloseableProtocol`; nothing to do."""
 
 
 class MeasuredEcho(Echo):
-    """An echo of so many bytes and no more.
+    """An echo that ends after a maximum number of bytes.
 
-    :param most: how many.
+    :param most: the maximum number of bytes.
     """
 
     def __init__(self, guard: Guard, most: int) -> None:
@@ -87,9 +86,9 @@ class MeasuredEcho(Echo):
 class EchoFactory(Factory):
     """One `Echo` for every connection.
 
-    :param guard: whom it asks who may come in; None: everyone may.
-    :param refusal: what to build for those who may not; None: nothing, which closes the connection. Some
-        endpoints cannot do with nothing.
+    :param guard: decides which connections are accepted; None accepts all.
+    :param refusal: the protocol for refused connections; None builds none, which closes the connection, but
+        not every type of endpoint allows that.
     """
 
     protocol: type[Echo] = Echo
@@ -112,13 +111,13 @@ class EchoFactory(Factory):
         return self.protocol(guard)
 
     def out_of_descriptors(self, addr: IAddress) -> None:
-        """A connection was closed unseen: there was no descriptor for it."""
+        """A connection was closed at once, for want of a file descriptor."""
         if self.guard is not None:
             self.guard.out_of_descriptors(addr)
 
 
 class Refused(Protocol):
-    """A connection that is not wanted."""
+    """Aborts its connection at once."""
 
     @override
     def connectionMade(self) -> None:
@@ -127,9 +126,9 @@ class Refused(Protocol):
 
 @implementer(IEchoesDatagrams, INeedsNoLogContext)
 class EchoDatagram(DatagramProtocol):
-    """Echo for UDP: one reply for a datagram, never longer than it.
+    """Echo for UDP: at most one reply to a datagram, never longer than the datagram.
 
-    :param policy: asked about the source of every datagram; without its consent nothing is sent.
+    :param policy: decides which sources are answered.
     """
 
     noisy = False

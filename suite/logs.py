@@ -1,8 +1,8 @@
-"""The log: one line for one event on standard error, as text for people or as JSON for programs.
+"""The log: one line for each event on standard error, as text for people or as JSON for programs.
 
-Rules: what a peer sends is escaped and cut to length before it is written; an event that is not
-shown is never formatted; repeats are counted instead of shown, so that no flood of bad clients is a
-flood of lines; a destination that is gone, full or not read by anyone costs lines, never the server.
+Rules: text from a peer is escaped and shortened before it is written; an event that is not shown is never
+formatted; repeated events are counted instead of shown, so that a flood of bad clients cannot flood the
+log; a destination that is closed, full or unread loses lines, but never stops the server.
 
 docs/logs.md describes the lines, the fields and the limits.
 """
@@ -37,29 +37,29 @@ from zope.interface import implementer
 from suite.errors import UsageError
 from suite.text import one_line, suggest
 
-#: Whose events are the suite's own.
+#: The namespace of the suite's own events.
 NAMESPACE: Final = "suite"
 
-#: Characters shown of a field, of a message and of a traceback; what is longer loses its middle.
+#: Characters shown of a field, of a message and of a traceback; a longer one is cut in the middle.
 FIELD_LENGTH: Final = 200
 MESSAGE_LENGTH: Final = 2000
 FAILURE_LENGTH: Final = 8000
 
-#: Seconds over which events are counted, all kinds in the same ones.
+#: Length of a window in seconds; all kinds of events are counted in the same windows.
 WINDOW: Final = 1.0
 
-#: Events of one kind shown in a window before the rest is only counted.
+#: Events of one kind shown in a window; the rest are only counted.
 BURST: Final = 5
 
-#: Lines in a window, of all kinds together, summaries included (systemd-journald's own limit is
-#: 10,000 in 30 seconds for everything a service says: RateLimitBurst= in journald.conf(5)).
+#: Lines in a window for all kinds together, summaries included (systemd-journald allows a service
+#: 10,000 messages in 30 seconds: RateLimitBurst= in journald.conf(5)).
 TOTAL: Final = 100
 
-#: Kinds told apart in a window. With one summary each, and one for the others, they keep to `TOTAL`.
+#: Kinds distinguished in a window. A summary for each, and one for all others, add up to `TOTAL` lines.
 KINDS: Final = TOTAL - 1
 
 
-# What is asked for.
+# Settings.
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Settings:
     """How to log.
 
     :ivar style: ``"text"``, ``"json"``, or None: text on a terminal, JSON elsewhere.
-    :ivar level: the least level shown of the suite's own events: ``"debug"``, ``"info"``, …
-    :raises UsageError: there is no such style, or no such level.
+    :ivar level: the lowest level at which the suite's own events are shown: ``"debug"``, ``"info"``, …
+    :raises UsageError: there is no such style or level.
     """
 
     style: str | None = None
@@ -85,12 +85,12 @@ class Settings:
 def start(reactor: Any, settings: Settings) -> None:
     """Log to standard error from now on, until *reactor* has shut down.
 
-    Of everyone else's events those are shown that are at least warnings (and at least at our own level).
+    Events of other packages are shown if they are warnings or worse (and at least at our own level).
     """
     levels = LogLevelFilterPredicate(max(LogLevel.warn, LogLevel.lookupByName(settings.level)))
     levels.setLogLevelForNamespace(NAMESPACE, LogLevel.lookupByName(settings.level))
     observers = []
-    if sys.stderr is not None:  # which it is after `2>&-`; descriptor 2 may be a client's then
+    if sys.stderr is not None:  # None after `2>&-`, when descriptor 2 may be a client's
         descriptor = sys.stderr.fileno()
         terminal = os.isatty(descriptor)
         line = STYLES[settings.style or ("text" if terminal else "json")]
@@ -106,7 +106,7 @@ def start(reactor: Any, settings: Settings) -> None:
 
 
 def cut(text: str, length: int) -> str:
-    """*text*, without its middle if it has more than *length* characters."""
+    """*text*, cut in the middle if it is longer than *length* characters."""
     if len(text) <= length:
         return text
     half = length // 2
@@ -114,12 +114,12 @@ def cut(text: str, length: int) -> str:
 
 
 def as_text(value: object, length: int = FIELD_LENGTH) -> str:
-    """*value* as text that has a UTF-8 form, whatever it is."""
+    """Any *value* as text that can be encoded in UTF-8."""
     return cut(safe_str(value), length).encode("utf-8", "backslashreplace").decode()
 
 
 def as_number(value: object) -> int | float | str:
-    """*value* as a number that JSON has and that everyone can read (64 bits); otherwise as text."""
+    """*value* as a number that any JSON parser can read (at most 64 bits); otherwise as text."""
     if isinstance(value, int) and abs(value) < 2**63:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
@@ -127,7 +127,7 @@ def as_number(value: object) -> int | float | str:
     return as_text(value)
 
 
-#: The fields that an event may have beside its message, and what becomes of them.
+#: The fields that an event may have besides its message, and how each is converted.
 FIELDS: Final[dict[str, Callable[[object], int | float | str]]] = {
     "endpoint": as_text,
     "connection": as_number,
@@ -140,15 +140,15 @@ FIELDS: Final[dict[str, Callable[[object], int | float | str]]] = {
 
 
 def message_of(event: LogEvent) -> str:
-    """What *event* says, without a traceback."""
-    # `twisted.python.log.err` makes the traceback a part of what is said.
+    """The message of *event*, without a traceback."""
+    # `twisted.python.log.err` makes the traceback part of the message.
     if "log_failure" not in event and isinstance(event.get("failure"), Failure):
         return as_text(event.get("why") or "Unhandled Error", MESSAGE_LENGTH)
     return as_text(formatEvent(event), MESSAGE_LENGTH)
 
 
 def fields_of(event: LogEvent) -> dict[str, Any]:
-    """*event* as plain values, in the order in which they are shown."""
+    """The fields of *event* as plain values, in the order in which they are shown."""
     when = datetime.fromtimestamp(event["log_time"], UTC)
     fields: dict[str, Any] = {
         "time": when.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z",
@@ -169,14 +169,14 @@ def fields_of(event: LogEvent) -> dict[str, Any]:
 
 
 def json_line(event: LogEvent) -> str:
-    """*event* as a JSON object (RFC 8259) in one line of printable ASCII."""
+    """*event* as a JSON object (RFC 8259) on one line of printable ASCII."""
     return json.dumps(fields_of(event))
 
 
 def text_line(event: LogEvent) -> str:
-    """*event* as one line for people; a traceback follows in lines of its own, indented.
+    """*event* as one line for people, followed by indented lines for a traceback.
 
-    What the message says itself is not said twice.
+    Fields that the message already contains are not repeated.
     """
     fields = fields_of(event)
     template = str(event.get("log_format"))
@@ -214,20 +214,22 @@ def with_unit(value: int | float | str, unit: str) -> str:
 
 STYLES: Final[dict[str, Callable[[LogEvent], str]]] = {"text": text_line, "json": json_line}
 
-#: As from a command line that says nothing about it.
+#: The settings of a command line without logging options.
 DEFAULT: Final = Settings()
 
 
-# How much of it.
+# Rate limits.
 
 
 @dataclass(slots=True)
-class Tally:
-    """What has become of the events of one kind in a window.
+class KindCount:
+    """Counts of the events of one kind in a window.
 
-    :ivar like: the fields that make it this kind.
-    :ivar burst: how many of them may be shown.
-    :ivar example: the message of the first that was not.
+    :ivar like: the fields that the events of this kind have in common.
+    :ivar burst: how many events may be shown.
+    :ivar shown: how many have been shown.
+    :ivar suppressed: how many have only been counted.
+    :ivar example: the message of the first suppressed event.
     """
 
     like: dict[str, Any]
@@ -237,27 +239,27 @@ class Tally:
     example: str = ""
 
 
-#: What events of one kind have in common. Peers decide about none of it.
+#: The fields that define a kind. None of their values comes from a peer.
 KIND: Final[tuple[str, ...]] = ("log_namespace", "log_format", "log_level", "endpoint", "reason")
 
 
 @implementer(ILogObserver)
 class RateLimit:
-    """Passes on the first few events of a kind, and in place of the others how many there were.
+    """Passes on the first few events of each kind, and only the number of the others.
 
-    Time is divided into windows. The first `BURST` events of a kind in a window are shown; how many
-    followed is said when it ends. While a kind goes on like this, window after window, only the
-    number is said. In all, no more than `TOTAL` lines are shown in a window. Debug events are not
-    limited: who asks for them wants every one.
+    Time is divided into windows. The first `BURST` events of a kind in a window are shown; a summary at the
+    end of the window counts the rest. A kind that exceeds `BURST` in one window gets only summaries until a
+    window has no more than that. At most `TOTAL` lines are shown in a window. Debug events are not limited: a
+    user who asks for them wants them all.
 
-    :param clock: measures the windows; while nothing happens, nothing is scheduled.
-    :param observer: is given what is shown.
+    :param clock: measures the windows; without events, nothing is scheduled.
+    :param observer: receives the events that are shown.
     """
 
     def __init__(self, clock: IReactorTime, observer: ILogObserver) -> None:
         self._clock = clock
         self._observer = observer
-        self._tallies: dict[Hashable, Tally] = {}
+        self._counts: dict[Hashable, KindCount] = {}
         self._lines = 0
         self._end: IDelayedCall | None = None
 
@@ -270,93 +272,93 @@ class RateLimit:
             return
         kind = (get("log_namespace"), get("log_format"), level, get("endpoint"), get("reason"))
         try:
-            tally = self._tallies.get(kind)
-        except TypeError:  # somebody's field is a list, or the like
+            count = self._counts.get(kind)
+        except TypeError:  # a field is not hashable: a list, for instance
             kind = tuple(map(safe_repr, kind))
-            tally = self._tallies.get(kind)
-        if tally is None:
-            tally = self._new_tally(kind, event)
-        if tally.shown < tally.burst and self._lines < TOTAL:
-            tally.shown += 1
+            count = self._counts.get(kind)
+        if count is None:
+            count = self._new_count(kind, event)
+        if count.shown < count.burst and self._lines < TOTAL:
+            count.shown += 1
             self._lines += 1
             self._observer(event)
         else:
-            if not tally.suppressed:
-                tally.example = tally.example or message_of(event)
-            tally.suppressed += 1
+            if not count.suppressed:
+                count.example = count.example or message_of(event)
+            count.suppressed += 1
 
-    def _new_tally(self, kind: Hashable, event: LogEvent) -> Tally:
+    def _new_count(self, kind: Hashable, event: LogEvent) -> KindCount:
         if self._end is None:
             self._end = self._clock.callLater(WINDOW, self._end_window)
-        if len(self._tallies) < KINDS:
+        if len(self._counts) < KINDS:
             like = {name: event[name] for name in KIND if name in event}
-            return self._tallies.setdefault(kind, Tally(like))
+            return self._counts.setdefault(kind, KindCount(like))
         others = {"log_namespace": __name__, "log_level": LogLevel.warn}
-        return self._tallies.setdefault(
-            None, Tally(others, burst=0, example="there are more kinds of events than are told apart")
+        return self._counts.setdefault(
+            None, KindCount(others, burst=0, example="too many kinds of events to distinguish")
         )
 
     def _end_window(self) -> None:
         self._end = None
         self._summarize()
-        if self._tallies or self._lines:
+        if self._counts or self._lines:
             self._end = self._clock.callLater(WINDOW, self._end_window)
 
     def _summarize(self) -> None:
-        """Say what was only counted, and begin to count anew."""
-        tallies, self._tallies = self._tallies, {}
+        """Pass on the counts of suppressed events, and start counting anew."""
+        counts, self._counts = self._counts, {}
         self._lines = 0
-        for kind, tally in tallies.items():
-            if not tally.suppressed:
+        for kind, count in counts.items():
+            if not count.suppressed:
                 continue
-            if tally.shown + tally.suppressed > BURST:
-                self._tallies[kind] = Tally(tally.like, burst=0)
+            if count.shown + count.suppressed > BURST:
+                self._counts[kind] = KindCount(count.like, burst=0)
             self._lines += 1
             self._observer(
                 {
-                    **tally.like,
+                    **count.like,
                     "log_time": time.time(),
                     "log_format": "{example}; suppressed {suppressed:,} like it",
-                    "example": tally.example,
-                    "suppressed": tally.suppressed,
+                    "example": count.example,
+                    "suppressed": count.suppressed,
                 }
             )
 
     def flush(self) -> None:
-        """Say now what was only counted; nothing is scheduled any more."""
+        """Pass on the counts of suppressed events now, and cancel the timer."""
         if self._end is not None:
             self._end.cancel()
             self._end = None
         self._summarize()
-        self._tallies.clear()
+        self._counts.clear()
 
 
-# And out.
+# Output.
 
 
 def reopened(terminal: int) -> int:
-    """A descriptor of our own of the *terminal*, that does not block; if there can be none, *terminal*.
+    """A non-blocking descriptor of our own for the *terminal*; if it cannot be opened, *terminal* itself.
 
-    One that is stopped, or whose other end hangs, says that it is ready, and then blocks after all.
-    Its own descriptor must stay as it is: the shell has the same.
+    A terminal that is stopped, or whose other end hangs, is reported as ready, but blocks when written to.
+    The original descriptor cannot be made non-blocking, because the shell shares it.
     """
     try:
         return os.open(os.ttyname(terminal), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:  # no /dev in here, or not ours to open
+    except OSError:  # no /dev, or no permission
         return terminal
 
 
 @implementer(ILogObserver)
 class Destination:
-    """Writes lines to a file descriptor that may be full, gone, or a pipe that nobody reads.
+    """Writes lines to a file descriptor that may be closed, full, or an unread pipe.
 
-    It neither blocks nor raises: a line that is not taken at once is lost, and counted; how many were
-    is said as soon as one is taken again.
+    Writing never blocks or raises: a line that cannot be written at once is dropped and counted, and the next
+    line that can be written is preceded by the count.
 
-    :param descriptor: where to; it stays open.
-    :param line: makes a line of an event.
-    :param encoding: of the line; what has none in it is escaped.
-    :ivar lost: how many lines were, since one was last taken.
+    :param descriptor: the descriptor to write to; it is not closed.
+    :param line: formats an event as a line.
+    :param encoding: the encoding of the lines; characters that it lacks are escaped.
+    :ivar lost: lines dropped since the last successful write.
     """
 
     def __init__(self, descriptor: int, line: Callable[[LogEvent], str], encoding: str = "utf-8") -> None:
@@ -365,7 +367,7 @@ class Destination:
         self._encoding = encoding
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
-        self._torn = False  # the last line has no end
+        self._torn = False  # the last line was written in part
         self._why = ""
         self.lost = 0
 
@@ -379,7 +381,7 @@ class Destination:
         except OSError as error:
             self.lost += 1
             unread = isinstance(error, BlockingIOError)
-            self._why = "nobody reads it" if unread else error.strerror or str(error)
+            self._why = "destination not read" if unread else error.strerror or str(error)
         else:
             self.lost = 0
 
@@ -388,7 +390,7 @@ class Destination:
             "log_namespace": __name__,
             "log_level": LogLevel.warn,
             "log_time": time.time(),
-            "log_format": "lines of this log that are lost here: {lost:,} ({why})",
+            "log_format": "log lines dropped here: {lost:,} ({why})",
             "lost": self.lost,
             "why": self._why,
         }
@@ -396,13 +398,13 @@ class Destination:
     def _write(self, data: bytes) -> None:
         """Write all of *data*.
 
-        :raises OSError: some or all of it is not taken.
+        :raises OSError: some or all of it could not be written.
         """
         rest = memoryview(data)
         while rest:
             if not self._poll.poll(0):
                 raise BlockingIOError
-            # A pipe that is ready takes this much without blocking (select.PIPE_BUF, in Python's words).
+            # A pipe that is ready accepts this many bytes without blocking (see select.PIPE_BUF).
             written = os.write(self._descriptor, rest[: select.PIPE_BUF])
             rest = rest[written:]
             self._torn = bool(rest)

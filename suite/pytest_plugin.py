@@ -1,8 +1,8 @@
-"""The pytest plugin: an echo suite as a fixture. Installing the package installs it.
+"""The pytest plugin: an echo suite as a fixture. It is installed with the package.
 
-Rules: a test run that does not use it pays nothing for it, so what it needs is imported by the
-fixtures; what `suite.testing` has to complain about when a suite is closed is an error of the test
-(or the last of the session's) at teardown.
+Rules: test runs that do not use it pay nothing, so the fixtures import what they need; errors that
+`suite.testing` raises when a suite is closed are errors at the teardown of the test (for the session's suite,
+of the last test).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pytest
 if TYPE_CHECKING:
     from suite.testing import Configuration, MakeEchoSuite, RunningSuite
 
-#: What goes wrong in here is shown at the line of the test.
+#: Makes pytest show errors at the line of the test.
 __tracebackhide__ = True
 
-#: Where the session's suite is noted while it runs.
+#: The session's suite while it runs.
 running = pytest.StashKey["RunningSuite"]()
 
 
@@ -34,14 +34,14 @@ def echo_suite(pytestconfig: pytest.Config) -> Iterator[RunningSuite]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Have the session's suite forget what earlier tests have sent, before any fixture of this one."""
+    """Clear the records of the session's suite before any fixture of this test runs."""
     if running in item.config.stash and "echo_suite" in getattr(item, "fixturenames", ()):
         item.config.stash[running].clear()
 
 
 @pytest.fixture
 def make_echo_suite(request: pytest.FixtureRequest) -> MakeEchoSuite:
-    """Starts a suite of any configuration; it ends with the test."""
+    """Starts a suite with any configuration; it is closed after the test."""
     from suite.testing import PATIENCE, RunningSuite  # noqa: PLC0415  # see above
 
     def make(config: Configuration = None, *, patience: float = PATIENCE) -> RunningSuite:

@@ -1,7 +1,7 @@
-"""Why a connection has ended, or never began: the short list that every log entry draws from.
+"""Why a connection ended or was refused: the closed list of reasons that log entries use.
 
-Rules: the list is closed, so that what is counted and limited by reason stays small whatever peers do;
-docs/logs.md has it as a table. Ordinary ends are for ``debug``; above it are only refusals and faults.
+Rules: the list is closed, so that counters and rate limits by reason stay small whatever peers do;
+docs/logs.md shows it as a table. Ordinary ends are logged at ``debug``, refusals and faults above that.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Self
 class Reason(StrEnum):
     """One word, its meaning, and the level that it is logged at.
 
-    :ivar meaning: one line, for people.
-    :ivar level: the name of a level of ``twisted.logger.LogLevel``.
+    :ivar meaning: an explanation in one line, for people.
+    :ivar level: the name of a level in ``twisted.logger.LogLevel``.
     """
 
     meaning: str
     level: str
 
     def __new__(cls, word: str, level: str, meaning: str) -> Self:
-        """The member that is called *word*."""
+        """The member named *word*."""
         member = str.__new__(cls, word)
         member._value_ = word
         member.level = level
@@ -29,34 +29,34 @@ class Reason(StrEnum):
         return member
 
     # Ordinary ends.
-    CLOSED = "closed", "debug", "the peer ended it properly, and had all its bytes"
-    RESET = "reset", "debug", "the connection was lost: the peer reset it, or the network did"
-    DRAIN = "drain", "debug", "we are shutting down, or its endpoint went with a reload"
+    CLOSED = "closed", "debug", "the peer closed it properly, and all bytes were sent"
+    RESET = "reset", "debug", "the connection was lost: reset by the peer, or by the network"
+    DRAIN = "drain", "debug", "the suite is shutting down, or a reload removed the endpoint"
 
-    # Faults of the peer, or of what is between us.
+    # Faults of the peer or of the network.
     TRUNCATED = (
         "truncated",
         "info",
-        "TLS: it ended without close_notify; somebody may have cut it off",
+        "TLS: it ended without close_notify, so data may have been cut off",
     )
     TLS = "tls", "info", "TLS: the handshake or a later record failed"
     HANDSHAKE = "handshake", "info", "TLS: the handshake took too long"
-    PROXY = "proxy", "info", "no PROXY header, a bad one, one too late, or from somebody who may not send one"
+    PROXY = "proxy", "info", "the PROXY header was missing, invalid or late, or not from proxy_from"
 
-    # Limits that ended it.
-    IDLE = "idle", "debug", "nothing came or went for too long"
-    STALL = "stall", "info", "the peer did not take the bytes that it was owed"
-    HALF_CLOSE = "half-close", "info", "not finished in time after the peer had ended its side"
-    LIFETIME = "lifetime", "debug", "it lasted as long as a connection may"
-    BYTES = "bytes", "debug", "it brought as many bytes as a connection may"
+    # Limits.
+    IDLE = "idle", "debug", "no data in either direction for too long"
+    STALL = "stall", "info", "the peer stopped reading its replies"
+    HALF_CLOSE = "half-close", "info", "not finished in time after one side was closed"
+    LIFETIME = "lifetime", "debug", "it reached the maximum duration of a connection"
+    BYTES = "bytes", "debug", "it reached the maximum number of bytes for a connection"
 
     # Refusals: closed as soon as it was accepted.
-    CONNECTIONS = "connections", "warn", "refused: the endpoint has as many connections as it may"
-    PER_PEER = "per-peer", "info", "refused: this peer has as many connections as it may"
+    CONNECTIONS = "connections", "warn", "refused: the endpoint has its maximum number of connections"
+    PER_PEER = "per-peer", "info", "refused: this peer has its maximum number of connections"
     DENIED = "denied", "info", "refused: this peer is not admitted (allow, deny, users, groups)"
     DESCRIPTORS = "descriptors", "warn", "refused: the process is out of file descriptors"
-    SOURCE = "source", "info", "UDP, not answered: from a system port, from ourselves, or from no single host"
-    RATE = "rate", "info", "UDP, not answered: this source has had all that its rate allows"
+    SOURCE = "source", "info", "UDP, not answered: from a system port, this suite, or a non-unicast address"
+    RATE = "rate", "info", "UDP, not answered: this source is over its rate"
 
-    # Ours.
+    # Faults of the suite.
     ERROR = "error", "error", "a bug in the suite; a traceback is logged with it"

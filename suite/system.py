@@ -1,8 +1,7 @@
-"""What is between the suite and the operating system: limits, identities, the service manager.
+"""The suite's dealings with the operating system: limits, process identities, the service manager.
 
-Rules: no Twisted; what the environment says to this process alone is taken out of it, so that no child
-believes that it is meant; an identity is not taken before it has been seen that the old one cannot come
-back.
+Rules: no Twisted; environment variables meant for this process alone are removed, so that no child process
+acts on them; after a change of identity, a check makes sure that the old one cannot be regained.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any, Final
 from suite.errors import PrivilegeError
 from suite.text import one_line
 
-if sys.platform != "win32":  # where the suite runs as well, without what this module is about
+if sys.platform != "win32":  # the suite runs on Windows too, without these features
     import grp
     import pwd
     import resource
@@ -28,18 +27,18 @@ if sys.platform != "win32":  # where the suite runs as well, without what this m
 #: User and group ids are 32 bits, of which -1 means "leave it as it is" (setresuid(2)).
 MAX_ID: Final = 2**32 - 2
 
-#: How long a change of state may wait for room in the service manager's queue, in seconds. A manager
-#: that never hears READY=1 ends the service; so long it may be busy.
+#: Seconds that a change of state may wait for room in the service manager's queue. A manager that never
+#: gets READY=1 ends the service, so it may be busy for this long.
 MANAGER_PATIENCE: Final = 1.0
 
 
 def raise_descriptor_limit() -> int:
     """Allow this process as many descriptors as its hard limit permits.
 
-    Not for a select(2) reactor: it cannot watch descriptors above 1023, where ``EMFILE`` is kinder.
+    Do not call it with a select(2) reactor, which cannot watch descriptors above 1023: ``EMFILE`` is better.
 
-    :returns: how many it may have now; `sys.maxsize` where there is no limit. It never fails: what the
-        system refuses stays as it is.
+    :returns: the new limit; `sys.maxsize` where there is none. Never fails: if the system refuses, the limit
+        stays as it was.
     """
     if sys.platform == "win32":
         return sys.maxsize
@@ -51,9 +50,9 @@ def raise_descriptor_limit() -> int:
 
 
 class UnknownIdentityError(ValueError):
-    """A user or group that this system does not know.
+    """A user or group that does not exist on this system.
 
-    :ivar key: ``user`` or ``group``: which of the two is at fault.
+    :ivar key: the key at fault, ``user`` or ``group``.
     :ivar problem: the bad value and what was expected.
     """
 
@@ -67,13 +66,13 @@ class UnknownIdentityError(ValueError):
 
 
 @dataclass(frozen=True)
-class Identity:
-    """Whom a process acts as.
+class ProcessIdentity:
+    """The user and the groups that a process runs as.
 
-    :ivar uid: user id.
-    :ivar gid: group id.
-    :ivar groups: all groups, supplementary ones and *gid*, in ascending order.
-    :ivar names: of the user and the group, for people; a number where there is no name.
+    :ivar uid: the user id.
+    :ivar gid: the group id.
+    :ivar groups: the ids of all groups, *gid* included, in ascending order.
+    :ivar names: the names of the user and the group, for people; an id without a name is shown as a number.
     """
 
     uid: int
@@ -87,19 +86,19 @@ class Identity:
         return f"{user}:{group} (uid {self.uid}, gid {self.gid}{', groups ' * bool(others)}{others})"
 
 
-def identity(user: str | None, group: str | None) -> Identity:
-    """Look up whom to act as.
+def identity(user: str | None, group: str | None) -> ProcessIdentity:
+    """Look up the identity of *user* and *group*.
 
-    :param user: a name or a number; None: whoever we are, if *group* is None too.
-    :param group: a name or a number; None: the user's own. The supplementary groups are the user's in
-        either case, as ``initgroups(3)`` has them; a number without an account has none.
-    :raises UnknownIdentityError: one of them is not known here, or does not suffice.
+    :param user: a name or an id; None, if *group* is None too: the current user.
+    :param group: a name or an id; None: the user's primary group. The supplementary groups are the user's
+        in either case, as ``initgroups(3)`` sets them; an id without an account has none.
+    :raises UnknownIdentityError: one of them does not exist, or both are needed.
     """
     if user is None:
         if group is None:
             return _present()
-        # A process that is root, whatever its group, has dropped nothing.
-        raise UnknownIdentityError("group", f"{group!r} stands alone; expected user as well")
+        # Root in another group is still root.
+        raise UnknownIdentityError("group", f"{group!r} is set without a user; expected user as well")
     account = _account(user)
     if group is not None:
         gid = _group_id(group)
@@ -107,23 +106,21 @@ def identity(user: str | None, group: str | None) -> Identity:
         gid = account.pw_gid
     else:
         raise UnknownIdentityError(
-            "user", f"{user!r} has no account that names its group; expected group as well"
+            "user", f"{user!r} has no account, so its group is unknown; expected group as well"
         )
     if account is None:
         uid = int(user)
-        return Identity(uid, gid, (gid,), (str(uid), _group_name(gid)))
+        return ProcessIdentity(uid, gid, (gid,), (str(uid), _group_name(gid)))
     groups = _sorted(gid, os.getgrouplist(account.pw_name, gid))
-    return Identity(account.pw_uid, gid, groups, (account.pw_name, _group_name(gid)))
+    return ProcessIdentity(account.pw_uid, gid, groups, (account.pw_name, _group_name(gid)))
 
 
 def _account(user: str) -> pwd.struct_passwd | None:
-    """The account of *user*; None for a number that has none."""
+    """The account of *user*; None for an id without an account."""
     with suppress(KeyError, ValueError):  # ValueError: there is a NUL in it
         return pwd.getpwnam(user)
     if not _is_id(user):
-        raise UnknownIdentityError(
-            "user", f"{user!r} is no user of this system; expected the name or number of one"
-        )
+        raise UnknownIdentityError("user", f"no such user {user!r}; expected a user name or id")
     try:
         return pwd.getpwuid(int(user))
     except KeyError:
@@ -134,9 +131,7 @@ def _group_id(group: str) -> int:
     with suppress(KeyError, ValueError):
         return grp.getgrnam(group).gr_gid
     if not _is_id(group):
-        raise UnknownIdentityError(
-            "group", f"{group!r} is no group of this system; expected the name or number of one"
-        )
+        raise UnknownIdentityError("group", f"no such group {group!r}; expected a group name or id")
     return int(group)
 
 
@@ -159,18 +154,18 @@ def _group_name(gid: int) -> str:
 
 
 def _sorted(gid: int, groups: Iterable[int]) -> tuple[int, ...]:
-    # Whether the kernel's list of supplementary groups has gid in it makes no difference.
+    # The kernel's list of supplementary groups may or may not contain gid; both mean the same.
     return tuple(sorted({gid, *groups}))
 
 
-def _present() -> Identity:
-    """Whom this process acts as."""
+def _present() -> ProcessIdentity:
+    """The identity of this process."""
     uid, gid = os.geteuid(), os.getegid()
-    return Identity(uid, gid, _sorted(gid, os.getgroups()), (_user_name(uid), _group_name(gid)))
+    return ProcessIdentity(uid, gid, _sorted(gid, os.getgroups()), (_user_name(uid), _group_name(gid)))
 
 
-def _is_present(wanted: Identity) -> bool:
-    """Whether this process is *wanted*, in its real, effective and saved ids alike."""
+def _is_present(wanted: ProcessIdentity) -> bool:
+    """Whether the real, effective and saved ids of this process, and its groups, are those of *wanted*."""
     return (
         os.getresuid() == (wanted.uid,) * 3
         and os.getresgid() == (wanted.gid,) * 3
@@ -178,14 +173,16 @@ def _is_present(wanted: Identity) -> bool:
     )
 
 
-def become(wanted: Identity) -> None:
-    """Act as *wanted* from here on, with no way back; nothing is done where we do already.
+def become(wanted: ProcessIdentity) -> None:
+    """Switch to *wanted* for good; do nothing if this process already runs as *wanted*.
 
-    :raises PrivilegeError: that is not permitted, or it did not take. The process may be anything in
-        between by then: all that is left to do is to end it.
+    :raises PrivilegeError: the switch is not permitted, or had no lasting effect. The process may be in
+        between the two identities, and must exit.
     """
     if not hasattr(os, "setresuid"):
-        raise PrivilegeError(str(wanted), "this system has no setresuid; expected to be started as that user")
+        raise PrivilegeError(
+            str(wanted), "this system has no setresuid; expected to be started as that user already"
+        )
     if _is_present(wanted):
         return
     before = _present()
@@ -195,20 +192,23 @@ def become(wanted: Identity) -> None:
         os.setresuid(wanted.uid, wanted.uid, wanted.uid)
     except OSError as error:
         raise PrivilegeError(
-            str(wanted), f"{error.strerror}; started as {before}; expected root or that user"
+            str(wanted), f"{error.strerror}; started as {before}; expected a start as root or as that user"
         ) from None
     if not _is_present(wanted):
         raise PrivilegeError(
-            str(wanted), f"the system did as if, but this is {_present()}; expected to be the other"
+            str(wanted),
+            f"setresuid reported success, but the process is still {_present()}; expected the new identity",
         )
     # With the wrong securebits (capabilities(7), SECBIT_NO_SETUID_FIXUP), root keeps its powers.
     back = (os.setresuid,) * (wanted.uid != 0) + (os.setresgid,) * (0 not in (wanted.uid, wanted.gid))
     if any(_takes_zero(set_ids) for set_ids in back):
-        raise PrivilegeError(str(wanted), "root could be had back; expected it to be gone for good")
+        raise PrivilegeError(
+            str(wanted), "the process could become root again; expected root to be given up for good"
+        )
 
 
 def _takes_zero(set_ids: Callable[[int, int, int], None]) -> bool:
-    """Whether *set_ids* lets this process be root again."""
+    """Whether *set_ids* lets this process become root again."""
     try:
         set_ids(-1, 0, -1)
     except OSError:
@@ -217,14 +217,14 @@ def _takes_zero(set_ids: Callable[[int, int, int], None]) -> bool:
 
 
 class Notifier:
-    """Tells a service manager how this process is: the protocol of sd_notify(3).
+    """Reports the state of this process to a service manager, with the protocol of sd_notify(3).
 
-    Where no manager listens (``NOTIFY_SOCKET`` is not set), every method does nothing, and so it is
-    when a manager has gone or refuses to hear: a service runs for its users, and not for its manager.
+    Without a manager (``NOTIFY_SOCKET`` is not set), or with one that is gone or refuses messages, every
+    method does nothing: the service runs for its users, not for its manager.
 
-    :param environ: where the manager has put what it has to say; that is removed from it.
-    :ivar watchdog_interval: seconds from one call of `watchdog` to the next, half of what the manager
-        waits before it takes us for hung (sd_watchdog_enabled(3)); None: it does not wait for any.
+    :param environ: the environment; the variables that the manager has set for this process are removed.
+    :ivar watchdog_interval: seconds between calls of `watchdog`: half the time after which the manager
+        considers this process hung (sd_watchdog_enabled(3)); None: the manager expects no calls.
     """
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
@@ -233,13 +233,13 @@ class Notifier:
         watched = environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.watchdog_interval: float | None = None
         self._socket: socket.socket | None = None
-        if not path.startswith(("/", "@")):  # sd_notify(3) knows no other kind of socket address here
+        if not path.startswith(("/", "@")):  # neither a path nor an abstract address
             return
         # unix(7): an abstract address begins with NUL, which no environment can hold.
         self._address = os.fsencode(path if path.startswith("/") else "\0" + path[1:])
-        # Made now and kept: when there are no descriptors left, this must go on.
+        # Created now and kept, because notifications must work even when the process is out of descriptors.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # The kernel's own time-out: poll(2), as Python's would, sees room in our buffer, not in theirs.
+        # The kernel's own timeout: Python's uses poll(2), which sees room in our buffer, not the manager's.
         seconds, microseconds = divmod(int(MANAGER_PATIENCE * 1e6), 10**6)
         timeval = struct.pack("ll", seconds, microseconds)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
@@ -251,25 +251,25 @@ class Notifier:
         self._send("READY=1", f"STATUS={one_line(status)}")
 
     def reloading(self, status: str) -> None:
-        """The configuration is being read again; `ready` must follow, whatever comes of it."""
-        # The manager compares it with when it asked (systemd.service(5), Type=notify-reload).
+        """The configuration is being read again; `ready` must follow, whether that succeeds or fails."""
+        # The manager compares this time with that of its request (systemd.service(5), Type=notify-reload).
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", f"STATUS={one_line(status)}")
 
     def stopping(self, status: str) -> None:
-        """The end has begun."""
+        """The shutdown has begun."""
         self._send("STOPPING=1", f"STATUS={one_line(status)}")
 
     def status(self, text: str) -> None:
-        """How things are, in a line for people."""
+        """Report the current state, in a line for people."""
         self._send(f"STATUS={one_line(text)}", flags=socket.MSG_DONTWAIT)
 
     def watchdog(self) -> None:
-        """Still alive; see `watchdog_interval`."""
+        """Report that this process is alive; see `watchdog_interval`."""
         self._send("WATCHDOG=1", flags=socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """Say nothing from here on."""
+        """Close the socket; later calls do nothing."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -279,24 +279,23 @@ class Notifier:
         if self._socket is None:
             return
         message = "\n".join(fields).encode()
-        with suppress(OSError):  # it has gone, it refuses, or its queue is full
+        with suppress(OSError):  # the manager is gone, refuses the message, or its queue is full
             self._socket.sendto(message, flags, self._address)
 
 
 #: Linux, include/uapi/asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS: Final = 59
 
-
-#: As many of a peer's groups as Python can ask for.
+#: The most groups of a peer that Python can read: `socket.getsockopt` returns at most 1,024 bytes.
 MOST_GROUPS: Final = 256
 
 
 def credentials(sock: Any) -> tuple[int, set[int]]:
     """The user and the groups of the process at the other end of a UNIX socket.
 
-    unix(7), ``SO_PEERCRED``: as they were when it connected.
+    They are those of the moment when it connected (unix(7), ``SO_PEERCRED``).
 
-    :raises OSError: this system does not tell.
+    :raises OSError: this system does not report them.
     """
     _pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     packed = sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, MOST_GROUPS * 4)

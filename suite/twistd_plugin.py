@@ -1,8 +1,7 @@
 """``twist echo-suite`` and ``twistd -n echo-suite``: the suite as a Twisted plugin.
 
-The wheel installs a copy of this file as ``twisted/plugins/echo_suite.py``, where Twisted finds
-`echo_suite`; that names this module, where Twisted finds `Options` and `makeService`. And it finds
-`echo_engine`: any Twisted program can say ``--reactor=echo-engine``.
+Twisted finds `echo_suite` through `suite.dropin`; it refers to this module for `Options` and `makeService`.
+`echo_engine` lets any Twisted program run with ``--reactor=echo-engine``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-if TYPE_CHECKING:  # `twist` reads this file to list its commands; that should not load the suite
+if TYPE_CHECKING:  # `twist` imports this file to list its commands, which should not load the suite
     from suite.server.service import EchoSuite
 
 echo_suite = ServiceMaker(
@@ -33,13 +32,13 @@ echo_engine = Reactor(
 
 
 class Options(usage.Options):
-    """The same option as ``python -m suite`` has."""
+    """The same ``--config`` option as that of ``python -m suite``."""
 
     optParameters: ClassVar[list[list[Any]]] = [["config", "c", "config.toml", "The configuration file."]]
 
     @override
     def postOptions(self) -> None:
-        """Read the configuration; what is wrong with it ends the process, in one line."""
+        """Read the configuration; on an error, print one line and exit."""
         from suite.errors import SuiteError
         from suite.server.plan import Plan
 
@@ -51,7 +50,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> EchoSuite:
-    """The service that *options* describe, on the reactor that Twisted has installed."""
+    """The service for *options*, on the installed reactor."""
     from twisted.internet import reactor
     from twisted.logger import Logger
 
@@ -63,20 +62,20 @@ def makeService(options: Options) -> EchoSuite:
     log = Logger(namespace="suite")
 
     class StartedOrNot(EchoSuite):
-        """Open before `startService` returns: later, Twisted would take a failure for a success."""
+        """Opens all endpoints before `startService` returns; Twisted would not notice a later failure."""
 
         @override
         def startService(self) -> None:
             super().startService()
             failures: list[Failure] = []
-            self.opening.addErrback(failures.append)
-            while not self.opening.called:
+            self.opened.addErrback(failures.append)
+            while not self.opened.called:
                 self.reactor.iterate(0.01)
             for failure in failures:
                 error = failure.value
                 if not isinstance(error, SuiteError):
                     failure.raiseException()
-                print(error, file=sys.__stderr__)  # the other one is a log by now
+                print(error, file=sys.__stderr__)  # sys.stderr is redirected to the log
                 raise SystemExit(error.exit_code)
             reload_on_hangup(self.reactor, self, Notifier())
 

@@ -5,9 +5,9 @@ import sys
 from suite.cli import main
 from suite.engine import reactor, ring
 
-reactor.CROWD = reactor.EngineReactor._crowd = 1  # type: ignore[misc]  # a constant, but for this
-ring.FEW = 1  # type: ignore[misc]
-ring.PATIENCE = sys.maxsize  # type: ignore[misc]
+reactor.MIN_EVENTS = reactor.EngineReactor._min_events = 1  # type: ignore[misc]  # a constant, but for this
+ring.MIN_BATCH = 1  # type: ignore[misc]
+ring.MAX_SMALL_TURNS = sys.maxsize  # type: ignore[misc]
 
 if __name__ == "__main__":
     sys.exit(main())

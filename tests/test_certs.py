@@ -1,4 +1,4 @@
-"""`suite.certs`: what is minted, that nothing is lost to it, and what is refused."""
+"""`suite.certs`: what is minted, that no file is lost, and which files are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from suite.errors import CertificateError
 
 @pytest.fixture(scope="module")
 def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of minted certificates, to be read only."""
+    """A directory of minted certificates that tests only read."""
     directory = tmp_path_factory.mktemp("certs")
     certs.mint(directory)
     return directory
@@ -36,7 +36,7 @@ def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pki(tmp_path: Path) -> Path:
-    """A directory of minted certificates, for one test to change."""
+    """A directory of minted certificates that a test may change."""
     certs.mint(tmp_path)
     return tmp_path
 
@@ -67,7 +67,7 @@ def umask(mask: int) -> Iterator[None]:
 
 
 def refusal(path: Path, key: Path, *chains: Path) -> CertificateError:
-    """Why the certificate and key cannot be used."""
+    """The error for a certificate and key."""
     with pytest.raises(CertificateError) as caught:
         certs.load_identity(path, key, chains)
     assert len(str(caught.value).splitlines()) == 1
@@ -207,7 +207,7 @@ def test_a_file_that_exists_stops_the_minting_before_it_has_written_any(
 
 
 def test_a_dangling_link_counts_as_a_file(tmp_path: Path) -> None:
-    """Writing through it would put a key where nobody looks."""
+    """Writing through a symbolic link would put a key in an unexpected place."""
     (tmp_path / "server.key").symlink_to(tmp_path / "nowhere")
     with pytest.raises(CertificateError, match="already exists"):
         certs.mint(tmp_path)
@@ -242,7 +242,7 @@ def test_force_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None
 
 
 def test_force_replaces_a_file_whole_or_not_at_all(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The new content is complete before it takes the name; when it cannot, no rest of it stays."""
+    """A file is replaced only by complete content; if that fails, no temporary file remains."""
     before = contents(pki)
     seen: list[bytes] = []
 
@@ -259,7 +259,7 @@ def test_force_replaces_a_file_whole_or_not_at_all(pki: Path, monkeypatch: pytes
 
 
 def test_what_a_killed_process_has_left_is_not_in_the_way(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a container the next process has the same number as the last one."""
+    """In a container, process ids repeat."""
 
     class Killed(BaseException):
         pass
@@ -321,7 +321,7 @@ def test_what_minting_would_not_write_is_not_minted(tmp_path: Path, wanted: list
 
 @pytest.mark.parametrize("existing", certs.MINTED)
 def test_where_one_exists_none_is_minted(tmp_path: Path, existing: str) -> None:
-    """Someone has begun to put their own there, or lost one of ours: either way it is theirs to say."""
+    """The user may be adding their own files, or have lost one of ours: either way, they must decide."""
     (tmp_path / existing).write_text("precious")
     wanted = [tmp_path / "server.key", tmp_path / "server.pem"]
     assert not certs.would_mint(tmp_path, wanted)
@@ -377,7 +377,7 @@ def test_a_shared_file_is_as_private_as_its_key(pki: Path) -> None:
 
 
 def test_text_around_the_pem_blocks_is_ignored(pki: Path) -> None:
-    """As `openssl x509 -text` writes it."""
+    """As `openssl x509 -text` writes the file."""
     verbose = pki / "verbose.pem"
     verbose.write_bytes(b"Certificate:\n    Data:\n" + (pki / "server.pem").read_bytes() + b"the end\n")
     assert certs.load_certificates(verbose) == [certificate(pki / "server.pem")]
@@ -450,7 +450,7 @@ def test_a_directory_is_no_certificate(minted: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read_says_so(minted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For root there is no such file, so the system's answer is feigned."""
+    """Root can read every file, so the system's error is simulated."""
 
     def refuse(self: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(self))

@@ -1,4 +1,4 @@
-"""The log: lines that nobody can forge, floods that are counted, and destinations that fail."""
+"""The log: lines that cannot be forged, floods that are counted, destinations that fail."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from tests.running import FOUR_TRANSPORTS, RunningSuite, echo, read_to_end, runn
 #: 2026-11-22T13:14:15.123Z
 TIME = 1795353255.123
 
-#: What is generated is large here, and machines may be slow.
+#: Generated values are large here, and machines may be slow.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def event_of(said: str = "closed", /, level: str = "info", namespace: str = "suite", **more: Any) -> LogEvent:
-    """An event as a `Logger` makes it."""
+    """An event as made by a `Logger`."""
     return {
         "log_time": TIME,
         "log_level": LogLevel.lookupByName(level),
@@ -50,7 +50,7 @@ def event_of(said: str = "closed", /, level: str = "info", namespace: str = "sui
 
 
 def failure_of(said: str) -> Failure:
-    """What a bug leaves that says *said*."""
+    """The failure of a bug with the message *said*."""
     try:
         raise ValueError(said)
     except ValueError:
@@ -119,7 +119,7 @@ def test_the_page_shows_lines_as_they_are() -> None:
         (event_of("deprecated", "warn", "twisted.internet"), "warn [twisted.internet] deprecated"),
         (event_of("x", "warn", "suited"), "warn [suited] x"),
         (event_of("x", namespace="suite"), "info x"),
-        # What the message says is not said twice.
+        # Fields in the message are not repeated.
         (event_of("{peer} left: {reason}", peer="p", reason=Reason.TLS), "info p left: tls"),
         (event_of("{peer!r} left", peer="p", endpoint="e"), "info e 'p' left"),
         (event_of("{received:,} came", received=1234), "info 1,234 came"),
@@ -185,7 +185,7 @@ def test_what_is_long_loses_its_middle_and_says_so() -> None:
 
 
 class Hostile:
-    """Has no text at all."""
+    """An object that cannot be converted to text."""
 
     def __str__(self) -> str:
         raise RuntimeError("\x1b[31m")
@@ -280,9 +280,9 @@ def test_no_message_breaks_out_of_a_traceback(said: str) -> None:
 
 
 class Limited:
-    """A `RateLimit` on a clock of its own.
+    """A `RateLimit` with its own clock.
 
-    :ivar seen: what it has shown.
+    :ivar seen: the events that it has shown.
     """
 
     def __init__(self) -> None:
@@ -295,7 +295,7 @@ class Limited:
             self.limit(event_of(said, **{"what": "it", **more}))
 
     def take(self) -> list[int | None]:
-        """The numbers that were shown since the last time; None is an event itself."""
+        """The counts shown since the last call; None stands for an event itself."""
         taken, self.seen[:] = self.seen[:], []
         return [event.get("suppressed") for event in taken]
 
@@ -332,7 +332,7 @@ def test_while_a_flood_goes_on_there_is_one_line_in_a_window() -> None:
         limited.log(1000)
         limited.clock.advance(WINDOW)
     assert limited.take() == [None] * BURST + [995, 1000, 1000]
-    limited.log(BURST)  # no flood any more, but the first that could be counted as one
+    limited.log(BURST)  # no longer a flood, but still one event more than allowed
     limited.clock.advance(WINDOW)
     assert limited.take() == [BURST]
     limited.log(BURST)
@@ -409,14 +409,14 @@ def test_more_kinds_than_are_told_apart_have_a_summary_in_common() -> None:
     limited = Limited()
     for number in range(10_000):
         limited.log(2, endpoint=f"e{number}")
-    assert len(limited.limit._tallies) == KINDS + 1
+    assert len(limited.limit._counts) == KINDS + 1
     limited.clock.advance(WINDOW)
     summaries = [event for event in limited.seen if "suppressed" in event]
     assert len(limited.seen) - len(summaries) == TOTAL
     assert len(summaries) <= TOTAL
     assert TOTAL + sum(event["suppressed"] for event in summaries) == 20_000
     assert text_line(summaries[-1])[25:].startswith(
-        "warn there are more kinds of events than are told apart; suppressed 19,8"
+        "warn too many kinds of events to distinguish; suppressed 19,8"
     )
 
 
@@ -457,7 +457,7 @@ def test_what_is_shown_and_what_is_counted_add_up(steps: list[tuple[int, int, fl
     for kind, times, pause in steps:
         limited.log(times, endpoint=f"e{kind}")
         limited.clock.advance(pause)
-        assert len(limited.limit._tallies) <= KINDS + 1
+        assert len(limited.limit._counts) <= KINDS + 1
         assert limited.limit._lines <= TOTAL
     lines_at_end = len(limited.seen)
     limited.limit.flush()
@@ -505,7 +505,7 @@ def test_a_pipe_that_nobody_reads_blocks_nobody_and_its_losses_are_counted(pipe:
     destination(event_of("heard"))
     lines = os.read(read, 65536).decode().splitlines()
     assert [line[25:] for line in lines] == [
-        "warn lines of this log that are lost here: 12 (nobody reads it)",
+        "warn log lines dropped here: 12 (destination not read)",
         "info heard",
     ]
     assert destination.lost == 0
@@ -561,7 +561,7 @@ def test_a_terminal_that_is_stopped_blocks_nobody() -> None:
         termios.tcflow(theirs, termios.TCOON)
         destination(event_of("heard"))
         assert destination.lost == 0
-        assert b"lost here: 1 (nobody reads it)\r\n" in os.read(ours, 4096)
+        assert b"dropped here: 1 (destination not read)\r\n" in os.read(ours, 4096)
         # And one whose other end hangs: it fills up.
         for _ in range(100_000):
             destination(event_of("a" * 1000))

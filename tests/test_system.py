@@ -29,7 +29,14 @@ import pytest
 
 from suite import system
 from suite.errors import EXIT_FAILURE, PrivilegeError
-from suite.system import Identity, Notifier, UnknownIdentityError, become, identity, raise_descriptor_limit
+from suite.system import (
+    Notifier,
+    ProcessIdentity,
+    UnknownIdentityError,
+    become,
+    identity,
+    raise_descriptor_limit,
+)
 from tests import activate
 from tests.helpers import ROOT
 from tests.running import (
@@ -56,7 +63,7 @@ NOBODY: Final = 65534  # the overflow id (user_namespaces(7)); it needs no accou
 
 @pytest.fixture
 def descriptor_limit() -> Iterator[tuple[int, int]]:
-    """The limits of this process, which may be changed meanwhile."""
+    """The limits of this process, restored after the test."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield limits
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -111,7 +118,7 @@ def test_a_user_is_who_id_says(user: str) -> None:
 
 
 def test_supplementary_groups_are_the_users_whatever_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``initgroups(3)``: those that list the user, and the one asked for."""
+    """As in ``initgroups(3)``: the groups that list the user, and the requested one."""
     monkeypatch.setattr(os, "getgrouplist", lambda user, gid: {"nobody": [gid, 50, 20]}[user])
     daemon = grp.getgrnam("daemon").gr_gid
     found = identity("nobody", "daemon")
@@ -121,13 +128,13 @@ def test_supplementary_groups_are_the_users_whatever_its_group(monkeypatch: pyte
 
 def test_a_number_needs_no_account_but_then_a_group() -> None:
     stranger = next(uid for uid in range(54321, 60000) if not has_account(uid))
-    assert identity(str(stranger), "54321") == Identity(stranger, 54321, (54321,), ("", ""))
+    assert identity(str(stranger), "54321") == ProcessIdentity(stranger, 54321, (54321,), ("", ""))
     group = grp.getgrgid(0).gr_name
     assert str(identity(str(stranger), "0")) == f"{stranger}:{group} (uid {stranger}, gid 0)"
     with pytest.raises(UnknownIdentityError) as caught:
         identity(str(stranger), None)
     assert str(caught.value) == (
-        f"user: '{stranger}' has no account that names its group; expected group as well"
+        f"user: '{stranger}' has no account, so its group is unknown; expected group as well"
     )
 
 
@@ -144,12 +151,12 @@ def test_an_unknown_name_is_named(key: str, name: str) -> None:
     with pytest.raises(UnknownIdentityError) as caught:
         identity(**asked)
     assert caught.value.key == key
-    assert caught.value.problem == f"{name!r} is no {key} of this system; expected the name or number of one"
+    assert caught.value.problem == f"no such {key} {name!r}; expected a {key} name or id"
     assert "\n" not in str(caught.value)
 
 
 def test_a_group_alone_would_drop_nothing() -> None:
-    with pytest.raises(UnknownIdentityError, match="group: 'daemon' stands alone; expected user as well"):
+    with pytest.raises(UnknownIdentityError, match="group: 'daemon' is set without a user; expected user"):
         identity(None, "daemon")
 
 
@@ -164,11 +171,11 @@ def test_nobody_in_particular_is_who_we_are() -> None:
 BECOME: Final = """
 import json, os, sys, threading
 from suite.errors import PrivilegeError
-from suite.system import Identity, become
+from suite.system import ProcessIdentity, become
 from tests.helpers import ROOT
 BEFORE
-wanted = Identity(*json.loads(sys.argv[1]))
-wanted = Identity(wanted.uid, wanted.gid, tuple(wanted.groups), tuple(wanted.names))
+wanted = ProcessIdentity(*json.loads(sys.argv[1]))
+wanted = ProcessIdentity(wanted.uid, wanted.gid, tuple(wanted.groups), tuple(wanted.names))
 waiting = threading.Event()
 threading.Thread(target=waiting.wait, daemon=True).start()
 try:
@@ -190,13 +197,13 @@ os._exit(0)
 
 
 class Becoming:
-    """A process that has tried to become somebody, and waits.
+    """A process that has tried to switch to *wanted*, and waits.
 
-    :param before: what it does first.
+    :param before: a statement that it executes first.
     :ivar answer: ``became``, or the error.
     """
 
-    def __init__(self, wanted: Identity, before: str = "") -> None:
+    def __init__(self, wanted: ProcessIdentity, before: str = "") -> None:
         parts = [wanted.uid, wanted.gid, wanted.groups, wanted.names]
         self.process = subprocess.Popen(
             [sys.executable, "-c", BECOME.replace("BEFORE", before), json.dumps(parts)],
@@ -209,20 +216,20 @@ class Becoming:
         self.answer = self.process.stdout.readline().rstrip("\n")
 
     def ids(self, key: str) -> list[set[str]]:
-        """What the kernel says of *key* for each of its threads (proc(5), ``status``)."""
+        """The value of *key* in the ``status`` of each of its threads (proc(5))."""
         tasks = Path(f"/proc/{self.process.pid}/task").glob("*/status")
         found = [re.findall(rf"^{key}:(.*)$", task.read_text(), re.MULTILINE)[0].split() for task in tasks]
         assert len(found) == 2
         return [set(ids) for ids in found]
 
     def attempt(self, *calls: str) -> list[str]:
-        """What becomes of each of the *calls*; this is the last thing it does."""
+        """The outcome of each of *calls*; the process then exits."""
         output, _ = self.process.communicate("\n".join(["", *calls]), timeout=PATIENCE)
         return output.splitlines()
 
 
 @contextmanager
-def becoming(wanted: Identity, before: str = "") -> Iterator[Becoming]:
+def becoming(wanted: ProcessIdentity, before: str = "") -> Iterator[Becoming]:
     child = Becoming(wanted, before)
     try:
         yield child
@@ -233,8 +240,8 @@ def becoming(wanted: Identity, before: str = "") -> Iterator[Becoming]:
 
 @AS_ROOT
 def test_root_becomes_somebody_for_good() -> None:
-    """In every thread, in all three ids, and without a group that was not asked for."""
-    wanted = Identity(NOBODY, 54321, (54321, 54322), ("somebody", "some"))
+    """In every thread, with all three ids, and with no other groups."""
+    wanted = ProcessIdentity(NOBODY, 54321, (54321, 54322), ("somebody", "some"))
     with becoming(wanted, "os.setgroups([0, 4, 20, 24])") as child:
         assert child.answer == "became"
         assert child.ids("Uid") == [{str(NOBODY)}] * 2
@@ -257,23 +264,24 @@ def test_root_becomes_somebody_for_good() -> None:
 @AS_ROOT
 def test_somebody_stays_who_it_is_and_becomes_nobody_else() -> None:
     before = f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)"
-    with becoming(Identity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
+    with becoming(ProcessIdentity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
         assert child.answer == "became"
         assert child.ids("Uid") == [{str(NOBODY)}] * 2
-    with becoming(Identity(54321, 54322, (54322, 54323), ("echo", "echoes")), before) as child:
+    with becoming(ProcessIdentity(54321, 54322, (54322, 54323), ("echo", "echoes")), before) as child:
         started_as = identity(str(NOBODY), str(NOBODY)).names
         assert child.answer == (
             "cannot run as echo:echoes (uid 54321, gid 54322, groups 54323): Operation not permitted;"
-            f" started as {':'.join(started_as)} (uid {NOBODY}, gid {NOBODY}); expected root or that user"
+            f" started as {':'.join(started_as)} (uid {NOBODY}, gid {NOBODY});"
+            " expected a start as root or as that user"
         )
         assert child.ids("Uid") == [{str(NOBODY)}] * 2
 
 
 @AS_ROOT
 def test_another_group_is_another_identity() -> None:
-    """Who has groups that were not asked for has not dropped them."""
+    """A process with additional groups has not dropped them."""
     before = f"os.setgroups([4]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)"
-    with becoming(Identity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
+    with becoming(ProcessIdentity(NOBODY, NOBODY, (NOBODY,), ("a", "b")), before) as child:
         assert child.answer.startswith(f"cannot run as a:b (uid {NOBODY}, gid {NOBODY}): ")
         assert f"gid {NOBODY}, groups 4); expected" in child.answer
 
@@ -281,17 +289,17 @@ def test_another_group_is_another_identity() -> None:
 @AS_ROOT
 @pytest.mark.parametrize("gid", [0, NOBODY])
 def test_a_drop_that_can_be_undone_is_found_out(gid: int) -> None:
-    """securebits(7) can have the kernel leave capabilities to whom they do not belong."""
+    """With the wrong securebits (capabilities(7)), the kernel leaves capabilities with the new user."""
     no_setuid_fixup = "import ctypes; assert ctypes.CDLL(None).prctl(28, 1 << 2, 0, 0, 0) == 0"
-    with becoming(Identity(NOBODY, gid, (gid,), ("a", "b")), no_setuid_fixup) as child:
+    with becoming(ProcessIdentity(NOBODY, gid, (gid,), ("a", "b")), no_setuid_fixup) as child:
         assert child.answer == (
-            f"cannot run as a:b (uid {NOBODY}, gid {gid}): root could be had back;"
-            " expected it to be gone for good"
+            f"cannot run as a:b (uid {NOBODY}, gid {gid}): the process could become root again;"
+            " expected root to be given up for good"
         )
 
 
-def other(present: Identity) -> Identity:
-    return Identity(present.uid + 1, present.gid + 1, (present.gid + 1,), ("other", "others"))
+def other(present: ProcessIdentity) -> ProcessIdentity:
+    return ProcessIdentity(present.uid + 1, present.gid + 1, (present.gid + 1,), ("other", "others"))
 
 
 def test_a_refusal_names_both_whom_we_are_and_whom_we_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +312,7 @@ def test_a_refusal_names_both_whom_we_are_and_whom_we_should_be(monkeypatch: pyt
         become(other(present))
     assert str(caught.value) == (
         f"cannot run as {other(present)}: Operation not permitted; started as {present};"
-        " expected root or that user"
+        " expected a start as root or as that user"
     )
 
 
@@ -315,16 +323,16 @@ def test_a_system_that_does_nothing_is_found_out(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(PrivilegeError) as caught:
         become(other(present))
     assert str(caught.value) == (
-        f"cannot run as {other(present)}: the system did as if, but this is {present};"
-        " expected to be the other"
+        f"cannot run as {other(present)}: setresuid reported success, but the process is still {present};"
+        " expected the new identity"
     )
     assert caught.value.exit_code == EXIT_FAILURE
 
 
 @pytest.mark.parametrize("regained", ["setresuid", "setresgid", None])
 def test_both_ways_back_are_tried(monkeypatch: pytest.MonkeyPatch, regained: str | None) -> None:
-    """The order of things, as a kernel would see it: groups first, the user last, then the ways back."""
-    wanted = Identity(5, 6, (6, 7), ("a", "b"))
+    """The order of system calls: groups first, the user last, then attempts to go back."""
+    wanted = ProcessIdentity(5, 6, (6, 7), ("a", "b"))
     calls: list[tuple[Any, ...]] = []
     state: dict[str, Any] = {"resuid": (0, 0, 0), "resgid": (0, 0, 0), "groups": [0, 4]}
 
@@ -345,7 +353,7 @@ def test_both_ways_back_are_tried(monkeypatch: pytest.MonkeyPatch, regained: str
     if regained is None:
         become(wanted)
     else:
-        with pytest.raises(PrivilegeError, match="root could be had back"):
+        with pytest.raises(PrivilegeError, match="the process could become root again"):
             become(wanted)
     assert calls[:3] == [("setgroups", (6, 7)), ("setresgid", 6, 6, 6), ("setresuid", 5, 5, 5)]
     back = [("setresuid", -1, 0, -1), ("setresgid", -1, 0, -1)]
@@ -364,14 +372,14 @@ def test_a_system_without_the_calls_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 class Manager:
     """A service manager's end of sd_notify(3).
 
-    :ivar address: what it puts into ``NOTIFY_SOCKET``.
+    :ivar address: the value of ``NOTIFY_SOCKET``.
     """
 
     def __init__(self, path: str) -> None:
         self.address = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind("\0" + path[1:] if path.startswith("@") else path)
-        self.socket.setblocking(False)  # what was sent is there at once
+        self.socket.setblocking(False)  # messages arrive at once
 
     def heard(self) -> dict[str, str]:
         """The fields of the next message."""
@@ -401,7 +409,7 @@ def notifier(**environ: str) -> Iterator[Notifier]:
         yield notifier
     finally:
         notifier.close()
-        notifier.close()  # once more is no mistake
+        notifier.close()  # a second call is harmless
 
 
 def monotonic_usec() -> int:
@@ -409,30 +417,30 @@ def monotonic_usec() -> int:
 
 
 def test_the_manager_hears_how_it_is(manager: Manager) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         assert manager.silent()
-        told.ready("4 endpoints")
+        sender.ready("4 endpoints")
         assert manager.heard() == {"READY": "1", "STATUS": "4 endpoints"}
         before = monotonic_usec()
-        told.reloading("reading config.toml")
+        sender.reloading("reading config.toml")
         heard = manager.heard()
         assert before <= int(heard.pop("MONOTONIC_USEC")) <= monotonic_usec()
         assert heard == {"RELOADING": "1", "STATUS": "reading config.toml"}
-        told.status("3 connections")
+        sender.status("3 connections")
         assert manager.heard() == {"STATUS": "3 connections"}
-        told.watchdog()
+        sender.watchdog()
         assert manager.heard() == {"WATCHDOG": "1"}
-        told.stopping("1 connection left")
+        sender.stopping("1 connection left")
         assert manager.heard() == {"STOPPING": "1", "STATUS": "1 connection left"}
         assert manager.silent()
-    told.ready("but closed")
+    sender.ready("but closed")
     assert manager.silent()
 
 
 def test_a_status_is_one_line_and_no_other_field(manager: Manager) -> None:
-    """Whatever gets into it: a peer's bytes must not end the service."""
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
-        told.status("hola\nMAINPID=1\r\0\udcff año")
+    """Any text is allowed: bytes from a peer must not stop the service."""
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
+        sender.status("hola\nMAINPID=1\r\0\udcff año")
         assert manager.heard() == {"STATUS": r"hola\nMAINPID=1\r\x00\udcff año"}
 
 
@@ -445,9 +453,9 @@ def test_what_is_for_this_process_is_taken_from_the_environment(
         "WATCHDOG_PID": str(os.getpid()),
     }.items():
         monkeypatch.setenv(name, value)
-    told = Notifier()
-    assert told.watchdog_interval == 15
-    told.ready("")
+    sender = Notifier()
+    assert sender.watchdog_interval == 15
+    sender.ready("")
     assert manager.heard() == {"READY": "1", "STATUS": ""}
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"} & os.environ.keys()
     child = "import os; print([name for name in os.environ if 'NOTIFY' in name or 'WATCHDOG' in name])"
@@ -457,7 +465,7 @@ def test_what_is_for_this_process_is_taken_from_the_environment(
     assert again.watchdog_interval is None
     again.ready("")
     assert manager.silent()
-    told.close()
+    sender.close()
 
 
 @pytest.mark.parametrize("address", ["", "relative/notify", "vsock:2:1234"])
@@ -466,18 +474,18 @@ def test_without_a_manager_nothing_is_said_and_nothing_opened(
 ) -> None:
     monkeypatch.setattr(socket, "socket", lambda *_: pytest.fail("a socket was opened"))
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000"}
-    told = Notifier(environ)
-    assert told.watchdog_interval is None
-    say_everything(told)
+    sender = Notifier(environ)
+    assert sender.watchdog_interval is None
+    say_everything(sender)
     assert environ == {}
 
 
-def say_everything(told: Notifier) -> None:
-    told.ready("")
-    told.reloading("")
-    told.status("")
-    told.watchdog()
-    told.stopping("")
+def say_everything(sender: Notifier) -> None:
+    sender.ready("")
+    sender.reloading("")
+    sender.status("")
+    sender.watchdog()
+    sender.stopping("")
 
 
 def gone(manager: Manager) -> None:
@@ -497,7 +505,7 @@ def somebody_else(manager: Manager) -> None:
 
 
 def full(manager: Manager) -> None:
-    """It reads nothing any more, and there is room for nothing."""
+    """The manager no longer reads, and its queue is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as filler, suppress(BlockingIOError):
         filler.setblocking(False)
         filler.connect(manager.socket.getsockname())
@@ -510,16 +518,16 @@ def test_a_manager_that_does_not_hear_takes_nobody_down(
     manager: Manager, fate: Callable[[Manager], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "MANAGER_PATIENCE", 0.01)
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         fate(manager)
-        say_everything(told)
+        say_everything(sender)
 
 
 def test_a_change_of_state_waits_for_room_and_a_status_does_not(manager: Manager) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         full(manager)
-        told.status("lost")
-        reader = threading.Thread(target=told.ready, args=["waited for"])
+        sender.status("lost")
+        reader = threading.Thread(target=sender.ready, args=["waited for"])
         reader.start()
         heard = []
         for _ in range(PATIENCE * 100):
@@ -538,21 +546,21 @@ def test_a_change_of_state_waits_for_room_and_a_status_does_not(manager: Manager
 
 
 def test_it_needs_no_further_descriptor(manager: Manager, descriptor_limit: tuple[int, int]) -> None:
-    """Or a watchdog would end the service when connections have taken all of them."""
-    with notifier(NOTIFY_SOCKET=manager.address) as told:
+    """Otherwise a watchdog would end the service when connections have used them all."""
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, descriptor_limit[1]))
         try:
             with pytest.raises(OSError, match="Too many open files"):
                 os.open("/", os.O_RDONLY)
-            told.watchdog()
+            sender.watchdog()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, descriptor_limit)  # pytest needs some
         assert manager.heard() == {"WATCHDOG": "1"}
 
 
 def test_a_mistake_of_ours_is_not_hidden(manager: Manager) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address) as told, pytest.raises(TypeError):
-        told.status(None)  # type: ignore[arg-type]
+    with notifier(NOTIFY_SOCKET=manager.address) as sender, pytest.raises(TypeError):
+        sender.status(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -574,15 +582,15 @@ def test_a_mistake_of_ours_is_not_hidden(manager: Manager) -> None:
 def test_the_watchdog_is_told_twice_in_its_time(
     manager: Manager, watchdog: dict[str, str], interval: float | None
 ) -> None:
-    with notifier(NOTIFY_SOCKET=manager.address, **watchdog) as told:
-        assert told.watchdog_interval == interval
+    with notifier(NOTIFY_SOCKET=manager.address, **watchdog) as sender:
+        assert sender.watchdog_interval == interval
 
 
 # 4. Socket activation, as activate.py does it.
 
 
 def listening(family: int, address: Any) -> socket.socket:
-    """A listening socket of the parent's: ours."""
+    """A listening socket of the parent process, which is this one."""
     sock = socket.socket(family)
     sock.settimeout(PATIENCE)
     sock.bind(address)
@@ -606,7 +614,7 @@ def activated(
 
 
 def echoed(sock: socket.socket, data: bytes = b"hola") -> bool:
-    """Whether *data* comes back, and then the end."""
+    """Whether *data* comes back, followed by the end of the stream."""
     with sock:
         sock.settimeout(PATIENCE)
         return echo(sock, data, lambda: sock.shutdown(socket.SHUT_WR)) == data
@@ -625,7 +633,7 @@ def connected(listener: socket.socket, patience: float = PATIENCE) -> socket.soc
 
 @contextmanager
 def tcp_and_unix(directory: Path) -> Iterator[dict[str, socket.socket]]:
-    """Two listening sockets, named after what they are."""
+    """Two listening sockets, named after their kinds."""
     path = str(directory / "inherited.sock")
     with listening(socket.AF_INET, ("127.0.0.1", 0)) as tcp, listening(socket.AF_UNIX, path) as unix:
         yield {"tcp": tcp, "unix": unix}
@@ -644,12 +652,12 @@ def test_inherited_sockets_are_served(tmp_path: Path, keys: tuple[str, str], rea
         assert all(echoed(connected(sock)) for sock in sockets.values())
 
 
-# unix.Port takes every socket for its own: it changes the mode and the queue, and in the end shuts it down.
+# unix.Port treats every socket as its own: it changes mode and backlog, and finally shuts it down.
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_inherited_sockets_stay_their_owners(tmp_path: Path, kind: str) -> None:
-    """Who connects while nobody serves waits in the queue, and is served by the next one."""
+    """Connections made between two services wait in the queue, and are served by the next one."""
     config = f'[endpoints]\nit = "systemd:domain={"INET" if kind == "tcp" else "UNIX"}:name={kind}"'
     with tcp_and_unix(tmp_path) as sockets, ExitStack() as stack:
         listener = sockets[kind]
@@ -673,7 +681,7 @@ def test_inherited_sockets_stay_their_owners(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_inherited_sockets_keep_their_queue(tmp_path: Path, kind: str) -> None:
-    """As long as their owner has made it, 200 here, even while the server does nothing at all."""
+    """The backlog that the owner set, 200 here, holds even while the server does nothing."""
     if int(Path("/proc/sys/net/core/somaxconn").read_text()) < 200:
         pytest.skip("net.core.somaxconn cuts the queue off")
     config = f'[endpoints]\nit = "systemd:domain={"INET" if kind == "tcp" else "UNIX"}:name={kind}"'
@@ -682,12 +690,12 @@ def test_inherited_sockets_keep_their_queue(tmp_path: Path, kind: str) -> None:
         suite = stack.enter_context(activated(tmp_path, config, sockets={kind: sockets[kind]}))
         suite.process.send_signal(signal.SIGSTOP)
         stack.callback(suite.process.send_signal, signal.SIGCONT)
-        for _ in range(200):  # connecting to a UNIX socket is done at once, or not at all
+        for _ in range(200):  # connecting to a UNIX socket succeeds at once, or fails
             stack.enter_context(connected(sockets[kind], patience=0 if kind == "unix" else PATIENCE))
 
 
 def test_an_inherited_unix_socket_keeps_its_mode(tmp_path: Path) -> None:
-    """SocketMode= says who may connect, and nobody else does."""
+    """Only SocketMode= decides who may connect."""
     config = '[endpoints]\nunix = "systemd:domain=UNIX:name=unix"'
     path = tmp_path / "inherited.sock"
     with tcp_and_unix(tmp_path) as sockets:
@@ -697,7 +705,7 @@ def test_an_inherited_unix_socket_keeps_its_mode(tmp_path: Path) -> None:
 
 
 def test_sockets_meant_for_another_process_are_not_taken(tmp_path: Path) -> None:
-    """``LISTEN_PID`` says whose they are; environments are inherited by accident."""
+    """``LISTEN_PID`` names the process that they are for; environments are inherited by accident."""
     (tmp_path / "config.toml").write_text('[endpoints]\na = "systemd:domain=INET:name=tcp"')
     with listening(socket.AF_INET, ("127.0.0.1", 0)) as sock:
         result = subprocess.run(
@@ -717,11 +725,11 @@ def test_sockets_meant_for_another_process_are_not_taken(tmp_path: Path) -> None
     )
 
 
-# 5. What is in deploy/systemd.
+# 5. The units in deploy/systemd.
 
 
 def settings(unit: str) -> dict[str, list[str]]:
-    """What a shipped unit says, by key."""
+    """The settings of a shipped unit, by key."""
     found: dict[str, list[str]] = {}
     for line in (DEPLOY / unit).read_text().splitlines():
         if line and not line.startswith(("#", "[")):
@@ -731,14 +739,14 @@ def settings(unit: str) -> dict[str, list[str]]:
 
 
 def in_network_of(pid: int, make: Callable[[], T]) -> T:
-    """What *make* returns in the network of the process *pid*, where sockets that it makes will stay."""
+    """Call *make* in the network namespace of the process *pid*, in which its sockets stay."""
 
     def there() -> T:
         with open(f"/proc/{pid}/ns/net") as network:
             activate.call("setns", network.fileno(), activate.CLONE_NEWNET)
         return make()
 
-    with ThreadPoolExecutor(1) as executor:  # a thread of its own: only that one moves
+    with ThreadPoolExecutor(1) as executor:  # only this thread enters the namespace
         return executor.submit(there).result()
 
 
@@ -773,7 +781,7 @@ def test_the_units_know_each_other() -> None:
 
 
 def test_the_service_is_not_exposed(tmp_path: Path) -> None:
-    """1.5 of 10 or less, by systemd's own reckoning."""
+    """At most 1.5 of 10, by systemd's own rating."""
     result = subprocess.run(
         [
             client_program("systemd-analyze"),
@@ -794,10 +802,10 @@ def test_the_service_is_not_exposed(tmp_path: Path) -> None:
 
 
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
-    """All of them, but for the service's type where systemd is older than that (253)."""
+    """All of them, except the service's type with a systemd before 253."""
     program = client_program("systemd-analyze")
     for unit in UNITS:
-        # The package is not in /opt here, but where these tests run from.
+        # Here the package is not in /opt, but where these tests run.
         text = (DEPLOY / unit).read_text()
         (tmp_path / unit).write_text(text.replace("/opt/echo-suite/bin/echo-suite", sys.executable))
     result = subprocess.run(

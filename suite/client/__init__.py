@@ -1,9 +1,9 @@
-"""Tools to point at a target, ours or anyone's.
+"""Clients for any echo target, ours or another.
 
-- `probe`: does every byte come back, and if not, why
-- `load`: how much it can take, and how fast it answers
-- `connect`: talk to it
-- `dial`: getting there: targets, addresses, sockets, TLS
-- `run`: a reactor that runs as long as one piece of work
-- `locust_user`: load from many machines
+- `probe`: whether every byte comes back, and if not, why
+- `load`: how many messages a target can take, and how fast it answers
+- `connect`: send to a target by hand or from a pipe
+- `dial`: reaching a target: addresses, sockets, TLS
+- `run`: a reactor that runs until one piece of work is done
+- `locust_user`: load from many machines, with Locust
 """

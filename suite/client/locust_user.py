@@ -1,10 +1,9 @@
-"""A Locust user (locust.io): `load` from many machines, with Locust's own masters and workers.
+"""A Locust user (locust.io): load from many machines, with Locust's master and workers.
 
-Rules: one connection for each user, one message on the way, every byte compared; a failure has the word
-that `probe` and `load` have for it; sockets are the standard library's, which Locust makes cooperative, and
-no reactor runs.
+Rules: one connection per user, one message in flight, every byte compared; failures have the same words as in
+`probe` and `load`; sockets are the standard library's, which Locust makes cooperative; no reactor runs.
 
-It needs ``pip install 'echo-suite[locust]'`` and a locustfile such as this one; docs/load.md has the rest::
+It needs ``pip install 'echo-suite[locust]'`` and a locustfile such as this one; see docs/load.md::
 
     from suite.client.locust_user import EchoUser
 
@@ -27,10 +26,10 @@ from typing_extensions import override
 from suite.client.dial.failures import TargetError, from_errno
 from suite.client.dial.target import Target, parse_target
 
-#: After a connection that failed, in seconds: a target that refuses must not be hammered.
+#: Seconds to wait after a failed connection, so that a target that refuses is not hammered.
 PAUSE: Final = 1.0
 
-#: OpenSSL's verify errors (x509_vfy.h) that have a word of their own.
+#: OpenSSL's verify errors (x509_vfy.h) that have their own word.
 _CERTIFICATE_WORDS: Final = {
     9: "cert-not-yet-valid",
     10: "cert-expired",
@@ -42,13 +41,13 @@ _CERTIFICATE_WORDS: Final = {
 class EchoUser(User):
     """Sends messages to the target that ``--host`` names (``tcp:HOST:PORT``, say), one after another.
 
-    A subclass in the locustfile says what it wants otherwise, Locust's own ``wait_time`` included.
+    A subclass in the locustfile overrides the settings, Locust's ``wait_time`` included.
 
-    :cvar size: of a message, in bytes.
-    :cvar timeout: for a connection, and for an echo, in seconds.
-    :cvar ca: PEM file of roots to trust beside the system's.
-    :cvar certificate: PEM file of what we show, its private key in it or in *key*.
-    :cvar server_name: the name to ask for and to expect, where it is not the target's host.
+    :cvar size: the size of a message in bytes.
+    :cvar timeout: seconds for a connection, and for an echo.
+    :cvar ca: a PEM file with roots to trust in addition to the system's.
+    :cvar certificate: a PEM file with the client's certificate; the private key is in it or in *key*.
+    :cvar server_name: the name to request and to expect, if it is not the target's host.
     """
 
     abstract = True
@@ -77,15 +76,15 @@ class EchoUser(User):
 
     @override
     def on_stop(self) -> None:
-        """Close the connection: Locust ends this user."""
+        """Close the connection, because Locust stops this user."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     @task
     def echo(self) -> None:
-        """Send one message, and tell Locust how long it took to come back, or why it did not."""
-        if self._socket is None and not self._connected():
+        """Send one message; report to Locust how long its echo took, or why it failed."""
+        if self._socket is None and not self._try_to_connect():
             time.sleep(PAUSE)
             return
         began = time.perf_counter()
@@ -93,20 +92,20 @@ class EchoUser(User):
             self._exchange()
         except TargetError as error:
             self.on_stop()
-            self._tell(f"echo {self.size} B", began, error)
+            self._report(f"echo {self.size} B", began, error)
         else:
-            self._tell(f"echo {self.size} B", began, None)
+            self._report(f"echo {self.size} B", began, None)
 
-    def _connected(self) -> bool:
+    def _try_to_connect(self) -> bool:
         began = time.perf_counter()
         try:
             self._socket = self._connect()
         except TargetError as error:
-            self._tell("connect", began, error)
+            self._report("connect", began, error)
             return False
         return True
 
-    def _tell(self, name: str, began: float, error: TargetError | None) -> None:
+    def _report(self, name: str, began: float, error: TargetError | None) -> None:
         self.environment.events.request.fire(
             request_type=self.target.transport.upper(),
             name=name,
@@ -117,7 +116,7 @@ class EchoUser(User):
         )
 
     def _connect(self) -> socket.socket:
-        """A connection; whatever was opened on the way is closed if there is none."""
+        """Connect a socket; if that fails, everything opened so far is closed."""
         target = self.target
         with ExitStack() as opened:
             try:
@@ -134,12 +133,12 @@ class EchoUser(User):
                     sock.settimeout(self.timeout)
                     sock.connect(address)
             except OSError as error:
-                raise _named(error) from None
+                raise _as_target_error(error) from None
             opened.pop_all()
             return sock
 
     def _address(self) -> tuple[int, int, Any]:
-        """Of what has no connection of its own, or no name: family, kind, and where it is."""
+        """Family, type and address of a UDP or UNIX target."""
         target = self.target
         if target.transport == "unix":
             return socket.AF_UNIX, socket.SOCK_STREAM, target.path
@@ -153,14 +152,14 @@ class EchoUser(User):
             self._socket.sendall(self._payload)
             echo = self._received(self._socket)
         except OSError as error:
-            raise _named(error) from None
+            raise _as_target_error(error) from None
         if echo != self._payload:
             pairs = zip(echo, self._payload, strict=False)
             offset = next((n for n, (one, other) in enumerate(pairs) if one != other), len(echo))
             raise TargetError("mismatch", f"at byte {offset}", {"offset": offset})
 
     def _received(self, sock: socket.socket) -> bytes:
-        """The echo, or as much of it as there is."""
+        """The echo of one message."""
         if self.target.transport == "udp":
             try:
                 return sock.recv(65536)
@@ -176,8 +175,8 @@ class EchoUser(User):
         return b"".join(chunks)
 
 
-def _named(error: OSError) -> TargetError:
-    """*error* with the word that the suite has for it."""
+def _as_target_error(error: OSError) -> TargetError:
+    """*error* as a `TargetError` with the suite's word for it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         word = _CERTIFICATE_WORDS.get(error.verify_code, "cert-untrusted")
         return TargetError(word, error.verify_message)
@@ -185,7 +184,7 @@ def _named(error: OSError) -> TargetError:
         alert = "ALERT" in (error.reason or "")
         return TargetError("tls-alert" if alert else "tls-error", error.reason or "unknown")
     if isinstance(error, TimeoutError):
-        return TargetError("timeout", "nothing came in time")
+        return TargetError("timeout", "no answer in time")
     if isinstance(error, socket.gaierror):
         return TargetError("dns", error.strerror or "unknown")
     return from_errno(error.errno or 0)

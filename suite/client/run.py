@@ -1,7 +1,7 @@
-"""A reactor that runs as long as one piece of work.
+"""Run a reactor until one piece of work is done.
 
-Rules: a reactor runs once; Ctrl-C and SIGTERM end the work early, and are no error; the reactor stops when
-the work has ended, whatever it has ended with.
+Rules: a reactor can run only once; Ctrl-C and SIGTERM interrupt the work, and the reactor waits for its end;
+the reactor stops when the work has ended, successfully or not.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ def run_until(
     work: Callable[[], Deferred[T]],
     interrupt: Callable[[Deferred[T]], object] = Deferred.cancel,
 ) -> T:
-    """Run *reactor* until what *work* returns has fired; return what it has fired with.
+    """Run *reactor* until the Deferred from *work* fires; return its result.
 
-    :param work: is called when the reactor runs.
-    :param interrupt: is called at Ctrl-C and SIGTERM with what *work* has returned, and must make it fire.
-    :raises Exception: whatever it has failed with; `CancelledError` where it was interrupted by default.
+    :param work: starts the work; called once the reactor is running.
+    :param interrupt: called with the Deferred on Ctrl-C and SIGTERM; must make it fire soon. By default, the
+        Deferred is cancelled.
+    :raises CancelledError: the work was cancelled, or interrupted before it began.
+    :raises Exception: any other exception that the work failed with.
     """
     results: list[T | Failure] = []
     over: Deferred[None] = Deferred()
@@ -40,7 +42,7 @@ def run_until(
     def done(result: T | Failure) -> None:
         results.append(result)
         over.callback(None)
-        with suppress(ReactorNotRunning):  # it is stopping already
+        with suppress(ReactorNotRunning):  # the reactor is stopping already
             reactor.stop()
 
     def stop(working: Deferred[T]) -> Deferred[None]:
@@ -48,9 +50,9 @@ def run_until(
             interrupt(working)
         return over
 
-    # One turn later, because an asyncio reactor that calls this is not running its loop yet.
+    # One turn later, because an asyncio reactor runs these calls before its loop runs.
     reactor.callWhenRunning(reactor.callLater, 0, start)
-    # Started in the background by a shell without job control, we inherit a SIGINT that is ignored.
+    # A shell without job control starts background processes with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     reactor.run()
     if not results:  # interrupted in the first turn

@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     for line in results.to_json(result).splitlines() if options.json else report.report(result):
         say(line)
     _draw([(result.target, result)], options.plot, quiet=options.json)
-    return EXIT_OK if result.well else EXIT_FAILURE
+    return EXIT_OK if result.ok else EXIT_FAILURE
 
 
 def _ignore(_: object) -> None:

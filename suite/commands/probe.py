@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from suite.client.dial.datagrams import MAX_DATAGRAM
+from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target, parse_target, targets_of_config
 from suite.client.probe.run import Settings, run_probe
 from suite.commands.console import say, warn
@@ -81,10 +81,10 @@ def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Targe
         )
     for target in targets:
         for length in settings.sizes:
-            if target.transport == "udp" and length > MAX_DATAGRAM:
+            if target.transport == "udp" and length > MAX_UDP_PAYLOAD:
                 raise UsageError(
                     f"--size {length} does not fit into a datagram for {target.text};"
-                    f" expected at most {MAX_DATAGRAM}"
+                    f" expected at most {MAX_UDP_PAYLOAD}"
                 )
             if target.transport != "udp" and length == 0:
                 raise UsageError(f"--size 0 sends nothing on a stream, {target.text}; expected at least 1")

@@ -1,8 +1,8 @@
 """Where an endpoint listens.
 
-- `descriptions`: an endpoint description, checked
-- `parser`: from its text to that
-- `listener`: opening it
+- `descriptions`: checked endpoint descriptions
+- `parser`: parses their text
+- `listener`: opens their sockets
 - `tls`: the OpenSSL context of an ``ssl:`` endpoint
 - `proxy_protocol`: PROXY headers
 """

@@ -1,8 +1,8 @@
-"""Endpoint description strings: what they may say, and the endpoint each one stands for.
+"""Endpoint description strings: their types and parameters, and a checked description as a value.
 
-Rules: Twisted's own syntax and quoting; what Twisted knows is checked here before anything opens,
-so that a mistake is named in the user's words; what only a plugin knows is left to it. Two defaults
-differ from Twisted's: everything binds loopback unless told otherwise, and the backlog is 4096.
+Rules: Twisted's own syntax and quoting; the types that Twisted has are checked before anything opens, so that
+an error message quotes the user's own words; a plugin's types are left to the plugin. Two defaults differ
+from Twisted's: every endpoint binds loopback unless told otherwise, and the backlog is 4096.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-# `_parse` is the one private name of Twisted's here: its tokenizer has no public door.
-# tests/endpoints/test_descriptions.py holds it to its documented syntax.
-from twisted.internet.endpoints import (
-    quoteStringArgument,
-)
+from twisted.internet.endpoints import quoteStringArgument
 
 from suite.config.file import Endpoint
 from suite.text import host_and_port, one_line, shown
@@ -26,17 +22,16 @@ from suite.text import host_and_port, one_line, shown
 #: The longest path in a ``sockaddr_un`` (Linux, unix(7); the BSDs and macOS: 103), without its NUL.
 MAX_UNIX_PATH: Final = 107 if sys.platform == "linux" else 103
 
-
 LOOPBACK: Final = "127.0.0.1"
 #: The key and certificate of an ``ssl:`` endpoint that names none (Twisted's default).
 DEFAULT_KEY: Final = "server.pem"
 
 LOOPBACK6: Final = "::1"
 
-#: Interfaces that stand for all of them, and an address that reaches one of them.
+#: Values of `interface` that mean every interface, each with an address that reaches it.
 EVERY_HOST: Final = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": LOOPBACK6}  # noqa: S104  # compared only
 
-#: Parameters by position, as Twisted's parsers take them, for each type that is checked here.
+#: The parameters of each type that is checked here, in the order of Twisted's parsers.
 PARAMETERS: Final = {
     "tcp": ("port", "interface", "backlog"),
     "tcp6": ("port", "backlog", "interface"),
@@ -58,18 +53,17 @@ PARAMETERS: Final = {
     "tls": ("path", "port", "backlog", "interface"),
 }
 
-
-#: Parameters that are paths, relative to the configuration file.
+#: Parameters that are paths, relative to the configuration file's directory.
 PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "path"}
 
 #: Parameters that make an OpenSSL context, which can be replaced under an open port.
 CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"}
 
-#: `sslmethod` values, which Twisted still takes, and the one version each of them means, if one.
+#: The values of `sslmethod`, which Twisted still accepts, and the single TLS version each selects, if any.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
 
-#: Limits that mean something on some transports only; see `Description.has`.
-FITTING: Final = {
+#: What each limit applies to; see `Description.accepts_limit`.
+APPLIES_TO: Final = {
     "connections": "streams",
     "per_peer": "addresses of streams",
     "handshake": "TLS",
@@ -88,19 +82,32 @@ FITTING: Final = {
     "proxy_from": "haproxy:",
 }
 
-#: Types whose endpoints give the factory's own protocols to the transport, or close where there is none.
+#: Types whose endpoints connect the factory's protocol itself, without a wrapper, and close the connection if
+#: the factory returns none.
 DIRECT: Final = frozenset({"tcp", "tcp6", "ssl", "unix", "systemd", "fd"})
+
+
+class BoundAddress(NamedTuple):
+    """An address that a socket binds.
+
+    :ivar family: ``tcp4``, ``tcp6``, ``udp4``, ``udp6`` or ``unix``.
+    :ivar host: an IP address; for ``unix``, a path.
+    :ivar port: a port number; empty for ``unix``.
+    """
+
+    family: str
+    host: str
+    port: str
 
 
 @dataclass(frozen=True)
 class Description:
-    """An endpoint description, taken apart and checked.
+    """A parsed and checked endpoint description.
 
-    :ivar endpoint: the endpoint it comes from.
-    :ivar kind: its type, ``tcp`` for instance.
-    :ivar arguments: its parameters by name, defaults included, paths absolute; empty for a type that
-        only a plugin knows.
-    :ivar proxied: whether it was prefixed ``haproxy:``.
+    :ivar endpoint: the configured endpoint that the description belongs to.
+    :ivar kind: the type, such as ``tcp``.
+    :ivar arguments: the parameters by name, with defaults, and paths absolute; empty for a plugin's type.
+    :ivar proxied: whether the description has the prefix ``haproxy:``.
     """
 
     endpoint: Endpoint
@@ -110,7 +117,7 @@ class Description:
 
     @property
     def transport(self) -> str:
-        """What it speaks: TCP, UDP, TLS or UNIX; for a plugin's type, that type."""
+        """The transport: TCP, UDP, TLS or UNIX; for a plugin's type, the type itself."""
         by_kind = {
             "tcp": "TCP",
             "tcp6": "TCP",
@@ -126,7 +133,7 @@ class Description:
 
     @property
     def address(self) -> str:
-        """Where it listens, for people; for what only the system or a plugin knows, its text."""
+        """The address to listen on, for people; if only the system or a plugin knows it, the text."""
         if self.kind == "unix":
             return shown_socket(self.arguments["address"])
         if "port" in self.arguments and "interface" in self.arguments:
@@ -135,15 +142,16 @@ class Description:
 
     @property
     def text(self) -> str:
-        """The description for Twisted: every parameter named, and no ``haproxy:`` before it."""
+        """The description for Twisted: every parameter named, without the prefix ``haproxy:``."""
         if self.kind not in PARAMETERS:
             listen = self.endpoint.listen
             return listen.partition(":")[2] if self.proxied else listen
         named = (f"{name}={quoteStringArgument(value)}" for name, value in self.arguments.items())
         return ":".join([self.kind, *named])
 
-    def has(self, what: str) -> bool:
-        """Whether it has *what* some limits are about, as in `FITTING`."""
+    def accepts_limit(self, name: str) -> bool:
+        """Whether the limit *name* means anything for this endpoint."""
+        what = APPLIES_TO[name]
         return {
             "streams": self.transport != "UDP",
             "addresses": self.transport != "UNIX",
@@ -151,37 +159,37 @@ class Description:
             "haproxy:": self.proxied,
         }.get(what, self.transport == what)
 
-    def claims(self, bound: int = 0) -> tuple[str, str, str] | None:
-        """What no other endpoint may have: family of sockets, host or path, port; None: nothing.
+    def bound_address(self, port: int = 0) -> BoundAddress | None:
+        """The address it binds, to detect conflicts; None if that is unknown or left to the system.
 
-        :param bound: the port that it has, where it leaves that to the system.
+        :param port: the port that the system chose, where the description leaves the choice to it.
         """
         if self.kind == "unix":
-            return ("unix", os.path.normpath(self.arguments["address"]), "")
+            return BoundAddress("unix", os.path.normpath(self.arguments["address"]), "")
         if "port" not in self.arguments:
             return None
-        port = int(self.arguments["port"]) or bound
+        port = int(self.arguments["port"]) or port
         if port == 0:
             return None
         host = self.arguments["interface"]
-        family = "6" if ":" in host else "4"
-        return (("udp" if self.transport == "UDP" else "tcp") + family, host, str(port))
+        family = ("udp" if self.transport == "UDP" else "tcp") + ("6" if ":" in host else "4")
+        return BoundAddress(family, host, str(port))
 
     def bound_to(self, port: int) -> Description:
-        """The same at *port*, if it is of a kind that has one."""
+        """The same description at *port*; unchanged if its type has no port."""
         if "port" not in self.arguments:
             return self
         return replace(self, arguments={**self.arguments, "port": str(port)})
 
-    def place(self) -> tuple[object, ...]:
-        """What stays the same as long as the same socket will do."""
+    def socket_key(self) -> tuple[object, ...]:
+        """Equal for two descriptions that can share one listening socket."""
         if self.kind not in PARAMETERS:
             return (self.endpoint.listen,)
-        said = {name: value for name, value in self.arguments.items() if name not in CREDENTIALS}
-        return (self.kind, self.proxied, frozenset(said.items()))
+        arguments = {name: value for name, value in self.arguments.items() if name not in CREDENTIALS}
+        return (self.kind, self.proxied, frozenset(arguments.items()))
 
     def credentials(self) -> Iterator[Path]:
-        """The files of an ``ssl:`` endpoint that must be there."""
+        """The files that an ``ssl:`` endpoint needs; none for other types."""
         if self.kind == "ssl":
             for name in ("privateKey", "certKey", "extraCertChain", "dhParameters"):
                 if name in self.arguments:
@@ -190,12 +198,12 @@ class Description:
 
 
 def shown_socket(path: str) -> str:
-    """The path of a UNIX socket, for people; an abstract one with ``@`` first, as ss(8) has it."""
+    """The path of a UNIX socket, for people; ``@`` marks an abstract one, as in ss(8)."""
     return one_line("@" + path[1:]) if path.startswith("\0") else shown(path)
 
 
-def collide(one: tuple[str, str, str] | None, other: tuple[str, str, str] | None) -> bool:
-    """Whether only one of two endpoints can be open, by what they claim."""
-    if one is None or other is None or (one[0], one[2]) != (other[0], other[2]):
+def conflicts(one: BoundAddress | None, other: BoundAddress | None) -> bool:
+    """Whether two addresses exclude each other, so that only one of them can be bound."""
+    if one is None or other is None or (one.family, one.port) != (other.family, other.port):
         return False
-    return one[1] == other[1] or one[1] in EVERY_HOST or other[1] in EVERY_HOST
+    return one.host == other.host or one.host in EVERY_HOST or other.host in EVERY_HOST

@@ -1,4 +1,4 @@
-"""Opening what a description describes."""
+"""Opening the socket that a description describes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from suite.guard.streams import Guard
 
 
 class UDPServerEndpoint:
-    """What Twisted has no endpoint for: a UDP port."""
+    """A UDP port as an endpoint, which Twisted does not have."""
 
     def __init__(self, reactor: Any, port: int, interface: str) -> None:
         self.reactor = reactor
@@ -38,7 +38,10 @@ class UDPServerEndpoint:
         self.interface = interface
 
     def listen(self, protocol: DatagramProtocol) -> Deferred[IListeningPort]:
-        """Open the port for *protocol*; fails with `CannotListenError` if it cannot be bound."""
+        """Open the port for *protocol*.
+
+        :returns: fires with the port, or fails with `CannotListenError` if it cannot be bound.
+        """
         listening: Deferred[IListeningPort] = execute(
             self.reactor.listenUDP, self.port, protocol, self.interface
         )
@@ -47,14 +50,20 @@ class UDPServerEndpoint:
 
 @implementer(IStreamServerEndpoint)
 class InheritedServerEndpoint:
-    """A listening stream socket that our parent has left open as descriptor *fileno*."""
+    """A listening stream socket inherited from the parent process.
+
+    :param fileno: the descriptor of the socket.
+    """
 
     def __init__(self, reactor: Any, fileno: int) -> None:
         self.reactor = reactor
         self.fileno = fileno
 
     def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Adopt the socket; fails with `OSError` if the descriptor is no listening stream socket."""
+        """Adopt the socket.
+
+        :returns: fires with the port, or fails with `OSError` if it is not a listening stream socket.
+        """
         try:
             inherited = socket.socket(fileno=self.fileno)
             try:
@@ -77,14 +86,14 @@ LOW_PORT: Final = (
 )
 
 
-class Opening:
-    """One endpoint, ready to be opened.
+class Listener:
+    """Opens one endpoint, again if need be.
 
     :param reactor: a reactor, or `suite.engine.listeners.Listeners` on top of one.
-    :param description: what to open.
-    :param context: the OpenSSL context of an ``ssl:`` endpoint.
-    :param answer: what answers there: a protocol factory, for a UDP port a datagram protocol.
-    :param guard: is asked whose PROXY headers to take, and told of those that were not; None: all are.
+    :param description: the endpoint to open.
+    :param context: the OpenSSL context of an ``ssl:`` endpoint, otherwise None.
+    :param answer: the protocol factory of the endpoint; for a UDP port, its datagram protocol.
+    :param guard: decides whose PROXY headers are accepted, and counts the others; None accepts all.
     """
 
     def __init__(
@@ -100,7 +109,7 @@ class Opening:
         self.context_factory: ContextFactory | None = None
         if context is not None:
             self.context_factory = ContextFactory(context, ProxyHeader if description.proxied else None)
-        # Over TLS the header comes before the handshake, and is the transport's to read.
+        # Over TLS the header comes before the handshake, so the transport reads it.
         wrapped = description.proxied and context is None
         self.answer: Any = answer
         if wrapped:
@@ -109,9 +118,9 @@ class Opening:
                 self.answer.trusted, self.answer.refused = guard.trusts, guard.header_refused
 
     async def listen(self) -> IListeningPort:
-        """Open it.
+        """Open the endpoint.
 
-        :raises ListenError: it cannot be bound, or what it needs is not there.
+        :raises ListenError: it cannot be bound, or a file or descriptor that it needs is missing.
         """
         try:
             if self.description.transport == "UDP":
@@ -119,7 +128,7 @@ class Opening:
             return await self._stream_endpoint().listen(self.answer)
         except CannotListenError as error:
             raise self._error(error.socketError) from error
-        except Exception as error:  # whatever a plugin, or the system it asks, has to say
+        except Exception as error:  # a plugin may raise anything
             raise self._error(error) from error
 
     async def _listen_datagrams(self) -> IListeningPort:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from typing import Final
 
+# `_parse` is the one private name of Twisted's here: its tokenizer has no public name.
+# tests/endpoints/test_descriptions.py checks it against its documented syntax.
 from twisted.internet.endpoints import (
     _parse,
     quoteStringArgument,
@@ -20,16 +22,17 @@ from twisted.plugin import getPlugins
 
 from suite.config.file import Config, Endpoint
 from suite.endpoints.descriptions import (
+    APPLIES_TO,
     DEFAULT_KEY,
-    FITTING,
     LOOPBACK,
     LOOPBACK6,
     MAX_UNIX_PATH,
     PARAMETERS,
     PATHS,
     SSL_METHODS,
+    BoundAddress,
     Description,
-    collide,
+    conflicts,
 )
 from suite.errors import ConfigError, Mistakes
 from suite.system import group_ids, user_ids
@@ -38,14 +41,12 @@ from suite.text import shown, suggest
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
 DEFAULT_BACKLOG: Final = "4096"
 
-
 REQUIRED: Final = {
     "unix": ("address",),
     "systemd": ("domain",),
     "fd": ("fileno",),
     "tls": ("path",),
 }
-
 
 DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "tcp": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
@@ -135,10 +136,10 @@ class _Parser:
     def check_limits(self, description: Description) -> None:
         """Note which limits of this endpoint alone mean nothing on *description*."""
         for name in sorted(self.endpoint.own_limits):
-            if not description.has(FITTING[name]):
+            if not description.accepts_limit(name):
                 self.mistakes.note(
                     self.limit_error(
-                        name, f"does not go with {description.kind}:; only {FITTING[name]} has it"
+                        name, f"does not go with {description.kind}:; only {APPLIES_TO[name]} has it"
                     )
                 )
         if description.transport == "UNIX":
@@ -340,17 +341,17 @@ def parse(config: Config) -> list[Description]:
 def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
     """Parse the descriptions that can be understood; what is wrong with the others is in *mistakes*."""
     descriptions = []
-    claimed: dict[tuple[str, str, str], str] = {}
+    claimed: dict[BoundAddress, str] = {}
     for endpoint in config.endpoints:
         parser = _Parser(config, endpoint, mistakes)
         with mistakes.noted():
             description = parser.parse()
             descriptions.append(description)
-            claim = description.claims()
+            claim = description.bound_address()
             if claim is None:
                 continue
             for other, name in claimed.items():
-                if collide(claim, other):
+                if conflicts(claim, other):
                     raise parser.error(
                         f"{description.address} is taken by endpoints.{name}; expected an address of its own"
                     )

@@ -1,12 +1,12 @@
 """The PROXY protocol (haproxy.org/download/2.9/doc/proxy-protocol.txt) in front of a stream.
 
-Rules: one parser, `ProxyHeader`, for plain streams and for TLS; what it makes of the bytes does not depend
-on how they were cut up on the way; it never holds more than `LONGEST` of them; whoever does not begin
-with a header is aborted. The protocol behind it is connected when the header is complete, and knows only
-the client that the proxy speaks for.
+Rules: one parser, `ProxyHeader`, for plain streams and for TLS; its result does not depend on how the bytes
+were split on the way; it never holds more than `LONGEST` bytes; a connection that does not begin with a
+header is aborted. The wrapped protocol is connected when the header is complete, and sees only the client
+that the proxy names.
 
-Nobody can tell a header that a proxy has written from one that a client has made up: `ProxyFactory` takes
-them from those only whom its ``trusted`` names.
+A header forged by a client looks like a proxy's own, so `ProxyFactory` accepts headers only from addresses
+that its ``trusted`` approves.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from suite.config.limits import PROXY_TIMEOUT
 
-#: What a version 1 header begins with, and the longest there is, with its end of line (section 2.1).
+#: The beginning of a version 1 header, and its maximum length with the end of line (section 2.1).
 WORD: Final = b"PROXY "
 LONGEST_LINE: Final = 107
 
-#: What a version 2 header begins with, and how long it is without what its length counts (section 2.2).
+#: The beginning of a version 2 header, and the length of its fixed part (section 2.2).
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 FIXED: Final = 16
 
-#: The longest version 2 header taken, of 65,551 that its length could say. Addresses need 232 at the most,
-#: and everyone is to take 536; the rest is for additions (TLVs), such as names in a client's certificate.
+#: The longest version 2 header accepted; its length field allows 65,551 bytes. Addresses need 232 at the
+#: most, and receivers must accept 536; the rest is for additions (TLVs), such as names from a client's
+#: certificate.
 LONGEST: Final = 4096
 
 _FAMILIES: Final[dict[bytes, tuple[type[IPv4 | IPv6], int]]] = {
@@ -54,8 +55,8 @@ _FAMILIES: Final[dict[bytes, tuple[type[IPv4 | IPv6], int]]] = {
 
 _PORT: Final = re.compile(rb"0|[1-9][0-9]{0,4}")  # "heading zeroes are not permitted"
 
-#: By version 2's byte for family and protocol: the family, and the length of one of its addresses. What is
-#: valid but not here, such as the addresses of datagrams, "falls back to the UNSPEC mode".
+#: By the byte for family and protocol in version 2: the family, and the length of one of its addresses. Any
+#: other valid value, such as those for datagrams, "falls back to the UNSPEC mode".
 _LAYOUTS: Final = {
     0x11: (socket.AF_INET, 4),
     0x21: (socket.AF_INET6, 16),
@@ -66,14 +67,14 @@ _LOCAL, _PROXY = 0x20, 0x21  # version 2, and the command
 
 
 class ProxyHeader:
-    """Reads a PROXY header, version 1 or 2, that comes before anything else on a connection.
+    """Reads the PROXY header, version 1 or 2, at the beginning of a connection.
 
-    Over TLS it is what reads before the handshake (`suite.engine.tls.Preamble`).
+    Over TLS it is the `suite.engine.tls.Preamble`, read before the handshake.
 
-    :ivar complete: whether all of it is there.
-    :ivar source: the client that the proxy speaks for; None if it does not say, or speaks for itself, as in
-        a health check.
-    :ivar destination: where that client has connected to, likewise.
+    :ivar complete: whether the whole header has been read.
+    :ivar source: the address of the client that the proxy names; None if it names none, as in its own health
+        checks.
+    :ivar destination: the address that the client connected to, likewise.
     """
 
     def __init__(self) -> None:
@@ -83,9 +84,9 @@ class ProxyHeader:
         self._seen = b""
 
     def feed(self, data: bytes) -> int:
-        """Take what is ours from the beginning of *data*; return how many bytes that is.
+        """Read the header's bytes from the beginning of *data*; return how many they are.
 
-        :raises ValueError: this is no PROXY header.
+        :raises ValueError: the bytes are not a PROXY header.
         """
         seen = self._seen + data
         length = _length(seen)
@@ -104,7 +105,7 @@ Addresses = tuple[IAddress | None, IAddress | None]
 
 
 def _length(seen: bytes) -> int | None:
-    """How long the header is that begins with *seen*; None if that cannot be told yet."""
+    """The length of the header that begins with *seen*; None if more bytes are needed to know."""
     if seen[: len(WORD)] == WORD[: len(seen)]:
         end = seen.find(b"\r\n", 0, LONGEST_LINE)
         if end < 0 and len(seen) >= LONGEST_LINE:
@@ -123,7 +124,7 @@ def _length(seen: bytes) -> int | None:
 def _parse_line(line: bytes) -> Addresses:
     """Version 1: ``PROXY TCP4 192.0.2.1 192.0.2.2 56324 443``, and CRLF."""
     kind, _, rest = line[len(WORD) : -2].partition(b" ")
-    if kind == b"UNKNOWN":  # and whatever follows it "must be ignored"
+    if kind == b"UNKNOWN":  # anything after it "must be ignored"
         return None, None
     parts = rest.split(b" ")
     if kind not in _FAMILIES or len(parts) != 4:
@@ -137,7 +138,7 @@ def _parse_line(line: bytes) -> Addresses:
 
 
 def _numeric(make: type[IPv4 | IPv6], text: bytes) -> bytes:
-    """The address that *text* writes in numbers, packed."""
+    """The numeric address *text*, packed."""
     address = make(text.decode("ascii"))
     if isinstance(address, IPv6) and address.scope_id is not None:
         raise ValueError(f"a PROXY line with a zone: {text!r}")
@@ -147,9 +148,8 @@ def _numeric(make: type[IPv4 | IPv6], text: bytes) -> bytes:
 def _parse_block(header: bytes) -> Addresses:
     """Version 2: signature, command, family, length, addresses, additions."""
     command, kind = header[12], header[13]
-    if (
-        command == _LOCAL
-    ):  # "the receiver must … use the real connection endpoints and ignore all address information"
+    # "the receiver must … use the real connection endpoints and ignore all address information"
+    if command == _LOCAL:
         return None, None
     if command != _PROXY or kind >> 4 > 3 or kind & 0xF > 2:
         raise ValueError(f"a PROXY header with command {command:#x} and family {kind:#x}")
@@ -167,7 +167,7 @@ def _parse_block(header: bytes) -> Addresses:
 
 
 def _address(family: int, packed: bytes, port: int) -> IAddress:
-    """An address as it would be if there were no proxy."""
+    """The address as Twisted represents it, as if there were no proxy."""
     if family == socket.AF_UNIX:
         abstract = packed.startswith(b"\0")
         return UNIXAddress((packed.rstrip(b"\0") if abstract else packed.partition(b"\0")[0]) or None)
@@ -177,9 +177,9 @@ def _address(family: int, packed: bytes, port: int) -> IAddress:
 
 @implementer(IHalfCloseableProtocol)
 class ProxyProtocol(ProtocolWrapper):
-    """One connection through a proxy: reads the header, then is the transport of the protocol behind it.
+    """One connection through a proxy: reads the header, then acts as the transport of the wrapped protocol.
 
-    :ivar wrappedProtocol: what is behind it; None until the header is complete.
+    :ivar wrappedProtocol: the protocol for the connection; None until the header is complete.
     """
 
     factory: Any  # a ProxyFactory
@@ -195,7 +195,7 @@ class ProxyProtocol(ProtocolWrapper):
 
     @override
     def makeConnection(self, transport: ITransport) -> None:
-        # As in the class above, but for the wrapped protocol: its turn comes with the end of the header.
+        # As in ProtocolWrapper, except that the wrapped protocol is connected later, after the header.
         directlyProvides(self, providedBy(transport))
         self.factory.registerProtocol(self)
         self._deadline = self.factory.reactor.callLater(self.factory.timeout, self._late)
@@ -217,41 +217,41 @@ class ProxyProtocol(ProtocolWrapper):
             self._admit(data[taken:])
 
     def readConnectionLost(self) -> None:
-        """The peer has ended its side."""
+        """The peer has closed its side."""
         if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.readConnectionLost()
         else:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """We have ended ours."""
+        """This side has been closed."""
         if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.writeConnectionLost()
 
     @override
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # as the class above has it
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # as in ProtocolWrapper
         self._cancel_deadline()
         self.factory.unregisterProtocol(self)
         wrapped, self.wrappedProtocol = self.wrappedProtocol, None
         if wrapped is not None:
             wrapped.connectionLost(reason)
 
-    # Called by the protocol behind it.
+    # Called by the wrapped protocol.
 
     @override
     def getPeer(self) -> IAddress:
-        """The client that the proxy speaks for; if it speaks for none, the proxy."""
+        """The client that the proxy names; if it names none, the proxy."""
         return self._header.source or cast(IAddress, self.transport.getPeer())
 
     @override
     def getHost(self) -> IAddress:
-        """Where that client has connected to."""
+        """The address that the client connected to."""
         return self._header.destination or cast(IAddress, self.transport.getHost())
 
-    # How it begins.
+    # After the header.
 
     def _admit(self, data: bytes) -> None:
-        """The header is complete: connect what is behind it, for which *data* is the first it reads."""
+        """The header is complete: connect the wrapped protocol, and deliver *data*, its first bytes."""
         self._cancel_deadline()
         wrapped = self.factory.wrappedFactory.buildProtocol(self.getPeer())
         if wrapped is None:
@@ -281,22 +281,22 @@ def anyone(_address: IAddress | None) -> bool:
     return True
 
 
-def tell_nobody(_address: IAddress, _problem: str) -> None:
-    """Keep to oneself what is wrong with a header."""
+def ignore_refusal(_address: IAddress, _problem: str) -> None:
+    """Report a refused connection to nobody."""
 
 
 class ProxyFactory(WrappingFactory):
-    """Takes a PROXY header, version 1 or 2, from every connection before *wrapped* sees it.
+    """Reads a PROXY header, version 1 or 2, from every connection before *wrapped* sees it.
 
-    *wrapped* is asked for a protocol, by the address of the client, when the header is complete; if it has
-    none, the connection is aborted.
+    When the header is complete, *wrapped* builds a protocol for the address of the client; if it builds none,
+    the connection is aborted.
 
-    :param reactor: counts the time.
-    :param trusted: told the address that a connection comes from, decides whether a header is taken from
-        there; if not, the connection is closed before anything is read.
-    :param refused: is told of a connection that is aborted: the address that it comes from, and why.
-    :param timeout: seconds from accept until the header must be complete; if it is not, the connection is
-        aborted.
+    :param reactor: the clock for *timeout*.
+    :param wrapped: the factory of the protocols for the clients.
+    :param trusted: decides, by the address of the peer, whether its headers are accepted; if not, the
+        connection is closed before anything is read.
+    :param refused: called with the address of the peer and the reason when a connection is aborted.
+    :param timeout: seconds from accept until the header must be complete; an overdue connection is aborted.
     """
 
     protocol: Any = ProxyProtocol
@@ -308,7 +308,7 @@ class ProxyFactory(WrappingFactory):
         wrapped: IProtocolFactory,
         *,
         trusted: Callable[[IAddress | None], bool] = anyone,
-        refused: Callable[[IAddress, str], None] = tell_nobody,
+        refused: Callable[[IAddress, str], None] = ignore_refusal,
         timeout: float = PROXY_TIMEOUT,
     ) -> None:
         super().__init__(wrapped)

@@ -1,8 +1,8 @@
 """From a configured identity and TLS settings to the OpenSSL context of an endpoint.
 
 Rules: Mozilla's "intermediate" profile (wiki.mozilla.org/Security/Server_Side_TLS, version 5.7):
-TLS 1.2 and 1.3, forward-secret AEAD suites over its three curves only, the client's preference decides; no
-renegotiation, no compression; sessions resume by ticket; idle connections give their buffers back.
+TLS 1.2 and 1.3, forward-secret AEAD suites over its three curves only, in the client's order of preference;
+no renegotiation, no compression; sessions resume by ticket; idle connections free their buffers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import (
-    IOpenSSLContextFactory,
-)
+from twisted.internet.interfaces import IOpenSSLContextFactory
 from zope.interface import implementer
 
 from suite.certs import Identity, load_certificates, load_identity, load_key
@@ -34,30 +32,31 @@ TLS12_SUITES: Final = (
     b"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
     b"ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
-#: Only with `dhParameters`; an empty default would make these suites a promise we cannot keep.
+#: Offered only with `dhParameters`: without parameters these suites cannot be negotiated.
 DHE_SUITES: Final = b":DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
 
-#: The three curves, and before them, where OpenSSL has it (3.5), what outlives quantum computers: the profile
-#: says nothing of it yet, but browsers and OpenSSL's own default begin with it.
+#: The profile's three curves, and a post-quantum hybrid to put before them where OpenSSL has it (3.5): the
+#: profile does not mention it yet, but browsers and OpenSSL's own default prefer it.
 GROUPS: Final = b"X25519:P-256:P-384"
 HYBRID: Final = b"X25519MLKEM768:"
 
 _VERSIONS: Final = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
 
-#: openssl/ssl.h; pyOpenSSL has no name for it. What is sent is the chain that was given: otherwise OpenSSL
-#: would look for one at each handshake, among the certificates that clients are verified with.
+#: openssl/ssl.h; pyOpenSSL has no name for it. Send the configured chain only: otherwise OpenSSL would build
+#: one at each handshake from the certificates that verify clients.
 MODE_NO_AUTO_CHAIN: Final = 0x8
 
 
 class NoApplicationProtocolError(Exception):
-    """The client offers ALPN protocols, but none of ours (RFC 7301, section 3.2: a fatal alert)."""
+    """The client offers ALPN protocols, but no configured one (RFC 7301, section 3.2: a fatal alert)."""
 
 
 @implementer(IOpenSSLContextFactory)
 class ContextFactory:
     """Gives every connection of an endpoint the same context.
 
-    :ivar preamble: makes what reads the bytes before a handshake; None: there are none.
+    :ivar context: the context of new connections; it may be replaced at any time.
+    :ivar preamble: makes the reader of the bytes before a handshake; None if there are no such bytes.
     """
 
     def __init__(self, context: SSL.Context, preamble: Callable[[], Preamble] | None = None) -> None:
@@ -74,9 +73,9 @@ def server_context(
 ) -> SSL.Context:
     """The context of a TLS server.
 
-    :param session_id: what a session is bound to: it resumes only where this is the same.
-    :param dh_parameters: a PEM file; enables the DHE suites.
-    :raises CertificateError: OpenSSL refuses a certificate, key or parameter file.
+    :param session_id: sessions resume only where this is the same.
+    :param dh_parameters: a PEM file, which enables the DHE suites; None disables them.
+    :raises CertificateError: OpenSSL does not accept a certificate, key or parameter file.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(_VERSIONS[tls.minimum])
@@ -97,7 +96,7 @@ def server_context(
             context.load_tmp_dh(str(dh_parameters))
         except (SSL.Error, OSError):
             raise CertificateError(
-                shown(dh_parameters), "no Diffie-Hellman parameters; expected a PEM file"
+                shown(dh_parameters), "contains no Diffie-Hellman parameters; expected a PEM file"
             ) from None
     if tls.client_ca is not None:
         _require_client_certificate(context, tls.client_ca)
@@ -107,9 +106,9 @@ def server_context(
 
 
 def use_identity(context: SSL.Context, identity: Identity) -> None:
-    """Have *context* show *identity*.
+    """Make *context* present the certificate, key and chain of *identity*.
 
-    :raises CertificateError: OpenSSL refuses it.
+    :raises CertificateError: OpenSSL does not accept them.
     """
     try:
         context.use_certificate(identity.certificate)
@@ -146,9 +145,9 @@ def _choose_protocol(context: SSL.Context, ours: Sequence[bytes]) -> None:
 
 
 def load_context(config: Config, description: Description) -> SSL.Context | None:
-    """The OpenSSL context for an ``ssl:`` description, None for any other.
+    """The OpenSSL context for an ``ssl:`` description; None for any other.
 
-    :raises ConfigError: a file it names cannot be used.
+    :raises ConfigError: a file that it names cannot be used.
     """
     endpoint, tls = description.endpoint, description.endpoint.tls
     file = shown(config.file)

@@ -1,8 +1,8 @@
-"""Accepting connections in bounded turns, also when there is no descriptor left for them.
+"""Accepting connections in bounded turns, even when the process has no file descriptors left.
 
-Rules: at the most `ACCEPTS_PER_TURN` are accepted before every other descriptor has had its turn; out of
-descriptors, each port gives up the one that it holds in reserve, takes what waits and closes it: a peer
-that cannot be served is told so, and the others notice nothing.
+Rules: at most `ACCEPTS_PER_TURN` connections are accepted before every other descriptor has its turn; without
+free descriptors, a port releases the one that it holds in reserve, accepts the waiting connections and closes
+them: their peers are refused rather than left waiting, and open connections notice nothing.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ log = Logger()
 
 ACCEPTS_PER_TURN: Final = 64
 
-#: More than wait anywhere: without an end, a flood could keep a port from closing.
+#: More than any accept queue holds. Without a limit, a flood could keep a port from closing.
 LONGEST_QUEUE: Final = 65_536
 
-#: Where even the reserve is of no help, a port rests so long, in seconds, instead of asking again and again.
-REST: Final = 0.5
+#: Seconds until a port accepts again after even the reserve descriptor did not help.
+RETRY_DELAY: Final = 0.5
 
-#: The end of one connection only (accept(2): Linux passes on errors of the network, too).
-PASSING: Final = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR})
+#: Errors of accept(2) that concern one connection only; Linux reports its pending network errors there.
+TRANSIENT_ACCEPT_ERRORS: Final = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR})
 
 
 class AcceptingPort(tcp.Port):
-    """A port of connections.
+    """A port for stream connections.
 
-    Its factory may have a method ``out_of_descriptors(address)``: it is told whose connection was closed
-    because there was no descriptor for it.
+    If its factory has a method ``out_of_descriptors(address)``, that is called for each connection closed for
+    want of a file descriptor.
     """
 
+    #: A descriptor to release when there are no others; None while it is in use or could not be had.
     _reserve: int | None = None
 
     @override
@@ -66,20 +67,20 @@ class AcceptingPort(tcp.Port):
         self._accept_some()
 
     def accept_all(self) -> None:
-        """Accept what waits: to close the port would reset it."""
+        """Accept all waiting connections, which closing the port would reset."""
         for _ in range(0, LONGEST_QUEUE, ACCEPTS_PER_TURN):
             if not self._accept_some():
                 return
 
     def _accept_some(self) -> bool:
-        """Whether there may be more."""
+        """Accept a turn's worth of connections; return whether more may be waiting."""
         for _ in range(ACCEPTS_PER_TURN):
             try:
                 sock, address = self.socket.accept()
             except BlockingIOError:
                 return False
             except OSError as error:
-                if error.errno in PASSING:
+                if error.errno in TRANSIENT_ACCEPT_ERRORS:
                     continue
                 self._shed(error)
                 return False
@@ -91,9 +92,8 @@ class AcceptingPort(tcp.Port):
         return True
 
     def _begin(self, sock: socket.socket, address: Any) -> None:
-        if (
-            isinstance(address, tuple) and len(address) == 4 and address[3]
-        ):  # the address of a link, which its name belongs to
+        # A link-local address is valid on one interface only, so the name of the interface is part of it.
+        if isinstance(address, tuple) and len(address) == 4 and address[3]:
             host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
             address = (host, *address[1:])
         protocol = cast(IProtocolFactory, self.factory).buildProtocol(self._buildAddr(address))
@@ -105,12 +105,12 @@ class AcceptingPort(tcp.Port):
         protocol.makeConnection(self.transport(sock, protocol, address, self, number, self.reactor))
 
     def _shed(self, error: OSError) -> None:
-        """Close the connections that wait, with the descriptor that is there for that."""
+        """Accept and close the waiting connections, by means of the reserve descriptor."""
         if error.errno in (errno.EMFILE, errno.ENFILE) and self._reserve is not None:
             self._drop_reserve()
-            told = getattr(self.factory, "out_of_descriptors", None)
+            on_shed = getattr(self.factory, "out_of_descriptors", None)
             shed = []
-            # Nothing in this loop may open anything.
+            # Nothing in this loop may open a descriptor.
             with suppress(OSError):
                 for _ in range(ACCEPTS_PER_TURN):
                     sock, address = self.socket.accept()
@@ -118,12 +118,12 @@ class AcceptingPort(tcp.Port):
                     shed.append(address)
             self._take_reserve()
             for address in shed:
-                if told is not None:
-                    told(self._buildAddr(address))
+                if on_shed is not None:
+                    on_shed(self._buildAddr(address))
             if shed:
                 return
         self.stopReading()
-        cast(IReactorTime, self.reactor).callLater(REST, self._resume)
+        cast(IReactorTime, self.reactor).callLater(RETRY_DELAY, self._resume)
 
     def _resume(self) -> None:
         if self._reserve is None:

@@ -1,4 +1,7 @@
-"""What Twisted's UDP and UNIX ports leave to the garbage collector."""
+"""Close the socket at once when binding fails.
+
+Twisted's UDP and UNIX ports leave that to the garbage collector.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from twisted.internet.error import CannotListenError
 from typing_extensions import override
 
 
-class CarefulPort(BasePort):
-    """Mixed into a port: a socket that cannot be bound is closed at once."""
+class ClosesOnBindFailure(BasePort):
+    """A mixin for ports: if binding fails, the socket is closed at once."""
 
+    #: The socket while `startListening` binds it.
     _unbound: socket | None = None
 
     @override
@@ -22,7 +26,7 @@ class CarefulPort(BasePort):
     def startListening(self) -> None:
         """`IListeningPort.startListening`."""
         try:
-            super().startListening()  # type: ignore[misc]  # the port's
+            super().startListening()  # type: ignore[misc]  # implemented by the port
         except CannotListenError:
             if self._unbound is not None:
                 self._unbound.close()

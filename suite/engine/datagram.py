@@ -1,8 +1,8 @@
 """UDP in bounded turns, and in batches where the kernel can.
 
-Rules: no datagram is cut short; at most `DATAGRAMS_PER_TURN` (in batches: messages, of which each may be
-a train) are taken before every other descriptor has had its turn; a reply that the kernel refuses is a
-lost datagram, never an error.
+Rules: no datagram is truncated; at most `DATAGRAMS_PER_TURN` (in batches: messages, each of which may be a
+train) are received before every other descriptor has its turn; a reply that the kernel refuses is a lost
+datagram, never an error.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ from twisted.internet import udp
 from twisted.logger import Logger
 from typing_extensions import override
 
-from suite.engine.binding import CarefulPort
+from suite.engine.binding import ClosesOnBindFailure
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains
 
 log = Logger()
 
-#: More than any UDP payload (65,507 bytes over IPv4, 65,527 over IPv6).
-MAX_DATAGRAM: Final = 65_535
+#: Bytes of buffer for a datagram: more than any UDP payload (65,507 bytes over IPv4, 65,527 over IPv6).
+DATAGRAM_BUFFER_SIZE: Final = 65_535
 
-#: Twisted stops after 256 KiB, which a flood of empty datagrams never reaches.
+#: Twisted's limit is 256 KiB a turn, which a flood of empty datagrams never reaches.
 DATAGRAMS_PER_TURN: Final = 64
 
-
-#: What a send fails with when no other would succeed now.
+#: Results of a send that mean that no other send would succeed now either.
 FULL: Final = frozenset({-errno.EAGAIN, -errno.ENOBUFS})
 
 
-class DatagramPort(CarefulPort, udp.Port, Selectable):
+class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
     """A UDP port.
 
-    :ivar lost: replies that the kernel has refused.
+    :ivar lost: the number of replies that the kernel refused.
     """
 
     lost = 0
@@ -54,7 +53,7 @@ class DatagramPort(CarefulPort, udp.Port, Selectable):
             except OSError:
                 return  # none left, or an ICMP error about an earlier reply
             if self.addressFamily == AF_INET6:
-                address = address[:2]  # as Twisted's ports give it
+                address = address[:2]  # as Twisted's ports pass it
             try:
                 self.protocol.datagramReceived(data, address)
             except Exception:  # noqa: BLE001  # one datagram must not close the port
@@ -71,11 +70,11 @@ class DatagramPort(CarefulPort, udp.Port, Selectable):
 
 
 class EchoPort(DatagramPort):
-    """A UDP port for an `IEchoesDatagrams`: what arrives goes back from where it lies, in batches."""
+    """A UDP port for an `IEchoesDatagrams`: sends datagrams back in batches, from their own buffers."""
 
     @override
     def startListening(self) -> None:
-        self._messages = MultipleMessages(DATAGRAMS_PER_TURN, MAX_DATAGRAM, self.addressFamily)
+        self._messages = MultipleMessages(DATAGRAMS_PER_TURN, DATAGRAM_BUFFER_SIZE, self.addressFamily)
         super().startListening()
         accept_trains(self.socket)
 
@@ -84,7 +83,7 @@ class EchoPort(DatagramPort):
         messages = self._messages
         fd = self.fileno()
         taken = 0
-        # Where one batch has come, another is likely to have come meanwhile: to ask is cheaper than a turn.
+        # After one batch another has often arrived; receiving again is cheaper than another turn.
         while taken < DATAGRAMS_PER_TURN:
             count = messages.receive(fd, DATAGRAMS_PER_TURN - taken)
             if not count:
@@ -97,16 +96,16 @@ class EchoPort(DatagramPort):
                 self._send_admitted(fd, sources)
 
     def _send_admitted(self, fd: int, sources: Sequence[bytes]) -> None:
-        start = 0  # of a run that goes back in one call
-        for place, source in enumerate(sources):
-            if self._messages.is_train(place):  # of which some may be admitted
-                self._send(fd, start, place)
-                self._send_train(fd, place, source)
+        start = 0  # of a run of messages to send in one call
+        for index, source in enumerate(sources):
+            if self._messages.is_train(index):  # each datagram of it is decided
+                self._send(fd, start, index)
+                self._send_train(fd, index, source)
             elif self.protocol.refuses(source):
-                self._send(fd, start, place)
+                self._send(fd, start, index)
             else:
                 continue
-            start = place + 1
+            start = index + 1
         self._send(fd, start, len(sources))
 
     def _send(self, fd: int, start: int, stop: int) -> None:
@@ -115,27 +114,30 @@ class EchoPort(DatagramPort):
             sent = messages.send(fd, start, stop)
             if sent > 0:
                 start += sent
-            elif sent in FULL:  # then there is no point in trying the others
-                self.lost += sum(len(messages.datagrams(place)) for place in range(start, stop))
+            elif sent in FULL:  # the others would fail, too
+                self.lost += sum(len(messages.datagrams(index)) for index in range(start, stop))
                 return
             else:
-                if messages.is_train(start):  # not every way is one for trains
+                if messages.is_train(start):  # not every route can send trains
                     self._send_train(fd, start)
                 else:
                     self.lost += 1
                 start += 1
 
-    def _send_train(self, fd: int, place: int, source: bytes | None = None) -> None:
-        """Send its datagrams one by one; where a *source* is given, those of them that are admitted."""
-        for start, length in self._messages.datagrams(place):
+    def _send_train(self, fd: int, index: int, source: bytes | None = None) -> None:
+        """Send the datagrams of the train at *index* one by one.
+
+        :param source: the source to check before each datagram; None if they are all admitted.
+        """
+        for start, length in self._messages.datagrams(index):
             if source is not None and self.protocol.refuses(source):
                 continue
-            if self._messages.send_datagram(fd, place, start, length) < 0:
+            if self._messages.send_datagram(fd, index, start, length) < 0:
                 self.lost += 1
 
 
 def port_class_for(protocol: object) -> type[DatagramPort]:
-    """The kind of port that serves *protocol* best on this system."""
+    """The fastest class of port for *protocol* on this system."""
     if IEchoesDatagrams.providedBy(protocol) and MultipleMessages.available():
         return EchoPort
     return DatagramPort

@@ -1,7 +1,7 @@
 """What the engine asks of protocols and of selectables, with defaults.
 
 Rules: a protocol opts in by an interface or a mark; a selectable inherits `Selectable`, whose defaults are
-always safe. Whatever has neither is served as Twisted would serve it.
+always safe. Other protocols and selectables are treated as Twisted treats them.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ DataReceived = TypeVar("DataReceived", bound=Callable[[Any, bytes], None])
 
 
 class INeedsNoLogContext(Interface):
-    """A protocol whose log entries say by themselves which connection they are about.
+    """A marker for protocols whose log entries identify their connection without help.
 
-    Twisted sets up a logging context (the transport's ``logPrefix``) around every event, which costs
-    more than reading a small message. The engine leaves it out for these.
+    Around every event Twisted sets up a logging context (the transport's ``logPrefix``), which costs more
+    than reading a small message. The engine skips it for these protocols.
     """
 
 
 class IEchoesDatagrams(Interface):
-    """A datagram protocol that answers a datagram with the same datagram, or not at all.
+    """A datagram protocol that either sends a datagram back unchanged or does not answer it.
 
     A source is a packed ``sockaddr``.
     """
 
-    def answers(sources: Sequence[bytes]) -> bool:  # noqa: N805  # as zope.interface has it
-        """Whether every datagram from these *sources* gets an answer, however many."""
+    def answers(sources: Sequence[bytes]) -> bool:  # noqa: N805  # zope.interface's style
+        """Whether all datagrams from these *sources* are answered, however many there are."""
 
     def refuses(source: bytes) -> bool:  # noqa: N805
-        """Whether one datagram from *source*, which is there now, gets no answer."""
+        """Whether the datagram just received from *source* is not answered; called once for each."""
 
 
 def writes_back(data_received: DataReceived) -> DataReceived:
-    """Mark a ``dataReceived(data)`` that counts and writes back, and nothing else.
+    """Mark a ``dataReceived(data)`` that counts the bytes and writes them back, and nothing else.
 
     That is ``self.received += len(data)`` and ``self.transport.write(data)``. The engine's transports then do
-    both where they have read the bytes, without calling it. A method that overrides it has no such mark.
+    both themselves, without calling the method. An overriding method does not inherit the mark.
     """
     data_received.writes_back = True  # type: ignore[attr-defined]  # a function takes any attribute
     return data_received
 
 
 def is_echo(protocol: Any) -> bool:
-    """Whether *protocol* writes back what it receives, and does nothing else with it."""
+    """Whether *protocol* only writes back the bytes that it receives; see `writes_back`."""
     return getattr(getattr(protocol, "dataReceived", None), "writes_back", False)
 
 
@@ -57,40 +57,40 @@ def is_echo(protocol: Any) -> bool:
 
 
 class Selectable:
-    """What `suite.engine.reactor` asks of a reader or writer beyond Twisted's interfaces.
+    """The part of a reader or writer that `suite.engine.reactor` uses beyond Twisted's interfaces.
 
-    :cvar needs_log_context: whether its events take Twisted's own path, with its logging context. Those that
-        need none cost one call.
+    :cvar needs_log_context: whether events take Twisted's own path, with a logging context around them;
+        without it, an event costs one call.
     """
 
     needs_log_context: bool = True
 
     def join_ring(self, ring: EchoesTogether) -> None:
-        """Have *ring* read and write, if it can do all that there is to do; by default, never."""
+        """Let *ring* read and write for this selectable, if it can; by default, never."""
 
 
 class RingMember(Protocol):
     """A connection that an `EchoesTogether` can echo.
 
-    :ivar protocol: counts what it receives (see `writes_back`).
-    :ivar connected: false once the connection is lost.
+    :ivar protocol: the protocol of the connection, marked with `writes_back`.
+    :ivar connected: whether the connection is up; false once it is lost.
     """
 
     protocol: Any
     connected: Any
 
     def left_ring(self) -> None:
-        """The ring no longer reads or writes for it."""
+        """The ring no longer reads or writes for this connection."""
 
     def keep_unsent(self, data: bytes) -> None:
-        """The kernel has refused *data*, which the ring was to send."""
+        """Buffer *data*, which the ring could not send."""
 
     def wants_much(self) -> None:
         """A message filled a ring buffer: leave the ring, and use large reads."""
 
 
 class EchoesTogether(Protocol):
-    """Echoes many connections at once; `suite.engine.ring` is one."""
+    """Echoes many connections at once, as `suite.engine.ring` does."""
 
     def join(self, fd: int, stream: RingMember) -> None:
         """Echo *stream*, at *fd*, from now on; the reactor must not read from it any more.
@@ -99,4 +99,4 @@ class EchoesTogether(Protocol):
         """
 
     def leave(self, fd: int, close: Callable[[], object] | None = None) -> None:
-        """Have the stream at *fd* leave soon; then call *close*, if any: until then *fd* is in use."""
+        """Make the stream at *fd* leave soon, then call *close*, if any; until then *fd* is in use."""

@@ -1,4 +1,4 @@
-"""The ``listen…`` calls of a reactor, answered with this suite's own ports."""
+"""The ``listen…`` methods of a reactor, opening this suite's own ports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import directlyProvides, providedBy
 
-from suite.engine.datagram import MAX_DATAGRAM, DatagramPort, port_class_for
+from suite.engine.datagram import DATAGRAM_BUFFER_SIZE, DatagramPort, port_class_for
 from suite.engine.stream import TCPPort
 from suite.engine.tls import TLSPort
 
@@ -21,17 +21,17 @@ if os.name == "posix":
 
 
 class ListenersMixin:
-    """The calls themselves, for a class that has all the rest of a POSIX reactor."""
+    """The methods themselves, for a class that has the rest of a POSIX reactor."""
 
     @property
     def _runner(self) -> Any:
-        """What runs the ports."""
+        """The reactor that runs the ports."""
         return self
 
     def listenTCP(
         self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
     ) -> TCPPort:
-        """`IReactorTCP.listenTCP`, with connections that write before they wait."""
+        """`IReactorTCP.listenTCP`, with connections that write at once."""
         tcp = TCPPort(port, factory, backlog, interface, self._runner)
         tcp.startListening()
         return tcp
@@ -44,7 +44,7 @@ class ListenersMixin:
         backlog: int = 50,
         interface: str = "",
     ) -> TLSPort:
-        """`IReactorSSL.listenSSL`, with TLS straight on the socket."""
+        """`IReactorSSL.listenSSL`, with TLS directly on the socket."""
         tls = TLSPort(port, factory, contextFactory, backlog, interface, self._runner)
         tls.startListening()
         return tls
@@ -57,7 +57,7 @@ class ListenersMixin:
         mode: int = 0o666,
         wantPID: bool = False,
     ) -> UNIXPort:
-        """`IReactorUNIX.listenUNIX`, with a socket that is never blocked by a stale one."""
+        """`IReactorUNIX.listenUNIX`, which a stale socket never blocks."""
         unix = UNIXPort(address, factory, backlog, mode, self._runner, wantPID)
         unix.startListening()
         return unix
@@ -67,9 +67,9 @@ class ListenersMixin:
         port: int,
         protocol: DatagramProtocol,
         interface: str = "",
-        maxPacketSize: int = MAX_DATAGRAM,
+        maxPacketSize: int = DATAGRAM_BUFFER_SIZE,
     ) -> DatagramPort:
-        """`IReactorUDP.listenUDP`, in bounded turns, and by default without cutting anything short."""
+        """`IReactorUDP.listenUDP`, in bounded turns; by default no datagram is truncated."""
         udp = port_class_for(protocol)(port, protocol, interface, maxPacketSize, self._runner)
         udp.startListening()
         return udp
@@ -79,7 +79,7 @@ class ListenersMixin:
     ) -> TCPPort | UNIXPort:
         """`IReactorSocket.adoptStreamPort`, with the transports of the ports above."""
         port: TCPPort | UNIXPort
-        # Twisted has no public way to make a port of a socket.
+        # Twisted has no public way to make a port from a descriptor.
         if addressFamily == socket.AF_UNIX:
             port = UNIXPort._fromListeningDescriptor(self._runner, fileDescriptor, factory)  # noqa: SLF001
         elif addressFamily in (socket.AF_INET, socket.AF_INET6):
@@ -93,9 +93,9 @@ class ListenersMixin:
 
 
 def with_listeners(reactor: Any) -> Any:
-    """*reactor*, or what to use in its place, so that ports are opened as above.
+    """A reactor that runs on *reactor* and opens this suite's ports; *reactor* itself if it does so already.
 
-    A reactor that is not of the POSIX kind (a test's, or Windows' IOCP) keeps its own ports.
+    A reactor of another kind (a test's, or Windows' IOCP) is returned as it is, with its own ports.
     """
     if isinstance(reactor, ListenersMixin) or not isinstance(reactor, PosixReactorBase):
         return reactor
@@ -103,11 +103,11 @@ def with_listeners(reactor: Any) -> Any:
 
 
 class Listeners(ListenersMixin):
-    """A POSIX reactor in every respect but the ports it opens.
+    """A POSIX reactor that differs from *reactor* only in the ports that it opens.
 
-    Give it to ``serverFromString``, or to any endpoint, in place of the reactor.
+    Pass it to ``serverFromString``, or to any endpoint, in place of the reactor.
 
-    :param reactor: the reactor that runs everything.
+    :param reactor: the reactor that does the work.
     """
 
     def __init__(self, reactor: PosixReactorBase) -> None:

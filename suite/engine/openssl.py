@@ -1,9 +1,9 @@
-"""pyOpenSSL's connection without the detours of its busiest calls, and a setting that it has no call for.
+"""pyOpenSSL's connection with less overhead in its most frequent calls, and a setting that it does not offer.
 
-Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all
-do, costs no memory but its result and asks OpenSSL for no error. This is the one place that uses names
+Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all do,
+allocates only its result and does not query OpenSSL for errors. This is the only module that uses names
 private to pyOpenSSL (`_ssl`, `_context`, `_info_callback`, `_reverse_mapping`, `_raise_ssl_error`,
-`OpenSSL._util`); tests/engine/test_stream.py fails loudly when they go.
+`OpenSSL._util`); tests/engine/test_stream.py fails if one of them disappears.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ from OpenSSL import SSL
 from OpenSSL._util import ffi, lib
 from typing_extensions import override
 
-#: The most that one record carries (RFC 8446, section 5.1). Reading less would leave the rest inside
-#: OpenSSL, where the reactor cannot see it.
+#: Maximum number of bytes in a record (RFC 8446, section 5.1). Reading fewer would leave the rest inside
+#: OpenSSL, where the reactor cannot see them.
 MAX_PLAINTEXT: Final = 2**14
 
 _buffer: Any = ffi.buffer
 _from_buffer: Any = ffi.from_buffer
-# As names of this module, not looked up in the library for every message.
+# Names of this module, to avoid a look-up in the library for every message.
 _SSL_read: Any = lib.SSL_read
 _SSL_write: Any = lib.SSL_write
 
 
 class Connection(SSL.Connection):
-    """A TLS connection straight on a socket.
+    """A TLS connection directly on a socket.
 
-    :param scratch: where records are put before they become bytes, from `scratch_buffer`; any number
-        of connections may share it.
+    :param scratch: a buffer from `scratch_buffer` for decrypted records; connections may share it.
     """
 
     def __init__(self, context: SSL.Context, socket: Any, scratch: Any) -> None:
@@ -41,7 +40,7 @@ class Connection(SSL.Connection):
 
     @override
     def recv(self, bufsiz: int = MAX_PLAINTEXT, flags: int | None = None) -> bytes:
-        """At the most one record's bytes; the parameters are there for the class's sake."""
+        """Receive one record's bytes at the most; the parameters are ignored."""
         count = _SSL_read(self._ssl, self._scratch, MAX_PLAINTEXT)
         if count <= 0:
             self._raise_ssl_error(self._ssl, count)
@@ -57,19 +56,21 @@ class Connection(SSL.Connection):
         return count
 
     def records(self) -> Records:
-        """Its records, more directly."""
+        """Faster access to the records of this connection."""
         return Records(self, self._ssl, self._scratch)
 
     def share_info_callback(self, callback: Callable[[SSL.Connection, int, int], None]) -> None:
-        """Have *callback*, which many connections may share, called from now on; a context's comes first."""
+        """Install *callback*, which connections may share, unless the context has a callback of its own."""
         if self._context._info_callback is None:  # noqa: SLF001
             lib.SSL_set_info_callback(self._ssl, _info_callback(callback))
 
 
 class Records:
-    """The records of one connection, for the call that is made for each of them.
+    """The records of one connection, for the one call that is made for each record.
 
-    `SSL.Connection` has a ``__getattr__``, which makes CPython take the long way to whatever else it has.
+    `SSL.Connection` has a ``__getattr__``, which makes CPython slower at finding all its other attributes.
+
+    :ivar unsent: the bytes of the last `echo` that could not be sent.
     """
 
     __slots__ = ("_connection", "_scratch", "_ssl", "unsent")
@@ -81,11 +82,11 @@ class Records:
         self.unsent = b""
 
     def echo(self) -> int:
-        """Receive one record's bytes and send them back from where they lie.
+        """Receive one record's bytes and send them back from the same buffer.
 
-        :returns: how many were received; those of them that could not be sent are `unsent`: the peer does not
-            take them now, or the connection is broken, which the next call will tell.
-        :raises SSL.Error: as `Connection.recv` does; nothing was received.
+        :returns: the number of bytes received. Those that could not be sent are in `unsent`: either the peer
+            is not reading, or the connection is broken, which the next call will report.
+        :raises SSL.Error: as in `Connection.recv`; nothing was received.
         """
         ssl, scratch = self._ssl, self._scratch
         received: int = _SSL_read(ssl, scratch, MAX_PLAINTEXT)
@@ -104,9 +105,9 @@ class Records:
         self._connection._raise_ssl_error(self._ssl, result)  # noqa: SLF001
 
 
-@cache  # kept for ever, as OpenSSL may call it for as long as it has any connection
+@cache  # never freed: OpenSSL may call it as long as any connection exists
 def _info_callback(callback: Callable[[SSL.Connection, int, int], None]) -> Any:
-    """What OpenSSL calls; pyOpenSSL would make another one for each connection."""
+    """The C callback for *callback*, made once; pyOpenSSL would make one for each connection."""
 
     def on_info(ssl: Any, where: int, result: int) -> None:
         callback(SSL.Connection._reverse_mapping[ssl], where, result)  # noqa: SLF001
@@ -115,15 +116,16 @@ def _info_callback(callback: Callable[[SSL.Connection, int, int], None]) -> Any:
 
 
 def scratch_buffer() -> Any:
-    """Room for one record."""
+    """A buffer for one record."""
     return ffi.new("char[]", MAX_PLAINTEXT)
 
 
 def set_groups(context: SSL.Context, names: bytes) -> None:
-    """Choose the groups for key exchange, the favourite first, separated by colons, by OpenSSL's names.
+    """Set the groups for key exchange.
 
-    :raises SSL.Error: this OpenSSL does not know one of them; the context is as it was.
+    :param names: OpenSSL's names for the groups, separated by colons, in order of preference.
+    :raises SSL.Error: this OpenSSL does not know one of them; the context is unchanged.
     """
-    # Of the same list in older OpenSSLs only curves were members; the call keeps their name.
+    # In older versions of OpenSSL all groups were curves, and the function is still named after them.
     if lib.SSL_CTX_set1_curves_list(context._context, names) != 1:  # noqa: SLF001
         SSL._raise_current_error()  # noqa: SLF001

@@ -1,9 +1,9 @@
-"""The engine: an epoll reactor with a lean loop, and this suite's ports behind its ``listen…`` calls.
+"""The engine: an epoll reactor with a lean loop, and this suite's ports behind its ``listen…`` methods.
 
 Rules: a plain read or write event of a `Selectable` that needs no logging context costs one dictionary
-look-up and one call; everything else (errors, hang-ups, transports of other programs) takes Twisted's own
+look-up and one call; all other events (errors, hang-ups, transports of other programs) take Twisted's own
 path; an exception ends its selectable, never the turn. The private names of `EPollReactor` used here are
-listed in tests/engine/test_reactor.py, which fails when one of them goes.
+listed in tests/engine/test_reactor.py, which fails if one of them disappears.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from typing_extensions import override
 from suite.engine.listeners import ListenersMixin
 from suite.engine.ring import EchoRing
 
-#: Events in one turn from which on the ring is cheaper than a call for each read and each write.
-CROWD: Final = 8
+#: Minimum number of events in a turn for the ring to be cheaper than one call for each read and each write.
+MIN_EVENTS: Final = 8
 
 
 class EngineReactor(ListenersMixin, EPollReactor):
     """`EPollReactor`, faster."""
 
+    #: The ring, from the first busy turn on; None before, and after it has failed.
     _ring: EchoRing | None = None
-    _crowd = CROWD
+    #: `MIN_EVENTS`; out of reach once no ring can be had.
+    _min_events = MIN_EVENTS
 
     @override
     def doPoll(self, timeout: float | None) -> None:
-        """Wait for events for *timeout* seconds at the most (None: for ever), and handle them."""
+        """Wait at most *timeout* seconds (None: indefinitely) for events, and handle them."""
         selectables = self._selectables
         try:
             events = self._poller.poll(-1 if timeout is None else timeout, len(selectables))
@@ -46,8 +48,8 @@ class EngineReactor(ListenersMixin, EPollReactor):
             try:
                 needs_log_context = selectable.needs_log_context
             except AttributeError:
-                needs_log_context = True  # no `Selectable`
-            # Compared one by one: a tuple of the two would be made anew for every event.
+                needs_log_context = True  # not a `Selectable`
+            # Two comparisons, because a tuple of the two flags would be built for every event.
             reads = event == EPOLLIN
             if needs_log_context or not (reads or event == EPOLLOUT):
                 log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
@@ -60,28 +62,28 @@ class EngineReactor(ListenersMixin, EPollReactor):
                 log.err()
                 why = error
             if why:
-                # With Twisted's care: what a `connectionLost` raises must not end the turn either.
+                # Twisted's own wrapper, because a `connectionLost` that raises must not end the turn either.
                 log.callWithLogger(selectable, self._disconnectSelectable, selectable, why, reads)
 
     doIteration: Any = doPoll
 
     def _ring_for(self, events: int) -> EchoRing | None:
-        """The ring, if so much is going on that it is worth its while."""
+        """The ring, if a turn with so many *events* is busy enough for it; otherwise None."""
         ring = self._ring
-        if events < self._crowd and (ring is None or ring.batch < CROWD):
+        if events < self._min_events and (ring is None or ring.batch < MIN_EVENTS):
             return None
         if ring is None:
             ring = self._make_ring()
         elif ring.fileno() < 0:  # it has failed
             ring = self._ring = None
         if ring is None:
-            self._crowd = sys.maxsize
+            self._min_events = sys.maxsize
         return ring
 
     def _make_ring(self) -> EchoRing | None:
         try:
             ring = self._ring = EchoRing(self._disconnectSelectable)
-        except OSError:  # none for us here, or no descriptors for it now; it is only for speed
+        except OSError:  # not supported here, or no free descriptors; it only serves speed
             return None
         self._addInternalReader(ring)
         self.addSystemEventTrigger("after", "shutdown", self._drop_ring)

@@ -1,9 +1,9 @@
-"""Echoing many connections at once: what has come goes back from where it lies, in one call for all of them.
+"""Echoing many connections at once: one call sends all messages back from the buffers they arrived in.
 
-Rules: on the ring is who echoes, owes nothing and is read from; everyone else is off it, where `PlainStream`
-does what there is to do. A batch in which anything is out of the ordinary is taken apart, message by
-message. A connection has left when the kernel has said so, and only then may its descriptor be another's;
-what has been received for it until then is kept, which is never more than the buffers that all share.
+Rules: a connection is on the ring while it only echoes, has nothing unsent and is being read; otherwise it is
+off the ring, and `PlainStream` reads and writes. A batch with anything unusual in it is handled message by
+message. A connection has left when the kernel says so, and only then may its descriptor be reused; bytes
+received until then are kept, never more than the buffers that all connections share.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ from zope.interface import implementer
 from suite.engine.interfaces import RingMember, Selectable
 from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, MORE, RECEIVED, SENT, USED_BUFFER, Ring
 
-#: Batches before every other descriptor has its turn.
+#: Maximum number of batches before every other descriptor has its turn.
 BATCHES_PER_TURN: Final = 4
 
-#: Fewer messages than this are cheaper one by one,
-FEW: Final = 4
+#: Minimum number of messages for a batch; fewer are cheaper one by one.
+MIN_BATCH: Final = 4
 
-#: and after so many turns in a row with no more than that, off the ring.
-PATIENCE: Final = 16
+#: After this many turns in a row whose largest batch had fewer than `MIN_BATCH` messages, connections leave
+#: the ring.
+MAX_SMALL_TURNS: Final = 16
 
-#: Why the kernel stops to receive where nothing is wrong with the connection: we asked for it, or it was
-#: short of buffers or of room for completions.
-PASSING: Final = frozenset({errno.ECANCELED, errno.ENOBUFS, errno.EAGAIN, errno.EINTR})
+#: Errors with which the kernel stops receiving although the connection is intact: the receive was cancelled,
+#: or ran out of buffers or of room for completions.
+RECEIVE_RESTARTS: Final = frozenset({errno.ECANCELED, errno.ENOBUFS, errno.EAGAIN, errno.EINTR})
 
 
 @implementer(IReadDescriptor)
 class EchoRing(Selectable):
     """The connections that one reactor echoes together.
 
-    :param disconnect: is called with a connection, why nothing can be read from it any more, and True.
-    :raises OSError: this system has no ``io_uring`` for us.
-    :ivar streams: the connections, by descriptor.
-    :ivar batch: how many messages the largest batch of the last turn had.
+    :param disconnect: called with a connection that is lost, the reason, and True (it was reading).
+    :raises OSError: ``io_uring`` is not available.
+    :ivar streams: the connections on the ring, by descriptor.
+    :ivar batch: the number of messages in the largest batch of the last turn.
     """
 
     needs_log_context = False
@@ -56,7 +57,7 @@ class EchoRing(Selectable):
         self._next_buffer = 0
 
     def fileno(self) -> int:
-        """What is readable when there is something to do."""
+        """A descriptor that is readable when the ring has completions; -1 once it has failed."""
         return self._ring.wakeup
 
     def logPrefix(self) -> str:
@@ -68,7 +69,7 @@ class EchoRing(Selectable):
         self.close()
 
     def close(self) -> None:
-        """End every connection: what has become of its last bytes nobody knows."""
+        """Disconnect every connection, because the fate of its last bytes is unknown."""
         self._ring.close()
         for fd in [*self.streams]:
             stream = self._left(fd)
@@ -80,13 +81,13 @@ class EchoRing(Selectable):
     def join(self, fd: int, stream: RingMember) -> None:
         """Echo *stream*, at *fd*, from now on; the reactor must not read from it any more.
 
-        :raises OSError: the kernel will not have it.
+        :raises OSError: the kernel refuses it.
         """
         self._ring.receive(fd)
         self.streams[fd] = stream
 
     def leave(self, fd: int, close: Callable[[], object] | None = None) -> None:
-        """Have the stream at *fd* leave soon; then call *close*, if any: till then *fd* is in use."""
+        """Make the stream at *fd* leave soon, then call *close*, if any; until then *fd* is in use."""
         if fd not in self._leaving:
             self._leaving[fd] = None
             self._ring.cancel(fd)
@@ -105,7 +106,7 @@ class EchoRing(Selectable):
     # Echoing.
 
     def doRead(self) -> None:
-        """Echo what has come."""
+        """Echo the messages that have arrived."""
         ring = self._ring
         ring.begin()
         ring.enter(0)
@@ -116,31 +117,31 @@ class EchoRing(Selectable):
                 break
             largest = max(largest, count)
             view = ring.completions(count)
-            if count < FEW or not self._echo(view, count):
+            if count < MIN_BATCH or not self._echo(view, count):
                 self._take_apart(view)
                 ring.take(count)
         ring.end()
         if largest:
             self.batch = largest
-            self._small_turns = 0 if largest >= FEW else self._small_turns + 1
+            self._small_turns = 0 if largest >= MIN_BATCH else self._small_turns + 1
 
     def _echo(self, view: memoryview, count: int) -> bool:
-        """Send everything back, and see what has come meanwhile; False if anything is out of the ordinary."""
+        """Send a whole batch back and collect new completions; False if anything in it is unusual."""
         ring = self._ring
         fds = view[::4].tolist()
         lengths = view[2::4].tolist()
         first = self._next_buffer
         if (
-            self._leaving  # these owe something, or are no more
-            or view[3::4] != ring.plain[first : first + count]  # each has its buffer, and goes on
+            self._leaving  # those have bytes unsent, or are lost
+            or view[3::4] != ring.plain[first : first + count]  # one that has no buffer, or was the last
             or view[1::4] != ring.received[:count]
             or max(lengths) >= BUFFER_SIZE
-            or len({*fds}) != count  # if the first of two cannot be sent, the second one must not be
+            or len({*fds}) != count  # of two for one connection, the second must wait for the first
         ):
             return False
         ring.send_back(view[::4], view[2::4], first)
         streams = self.streams
-        for fd, length in zip(fds, lengths):  # noqa: B905  # they are of one length, and to see to it takes time
+        for fd, length in zip(fds, lengths):  # noqa: B905  # the lengths are equal, and checking that takes time
             streams[fd].protocol.received += length  # as `writes_back` promises
         self._next_buffer = (first + count) % BUFFERS
         ring.take(count)
@@ -154,21 +155,21 @@ class EchoRing(Selectable):
         return True
 
     def _keep_unsent(self, view: memoryview, fds: list[int], lengths: list[int], first: int) -> None:
-        """Some have not taken all of what was just sent to them."""
+        """Hand over the bytes that could not be sent to the streams that they belong to."""
         for fd, what, result in zip(view[::4], view[1::4], view.cast("B").cast("i")[2::4], strict=True):
             if what == SENT:
-                place = fds.index(fd)
-                data = self._ring.buffer((first + place) % BUFFERS, lengths[place])
-                # Also after an error: who writes next will meet it again, and can tell the reactor.
+                index = fds.index(fd)
+                data = self._ring.buffer((first + index) % BUFFERS, lengths[index])
+                # After an error, too: the next write will fail again, where the reactor can be told.
                 self.streams[fd].keep_unsent(data[max(result, 0) :])
 
     def _take_apart(self, view: memoryview) -> None:
-        """Deal with completions one by one."""
+        """Handle completions one by one."""
         results = view.cast("B").cast("i")[2::4]
         used = 0
         for fd, what, result, flags in zip(view[::4], view[1::4], results, view[3::4], strict=True):
             if what != RECEIVED:
-                continue  # it has been dealt with, or there was nothing left to be cancelled
+                continue  # a send, already handled, or a cancellation that found nothing to cancel
             stream = self.streams[fd]
             if flags & USED_BUFFER:
                 buffer = flags >> 16
@@ -180,22 +181,22 @@ class EchoRing(Selectable):
                     self._deliver(stream, self._ring.buffer(buffer, result))
             if not flags & MORE:
                 self._ended(fd, result)
-            elif self._small_turns >= PATIENCE:
+            elif self._small_turns >= MAX_SMALL_TURNS:
                 self.leave(fd)
         self._ring.give(used)
 
     def _deliver(self, stream: RingMember, data: bytes) -> None:
         try:
             stream.protocol.dataReceived(data)
-        except BaseException as error:  # noqa: BLE001  # a bug in a protocol ends its connection only
+        except BaseException as error:  # noqa: BLE001  # a bug in a protocol ends only its own connection
             log.err()
             self._disconnect(stream, error, True)
         if len(data) == BUFFER_SIZE and stream.connected:
             stream.wants_much()
 
     def _ended(self, fd: int, result: int) -> None:
-        """The kernel receives no more at *fd*."""
+        """The kernel has stopped receiving at *fd*, with *result*."""
         stream = self._left(fd)
-        if stream.connected and result < 0 and -result not in PASSING:
+        if stream.connected and result < 0 and -result not in RECEIVE_RESTARTS:
             self._disconnect(stream, main.CONNECTION_LOST, True)
-        # An end of input is there to be read again, off the ring.
+        # An end of input will be read again, off the ring.

@@ -1,10 +1,10 @@
-"""Stream transports that write before they wait.
+"""Stream transports that write at once, not in the next turn.
 
-Rules: `Stream.write` sends at once and keeps only what the kernel refuses; while anything is kept,
-the registered producer is paused, so that a connection never holds more than the chunk being
-written; a connection ends only when everything has been handed to the kernel.
+Rules: `Stream.write` sends at once and buffers only what the kernel refuses; while bytes are buffered, the
+registered producer is paused, so that a connection never holds more than the chunk being written; a
+connection closes only when all bytes have been handed to the kernel.
 
-`Stream` is what all kinds share; `PlainStream`, TCP and UNIX, sends bytes as they are.
+`Stream` is the base of every kind; `PlainStream`, for TCP and UNIX, sends bytes as they are.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from suite.engine.interfaces import EchoesTogether, INeedsNoLogContext, Selectab
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024
 
-#: What is asked for where messages are small: more would cost page faults on every read.
+#: Bytes to read at once while messages are small: a larger buffer would cost page faults on every read.
 SMALL_READ: Final = 16 * 1024
 
-#: What is asked for after a read that was full.
+#: Bytes to read at once after a read that filled its buffer.
 LARGE_READ: Final = 256 * 1024
 
 
 def require_bytes(data: object) -> None:
-    """Refuse what cannot be sent, as Twisted's transports do.
+    """Check *data* as Twisted's transports do.
 
     :raises TypeError: *data* is not bytes.
     """
@@ -47,27 +47,42 @@ def require_bytes(data: object) -> None:
 
 
 class Stream(tcp.Server, Selectable):
-    """A server-side connection with its own write side; how bytes are sent is the subclass's.
+    """A server-side connection with its own write side; subclasses implement how bytes are sent.
 
-    :ivar reading: whether the reactor watches for bytes to read.
-    :ivar echoes: whether the protocol does nothing with what is read but write it back.
+    :ivar reading: whether the reactor, or a ring, watches for bytes to read.
+    :ivar echoes: whether the protocol only writes back the bytes that it receives; see `writes_back`.
     """
 
-    #: Whether `write` may go straight to the kernel: connected, nothing kept, not half-closing. An
-    #: attribute of each instance: CPython finds these faster than those of a class.
-    _clear: bool
+    #: Whether `write` may go straight to the kernel: connected, nothing unsent, not half-closing; for TLS
+    #: also: handshake completed, not lingering. Set by `_update_can_send_now`, except in `_keep` and
+    #: `connectionLost` (always false), and in `doWrite` (to save the call). An attribute of each instance,
+    #: because CPython finds these faster than those of a class.
+    _can_send_now: bool
 
-    # For most connections these never change; what does not differ from its class costs no memory.
-    _unsent: bytearray | None = None
-    _peer_ended = False  # it has sent its last byte
+    # Most connections never change these, so that they cost no memory in the instance.
+    _unsent: bytearray | None = None  # bytes that the kernel has refused; None if there are none
+    _peer_ended = False  # the peer has closed its side: set by readConnectionLost
     _half_closing = False  # loseWriteConnection was called
-    _finished = False  # the peer knows that no more bytes follow
+    _finished = False  # finish_sending has succeeded: the peer knows that no more bytes follow
     reading = False
+
+    #: The attributes of an instance that `PlainStream` must not leave behind in Twisted's own transport.
+    _OWN_STATE: Final = (
+        "_unsent",
+        "_can_send_now",
+        "_half_closing",
+        "_peer_ended",
+        "_finished",
+        "_read_size",
+        "reading",
+        "needs_log_context",
+        "echoes",
+    )
 
     def __init__(
         self, sock: socket.socket, protocol: Any, client: Any, server: Any, sessionno: int, reactor: Any
     ) -> None:
-        # tcp.Server's own __init__ composes two strings for every connection, which nobody may ever read.
+        # tcp.Server's own __init__ builds two strings for every connection, which are seldom used.
         self.socket = sock
         self.fileno = sock.fileno
         self.protocol = protocol
@@ -78,7 +93,7 @@ class Stream(tcp.Server, Selectable):
         self.connected = 1
         self.echoes = is_echo(protocol)
         self.needs_log_context = not INeedsNoLogContext.providedBy(protocol)
-        self._clear = True
+        self._update_can_send_now()
         sock.setblocking(False)
         self.startReading()
 
@@ -93,39 +108,39 @@ class Stream(tcp.Server, Selectable):
 
     @property
     def logstr(self) -> str:  # type: ignore[override]
-        """What log entries of this connection begin with."""
+        """The prefix of this connection's log entries."""
         return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
 
     @property
     def repstr(self) -> str:  # type: ignore[override]
-        """What this connection looks like."""
+        """The connection as `repr` shows it."""
         port = getattr(self.server, "_realPortNumber", None)
         return f"<{type(self.protocol).__name__} #{self.sessionno} on {port}>"
 
-    # What a subclass says.
+    # For subclasses to implement.
 
     @override
     @abstractmethod
     def writeSomeData(self, data: bytes | memoryview) -> Any:
         """Hand bytes to the kernel.
 
-        :returns: how many it took (0: none until the socket is writable), or why the connection is
-            lost.
+        :returns: the number of bytes sent (0: none until the socket is writable), or the reason for the loss
+            of the connection.
         """
 
     @abstractmethod
     def finish_sending(self) -> bool | Exception:
         """Tell the peer that no more bytes follow.
 
-        :returns: whether it has been told (False: not until the socket is writable), or why the
-            connection is lost.
+        :returns: whether that was sent (False: not until the socket is writable), or the reason for the loss
+            of the connection.
         """
 
     # Reading.
 
     @override
     def startReading(self) -> None:
-        if not self._peer_ended:  # a socket at its end is readable for ever
+        if not self._peer_ended:  # a socket at end of input stays readable
             self.reading = True
             super().startReading()
 
@@ -148,7 +163,7 @@ class Stream(tcp.Server, Selectable):
 
     @property
     def owed(self) -> int:
-        """Bytes that the kernel has not taken yet."""
+        """Number of bytes that the kernel has not accepted yet."""
         return len(self._unsent) if self._unsent is not None else 0
 
     @override
@@ -161,7 +176,7 @@ class Stream(tcp.Server, Selectable):
             if sent == len(data):
                 return
             if isinstance(sent, Exception):
-                sent = 0  # doWrite will meet it again, and can tell the reactor
+                sent = 0  # doWrite will fail again, where the reactor can be told
             self._keep(memoryview(data)[sent:])
         else:
             self._unsent += data
@@ -173,8 +188,8 @@ class Stream(tcp.Server, Selectable):
         self.write(b"".join(chunks))
 
     def _keep(self, data: bytes | memoryview) -> None:
-        """Keep what the kernel refuses, and have the producer wait until that has gone."""
-        self._clear = False
+        """Buffer *data*, which the kernel has refused, and pause the producer until it is sent."""
+        self._can_send_now = False
         self._unsent = bytearray(data)
         self.startWriting()
         self._pause_producer()
@@ -192,11 +207,11 @@ class Stream(tcp.Server, Selectable):
                     return None
                 del unsent[:sent]
             self._unsent = None
-            self._clear = not self._half_closing
+            self._can_send_now = not self._half_closing  # `_update_can_send_now`, without the call
         if self.producer is not None and (self.producerPaused or not self.streamingProducer):
             self.stopWriting()
             self.producerPaused = False
-            self.producer.resumeProducing()  # type: ignore[attr-defined]  # whichever it is
+            self.producer.resumeProducing()  # type: ignore[attr-defined]  # of either kind
             return None
         if (self.disconnecting or self._half_closing) and not self._finished:
             finished = self.finish_sending()
@@ -209,7 +224,7 @@ class Stream(tcp.Server, Selectable):
         if self.disconnecting:
             return main.CONNECTION_DONE
         if self._half_closing:
-            with suppress(OSError):  # the peer has gone; reading will tell
+            with suppress(OSError):  # the peer is gone, which reading will report
                 self.socket.shutdown(socket.SHUT_WR)
             if IHalfCloseableProtocol.providedBy(self.protocol):
                 self.protocol.writeConnectionLost()
@@ -225,12 +240,12 @@ class Stream(tcp.Server, Selectable):
     @override
     def loseWriteConnection(self) -> None:
         self._half_closing = True
-        self._clear = False
+        self._update_can_send_now()
         self.startWriting()
 
     @override
     def connectionLost(self, reason: Failure) -> None:
-        self._clear = False
+        self._can_send_now = False
         super().connectionLost(reason)
 
     @override
@@ -244,6 +259,9 @@ class Stream(tcp.Server, Selectable):
     def unregisterProducer(self) -> None:
         FileDescriptor.unregisterProducer(self)
 
+    def _update_can_send_now(self) -> None:
+        self._can_send_now = self._unsent is None and not self._half_closing
+
     def _pause_producer(self) -> None:
         if self.producer is not None and self.streamingProducer and not self.producerPaused:
             self.producerPaused = True
@@ -253,21 +271,22 @@ class Stream(tcp.Server, Selectable):
 class PlainStream(Stream):
     """A connection whose bytes are sent as they are."""
 
-    _ring: EchoesTogether | None = None  # which reads and writes for us
+    #: The ring that reads and writes for this connection; None while it is off the ring.
+    _ring: EchoesTogether | None = None
 
     def __init__(self, *args: Any) -> None:
         self._read_size = SMALL_READ
         self._fd = args[0].fileno()
         super().__init__(*args)
 
-    # On the ring, and off it.
+    # Joining and leaving the ring.
 
     @override
     def join_ring(self, ring: EchoesTogether) -> None:
-        """Be echoed together with others by *ring*, if there is nothing to do but that."""
+        """Let *ring* echo this connection together with others, if it needs nothing else."""
         if (
             self.echoes
-            and self._clear
+            and self._can_send_now
             and self.reading
             and self._ring is None
             and self._read_size == SMALL_READ
@@ -277,21 +296,21 @@ class PlainStream(Stream):
             self.reading = True
             try:
                 ring.join(self._fd, self)
-            except OSError:  # out of memory, perhaps
+            except OSError:  # such as out of memory
                 self.left_ring()
 
     def left_ring(self) -> None:
-        """The ring does not read any more."""
+        """The ring has stopped reading: read here again."""
         self._ring = None
         if self.reading:
             self.startReading()
 
     def keep_unsent(self, data: bytes) -> None:
-        """The kernel has refused *data*, which the ring was to send."""
+        """Buffer *data*, which the ring could not send."""
         self._keep(data)
 
     def wants_much(self) -> None:
-        """More has come at once than the ring is good for."""
+        """A message filled a ring buffer: leave the ring, use large reads."""
         self._read_size = LARGE_READ
         self._leave_ring()
 
@@ -303,7 +322,7 @@ class PlainStream(Stream):
     def startReading(self) -> None:
         if self._ring is None:
             super().startReading()
-        else:  # when it has left
+        else:  # `left_ring` will start it
             self.reading = not self._peer_ended
 
     @override
@@ -326,7 +345,7 @@ class PlainStream(Stream):
         if self._ring is None:
             super()._closeSocket(orderly)
             return
-        # What Twisted's does; but the descriptor must not be another's before the ring has let go of it.
+        # As in Twisted, except that the descriptor must not be reused before the ring has released it.
         sock = self.socket
         with suppress(OSError):
             if orderly:
@@ -339,7 +358,7 @@ class PlainStream(Stream):
     def doRead(self) -> Any:
         size = self._read_size
         try:
-            data = read(self._fd, size)  # as recv and send do it, for a little less
+            data = read(self._fd, size)  # as recv, but a little cheaper
         except BlockingIOError:
             return None
         except OSError:
@@ -349,10 +368,10 @@ class PlainStream(Stream):
         count = len(data)
         if count == size:
             self._read_size = LARGE_READ
-        if not (self.echoes and self._clear):
+        if not (self.echoes and self._can_send_now):
             self.protocol.dataReceived(data)
             return None
-        # What `dataReceived` would do, without the calls: this is where the time goes.
+        # The effect of `dataReceived`, without the calls: most of the time is spent here.
         self.protocol.received += count  # type: ignore[attr-defined]  # as `writes_back` promises
         try:
             sent = write(self._fd, data)
@@ -364,14 +383,14 @@ class PlainStream(Stream):
 
     @override
     def write(self, data: bytes) -> None:
-        # `Stream.write`, with the calls in it written out.
-        if not self._clear:
+        # `Stream.write`, with its calls inlined.
+        if not self._can_send_now:
             super().write(data)
             return
         try:
             sent = self.socket.send(data)
         except OSError:
-            sent = 0  # full, or broken: doWrite will meet it again, and can tell the reactor
+            sent = 0  # full or broken: doWrite will fail again, where the reactor can be told
         except TypeError:
             require_bytes(data)
             raise
@@ -389,29 +408,19 @@ class PlainStream(Stream):
 
     @override
     def finish_sending(self) -> bool | Exception:
-        return True  # FIN says it
+        return True  # the FIN tells the peer
 
     @override
     def startTLS(self, ctx: Any, normal: bool = True) -> None:
-        # From here on it is Twisted's own transport, TLS in memory and all.
+        # From here on this is Twisted's own transport, with its TLS in memory.
         self._become(tcp.Server)
         self.startTLS(ctx, normal)
 
     def _become(self, stock: type[tcp.Server]) -> None:
-        """Turn into Twisted's own kind of transport, with all that waits to be sent."""
+        """Turn into Twisted's own kind of transport, and take the unsent bytes along."""
         unsent, half_closing = self._unsent, self._half_closing
         hostname, logstr, repstr, address_type = self.hostname, self.logstr, self.repstr, self._addressType
-        for name in (
-            "_unsent",
-            "_clear",
-            "_half_closing",
-            "_peer_ended",
-            "_finished",
-            "_read_size",
-            "reading",
-            "needs_log_context",
-            "echoes",
-        ):
+        for name in self._OWN_STATE:
             self.__dict__.pop(name, None)
         self.__class__ = stock  # type: ignore[assignment]
         self.__dict__.update(
@@ -427,6 +436,6 @@ class PlainStream(Stream):
 
 
 class TCPPort(AcceptingPort):
-    """A TCP port whose connections write before they wait."""
+    """A TCP port whose connections write at once."""
 
     transport: Any = PlainStream

@@ -1,12 +1,12 @@
-"""TLS straight on the socket: OpenSSL reads and writes the descriptor itself.
+"""TLS directly on the socket: OpenSSL reads and writes the descriptor itself.
 
-Rules: ``close_notify`` is an end of input, and so is a bare FIN (told apart); our ``close_notify``
-follows the last byte (RFC 8446, section 6.1); every alert that OpenSSL sends reaches the peer before the
-socket closes.
+Rules: ``close_notify`` is an end of input, and so is a bare FIN, but the two are distinguished; this side's
+``close_notify`` follows its last byte (RFC 8446, section 6.1); every alert that OpenSSL sends reaches the
+peer before the socket closes.
 
-Twisted's own TLS (``twisted.protocols.tls``) puts memory BIOs between OpenSSL and the transport.
-It drops replies still in its aggregation buffer when ``close_notify`` arrives, and a producer that
-is paused at that moment leaves the socket in CLOSE_WAIT for ever.
+Twisted's own TLS (``twisted.protocols.tls``) puts memory BIOs between OpenSSL and the transport. It drops
+replies that are still in its aggregation buffer when ``close_notify`` arrives, and if a producer is paused at
+that moment, the socket stays in CLOSE_WAIT forever.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.linux.malloc import give_back
+from suite.engine.linux.malloc import trim_heap
 from suite.engine.openssl import MAX_PLAINTEXT, Connection, scratch_buffer
 from suite.engine.stream import SEND_LIMIT, Stream
 
-#: Full records taken from one connection before the others have their turn.
+#: Maximum number of full records read from one connection before the others have their turn.
 RECORDS_PER_TURN: Final = 8
 
-#: Made once, not for every turn.
+#: Made once instead of in every turn.
 TURN: Final = range(RECORDS_PER_TURN)
 
-#: Closed connections after which memory is given back: some 5 MiB.
-GIVE_BACK_AFTER: Final = 256
+#: Number of closed connections after which the heap is trimmed: some 5 MiB.
+TRIM_AFTER: Final = 256
 
-#: How long a peer has to close its side after we have closed ours, in seconds (nginx's lingering_timeout).
+#: Seconds that the peer has to close its side after this side is closed (nginx's lingering_timeout).
 LINGER: Final = 5.0
 
-#: Key updates in a row that are still taken for what they are (OpenSSL 1.1.1 had this limit; later ones
-#: have it for empty records alone).
+#: Maximum number of key updates in a row (OpenSSL 1.1.1 had this limit; later versions have it for empty
+#: records only).
 MAX_CHATTER: Final = 32
 
 TOO_MUCH_CHATTER: Final = SSL.Error([("", "", "too many records without application data")])
@@ -59,23 +59,23 @@ CLOSE_NOTIFY: Final = 0
 
 
 def note_records(connection: SSL.Connection, where: int, result: int) -> None:
-    """An OpenSSL info callback: notes what the records say that carry no application data.
+    """An OpenSSL info callback: notes the alerts and handshake messages that a connection receives.
 
-    That is how a connection tells ``close_notify`` from a bare FIN, and too many key updates from none.
+    It lets a connection distinguish ``close_notify`` from a bare FIN, and refuse too many key updates.
     """
     if where == SSL.SSL_CB_READ_ALERT and result & 0xFF == CLOSE_NOTIFY:
         transport = connection.get_app_data()
         if isinstance(transport, TLSServer):
             transport.close_notify_received = True
-    elif where == SSL.SSL_CB_ACCEPT_EXIT:  # once for each handshake message that has been dealt with
+    elif where == SSL.SSL_CB_ACCEPT_EXIT:  # once after each handshake message
         transport = connection.get_app_data()
         if isinstance(transport, TLSServer) and transport.note_handshake_message():
-            # OpenSSL would go on for as long as there are some; this makes it read nothing more.
+            # OpenSSL would go on as long as more of them arrive; this makes it stop reading.
             connection.set_shutdown(SSL.RECEIVED_SHUTDOWN)
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, in OpenSSL's words: ``tlsv1 alert unknown ca``, for instance."""
+    """The reason for *error* in OpenSSL's words, such as ``tlsv1 alert unknown ca``."""
     queue = error.args[0] if error.args else None
     if isinstance(queue, list) and queue:
         return str(queue[-1][-1])
@@ -83,23 +83,23 @@ def reason_of(error: Exception) -> str:
 
 
 class InvalidPreambleError(Exception):
-    """What came before a handshake is not what it has to be; its argument says how."""
+    """The bytes before a handshake are not valid; the argument says why."""
 
 
 class Preamble(Protocol):
-    """Reads what comes before a handshake.
+    """Reads the bytes that come before a handshake, such as a PROXY header.
 
-    :ivar complete: whether all of it is there.
-    :ivar source: the peer it speaks for, if it does for another.
+    :ivar complete: whether all of them have been read.
+    :ivar source: the address of the client that they name; None if they name none.
     """
 
     complete: bool
     source: IAddress | None
 
     def feed(self, data: bytes) -> int:
-        """Take what is its own from the beginning of *data*; return how many bytes that is.
+        """Read this preamble's bytes from the beginning of *data*; return how many they are.
 
-        :raises ValueError: it cannot begin like this.
+        :raises ValueError: the bytes are not valid.
         """
 
 
@@ -107,20 +107,20 @@ class Preamble(Protocol):
 class TLSServer(Stream):
     """The server side of one TLS connection.
 
-    :ivar close_notify_received: whether the peer has ended its side properly, as far as `note_records` has
-        been told; a context that has an info callback of its own must call it.
+    :ivar close_notify_received: whether the peer has closed its side properly. `note_records` sets it; a
+        context with an info callback of its own must call that.
     """
 
     close_notify_received = False
-    _established = False
-    _chatter = 0  # handshake messages since there was application data
-    _read_wants_write = False
-    _linger: IDelayedCall | None = None
-    _preamble: Preamble | None = None
+    _established = False  # the handshake has completed
+    _chatter = 0  # handshake messages since the last application data
+    _read_wants_write = False  # doRead waits until the socket is writable, to answer a key update
+    _linger: IDelayedCall | None = None  # ends the connection; set while the peer's last bytes are discarded
+    _preamble: Preamble | None = None  # None if connections begin with the handshake
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, *args: Any) -> None:
         connection = Connection(server.contextFactory.getContext(), sock, server.scratch)
-        # Without this OpenSSL 3 and later take a bare FIN for an error, and then refuse to write.
+        # Without this, OpenSSL 3 and later treat a bare FIN as an error, and then refuse to write.
         connection.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
         connection.set_accept_state()
         connection.set_app_data(self)
@@ -130,13 +130,12 @@ class TLSServer(Stream):
         if make_preamble is not None:
             self._preamble = make_preamble()
         super().__init__(sock, protocol, client, server, *args)
-        self._clear = False
 
     # Reading.
 
     @override
     def doRead(self) -> Any:
-        if not self._clear:  # which it is neither before the handshake nor while lingering
+        if not self._can_send_now:  # so also before the end of the handshake, and while lingering
             if not self._established:
                 if self._preamble is not None and not self._preamble.complete:
                     return self._read_preamble(self._preamble)
@@ -146,14 +145,14 @@ class TLSServer(Stream):
         records = self._records
         for _ in TURN:
             try:
-                if self.echoes and self._clear:
+                if self.echoes and self._can_send_now:
                     data = None
                     count = records.echo()
                 else:
                     data = self._connection.recv(MAX_PLAINTEXT)
             except SSL.WantReadError:
                 return None
-            except SSL.WantWriteError:  # a KeyUpdate to answer, and no room for the answer
+            except SSL.WantWriteError:  # a KeyUpdate has to be answered, but the socket is full
                 self._read_wants_write = True
                 self.startWriting()
                 return None
@@ -178,19 +177,19 @@ class TLSServer(Stream):
         return None
 
     def note_handshake_message(self) -> bool:
-        """Whether this is one too many, after the handshake and with no application data between them."""
+        """Count a handshake message; return whether there were too many without application data."""
         if self._established:
             self._chatter += 1
         return self._chatter > MAX_CHATTER
 
     @property
     def preamble_complete(self) -> bool:
-        """Whether all has been read that comes before a handshake."""
+        """Whether all bytes that come before the handshake have been read."""
         return self._preamble is None or self._preamble.complete
 
     def _read_preamble(self, preamble: Preamble) -> Exception | None:
         try:
-            # Looked at first, and taken then: what follows is for OpenSSL to read.
+            # Peek first, because the bytes after the preamble are for OpenSSL to read.
             data = self.socket.recv(MAX_PLAINTEXT, socket.MSG_PEEK)
             if not data:
                 return main.CONNECTION_LOST
@@ -205,7 +204,7 @@ class TLSServer(Stream):
 
     @override
     def getPeer(self) -> Any:
-        """The peer; behind a proxy, the client that it speaks for."""
+        """The peer; behind a proxy, the client that it names."""
         source = self._preamble.source if self._preamble is not None else None
         return source if source is not None else super().getPeer()
 
@@ -213,7 +212,7 @@ class TLSServer(Stream):
 
     @override
     def startWriting(self) -> None:
-        # Until the handshake is over there is nothing to write to a writable socket.
+        # Before the end of the handshake there is nothing to write when the socket is writable.
         if self._established or self.disconnecting:
             super().startWriting()
 
@@ -233,17 +232,17 @@ class TLSServer(Stream):
                 return None
         why = super().doWrite()
         if why is main.CONNECTION_DONE and not self._peer_ended:
-            # All is said; but to close while the peer still talks would be a RST, and undo it.
+            # All bytes are sent, but closing while the peer still sends would cause a reset and lose them.
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_WR)
-            self._clear = False
             self._linger = cast(IReactorTime, self.reactor).callLater(LINGER, self.abortConnection)
+            self._update_can_send_now()
             self.startReading()
             return None
         return why
 
     def _discard(self) -> Exception | None:
-        """Take what arrives after we have closed our side, until the peer has closed its own."""
+        """Read and discard what arrives after this side is closed, until the peer closes its own."""
         try:
             for _ in range(RECORDS_PER_TURN):
                 self._connection.recv(MAX_PLAINTEXT)
@@ -251,21 +250,21 @@ class TLSServer(Stream):
         except SSL.WantReadError:
             return None
         except SSL.Error:
-            pass  # close_notify, FIN, or whatever: it is over
+            pass  # close_notify, FIN or an error: the connection is over
         self._peer_ended = True
         self.connectionLost(Failure(main.CONNECTION_DONE))
         return None
 
     @override
     def write(self, data: bytes) -> None:
-        # `Stream.write`, with the calls in it written out for what is one record.
-        if not self._clear or not 0 < len(data) <= MAX_PLAINTEXT:
+        # `Stream.write`, with its calls inlined, for data of one record.
+        if not self._can_send_now or not 0 < len(data) <= MAX_PLAINTEXT:
             super().write(data)
             return
         try:
             sent = self._connection.send(data)
         except SSL.Error:
-            sent = 0  # full, or broken: doWrite will meet it again, and can tell the reactor
+            sent = 0  # full or broken: doWrite will fail again, where the reactor can be told
         if sent != len(data):
             self._keep(memoryview(data)[sent:])
 
@@ -298,6 +297,12 @@ class TLSServer(Stream):
                 return self._failed(error)
         return True
 
+    @override
+    def _update_can_send_now(self) -> None:
+        super()._update_can_send_now()
+        if not self._established or self._linger is not None:
+            self._can_send_now = False
+
     # The connection as a whole.
 
     def _handshake(self) -> Exception | None:
@@ -309,12 +314,12 @@ class TLSServer(Stream):
         except SSL.WantWriteError:
             super().startWriting()
             return None
-        except Exception as error:  # noqa: BLE001  # OpenSSL's, or a callback's, such as ALPN selection
+        except Exception as error:  # noqa: BLE001  # from OpenSSL, or from a callback such as ALPN selection
             return self._failed(error)
         self._established = True
-        # Not earlier: during a handshake OpenSSL would call it some twenty times for nothing.
+        # Not earlier: during the handshake OpenSSL would call it some twenty times without need.
         self._connection.share_info_callback(note_records)
-        self._clear = self._unsent is None and not self._half_closing
+        self._update_can_send_now()
         if IHandshakeListener.providedBy(self.protocol):
             self.protocol.handshakeCompleted()
         if self._unsent is not None or self.disconnecting or self._half_closing:
@@ -324,11 +329,11 @@ class TLSServer(Stream):
         return None
 
     def _failed(self, error: Exception) -> Exception:
-        """Why the connection is lost; sees that an alert already sent is not lost too."""
+        """Why the connection is lost; makes sure that an alert already sent is not lost, too."""
         if isinstance(error, SSL.SysCallError):
             return main.CONNECTION_LOST
         with suppress(OSError):
-            # Closing with unread bytes would send a RST, which overtakes the alert.
+            # Closing with unread bytes would send a RST, which could overtake the alert.
             self.socket.recv(SEND_LIMIT)
         return error
 
@@ -338,7 +343,7 @@ class TLSServer(Stream):
             self._linger.cancel()
         super().connectionLost(reason)
         self.__dict__.pop("_records", None)
-        if self.__dict__.pop("_connection", None) is not None:  # it refers to us as we do to it
+        if self.__dict__.pop("_connection", None) is not None:  # breaks the reference cycle
             cast("TLSPort", self.server).connection_closed()
 
     @override
@@ -347,12 +352,12 @@ class TLSServer(Stream):
         return self._connection
 
     def getPeerCertificate(self) -> X509 | None:
-        """The certificate that the peer has shown, if it has."""
+        """The certificate that the peer has presented, if any."""
         return self._connection.get_peer_certificate()
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
-        """What ALPN has chosen (RFC 7301); None before the handshake is over, or without ALPN."""
+        """The protocol chosen by ALPN (RFC 7301); None before the end of the handshake, or without ALPN."""
         return self._connection.get_alpn_proto_negotiated() or None
 
 
@@ -363,7 +368,7 @@ class TLSPort(AcceptingPort):
     """
 
     transport: Any = TLSServer
-    _type = "TLS"  # Twisted's word for its log entries
+    _type = "TLS"  # for Twisted's log entries
 
     def __init__(
         self,
@@ -374,17 +379,17 @@ class TLSPort(AcceptingPort):
         interface: str,
         reactor: Any,
     ) -> None:
-        contextFactory.getContext()  # what is wrong with it should be known before anyone connects
+        contextFactory.getContext()  # fail now, not at the first connection
         super().__init__(port, factory, backlog, interface, reactor)
         self.contextFactory = contextFactory
         self.scratch = scratch_buffer()
         self._closed = 0
 
     def connection_closed(self) -> None:
-        """One of our connections has ended, and freed what it had."""
+        """A connection of this port has ended, and freed its memory."""
         self._closed += 1
-        if self._closed % GIVE_BACK_AFTER == 0:
-            give_back()
+        if self._closed % TRIM_AFTER == 0:
+            trim_heap()
 
     @override
     def _getLogPrefix(self, applicationObject: object) -> str:

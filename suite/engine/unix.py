@@ -1,8 +1,8 @@
-"""UNIX sockets: private from the first instant, never blocked by what a killed process left.
+"""UNIX sockets: private from the first instant, never blocked by the leftovers of a killed process.
 
-Rules: the socket is born with its mode; what decides whether a path is in use is who holds it
-(``flock``, which dies with its process) and who answers on it (``connect``), never a pid in a file,
-which may by now be anybody's; nothing that is not a socket is ever removed.
+Rules: the socket is created with its final mode; a path is in use if its lock is held (``flock``, which ends
+with its process) or if a server answers on it (``connect``), never because of a pid in a file, which may have
+been reused; only sockets are ever removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.binding import CarefulPort
+from suite.engine.binding import ClosesOnBindFailure
 from suite.engine.stream import PlainStream
 
 
@@ -40,14 +40,14 @@ def _umask(mask: int) -> Iterator[None]:
 
 
 class PathLock:
-    """An exclusive lock on *path* that ends with the process, however that ends."""
+    """An exclusive lock on the file *path* that ends with the process, however the process ends."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd: int | None = None
 
     def acquire(self) -> bool:
-        """Whether the lock is ours now.
+        """Try to take the lock; return whether it is held now.
 
         :raises OSError: the file can be neither opened nor created.
         """
@@ -57,8 +57,8 @@ class PathLock:
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
-                # Twisted's kind of lock, a symbolic link to a pid. Whether that server is alive is
-                # for its socket to say.
+                # Twisted's kind of lock, a symbolic link to a pid. Its socket will show whether that
+                # server is alive.
                 with suppress(FileNotFoundError):
                     os.unlink(self.path)
                 continue
@@ -71,10 +71,10 @@ class PathLock:
                 if os.path.samestat(os.fstat(fd), os.stat(self.path)):
                     self._fd = fd
                     return True
-            os.close(fd)  # its last owner has removed it meanwhile: lock the new one
+            os.close(fd)  # its last owner has just removed it: lock the new one
 
     def release(self) -> None:
-        """Remove the file, then let go of it."""
+        """Remove the file, then release the lock."""
         if self._fd is not None:
             with suppress(FileNotFoundError, PermissionError):
                 os.unlink(self.path)
@@ -83,10 +83,9 @@ class PathLock:
 
 
 def remove_stale_socket(path: str) -> None:
-    """Make way at *path*, unless someone is there.
+    """Remove the socket at *path*, unless a server is listening on it.
 
-    :raises OSError: ``EADDRINUSE`` where a server answers, ``EEXIST`` where there is something that
-        is not a socket.
+    :raises OSError: ``EADDRINUSE`` if a server answers, ``EEXIST`` if the path is not a socket.
     """
     try:
         mode = os.lstat(path).st_mode
@@ -103,7 +102,7 @@ def remove_stale_socket(path: str) -> None:
                 os.unlink(path)
             return
         except BlockingIOError:
-            pass  # it listens; its queue is full
+            pass  # a server is listening, but its queue is full
     raise OSError(errno.EADDRINUSE, "a server is listening there")
 
 
@@ -126,28 +125,28 @@ class UNIXStream(PlainStream):
 
     @override
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """There is no delay here to be without."""
+        """Do nothing: UNIX sockets have no such delay."""
 
     def sendFileDescriptor(self, descriptor: int) -> None:
         """`IUNIXTransport.sendFileDescriptor`."""
-        # Not what this transport is for: from here on it is Twisted's own.
+        # This transport does not support it: from here on it is Twisted's own.
         self._become(unix.Server)
         self._sendmsgQueue: list[int] = []
         self.sendFileDescriptor(descriptor)
 
 
 def _transport(sock: Any, protocol: Any, client: Any, *args: Any) -> tcp.Server:
-    """Make the transport that suits *protocol*: for those who want descriptors, Twisted's own."""
+    """The transport for *protocol*; Twisted's own if it is to receive file descriptors."""
     if IFileDescriptorReceiver.providedBy(protocol):
         return unix.Server(sock, protocol, client, *args)
     return UNIXStream(sock, protocol, (client, None), *args)
 
 
-class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
+class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):
     """A UNIX stream socket.
 
-    The parameters are those of ``IReactorUNIX.listenUNIX``; *wantPID* asks for a lock file, which
-    here is one that ``flock`` holds.
+    The parameters are those of ``IReactorUNIX.listenUNIX``; with *wantPID* there is a lock file, locked with
+    ``flock``.
     """
 
     transport: Any = staticmethod(_transport)
@@ -166,7 +165,7 @@ class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
         self.path = path
         self._abstract = path.startswith("\0")
         self._lock = PathLock(path + ".lock") if wantPID and not self._abstract else None
-        self._made: os.stat_result | None = None
+        self._made: os.stat_result | None = None  # the socket created here, to remove no other at the end
 
     @override
     def startListening(self) -> None:
@@ -191,24 +190,24 @@ class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
             raise
 
     def _adopt(self, given: socket.socket) -> None:
-        """Accept on a socket that we were given: its mode, its queue and its end are its owner's.
+        """Accept on the inherited socket *given*, whose mode, backlog and end are left to its owner.
 
-        unix.Port would give it the mode 666 and a queue of 50, and in the end shut it down, for everyone.
+        unix.Port would set the mode 666 and a backlog of 50, and at the end shut it down for every process.
         """
         log.msg(f"{self._getLogPrefix(self.factory)} starting on {self.path!r}")
         self._preexistingSocket = None
         self._shouldShutdown = False
-        self.factory.doStart()  # type: ignore[union-attr]  # it is there until the port closes
+        self.factory.doStart()  # type: ignore[union-attr]  # present until the port closes
         self.connected = True
         self.socket = given
-        self.fileno = given.fileno  # type: ignore[method-assign]  # as Twisted's ports do
+        self.fileno = given.fileno  # type: ignore[method-assign]  # as in Twisted's ports
         self._take_reserve()
         self.startReading()
 
     def _release(self) -> None:
-        """Remove what we have made, unless it is somebody else's by now."""
+        """Remove the socket and lock created here, unless another process has replaced the socket."""
         if self._made is not None:
-            with suppress(FileNotFoundError, PermissionError):  # we may have become somebody else
+            with suppress(FileNotFoundError, PermissionError):  # the process may run as another user by now
                 if os.path.samestat(self._made, os.lstat(self.path)):
                     os.unlink(self.path)
             self._made = None
@@ -219,4 +218,4 @@ class UNIXPort(CarefulPort, AcceptingPort, unix.Port):
     def connectionLost(self, reason: Failure) -> None:
         self._release()
         self._drop_reserve()
-        tcp.Port.connectionLost(self, reason)  # unix.Port's would remove a socket that we were given
+        tcp.Port.connectionLost(self, reason)  # unix.Port's would remove an inherited socket

@@ -1,4 +1,4 @@
-"""Whom an endpoint admits, and for how long.
+"""Which peers an endpoint admits, and for how long.
 
 - `streams`: connections
 - `datagrams`: UDP

@@ -1,8 +1,8 @@
 """Which datagrams a UDP endpoint answers.
 
-Rule: a source address is a claim, not a fact. A reply goes only where it cannot start a
-loop or reach more hosts than one (CERT CA-1996-01, "UDP port denial-of-service attack"), and to one
-source only so often.
+Rule: a source address is a claim, not a fact. A reply is sent only where it cannot start a loop or reach
+more than one host (CERT CA-1996-01, "UDP port denial-of-service attack"), and each source gets replies at a
+limited rate.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from suite.text import host_and_port
 
 log = Logger()
 
-#: RFC 6335 system ports. No client sends from there, but echo (7), chargen (19), daytime (13), DNS
-#: (53) and their like answer there, and would answer our answer.
+#: RFC 6335 system ports. No client sends from these, but echo (7), chargen (19), daytime (13), DNS (53)
+#: and other services listen on them, and would answer our reply.
 FIRST_CLIENT_PORT = 1024
 
-#: Sources remembered as answerable, at most; about 1 MiB.
+#: Maximum number of sources remembered as admitted; about 1 MiB.
 REMEMBERED_SOURCES = 8192
 
-#: Sources whose rate is remembered, at most.
+#: Maximum number of sources with a token bucket.
 BUCKETS = 8192
 
-#: A host with IPv6 has a whole network of addresses to claim (RFC 6177; BIND's ipv6-prefix-length is 56).
+#: An IPv6 host can use every address of its network as a source, so a bucket is for a network of this prefix
+#: length (RFC 6177; BIND's ipv6-prefix-length is 56).
 SOURCE_PREFIX = 64
 
-#: Seconds between two log entries about datagrams refused.
+#: Minimum number of seconds between log entries about refused datagrams.
 LOG_INTERVAL = 1.0
 
 Address = IPv4Address | IPv6Address
@@ -42,9 +43,9 @@ Address = IPv4Address | IPv6Address
 def answerable(host: str, port: int, own_ports: Collection[int]) -> bool:
     """Whether a datagram from *host* and *port* may be answered.
 
-    Not from a system port; not from one of *own_ports*, the UDP ports this suite listens on, on any
-    host: the sender is this suite itself, or another one like it, and neither would ever stop; not
-    from an address that is no single host's (broadcast, multicast, unspecified).
+    Refused are: system ports; *own_ports*, the UDP ports this suite listens on, from any host, because the
+    sender would be this suite or another one, and the two would never stop; addresses that do not belong to a
+    single host (broadcast, multicast, unspecified).
     """
     if port < FIRST_CLIENT_PORT or port in own_ports:
         return False
@@ -55,23 +56,23 @@ def answerable(host: str, port: int, own_ports: Collection[int]) -> bool:
 class TokenBuckets:
     """A token bucket for each source.
 
-    :param rate: tokens a second.
-    :param burst: tokens that a bucket holds.
-    :param clock: tells the time, in seconds.
+    :param rate: the number of tokens added a second.
+    :param burst: the number of tokens that a bucket holds.
+    :param clock: returns the time in seconds.
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = rate
         self.burst = burst
         self.clock = clock
-        # How many tokens there were, and when; the least recently used first.
+        # Tokens left and the time of the last use; the least recently used source first.
         self._buckets: OrderedDict[int, tuple[float, float]] = OrderedDict()
 
     def take(self, address: Address) -> bool:
-        """Whether there is a token for *address*; if so, it is gone now."""
+        """Take a token for *address*; return whether there was one."""
         source = int(address)
         if address.version == 6:
-            source = ~(source >> 128 - SOURCE_PREFIX)  # negative: no IPv4 address is
+            source = ~(source >> 128 - SOURCE_PREFIX)  # negative, unlike any IPv4 address
         now = self.clock()
         tokens, then = self._buckets.pop(source, (float(self.burst), now))
         tokens = min(self.burst, tokens + (now - then) * self.rate)
@@ -83,13 +84,13 @@ class TokenBuckets:
 
 
 class DatagramPolicy:
-    """Decides for one UDP endpoint, remembering the sources that are always admitted.
+    """Decides which datagrams one UDP endpoint answers, and remembers the sources that it always admits.
 
-    :param limits: of the endpoint.
+    :param limits: the limits of the endpoint.
     :param own_ports: the UDP ports of the whole suite; more may be added.
-    :param clock: tells the time, in seconds.
-    :param name: of the endpoint.
-    :ivar refusals: datagrams not answered, by reason.
+    :param clock: returns the time in seconds.
+    :param name: the name of the endpoint.
+    :ivar refusals: the number of datagrams not answered, by reason.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class DatagramPolicy:
 
     @property
     def limits(self) -> Limits:
-        """What it goes by."""
+        """The limits of the endpoint; setting them forgets all sources."""
         return self._limits
 
     @limits.setter
@@ -119,11 +120,11 @@ class DatagramPolicy:
         self.forget()
 
     def forget(self) -> None:
-        """Decide anew about every source."""
+        """Forget the sources that were admitted, so that each is checked again."""
         self._admitted.clear()
 
     def add_own_port(self, port: int) -> None:
-        """From now on, *port* is one of ours, and this policy goes by all of them."""
+        """Add *port* to the suite's own ports, and follow changes of them from now on."""
         self._own_ports.join(port, self)
 
     def admit(self, source: tuple[str, int]) -> bool:
@@ -131,11 +132,11 @@ class DatagramPolicy:
         return source in self._admitted or self._decide(source, source)
 
     def admits_all(self, sources: Sequence[bytes]) -> bool:
-        """Whether all of these, packed ``sockaddr`` as the kernel gives them, are always admitted."""
+        """Whether all *sources*, packed ``sockaddr`` as the kernel returns them, are always admitted."""
         return self._admitted.issuperset(sources)
 
     def refuses(self, source: bytes) -> bool:
-        """Whether a datagram from *source*, a packed ``sockaddr``, may not be answered."""
+        """Whether a datagram from *source*, a packed ``sockaddr``, must not be answered."""
         return source not in self._admitted and not self._decide(source, unpack(source))
 
     def _decide(self, source: tuple[str, int] | bytes, host_and_port: tuple[str, int]) -> bool:
@@ -155,10 +156,10 @@ class DatagramPolicy:
     def _refuse(self, why: Reason, host: str, port: int) -> bool:
         self.refusals[why] += 1
         now = self._clock()
-        if now >= self._quiet_until:  # to log each of a flood would cost more than to answer it
+        if now >= self._quiet_until:  # logging every datagram of a flood would cost more than answering
             self._quiet_until = now + LOG_INTERVAL
             log.info(
-                "not answered; {refused:,} until now",
+                "not answered; {refused:,} so far",
                 endpoint=self.name,
                 peer=host_and_port(host, port),
                 reason=why.value,
@@ -168,26 +169,26 @@ class DatagramPolicy:
 
 
 class OwnPorts:
-    """The UDP ports of a suite, and those who go by them."""
+    """The UDP ports of a suite, and the policies that depend on them."""
 
     def __init__(self) -> None:
         self.ports: Counter[int] = Counter()
         self._policies: list[DatagramPolicy] = []
 
     def join(self, port: int, policy: DatagramPolicy) -> None:
-        """From now on, *port* is one of ours, where *policy* decides."""
+        """Add *port*, whose datagrams *policy* decides about."""
         self.ports[port] += 1
         self._policies.append(policy)
         for each in self._policies:
             each.forget()
 
     def leave(self, port: int, policy: DatagramPolicy) -> None:
-        """From now on, *port* is no longer one of ours, and nobody asks *policy*."""
+        """Remove *port*, and its *policy* with it."""
         self.ports -= Counter([port])
         self._policies.remove(policy)
 
 
 def unpack(packed: bytes) -> tuple[str, int]:
-    """The host and port in a packed ``sockaddr_in`` or ``sockaddr_in6``, told apart by their size."""
+    """The host and port in a packed ``sockaddr_in`` or ``sockaddr_in6``; their sizes differ."""
     address = packed[4:8] if len(packed) == 16 else packed[8:24]
     return str(ip_address(address)), int.from_bytes(packed[2:4], "big")

@@ -1,14 +1,13 @@
-"""Whom a stream endpoint admits, how long they may stay, and how they leave.
+"""Which connections a stream endpoint admits, how long they may last, and how they end.
 
-Rules: a refusal comes at accept, before anything is read; the limits in time are kept by one sweep over
-all connections every `SWEEP` seconds, so that a message costs nothing; whatever ends a connection has a
-`Reason`, which is counted and logged.
+Rules: a connection is refused at accept, before anything is read; one sweep over all connections every
+`SWEEP` seconds enforces the time limits, so that a message costs nothing; every end has a `Reason`, which
+is counted and logged.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final, cast
@@ -34,45 +33,52 @@ from suite.reasons import Reason
 from suite.system import credentials, group_ids, user_ids
 from suite.text import host_and_port
 
-if sys.platform != "win32":
-    pass
-
 log = Logger()
 
-#: Seconds between two looks at all connections; a limit is kept at most twice as late.
+#: Seconds between sweeps. A limit takes effect at most two sweeps late.
 SWEEP: Final = 0.25
 
-#: The same while draining, when somebody is waiting.
+#: Seconds between sweeps while draining, when somebody is waiting for the end.
 DRAIN_SWEEP: Final = 0.1
 
-#: What has been quiet for so long, in seconds, is not under way.
+#: Seconds. While draining, a connection silent this long, with nothing unsent, is finished.
 QUIET: Final = 1.0
 
-
-#: Ends of ours that leave a peer all that it is owed.
-PEACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN})
+#: Reasons for a graceful close: unsent bytes are delivered first.
+GRACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN})
 
 
 @implementer(IHandshakeListener)
 class Guarded(Protocol):
-    """A connection that a `Guard` looks after.
+    """A connection under the limits of a `Guard`.
 
-    :ivar received: bytes that the peer has sent; whoever reads them counts them here.
+    :ivar received: bytes received from the peer, counted where they are read.
+    :ivar number: the number of this connection at its endpoint, counted from 1.
+    :ivar peer: the peer's address, as shown in the log.
+    :ivar host: the peer's address, canonical, which ``per_peer`` counts; None on a UNIX socket, and until a
+        PROXY header has named it.
+    :ivar accepted_at: when it was accepted, by the guard's clock, as all times here.
+    :ivar established: whether it has no handshake, or has completed it.
+    :ivar half_closed_at: when the first of the two sides was closed, the peer's or ours; None: both are open.
+    :ivar reason: why this side ended it; None if it did not.
+    :ivar last_received: `received` at the last sweep that saw a change.
+    :ivar last_owed: `owed` at that sweep.
+    :ivar unchanged_since: when that sweep was.
     """
 
     received = 0
-    number = 0  # of the connection, at its endpoint
+    number = 0
     peer = ""
-    host: str | None = None  # what the limit for each peer goes by
-    accepted = 0.0
-    established = True  # no handshake is under way
-    ended: float | None = None  # when the peer has ended its side
-    reason: Reason | None = None  # why we have ended it, if we have
+    host: str | None = None
+    accepted_at = 0.0
+    established = True
+    half_closed_at: float | None = None
+    reason: Reason | None = None
 
-    # What the last sweep has seen, and since when it has been so.
-    seen = 0
-    owing = 0
-    since = 0.0
+    # Set by `Guard` only.
+    last_received = 0
+    last_owed = 0
+    unchanged_since = 0.0
 
     def __init__(self, guard: Guard | None = None) -> None:
         self.guard = guard
@@ -83,54 +89,55 @@ class Guarded(Protocol):
             self.guard.opened(self)
 
     def handshakeCompleted(self) -> None:
-        """TLS is established."""
+        """`IHandshakeListener.handshakeCompleted`: the TLS handshake has completed."""
         if self.guard is not None:
-            self.guard.shaken_hands(self)
+            self.guard.handshake_completed(self)
 
     def readConnectionLost(self) -> None:
-        """The peer has ended its side."""
+        """The peer has closed its side."""
         if self.guard is not None:
-            if self.ended is None:
-                self.ended = self.guard.clock.seconds()
-            # Who has said nothing, such as a health check, has not been cut off either.
+            if self.half_closed_at is None:
+                self.half_closed_at = self.guard.clock.seconds()
+            # A peer that sent nothing, such as a health check, lost nothing: its end is not truncated.
             if self.received and getattr(self.transport, "close_notify_received", True) is False:
                 self.reason = self.reason or Reason.TRUNCATED
 
     def end(self, reason: Reason) -> None:
-        """Say that this was all, and take what still arrives: to close at once would undo the last bytes."""
+        """Half-close and keep reading; closing at once could reset the connection and lose our last bytes."""
         transport = cast(Any, self.transport)
         self.reason = reason
         if self.guard is not None:
-            self.ended = self.guard.clock.seconds()
-        if hasattr(transport, "owed"):  # one of the engine's
+            self.half_closed_at = self.guard.clock.seconds()
+        if hasattr(transport, "owed"):  # a transport of the engine
             transport.loseWriteConnection()
         else:
             transport.loseConnection()
 
     @override
-    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]  # Twisted's own default is of this kind
+    def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]  # Twisted's own default
         if self.guard is not None:
             self.guard.closed(self, reason)
 
     @property
     def owed(self) -> int:
-        """Bytes that the peer has not taken yet; for transports that do not tell, 1 while it must wait."""
+        """Bytes not sent yet; on transports that cannot tell, 1 while writing is paused."""
         owed = getattr(self.transport, "owed", None)
         return int(getattr(self.transport, "producerPaused", False)) if owed is None else owed
 
 
 class Guard:
-    """Looks after all connections of one endpoint.
+    """Admits the connections of one endpoint, and enforces its limits on them.
 
-    :param clock: tells the time, and when it is time to sweep.
-    :param name: of the endpoint.
-    :param limits: which it keeps; they may be replaced at any time.
+    :param clock: the source of time, which schedules the sweeps.
+    :param name: the name of the endpoint.
+    :param limits: the limits to enforce; they may be replaced at any time.
     :param handshakes: whether connections begin with a TLS handshake.
-    :param proxied: whether a connection begins with a PROXY header, which only then tells who the peer is.
-    :ivar open: the connections there are.
-    :ivar accepted: how many there have been.
-    :ivar received: what those that have ended have sent, in bytes.
-    :ivar ends: how many have ended, by reason; refusals too.
+    :param proxied: whether connections begin with a PROXY header, so that the client's address is not known
+        before it.
+    :ivar open: the open connections, in the order in which they were accepted.
+    :ivar accepted_count: the number of connections accepted.
+    :ivar received: the number of bytes received on connections that have ended.
+    :ivar ends: the number of connections ended or refused, by reason.
     """
 
     def __init__(
@@ -147,8 +154,8 @@ class Guard:
         self.limits = limits
         self.handshakes = handshakes
         self.proxied = proxied
-        self.open: dict[Guarded, None] = {}  # in the order of their coming
-        self.accepted = 0
+        self.open: dict[Guarded, None] = {}
+        self.accepted_count = 0
         self.received = 0
         self.ends: Counter[Reason] = Counter()
         self._by_host: Counter[str] = Counter()
@@ -159,21 +166,21 @@ class Guard:
         self._deadline = float("inf")
         self._drained: list[Callable[[], None]] = []
 
-    # At the door.
+    # Accepting.
 
     def refuses(self, address: IAddress | None) -> bool:
-        """Whether a connection from *address* is refused; if so, that is counted and logged."""
+        """Whether a connection from *address* is refused; a refusal is counted and logged."""
         if self.proxied and not self.trusts(address):
             return True
-        reason = self._objection(None if self.proxied else getattr(address, "host", None))
+        reason = self._reason_to_refuse(None if self.proxied else getattr(address, "host", None))
         if reason is not None:
             self._refuse(reason, shown_peer(address))
         return reason is not None
 
     def trusts(self, address: IAddress | None) -> bool:
-        """Whether a PROXY header is believed that comes from *address*; if not, that is counted and logged.
+        """Whether PROXY headers are accepted from *address*; a refusal is counted and logged.
 
-        Where there is no address, on a UNIX socket, its mode says who may write to it.
+        On a UNIX socket there is no address to check: the socket's mode decides who may connect.
         """
         host = getattr(address, "host", None)
         if host is None or within(address_of(host), self.limits.proxy_from):
@@ -182,10 +189,10 @@ class Guard:
         return False
 
     def header_refused(self, address: IAddress, problem: str) -> None:
-        """A connection from *address* had no PROXY header that could be taken."""
+        """Count and log a connection from *address* without an acceptable PROXY header."""
         self._refuse(Reason.PROXY, shown_peer(address), problem)
 
-    def _objection(self, host: str | None) -> Reason | None:
+    def _reason_to_refuse(self, host: str | None) -> Reason | None:
         limits = self.limits
         if len(self.open) >= limits.connections:
             return Reason.CONNECTIONS
@@ -209,9 +216,9 @@ class Guard:
         )
 
     def out_of_descriptors(self, address: IAddress) -> None:
-        """A connection from *address* was closed unseen: there was no descriptor for it.
+        """Count a connection from *address* that was closed at once, for want of a file descriptor.
 
-        Of these, one a second is logged: whoever is short of descriptors is short of more.
+        One a second is logged at most: a process short of descriptors is short of other things, too.
         """
         self.ends[Reason.DESCRIPTORS] += 1
         now = self.clock.seconds()
@@ -219,37 +226,40 @@ class Guard:
             self._silent_until = now + 1
             log.emit(
                 level_of(Reason.DESCRIPTORS),
-                "refused; {refused:,} until now",
+                "refused; {refused:,} so far",
                 endpoint=self.name,
                 peer=shown_peer(address),
                 reason=Reason.DESCRIPTORS.value,
                 refused=self.ends[Reason.DESCRIPTORS],
             )
 
-    # Inside.
+    # Open connections.
 
     def opened(self, connection: Guarded) -> None:
-        """*connection* is there."""
+        """*connection* has been made: number it, and watch its limits."""
         transport = cast(Any, connection.transport)
         address = transport.getPeer()
         connection.number = next(self._numbers)
         connection.peer = shown_peer(address)
-        connection.accepted = connection.since = self.clock.seconds()
+        connection.accepted_at = connection.unchanged_since = self.clock.seconds()
         connection.established = not self.handshakes
         self.open[connection] = None
-        self.accepted += 1
+        self.accepted_count += 1
         if ITCPTransport.providedBy(transport):
             transport.setTcpKeepAlive(True)
         if self._next_sweep is None:
             self._next_sweep = self.clock.callLater(SWEEP, self._sweep)
         if not self.proxied:
-            self._recognise(connection, address)
+            self._identify(connection, address)
 
-    def _recognise(self, connection: Guarded, address: IAddress, *, late: bool = False) -> None:
-        """Now it is known who the peer is."""
+    def _identify(self, connection: Guarded, address: IAddress, *, late: bool = False) -> None:
+        """The peer's *address* is known: abort the connection if it is not admitted, or count it.
+
+        :param late: whether `refuses` could not check the address yet.
+        """
         host = getattr(address, "host", None)
-        reason = self._objection(host) if late and host is not None else None
-        if host is None and (self.limits.users or self.limits.groups) and not self._is_welcome(connection):
+        reason = self._reason_to_refuse(host) if late and host is not None else None
+        if host is None and (self.limits.users or self.limits.groups) and not self._admits_user(connection):
             reason = Reason.DENIED
         if reason is not None:
             connection.reason = reason
@@ -258,26 +268,27 @@ class Guard:
             connection.host = canonical(host)
             self._by_host[connection.host] += 1
 
-    def _is_welcome(self, connection: Guarded) -> bool:
+    def _admits_user(self, connection: Guarded) -> bool:
         try:
             uid, groups = credentials(cast(Any, connection.transport).getHandle())
             return uid in user_ids(self.limits.users) or not groups.isdisjoint(group_ids(self.limits.groups))
-        except (OSError, KeyError):  # who cannot be recognised is not welcome
+        except (OSError, KeyError):  # an unknown user is not admitted
             return False
 
-    def shaken_hands(self, connection: Guarded) -> None:
+    def handshake_completed(self, connection: Guarded) -> None:
         """*connection* has completed its TLS handshake."""
         connection.established = True
-        connection.since = self.clock.seconds()
+        connection.unchanged_since = self.clock.seconds()
         if self.proxied:
             address = cast(Any, connection.transport).getPeer()
             connection.peer = shown_peer(address)
-            self._recognise(connection, address, late=True)
+            self._identify(connection, address, late=True)
 
     def closed(self, connection: Guarded, failure: Failure) -> None:
-        """*connection* has ended."""
-        if self.open.pop(connection, connection) is not None:
+        """*connection* has ended: count it, and log why."""
+        if connection not in self.open:
             return
+        del self.open[connection]
         if connection.host is not None:
             self._by_host[connection.host] -= 1
             if not self._by_host[connection.host]:
@@ -295,14 +306,14 @@ class Guard:
             peer=connection.peer,
             reason=reason.value,
             received=connection.received,
-            duration=round(self.clock.seconds() - connection.accepted, 6),
+            duration=round(self.clock.seconds() - connection.accepted_at, 6),
             detail=detail,
         )
         if not self.open:
-            self._rest()
+            self._all_closed()
 
     def _reason_for(self, connection: Guarded, failure: Failure) -> tuple[Reason, str]:
-        """Why a connection has ended that nobody here has ended, and what there is to say about it."""
+        """Why a connection ended that this side did not end, and any detail for the log."""
         error = failure.value
         if isinstance(error, ConnectionDone):
             return Reason.CLOSED, ""
@@ -310,12 +321,12 @@ class Guard:
             return Reason.RESET, ""
         if isinstance(error, InvalidPreambleError):
             return Reason.PROXY, str(error)
-        if isinstance(error, SSL.Error) or not connection.established:  # a callback's own, in a handshake
+        if isinstance(error, SSL.Error) or not connection.established:  # or raised by a handshake callback
             return Reason.TLS, reason_of(cast(Exception, error))
         return Reason.ERROR, f"{type(error).__name__}: {error}"
 
-    def _rest(self) -> None:
-        """There is nobody to look after."""
+    def _all_closed(self) -> None:
+        """No connections left: stop sweeping, complete the drain."""
         if self._next_sweep is not None:
             self._next_sweep.cancel()
             self._next_sweep = None
@@ -341,14 +352,15 @@ class Guard:
     def _overdue(self, now: float, idle: float, lifetime: float) -> Iterator[tuple[Guarded, Reason]]:
         for connection in self.open:
             received = connection.received
-            if received != connection.seen or connection.owing:
+            if received != connection.last_received or connection.last_owed:
                 owed = connection.owed
-                if received != connection.seen or owed != connection.owing:
-                    connection.seen, connection.owing, connection.since = received, owed, now
-            since = connection.since
-            if now - connection.accepted >= lifetime and connection.reason is None:
+                if received != connection.last_received or owed != connection.last_owed:
+                    connection.last_received, connection.last_owed = received, owed
+                    connection.unchanged_since = now
+            since = connection.unchanged_since
+            if now - connection.accepted_at >= lifetime and connection.reason is None:
                 yield connection, Reason.LIFETIME
-            elif connection.established and connection.ended is None and not connection.owing:
+            elif connection.established and connection.half_closed_at is None and not connection.last_owed:
                 if now - since >= idle:
                     yield connection, Reason.IDLE
             else:
@@ -357,14 +369,14 @@ class Guard:
                     yield connection, reason
 
     def _stuck(self, connection: Guarded, now: float) -> Reason | None:
-        """What a connection is late for that is not merely idle, if anything."""
+        """Which limit has expired, if any, of a connection that is not merely waiting for its peer."""
         limits = self.limits
         if self.proxied and not cast(Any, connection.transport).preamble_complete:
-            return Reason.PROXY if now - connection.accepted >= PROXY_TIMEOUT else None
+            return Reason.PROXY if now - connection.accepted_at >= PROXY_TIMEOUT else None
         for reason, limit, since in (
-            (Reason.HANDSHAKE, limits.handshake, None if connection.established else connection.accepted),
-            (Reason.STALL, limits.stall, connection.since if connection.owing else None),
-            (Reason.HALF_CLOSE, limits.half_close, connection.ended),
+            (Reason.HANDSHAKE, limits.handshake, None if connection.established else connection.accepted_at),
+            (Reason.STALL, limits.stall, connection.unchanged_since if connection.last_owed else None),
+            (Reason.HALF_CLOSE, limits.half_close, connection.half_closed_at),
         ):
             if limit is not None and since is not None and now - since >= limit:
                 return reason
@@ -372,22 +384,22 @@ class Guard:
 
     def _end(self, connection: Guarded, reason: Reason) -> None:
         transport = cast(Any, connection.transport)
-        if reason in PEACEFUL and connection.reason is None:
+        if reason in GRACEFUL and connection.reason is None:
             connection.reason = reason
-            transport.loseConnection()  # with all that it is owed
-            connection.ended = connection.ended or self.clock.seconds()
+            transport.loseConnection()  # once the unsent bytes are sent
+            connection.half_closed_at = connection.half_closed_at or self.clock.seconds()
         else:
-            # A connection that we have ended, and that does not end, has had its time too.
-            if reason not in PEACEFUL:
+            # A second limit has expired, or a graceful close has not completed in time.
+            if reason not in GRACEFUL:
                 connection.reason = reason
             transport.abortConnection()
 
-    # The end.
+    # Draining.
 
     def drain(self, seconds: float, done: Callable[[], None]) -> None:
-        """Let echoes under way finish, close what is quiet, and what is left after *seconds*.
+        """Let pending echoes finish, close silent connections, and abort the rest after *seconds*.
 
-        :param done: is called when no connection is left.
+        :param done: called when no connection is left.
         """
         if not self.open:
             done()
@@ -405,11 +417,13 @@ class Guard:
         for connection in [*self.open]:
             if now >= self._deadline:
                 self._abort(connection)
-            elif now - connection.since >= QUIET and not connection.owed and connection.reason is None:
+                continue
+            silent = now - connection.unchanged_since >= QUIET
+            if silent and not connection.owed and connection.reason is None:
                 self._end(connection, Reason.DRAIN)
 
     def abort(self) -> None:
-        """End every connection now."""
+        """Abort every connection now."""
         for connection in [*self.open]:
             self._abort(connection)
 
@@ -419,16 +433,16 @@ class Guard:
 
 
 def level_of(reason: Reason) -> Any:
-    """The level that *reason* is logged at."""
+    """The log level of *reason*."""
     return LogLevel.lookupByName(reason.level)
 
 
 def canonical(host: str) -> str:
-    """One name for one peer: the same address may come as IPv4 and mapped into IPv6."""
+    """One spelling for one peer: an IPv4 address may also arrive mapped into IPv6."""
     return str(address_of(host)) if ":" in host else host
 
 
 def shown_peer(address: object) -> str:
-    """A peer, for people."""
+    """The address of a peer, for people."""
     host = getattr(address, "host", None)
     return "local" if host is None else host_and_port(host, cast(Any, address).port)

@@ -1,4 +1,4 @@
-"""What a running suite prints about itself on standard output."""
+"""The lines that a running suite prints on standard output."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from suite.endpoints import descriptions as endpoints
 from suite.endpoints.descriptions import Description
 from suite.text import host_and_port
 
-#: What is sent where a user is told what to try.
+#: The command whose output the suggested client sends.
 HELLO: Final = "echo 'hola mundo...'"
 
 
 def bound_address(description: Description, port: IListeningPort) -> str:
-    """Where *port* really listens."""
+    """The address that *port* is bound to."""
     host = port.getHost()
     if isinstance(host, (IPv4Address, IPv6Address)):
         return host_and_port(host.host, host.port)
@@ -34,18 +34,18 @@ def bound_address(description: Description, port: IListeningPort) -> str:
 
 
 def listening_line(description: Description, address: str) -> str:
-    """One endpoint, for people: its name, what it speaks, and where."""
+    """One endpoint for people: name, transport and address."""
     behind = " (behind a PROXY header)" if description.proxied else ""
     return f"{description.endpoint.name:<12} {description.transport:<5} {address}{behind}"
 
 
 def minted_line(written: Iterable[Path]) -> str:
-    """That development certificates have been made, and which."""
+    """The line that names the development certificates that were made."""
     return "made development certificates: " + " ".join(text.shown(path) for path in written)
 
 
 def ready_line(ports: Sequence[tuple[Description, IListeningPort]]) -> str:
-    """That everything is open, with a command that shows it."""
+    """The line that says that everything is open, with a client command to try."""
     for transport in ("TCP", "UNIX", "TLS", "UDP"):
         for description, port in ports:
             if description.transport == transport and not description.proxied:

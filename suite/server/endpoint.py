@@ -1,4 +1,4 @@
-"""One endpoint of a running suite: its port, and who looks after it."""
+"""One endpoint of a running suite: its port, and the guard of its connections or datagrams."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from twisted.internet.interfaces import IListeningPort
 
 from suite import text
 from suite.echo import EchoDatagram, EchoFactory, Refused
-from suite.endpoints.descriptions import DIRECT, Description
-from suite.endpoints.listener import Opening
+from suite.endpoints.descriptions import DIRECT, BoundAddress, Description
+from suite.endpoints.listener import Listener
 from suite.engine.accept import AcceptingPort
 from suite.engine.listeners import with_listeners
 from suite.errors import ListenError
@@ -23,13 +23,13 @@ from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
 
 
-class Running:
+class RunningEndpoint:
     """One endpoint of a running suite.
 
-    :ivar description: what it is by now.
-    :ivar port: where it listens; None: no longer, or not yet.
-    :ivar guard: looks after the connections of a stream endpoint.
-    :ivar datagrams: decides for a UDP endpoint.
+    :ivar description: the current description; a reload may replace it.
+    :ivar port: the port that listens; None before `open` and after `close`.
+    :ivar guard: limits the connections of a stream endpoint; None for UDP.
+    :ivar datagrams: decides which datagrams of a UDP endpoint are answered; None for streams.
     """
 
     def __init__(
@@ -53,44 +53,44 @@ class Running:
                 proxied=description.proxied and description.kind == "ssl",
             )
             answer = self.make_factory(self.guard)
-        self._opening = Opening(with_listeners(reactor), description, context, answer, self.guard)
+        self._listener = Listener(with_listeners(reactor), description, context, answer, self.guard)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
-        """What answers on a stream endpoint."""
+        """The factory for the protocols of a stream endpoint."""
         return EchoFactory(guard, None if self.description.kind in DIRECT else Refused)
 
     def make_datagrams(self, policy: DatagramPolicy) -> EchoDatagram:
-        """What answers on a UDP endpoint."""
+        """The protocol of a UDP endpoint."""
         return EchoDatagram(policy)
 
     async def open(self) -> None:
-        """Listen, but take nothing yet; see `start`.
+        """Listen, but do not accept anything before `start`.
 
-        :raises ListenError: it cannot be opened.
+        :raises ListenError: the endpoint cannot be opened.
         """
         make_directory(self.description)
-        self.port = await self._opening.listen()
+        self.port = await self._listener.listen()
         pause(self.port)
-        # Should it be opened again, it is there that its clients look for it.
-        self._opening.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
+        # If it is reopened, it must get the same port again, where its clients expect it.
+        self._listener.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
         if self.datagrams is not None:
             self._own_ports.join(cast(Any, self.port.getHost()).port, self.datagrams)
 
     def start(self) -> None:
-        """Serve."""
+        """Start accepting connections or datagrams."""
         resume(self.port)
 
     def adopt(self, description: Description, context: SSL.Context | None) -> None:
-        """Become *description*, which listens at the same place; connections there are stay."""
+        """Switch to *description*, which has the same listening socket; existing connections stay."""
         self.description = description
-        if self._opening.context_factory is not None and context is not None:
-            self._opening.context_factory.context = context
+        if self._listener.context_factory is not None and context is not None:
+            self._listener.context_factory.context = context
         for judge in (self.guard, self.datagrams):
             if judge is not None:
                 judge.limits = description.endpoint.limits
 
     async def close(self) -> None:
-        """No longer listen."""
+        """Stop listening."""
         port, self.port = self.port, None
         if port is None:
             return
@@ -98,13 +98,13 @@ class Running:
             self._own_ports.leave(cast(Any, port.getHost()).port, self.datagrams)
         await maybeDeferred(port.stopListening)
 
-    def claims(self) -> tuple[str, str, str] | None:
-        """What nobody else can have while it listens."""
+    def bound_address(self) -> BoundAddress | None:
+        """The address it binds, to detect conflicts with other endpoints."""
         host = self.port.getHost() if self.port is not None else None
-        return self.description.claims(getattr(host, "port", 0))
+        return self.description.bound_address(getattr(host, "port", 0))
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Let connections finish; fires when there are none."""
+        """Let connections finish for up to *seconds*; fires when none are left."""
         drained: Deferred[None] = Deferred()
         if self.guard is None:
             drained.callback(None)
@@ -113,49 +113,50 @@ class Running:
         return drained
 
     def line(self) -> str:
-        """Where it listens, for people."""
+        """The line that announces this endpoint."""
         return listening_line(
             self.description, bound_address(self.description, cast(IListeningPort, self.port))
         )
 
-    def told(self) -> str:
-        """What has happened here, for people; nothing, if nothing has."""
+    def summary(self) -> str:
+        """A summary of the traffic so far, for people; empty if there was none."""
         if self.guard is None:
             refusals = self.datagrams.refusals if self.datagrams is not None else Counter()
             return f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}" if refusals else ""
-        if not self.guard.accepted and not self.guard.ends:
+        guard = self.guard
+        if not guard.accepted_count and not guard.ends:
             return ""
-        return f"{self.guard.accepted:,} connections, {self.guard.received:,} bytes{counted(self.guard.ends)}"
+        return f"{guard.accepted_count:,} connections, {guard.received:,} bytes{counted(guard.ends)}"
 
 
 def pause(port: Any) -> None:
-    """Let *port* wait with all that arrives."""
-    if hasattr(port, "stopReading"):  # not on Windows' IOCP reactor
+    """Stop accepting on *port*; what arrives waits in the kernel."""
+    if hasattr(port, "stopReading"):  # missing on Windows' IOCP reactor
         port.stopReading()
 
 
 def resume(port: Any) -> None:
-    """Let *port* take what arrives, from now on."""
+    """Start accepting on *port* again."""
     if hasattr(port, "startReading"):
         port.startReading()
 
 
 def accept_what_waits(port: Any) -> None:
-    """Take the connections that the kernel has completed already: closing would reset them."""
+    """Accept the connections that the kernel has already completed; closing the port would reset them."""
     if isinstance(port, AcceptingPort):
         port.accept_all()
 
 
 def counted(what: Mapping[Any, int]) -> str:
-    """Counts, for people, the greatest first."""
+    """Counts for people, in descending order."""
     pairs = sorted(what.items(), key=lambda pair: -pair[1])
     return f" ({', '.join(f'{name} {count:,}' for name, count in pairs)})" if pairs else ""
 
 
 def make_directory(description: Description) -> None:
-    """Make the directory of a UNIX socket, if it is only that which is missing.
+    """Make the directory of a UNIX socket if it is missing but its parent exists.
 
-    :raises ListenError: it cannot be made.
+    :raises ListenError: the directory cannot be made.
     """
     if description.kind != "unix" or description.arguments["address"].startswith("\0"):
         return

@@ -13,7 +13,7 @@ from suite.endpoints import parser, tls
 from suite.endpoints.descriptions import Description
 from suite.errors import ConfigError, Mistakes
 from suite.server.announce import listening_line
-from suite.system import Identity, UnknownIdentityError, identity
+from suite.system import ProcessIdentity, UnknownIdentityError, identity
 
 
 class Plan:
@@ -35,7 +35,7 @@ class Plan:
         self.descriptions = parser.parse_all(self.config, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
-        self.identity: Identity | None = None
+        self.identity: ProcessIdentity | None = None
         with mistakes.noted():
             self.identity = self._identity()
         directory = self.config.directory / "certs"
@@ -60,7 +60,7 @@ class Plan:
         names = [description.endpoint.name for description in self.descriptions]
         self.contexts = [contexts[name] for name in names if name in contexts]
 
-    def _identity(self) -> Identity | None:
+    def _identity(self) -> ProcessIdentity | None:
         """The user and group to switch to once everything is open."""
         user, group = self.config.user, self.config.group
         if user is None and group is None:

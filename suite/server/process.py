@@ -1,4 +1,4 @@
-"""The process around a suite: its reactor, its signals and its end."""
+"""The process around a suite: its reactor, signals and exit."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from suite.server.reload import reload_on_hangup
 from suite.server.service import EchoSuite
 from suite.system import Notifier, raise_descriptor_limit
 
-#: Signals that end the suite, and all that mean something to it.
+#: The signals that stop the suite.
 ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
-
+#: All signals that the suite handles.
 SIGNALS: Final = (*ENDING, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 def install_reactor(name: str | None) -> Any:
     """Install the reactor called *name* and return it.
 
-    None is the engine on Linux, and Twisted's default elsewhere.
+    None means the engine on Linux, and Twisted's default elsewhere.
 
-    :raises UsageError: there is none of that name, or it does not work here.
+    :raises UsageError: there is no reactor of that name, or it does not work here.
     """
     if name is None and sys.platform == "linux":
         name = "echo-engine"
     if name is not None:
         try:
-            if name == "echo-engine":  # also where the package, and its plugin with it, is not installed
-                from suite.engine import reactor as engine  # noqa: PLC0415  # there is no epoll elsewhere
+            if name == "echo-engine":  # works even if the package, and so its plugin, is not installed
+                from suite.engine import reactor as engine  # noqa: PLC0415  # needs epoll
 
                 engine.install()
             else:
@@ -50,7 +50,7 @@ def install_reactor(name: str | None) -> Any:
             raise UsageError(
                 f"--reactor {name!r}: no such reactor{text.suggest(name, _working_reactors())}"
             ) from None
-        except Exception as error:  # noqa: BLE001  # an ImportError, an OSError: whatever it stumbles on
+        except Exception as error:  # noqa: BLE001  # ImportError, OSError, or anything else
             raise UsageError(f"--reactor {name!r}: does not work here: {error}") from None
     from twisted.internet import reactor  # noqa: PLC0415  # importing it installs one
 
@@ -75,17 +75,17 @@ def run(
     settings: logs.Settings = logs.DEFAULT,
     make_suite: Callable[[Any, Plan, Callable[[str], None]], EchoSuite] = EchoSuite,
 ) -> int:
-    """Serve *plan* on *reactor* until a signal ends it; return the exit code.
+    """Serve *plan* on *reactor* until a signal stops it; return the exit code.
 
-    SIGTERM and SIGINT let echoes under way finish, a second one does not; SIGHUP reads the configuration
-    again.
+    The first SIGTERM or SIGINT lets echoes in progress finish, a second one aborts them; SIGHUP reloads the
+    configuration.
 
     :param make_suite: makes the service.
-    :raises SuiteError: an endpoint cannot be opened, or we cannot become whom we should; nothing is left
-        open.
+    :raises SuiteError: an endpoint cannot be opened, or the process cannot switch to the configured user;
+        everything has been closed again.
     """
     logs.start(reactor, settings)
-    if not isinstance(reactor, SelectReactor):  # which could not watch so many
+    if not isinstance(reactor, SelectReactor):  # select(2) cannot watch so many
         raise_descriptor_limit()
     suite = make_suite(reactor, plan, announce)
     notifier = Notifier()
@@ -93,14 +93,14 @@ def run(
     ending = False
 
     def start() -> None:
-        # Here, where the reactor has set its own handlers: these replace them.
+        # Set here, after the reactor has installed its own handlers, to replace them.
         for number in ENDING:
             signal.signal(number, lambda *_: reactor.callFromThread(end))
         reload_on_hangup(reactor, suite, notifier)
         suite.startService()
-        suite.opening.addCallbacks(opened, stop)
+        suite.opened.addCallbacks(ready, stop)
 
-    def opened(_: None) -> None:
+    def ready(_: None) -> None:
         notifier.ready(f"serving {len(plan.descriptions)} endpoints")
         if notifier.watchdog_interval is not None:
             LoopingCall(notifier.watchdog).start(notifier.watchdog_interval)
@@ -115,15 +115,14 @@ def run(
             suite.force()
             return
         ending = True
-        notifier.stopping("letting echoes under way finish")
+        notifier.stopping("letting echoes in progress finish")
         reactor.stop()
 
     reactor.callWhenRunning(start)
     reactor.addSystemEventTrigger("before", "shutdown", suite.stopService)
     reactor.run()
-    for (
-        number
-    ) in SIGNALS:  # one more is no reason not to end with 0: Python would let it kill us on the way out
+    # During its exit, Python restores the default actions; a late signal would then change the exit code.
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     notifier.close()
     for failure in failures:

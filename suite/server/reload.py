@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again and served, or nothing changes."""
+"""Reloading on SIGHUP: the new configuration takes effect, or nothing changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suite.system import Notifier
 
 
 def reload_on_hangup(reactor: Any, suite: EchoSuite, notifier: Notifier) -> None:
-    """Have SIGHUP read the configuration again, where there is such a signal."""
+    """Make SIGHUP reload the configuration, on systems that have the signal."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload, suite, notifier))
 
@@ -30,7 +30,7 @@ def reload(suite: EchoSuite, notifier: Notifier) -> None:
     except SuiteError as error:
         for line in str(error).splitlines():
             log.error("not reloaded: {error}", error=line)
-        notifier.ready("serving the configuration as it was")
+        notifier.ready("reload failed; serving the previous configuration")
         return
 
     def done(what: str) -> None:
@@ -42,6 +42,6 @@ def reload(suite: EchoSuite, notifier: Notifier) -> None:
             log.error("not reloaded: {error}", error=str(failure.value))
         else:
             log.failure("not reloaded", failure)
-        notifier.ready("serving the configuration as it was")
+        notifier.ready("reload failed; serving the previous configuration")
 
     suite.reload(plan).addCallbacks(done, failed)

@@ -1,8 +1,8 @@
-"""The running suite: from a configuration to open ports, and back.
+"""The running suite as a Twisted service: opening, reloading and closing all endpoints.
 
-Rules: everything that can be wrong in the configuration is found before the first port opens; all
-endpoints open or none does, and nobody is served before; a change of configuration is made as a whole or
-not at all; closing lets echoes under way finish and removes what opening has made.
+Rules: every error in the configuration is found before the first port opens; either all endpoints open or
+none, and no connection is served before; a reload takes effect completely or not at all; closing lets echoes
+in progress finish, and removes the files that opening has created.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from twisted.logger import Logger
 from typing_extensions import override
 
 from suite import text
-from suite.endpoints.descriptions import Description, collide
+from suite.endpoints.descriptions import Description, conflicts
 from suite.errors import ConfigError
 from suite.guard.datagrams import OwnPorts
 from suite.server.announce import minted_line, ready_line
-from suite.server.endpoint import Running, accept_what_waits
+from suite.server.endpoint import RunningEndpoint, accept_what_waits
 from suite.server.plan import Plan
 from suite.system import become
 
@@ -32,43 +32,45 @@ log = Logger()
 class EchoSuite(Service):
     """The suite as a Twisted service.
 
-    :param reactor: what everything runs on.
-    :param plan: what to open.
-    :param announce: is given every line that a user should see.
-    :ivar opening: fires when every endpoint is open; fails with `ListenError` when one cannot be, and
-        what was opened before it is closed again.
+    :param reactor: the reactor for all endpoints.
+    :param plan: the endpoints to open.
+    :param announce: called with every line of output for users.
+    :ivar endpoints: the endpoints that are listening, by name.
+    :ivar leaving: endpoints that no longer listen but still have connections.
+    :ivar opened: fires when every endpoint is open; fails with `ListenError` when one cannot be opened, after
+        the others have been closed again.
     """
 
     def __init__(self, reactor: Any, plan: Plan, announce: Callable[[str], None]) -> None:
         self.reactor = reactor
         self.plan = plan
         self.announce = announce
-        self.endpoints: dict[str, Running] = {}
-        self.leaving: list[Running] = []  # no longer listening, but not without connections yet
-        self.opening: Deferred[None] = Deferred()
-        self._opening: list[Running] = []
-        self._closing: list[Running] = []
+        self.endpoints: dict[str, RunningEndpoint] = {}
+        self.leaving: list[RunningEndpoint] = []
+        self.opened: Deferred[None] = Deferred()
+        self._starting: list[RunningEndpoint] = []
+        self._closing: list[RunningEndpoint] = []
         self.own_ports = OwnPorts()
-        self._lock = DeferredLock()  # opening, reloading and closing come one after the other
+        self._lock = DeferredLock()  # serializes opening, reloading and closing
 
-    def make_running(self, description: Description, context: SSL.Context | None) -> Running:
-        """One endpoint, not open yet."""
-        return Running(self.reactor, description, context, self.own_ports)
+    def make_endpoint(self, description: Description, context: SSL.Context | None) -> RunningEndpoint:
+        """Make an endpoint that is not open yet."""
+        return RunningEndpoint(self.reactor, description, context, self.own_ports)
 
-    # Beginning.
+    # Opening.
 
     @override
     def startService(self) -> None:
-        """Open every endpoint; see `opening`."""
+        """Open every endpoint; see `opened`."""
         super().startService()
-        self._lock.run(Deferred.fromCoroutine, self._open()).chainDeferred(self.opening)
+        self._lock.run(Deferred.fromCoroutine, self._open()).chainDeferred(self.opened)
 
     async def _open(self) -> None:
-        endpoints = self._opening = [self.make_running(*planned) for planned in self.plan.planned()]
+        endpoints = self._starting = [self.make_endpoint(*planned) for planned in self.plan.planned()]
         try:
             for endpoint in endpoints:
                 await endpoint.open()
-                if not self.running:  # it has been stopped while a slow one opened
+                if not self.running:  # stopped while this endpoint was opening
                     await endpoint.close()
                     return
             self._become(self.plan)
@@ -77,7 +79,7 @@ class EchoSuite(Service):
             await self._close_all(endpoints)
             raise
         finally:
-            self._opening = []
+            self._starting = []
         self.endpoints = {endpoint.description.endpoint.name: endpoint for endpoint in endpoints}
         if self.plan.minted:
             self.announce(minted_line(self.plan.minted))
@@ -88,29 +90,29 @@ class EchoSuite(Service):
 
     @staticmethod
     def _become(plan: Plan) -> None:
-        """Give up what was needed to open everything."""
+        """Drop the privileges that were needed to open the endpoints."""
         if plan.identity is not None:
             become(plan.identity)
 
     @staticmethod
-    async def _close_all(endpoints: Iterable[Running]) -> None:
+    async def _close_all(endpoints: Iterable[RunningEndpoint]) -> None:
         for endpoint in endpoints:
             await endpoint.close()
 
-    # Changing.
+    # Reloading.
 
     def reload(self, plan: Plan) -> Deferred[str]:
-        """Serve *plan* from now on; all of it or, failing with `ListenError`, none.
+        """Switch to *plan* completely or, failing with `ListenError`, not at all.
 
-        Endpoints that listen where they did keep their connections, under the new limits; those no longer
-        there are drained. Fires with what has been done, for people.
+        Endpoints whose listening socket stays the same keep their connections, under the new limits; removed
+        endpoints are drained. Fires with a summary of the changes, for people.
         """
         return self._lock.run(Deferred.fromCoroutine, self._reload(plan))
 
     def check_change(self, plan: Plan) -> None:
-        """Whether *plan* is one that can be changed to.
+        """Check that a reload can switch to *plan*.
 
-        :raises ConfigError: it asks for what only a new process can be.
+        :raises ConfigError: a change in *plan* requires a restart.
         """
         for key in ("user", "group"):
             now, then = getattr(self.plan.config, key), getattr(plan.config, key)
@@ -118,22 +120,23 @@ class EchoSuite(Service):
                 raise ConfigError(
                     text.shown(plan.config.file),
                     key,
-                    f"{then!r} takes a restart; expected {now!r} as before",
+                    f"a change to {then!r} requires a restart; expected {now!r} as before",
                 )
 
     async def _reload(self, plan: Plan) -> str:
         old = dict(self.endpoints)
         kept: dict[str, tuple[Description, SSL.Context | None]] = {}
-        fresh: list[Running] = []
+        fresh: list[RunningEndpoint] = []
         for description, context in plan.planned():
             before = old.get(description.endpoint.name)
-            if before is not None and before.description.place() == description.place():
+            if before is not None and before.description.socket_key() == description.socket_key():
                 kept[description.endpoint.name] = (description, context)
             else:
-                fresh.append(self.make_running(description, context))
+                fresh.append(self.make_endpoint(description, context))
         gone = [endpoint for name, endpoint in old.items() if name not in kept]
-        # What is in the way of a fresh one has to go first, and comes back if that does not help.
-        away = [e for e in gone if any(collide(e.claims(), f.description.claims()) for f in fresh)]
+        # Close old endpoints whose address a new one needs; reopen them if the new ones fail.
+        wanted = [endpoint.description.bound_address() for endpoint in fresh]
+        away = [e for e in gone if any(conflicts(e.bound_address(), address) for address in wanted)]
         try:
             await self._close_all(away)
             for endpoint in fresh:
@@ -164,18 +167,18 @@ class EchoSuite(Service):
             f" {len(kept) - changed} as before"
         )
 
-    def _leave(self, endpoint: Running) -> None:
+    def _leave(self, endpoint: RunningEndpoint) -> None:
         self.leaving.append(endpoint)
         endpoint.drain(self.plan.config.drain).addCallback(lambda _: self.leaving.remove(endpoint))
 
-    # Ending.
+    # Closing.
 
     @override
     def stopService(self) -> Deferred[None]:
-        """Stop accepting, let echoes under way finish, and close; fires when all is closed."""
+        """Stop accepting, let echoes in progress finish, and close; fires when everything is closed."""
         super().stopService()
-        if self._opening:  # there is nobody to wait for, and one that opens might take for ever
-            return Deferred.fromCoroutine(self._close_all(self._opening))
+        if self._starting:  # no connections yet to wait for, and opening might take forever
+            return Deferred.fromCoroutine(self._close_all(self._starting))
         return self._lock.run(Deferred.fromCoroutine, self._stop())
 
     async def _stop(self) -> None:
@@ -187,14 +190,14 @@ class EchoSuite(Service):
         self._closing = [*streams, *self.leaving]
         seconds = self.plan.config.drain
         await gatherResults([endpoint.drain(seconds) for endpoint in self._closing])
-        await self._close_all(endpoints)  # UDP answers until the end
+        await self._close_all(endpoints)  # UDP endpoints answer until the drain has ended
         for endpoint in endpoints:
-            told = endpoint.told()
-            if told:
-                log.debug("{told}", told=told, endpoint=endpoint.description.endpoint.name)
+            summary = endpoint.summary()
+            if summary:
+                log.debug("{summary}", summary=summary, endpoint=endpoint.description.endpoint.name)
 
     def force(self) -> None:
-        """End every connection now."""
+        """Abort every connection."""
         for endpoint in [*self.endpoints.values(), *self.leaving, *self._closing]:
             if endpoint.guard is not None:
                 endpoint.guard.abort()

@@ -1,10 +1,10 @@
-"""The suite inside a test: in a process of its own, ready when you have it, loud when it is closed too early.
+"""The suite for tests: runs in its own process, is ready once constructed, reports problems when closed.
 
-With pytest, the fixtures ``echo_suite`` and ``make_echo_suite`` give you a `RunningSuite`.
+With pytest, the fixtures ``echo_suite`` and ``make_echo_suite`` provide a `RunningSuite`.
 
 - `suite`: `RunningSuite`
-- `errors`: what it raises
-- `toml`: configurations from mappings
+- `errors`: its exceptions
+- `toml`: writes configurations
 - `server`: the process that it starts
 """
 

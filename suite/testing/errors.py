@@ -1,4 +1,4 @@
-"""What can be wrong with a suite under test."""
+"""The exceptions of `suite.testing`, and the values that they and its counters use."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-#: Seconds that the suite may take to start, to answer a question, or to end: on no machine does it.
+#: Upper bound in seconds for starting, answering or stopping; no working suite approaches it.
 LIMIT: Final = 60.0
 
 
 class StartError(Exception):
-    """The suite has not started; the text is what it has said, which is one line that names the mistake.
+    """The suite could not be started; the text is its log, normally one line that names the mistake.
 
-    :ivar log: what it has said.
-    :ivar exit_code: 2: the configuration is wrong; 1: an endpoint cannot be opened; None: it was not
+    :ivar log: everything that the suite has logged.
+    :ivar exit_code: 2: the configuration is wrong; 1: an endpoint cannot be opened; None: the suite was not
         ready in time.
     """
 
@@ -28,14 +28,14 @@ class StartError(Exception):
     def __str__(self) -> str:
         if self.exit_code is None:
             return f"the suite was not ready within {LIMIT:g} s; its log:\n{self.log}"
-        return self.log or f"the suite has ended with {self.exit_code} instead of starting"
+        return self.log or f"the suite exited with code {self.exit_code} instead of starting"
 
 
 class CrashError(Exception):
-    """The suite has ended by itself, or not when told to, or with an error of its own in its log.
+    """The suite exited by itself, did not exit on SIGTERM, or has a traceback in its log.
 
-    :ivar problem: which of these.
-    :ivar log: everything that it has written.
+    :ivar problem: what happened.
+    :ivar log: everything that the suite has logged.
     """
 
     __module__ = "suite.testing"  # where users import it from
@@ -51,11 +51,11 @@ class CrashError(Exception):
 
 @dataclass(frozen=True)
 class Connection:
-    """A connection that is open.
+    """An open connection.
 
-    :ivar endpoint: the name of the endpoint that has accepted it.
+    :ivar endpoint: the name of the endpoint that accepted it.
     :ivar peer: the client's address, ``host:port``. Clients of UNIX sockets seldom have one.
-    :ivar received: bytes that have come from it.
+    :ivar received: the bytes received from the client.
     """
 
     endpoint: str
@@ -67,9 +67,9 @@ class Connection:
 
 
 class StillOpenError(Exception):
-    """Connections are open that should not be.
+    """Connections are still open that should have ended.
 
-    :ivar connections: which.
+    :ivar connections: the open connections.
     """
 
     __module__ = "suite.testing"  # where users import it from
@@ -85,12 +85,12 @@ class StillOpenError(Exception):
 
 @dataclass(frozen=True)
 class Counts:
-    """What an endpoint has seen since it was opened, or since `RunningSuite.clear`.
+    """The counts of an endpoint since it was opened, or since `RunningSuite.clear`.
 
-    :ivar opened: connections that it has accepted.
-    :ivar open: connections that have not ended.
-    :ivar received: bytes, in all.
-    :ivar datagrams: datagrams.
+    :ivar opened: connections accepted.
+    :ivar open: connections that are still open.
+    :ivar received: bytes received in total.
+    :ivar datagrams: datagrams received.
     """
 
     opened: int

@@ -1,9 +1,9 @@
-"""``python -m suite.testing.server FILE FD DIRECTORY``: the suite that `suite.testing.suite` starts.
+"""``python -m suite.testing.server FILE FD DIRECTORY``: the process that `suite.testing.suite` starts.
 
-It is the suite, on its own reactor, except that it remembers what arrives. Rules: what is remembered is
-bounded; questions come in on the socket inherited as descriptor FD, one JSON array a line, and each
-gets one line of JSON; where nobody is left who could ask, the suite ends, and removes DIRECTORY, which
-the other side would have removed.
+It is the ordinary suite, on its own reactor, except that it records what it receives. Rules: records are
+bounded; questions arrive on the socket inherited as descriptor FD, one JSON array per line, and each is
+answered by one line of JSON; when the other end of that socket is gone, the suite exits and removes
+DIRECTORY, which the parent process would have removed.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from suite.server import endpoint, process, service
 from suite.server.plan import Plan
 from suite.text import host_and_port
 
-#: Bytes kept of what an endpoint receives: the last ones.
+#: The most bytes kept for an endpoint: the last ones received.
 KEPT: Final = 2**20
 
-#: Datagrams kept, at most, should they be small, or empty.
+#: The most datagrams kept for an endpoint, since they may be small or empty.
 KEPT_DATAGRAMS: Final = 10_000
 
 
 class Record:
-    """What one endpoint has received.
+    """A record of what one endpoint has received.
 
-    :ivar opened: how many connections it has accepted.
-    :ivar received: how many bytes it has read.
-    :ivar datagrams: how many datagrams.
-    :ivar open: its connections that have not ended, in the order of their opening.
+    :ivar opened: the number of connections accepted.
+    :ivar received: the number of bytes received.
+    :ivar datagrams: the number of datagrams received.
+    :ivar open: the open connections, in the order in which they were accepted.
     """
 
     def __init__(self) -> None:
@@ -61,20 +61,20 @@ class Record:
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything, but not which connections are open."""
+        """Forget everything except which connections are open."""
         self.opened = self.received = self.datagrams = 0
         self._stream = bytearray()
         self._datagrams: deque[bytes] = deque()
         self._size = 0
 
     def add(self, data: bytes) -> None:
-        """Some bytes of a stream have arrived."""
+        """Record bytes of a stream."""
         self.received += len(data)
         self._stream += data
         del self._stream[:-KEPT]
 
     def add_datagram(self, data: bytes) -> None:
-        """A datagram has arrived."""
+        """Record a datagram."""
         self.received += len(data)
         self.datagrams += 1
         self._datagrams.append(data)
@@ -83,7 +83,7 @@ class Record:
             self._size -= len(self._datagrams.popleft())
 
     def kept(self) -> bytes:
-        """The last bytes, in the order of their arrival."""
+        """The last bytes, in the order in which they arrived."""
         return bytes(self._stream) + b"".join(self._datagrams)
 
     def kept_datagrams(self) -> list[bytes]:
@@ -92,9 +92,9 @@ class Record:
 
 
 class RecordedEcho(Echo):
-    """An `Echo` that leaves a `Record`.
+    """An `Echo` that keeps a `Record`.
 
-    Its ``dataReceived`` has no mark that it only writes back: the engine calls it for every byte.
+    Its ``dataReceived`` is not marked as one that only writes back, so the engine calls it for every byte.
     """
 
     record: Record
@@ -117,11 +117,11 @@ class RecordedEcho(Echo):
 
 
 class RecordedMeasuredEcho(RecordedEcho, MeasuredEcho):
-    """The same, of so many bytes and no more."""
+    """A `MeasuredEcho` that keeps a `Record`."""
 
 
 class RecordedFactory(EchoFactory):
-    """One `RecordedEcho` for every connection."""
+    """Makes a `RecordedEcho` for every connection."""
 
     protocol = RecordedEcho
     measured = RecordedMeasuredEcho
@@ -138,9 +138,9 @@ class RecordedFactory(EchoFactory):
         return protocol
 
 
-@implementer_only(INeedsNoLogContext)  # and not IEchoesDatagrams, whose datagrams never come this far
+@implementer_only(INeedsNoLogContext)  # not IEchoesDatagrams, whose datagrams never reach the protocol
 class RecordedDatagrams(EchoDatagram):
-    """An `EchoDatagram` that leaves a `Record`, also of what it does not answer."""
+    """An `EchoDatagram` that keeps a `Record`, also of datagrams that it does not answer."""
 
     def __init__(self, record: Record, policy: DatagramPolicy) -> None:
         super().__init__(policy)
@@ -152,7 +152,7 @@ class RecordedDatagrams(EchoDatagram):
         super().datagramReceived(datagram, addr)
 
 
-class RecordedEndpoint(endpoint.Running):
+class RecordedEndpoint(endpoint.RunningEndpoint):
     """An endpoint with a `Record`."""
 
     def __init__(self, record: Record, *arguments: Any) -> None:
@@ -171,8 +171,8 @@ class RecordedEndpoint(endpoint.Running):
 class RecordingSuite(service.EchoSuite):
     """The suite, with a `Record` of each endpoint.
 
-    :param control: the descriptor of a connected stream socket, where questions come from.
-    :param directory: what is removed when nobody is left there.
+    :param control: the descriptor of a connected stream socket on which questions arrive.
+    :param directory: the directory to remove when the other end of *control* is gone.
     """
 
     def __init__(
@@ -189,23 +189,25 @@ class RecordingSuite(service.EchoSuite):
         self._directory = directory
 
     @override
-    def make_running(self, description: Description, context: SSL.Context | None) -> endpoint.Running:
+    def make_endpoint(
+        self, description: Description, context: SSL.Context | None
+    ) -> endpoint.RunningEndpoint:
         record = self.records.setdefault(description.endpoint.name, Record())
         return RecordedEndpoint(record, self.reactor, description, context, self.own_ports)
 
     @override
     def startService(self) -> None:
-        self.opening.addCallback(lambda _: self._be_asked())
+        self.opened.addCallback(lambda _: self._listen_for_questions())
         super().startService()
 
-    def _be_asked(self) -> None:
-        """Say that all is open, and where; from then on, answer."""
+    def _listen_for_questions(self) -> None:
+        """Report the endpoints and their addresses, then answer questions."""
         described = [
             {
                 "name": name,
                 "transport": endpoint.description.transport,
                 "proxied": endpoint.description.proxied,
-                "address": address_of(endpoint.description, cast(IListeningPort, endpoint.port)),
+                "address": client_address(endpoint.description, cast(IListeningPort, endpoint.port)),
             }
             for name, endpoint in self.endpoints.items()
         ]
@@ -213,24 +215,24 @@ class RecordingSuite(service.EchoSuite):
         asked.noisy = False
         os.set_blocking(self._control, False)
         connection = self.reactor.adoptStreamConnection(self._control, socket.AF_UNIX, asked)
-        os.close(self._control)  # the connection has its own
+        os.close(self._control)  # the connection has its own descriptor
         connection.protocol.say(described)
 
     def _abandoned(self) -> None:
-        """Nobody is left who could ask."""
+        """The other end of the control socket is gone: shut down."""
         try:
             self.reactor.stop()
         except ReactorNotRunning:
-            return  # we are on our way out, and the end of this connection is part of that
+            return  # already shutting down, which closes this connection
         self.reactor.addSystemEventTrigger(
             "after", "shutdown", shutil.rmtree, self._directory, ignore_errors=True
         )
 
 
 class Questions(LineOnlyReceiver):
-    """Answers what it is asked about some *records*.
+    """Answers questions about *records*.
 
-    :param abandoned: called when nobody is left who could ask.
+    :param abandoned: called when the connection is lost.
     """
 
     delimiter = b"\n"
@@ -247,7 +249,7 @@ class Questions(LineOnlyReceiver):
     @override
     def lineReceived(self, line: bytes) -> None:
         word, *arguments = json.loads(line)
-        # In the next turn: whoever has connected, or ended, before the question came, is seen by then.
+        # In the next turn, when connections that began or ended before the question have been processed.
         self.reactor.callLater(0, lambda: self.say(ANSWERS[word](self.records, *arguments)))
 
     @override
@@ -256,7 +258,7 @@ class Questions(LineOnlyReceiver):
 
 
 def counts(records: dict[str, Record], endpoint: str) -> list[int]:
-    """Connections opened, and open; bytes received; datagrams."""
+    """The fields of `suite.testing.Counts`, in order."""
     record = records[endpoint]
     return [record.opened, len(record.open), record.received, record.datagrams]
 
@@ -272,7 +274,7 @@ def datagrams(records: dict[str, Record], endpoint: str) -> list[str]:
 
 
 def open_connections(records: dict[str, Record]) -> list[tuple[str, str, int]]:
-    """Endpoint, peer and bytes received of every connection that has not ended."""
+    """Endpoint, peer and bytes received of every open connection."""
     return [
         (endpoint, peer_of(connection), connection.received)
         for endpoint, record in records.items()
@@ -281,13 +283,13 @@ def open_connections(records: dict[str, Record]) -> list[tuple[str, str, int]]:
 
 
 def clear(records: dict[str, Record]) -> None:
-    """Forget what has been received and opened so far."""
+    """Reset all counts and received bytes."""
     for record in records.values():
         record.clear()
 
 
 def abort(records: dict[str, Record]) -> None:
-    """End every connection at once."""
+    """Abort every connection."""
     for record in records.values():
         for connection in list(record.open):
             cast(Any, connection.transport).abortConnection()
@@ -303,8 +305,8 @@ ANSWERS: Final[dict[str, Callable[..., object]]] = {
 }
 
 
-def address_of(description: Description, port: IListeningPort) -> tuple[str, int] | str:
-    """Where a client finds *port*: host and port, or the path of a socket."""
+def client_address(description: Description, port: IListeningPort) -> tuple[str, int] | str:
+    """The address at which clients reach *port*: host and port, or the path of a socket."""
     host = port.getHost()
     if isinstance(host, (IPv4Address, IPv6Address)):
         return EVERY_HOST.get(host.host, host.host), host.port
@@ -315,7 +317,7 @@ def address_of(description: Description, port: IListeningPort) -> tuple[str, int
 
 
 def peer_of(connection: Protocol) -> str:
-    """Who is at the other end of *connection*, for people."""
+    """The address of the peer of *connection*, for people."""
     peer = connection.transport.getPeer()  # type: ignore[union-attr]  # it is connected
     if isinstance(peer, (IPv4Address, IPv6Address)):
         return host_and_port(peer.host, peer.port)
@@ -323,7 +325,7 @@ def peer_of(connection: Protocol) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve the file, be asked on the descriptor, and have the directory, that *argv* names."""
+    """Run the suite; *argv* is FILE, FD and DIRECTORY."""
     file, control, directory = argv
     try:
         plan = Plan(Path(file), mint=True)

@@ -1,10 +1,10 @@
-"""The suite inside a test: in a process of its own, ready when you have it, loud when it is closed too early.
+"""The suite for tests: runs in its own process, is ready once constructed, reports problems when closed.
 
-Rules: nothing here imports Twisted, or starts a thread; a `RunningSuite` is ready, or an error says
-why it is not; what it has received can be asserted on as soon as an echo of it has come back; when it
-is closed, nothing is left of it, and whatever was wrong until then is raised.
+Rules: nothing here imports Twisted or starts a thread; constructing a `RunningSuite` succeeds when the suite
+is ready, and otherwise raises an error that says why; received bytes can be asserted on as soon as their echo
+has arrived; closing leaves nothing behind, and raises an error for anything that went wrong.
 
-With pytest, the fixtures ``echo_suite`` and ``make_echo_suite`` (`suite.pytest_plugin`) are this.
+With pytest, use the fixtures ``echo_suite`` and ``make_echo_suite`` (`suite.pytest_plugin`).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from typing import Any, Final, Protocol, Self, TypeAlias, cast
 from suite.testing.errors import LIMIT, Connection, Counts, CrashError, StartError, StillOpenError
 from suite.testing.toml import to_toml
 
-#: For pytest: what goes wrong in here is shown at the line of the test that has called.
+#: Makes pytest show errors at the calling line of the test.
 __tracebackhide__ = True
 
 #: Where an endpoint listens: host and port, or the path of a UNIX socket (``"\0name"``: an abstract one).
 Address: TypeAlias = tuple[str, int] | str
 
-#: What a suite can be made of: nothing (all four transports), TOML text, what such text would say, or
-#: the path of a file.
+#: A configuration: None (all four transports), TOML text, a mapping with the same content, or the path of a
+#: file.
 Configuration: TypeAlias = str | Mapping[str, object] | Path | None
 
 FOUR_TRANSPORTS: Final = """\
@@ -47,15 +47,14 @@ tls = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 unix = "unix:echo.sock"
 """
 
-#: Seconds that connections which are being closed may take to be gone.
+#: Seconds that open connections have to end when a suite is checked or closed.
 PATIENCE: Final = 5.0
 
-
-#: Seconds between two looks at something that is waited for.
+#: Seconds between two checks of a condition that is waited for.
 INTERVAL: Final = 0.01
 
-#: Bytes that a temporary directory may have in its path, so that a socket in a directory of ours in it
-#: is within the 107 of Linux, and the 103 of the BSDs and macOS.
+#: The longest path of a temporary directory, in bytes, with which the path of a socket in our subdirectory
+#: stays within the limit of 107 bytes on Linux and 103 on the BSDs and macOS.
 LONGEST_DIRECTORY: Final = 60
 
 
@@ -68,17 +67,17 @@ class _Endpoint:
 
 
 class RunningSuite:
-    """A suite in a process of its own, from when it is ready until `close`.
+    """A suite in its own process, ready from construction until `close`.
 
-    Use it in a ``with`` statement, which closes it. Any thread may use it.
+    Use it in a ``with`` statement, which closes it. It may be used from any thread.
 
-    :param config: what it serves: TOML text, a mapping that says the same, or the path of a file. The
-        first two are written to `directory`, and paths in them are relative to it. None: TCP, UDP, TLS
-        and UNIX on loopback, each on a port that was free.
-    :param patience: seconds that `close` and `check` give connections to end.
-    :ivar directory: a temporary one, for the suite's files; it is removed by `close`.
-    :ivar addresses: where each endpoint listens, by name, in the order of the configuration.
-    :raises StartError: it cannot be started.
+    :param config: the configuration: TOML text, a mapping with the same content, or the path of a file. The
+        first two are written to `directory`, and their paths are relative to it. None: TCP, UDP, TLS and
+        UNIX endpoints on loopback, on free ports.
+    :param patience: seconds that `close` and `check` wait for connections to end.
+    :ivar directory: a temporary directory for the suite's files; `close` removes it.
+    :ivar addresses: the address of each endpoint by name, in the order of the configuration.
+    :raises StartError: the suite could not be started.
     """
 
     def __init__(self, config: Configuration = None, *, patience: float = PATIENCE) -> None:
@@ -88,7 +87,7 @@ class RunningSuite:
         self._final_log: str | None = None
         self._resources = ExitStack()
         with ExitStack() as started:
-            started.callback(self._release)  # unless all goes well
+            started.callback(self._release)  # unless everything succeeds
             directory = tempfile.TemporaryDirectory(prefix="echo-suite-", dir=_short_directory())
             self.directory = Path(self._resources.enter_context(directory))
             file = config.absolute() if isinstance(config, Path) else self._write(config)
@@ -97,7 +96,7 @@ class RunningSuite:
             self._resources.enter_context(self._control).settimeout(LIMIT)
             with theirs, (self.directory / "log").open("wb") as log:
                 self._process = subprocess.Popen(  # noqa: S603  # it is this Python, and this package
-                    # -P: a directory `suite` where the tests run is not this package.
+                    # -P: a directory named `suite` in the current directory must not shadow this package.
                     [
                         *(sys.executable, "-P", "-m", "suite.testing.server"),
                         *(file, str(theirs.fileno()), self.directory),
@@ -107,13 +106,13 @@ class RunningSuite:
                     stdout=log,
                     stderr=log,
                     pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # Ctrl-C is for the tests, which then close us
+                    start_new_session=True,  # Ctrl-C goes to the tests only, which then close the suite
                 )
             self._resources.callback(self._kill)
             try:
                 endpoints = [_endpoint(**fields) for fields in self._read()]
             except (OSError, EOFError) as error:
-                # Having closed its end it is about to end, and to tell why.
+                # It has closed its end, so it is about to exit, and its exit code will tell why.
                 code = None if isinstance(error, TimeoutError) else self._wait()
                 raise StartError(self.log.rstrip("\n"), code) from None
             started.pop_all()
@@ -125,13 +124,13 @@ class RunningSuite:
     def _write(self, config: str | Mapping[str, object] | None) -> Path:
         file = self.directory / "config.toml"
         text = FOUR_TRANSPORTS if config is None else config if isinstance(config, str) else to_toml(config)
-        file.write_text(text, encoding="utf-8", errors="surrogateescape")  # paths may be undecodable
+        file.write_text(text, encoding="utf-8", errors="surrogateescape")  # paths may not be valid UTF-8
         return file
 
-    # Where it is.
+    # Addresses.
 
     def __getitem__(self, endpoint: str) -> Address:
-        """Where the endpoint of that name listens."""
+        """The address of the endpoint with this name."""
         return self._named(endpoint).address
 
     @property
@@ -158,19 +157,19 @@ class RunningSuite:
         try:
             return self._endpoints[name]
         except KeyError:
-            raise KeyError(f"no endpoint {name!r}; there is {', '.join(self._endpoints)}") from None
+            raise KeyError(f"no endpoint {name!r}; expected {' or '.join(self._endpoints)}") from None
 
     def _first(self, transport: str) -> _Endpoint:
         for endpoint in self._endpoints.values():
             if endpoint.transport == transport and not endpoint.proxied:
                 return endpoint
-        raise LookupError(f"no endpoint speaks {transport}; there is {', '.join(self._endpoints)}")
+        raise LookupError(f"no {transport} endpoint; the endpoints are {', '.join(self._endpoints)}")
 
-    # Whom to trust, and to be.
+    # Certificates.
 
     @property
     def ca(self) -> Path:
-        """The certificate of the CA that has signed the server's: the suite's development CA."""
+        """The certificate of the suite's development CA, which signed the server's."""
         return self._certificate("ca.pem")
 
     @property
@@ -185,7 +184,7 @@ class RunningSuite:
 
     @property
     def client_context(self) -> ssl.SSLContext:
-        """A new context for clients, which shows the client certificate as well."""
+        """A new context for clients, which also presents the client certificate."""
         context = self.ssl_context
         context.load_cert_chain(*self.client_cert)
         return context
@@ -193,19 +192,19 @@ class RunningSuite:
     def _certificate(self, name: str) -> Path:
         path = self._certs / name
         if not path.exists():
-            raise LookupError(f"no {path}: the suite has made no certificates, for its endpoints need none")
+            raise LookupError(f"no {path}: the suite made no certificates, because no endpoint needs them")
         return path
 
-    # A client that is ready.
+    # A connected client.
 
     def connect(self, endpoint: str, *, timeout: float | None = 10) -> socket.socket:
-        """A socket connected to the endpoint of that name.
+        """A socket connected to the endpoint with this name.
 
-        To a TLS endpoint it is an `ssl.SSLSocket` after its handshake, which has verified
-        ``localhost`` and has shown the client certificate if it was asked to. Behind a PROXY header it is
-        plain, since nothing comes before the header.
+        For a TLS endpoint, it is an `ssl.SSLSocket` whose handshake is complete: it has verified
+        ``localhost``, and has presented the client certificate if requested. For an endpoint behind a PROXY
+        header, it is a plain socket, because the header must come first.
 
-        :param timeout: of every call on the socket, in seconds.
+        :param timeout: the timeout of every call on the socket, in seconds.
         """
         named = self._named(endpoint)
         if isinstance(named.address, str):
@@ -224,26 +223,25 @@ class RunningSuite:
             raise
         return sock
 
-    # What it has seen.
+    # Observations.
 
     def connections(self, endpoint: str) -> Counts:
-        """How many connections, bytes and datagrams the endpoint of that name has seen."""
+        """The counts of the endpoint with this name."""
         return Counts(*self._ask("counts", self._named(endpoint).name))
 
     def open_connections(self) -> list[Connection]:
-        """The connections of all endpoints that are open, in the order of their opening."""
+        """The open connections of all endpoints, in the order in which they were accepted."""
         return [Connection(*fields) for fields in self._ask("open")]
 
     def received(self, endpoint: str) -> bytes:
-        """What the endpoint of that name has received, in the order of its arrival, whoever has sent it.
+        """The bytes that the endpoint with this name has received from all clients, in order of arrival.
 
-        It keeps the last MiB. Whoever has an echo finds here what is echoed; before that, use
-        `wait_for`.
+        Only the last MiB is kept. Bytes whose echo has arrived are included; for others, use `wait_for`.
         """
         return b64decode(self._ask("received", self._named(endpoint).name))
 
     def datagrams(self, endpoint: str) -> list[bytes]:
-        """The datagrams that the endpoint of that name has received: of the last MiB, the last 10,000."""
+        """The datagrams that the endpoint with this name has received: the last 10,000, at most 1 MiB."""
         return [b64decode(datagram) for datagram in self._ask("datagrams", self._named(endpoint).name)]
 
     def wait_for(
@@ -256,14 +254,14 @@ class RunningSuite:
         open: int | None = None,  # noqa: A002  # named as in Counts
         timeout: float = 10,
     ) -> Counts:
-        """Wait until the endpoint of that name has seen so much.
+        """Wait until the counts of the endpoint with this name reach the given values.
 
-        :param opened: so many connections accepted, or more.
-        :param received: so many bytes received, or more.
-        :param datagrams: so many datagrams received, or more.
-        :param open: exactly so many connections that have not ended.
-        :returns: what it has seen by then.
-        :raises TimeoutError: it has not, *timeout* seconds later.
+        :param opened: at least this many connections accepted.
+        :param received: at least this many bytes received.
+        :param datagrams: at least this many datagrams received.
+        :param open: exactly this many open connections.
+        :returns: the counts at that time.
+        :raises TimeoutError: they are not reached within *timeout* seconds.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -282,23 +280,23 @@ class RunningSuite:
             time.sleep(INTERVAL)
 
     def clear(self) -> None:
-        """Forget what has been received and counted so far; open connections stay open, and counted."""
+        """Reset all counts and received bytes; open connections stay open, and are still counted as open."""
         self._ask("clear")
 
     @property
     def log(self) -> str:
-        """What the suite has written so far: TLS handshakes that have failed, for instance, and why."""
+        """The suite's log so far, which shows failed TLS handshakes and their reasons, for instance."""
         if self._final_log is not None:
             return self._final_log
         return (self.directory / "log").read_text(encoding="utf-8", errors="replace")
 
-    # Its end.
+    # Closing.
 
     def check(self) -> None:
         """Wait until all connections have ended.
 
-        :raises StillOpenError: some have not, `patience` seconds later.
-        :raises CrashError: the suite has ended, or has met an error of its own.
+        :raises StillOpenError: some are still open after `patience` seconds.
+        :raises CrashError: the suite has exited, or has a traceback in its log.
         """
         deadline = time.monotonic() + self.patience
         while True:
@@ -312,10 +310,10 @@ class RunningSuite:
         self._check_log()
 
     def close(self) -> None:
-        """End the suite, and remove its files; a second time, do nothing.
+        """Stop the suite and remove its files; a second call does nothing.
 
-        :raises StillOpenError: connections were open, `patience` seconds later still.
-        :raises CrashError: it has ended by itself, or not when told to, or has met an error of its own.
+        :raises StillOpenError: connections were still open after `patience` seconds.
+        :raises CrashError: the suite exited by itself, did not exit on SIGTERM, or logged a traceback.
         :raises ExceptionGroup: both.
         """
         if self._final_log is not None:
@@ -324,7 +322,7 @@ class RunningSuite:
         try:
             self._collect(self.check, problems)
             if problems and self._crash is None:
-                self._collect(lambda: self._ask("abort"), problems)  # or their ends would be waited for
+                self._collect(lambda: self._ask("abort"), problems)  # otherwise the drain would wait for them
             if self._crash is None:
                 self._collect(self._terminate, problems)
             if not any(isinstance(problem, CrashError) for problem in problems):
@@ -334,7 +332,7 @@ class RunningSuite:
         if len(problems) == 1:
             raise problems[0]
         if problems:
-            raise ExceptionGroup("the suite has not closed well", problems)
+            raise ExceptionGroup("errors on closing the suite", problems)
 
     @staticmethod
     def _collect(step: Callable[[], object], problems: list[Exception]) -> None:
@@ -355,25 +353,25 @@ class RunningSuite:
             if error is None:
                 raise
             problems = problem.exceptions if isinstance(problem, ExceptionGroup) else [problem]
-            for each in problems:  # probably because of it
-                error.add_note(f"Then, on closing the suite: {each}")
+            for each in problems:  # they probably follow from *error*
+                error.add_note(f"Also, on closing the suite: {each}")
 
     def _terminate(self) -> None:
-        """Have the process end as a user would have it end."""
+        """Send SIGTERM and wait for the process to exit."""
         self._process.terminate()
         code = self._wait()
         if code is None:
-            raise CrashError(f"the suite has not ended within {LIMIT:g} s of SIGTERM", self.log)
+            raise CrashError(f"the suite did not exit within {LIMIT:g} s of SIGTERM", self.log)
         if code != 0:
-            raise CrashError(f"the suite has ended with {code}", self.log)
+            raise CrashError(f"the suite exited with code {code}", self.log)
 
     def _check_log(self) -> None:
         log = self.log
         if "Traceback" in log or '"level": "critical"' in log:
-            raise CrashError("the suite has met an error of its own", log)
+            raise CrashError("the suite logged an error of its own", log)
 
     def _wait(self) -> int | None:
-        """Wait for the process to end; return its exit code, or None if it does not."""
+        """Wait for the process to exit; return its exit code, or None if it does not exit."""
         try:
             return self._process.wait(LIMIT)
         except subprocess.TimeoutExpired:
@@ -385,14 +383,14 @@ class RunningSuite:
             self._process.wait()
 
     def _release(self) -> None:
-        """Keep the log, and let go of everything else."""
+        """Keep the log, and release everything else."""
         try:
             self._final_log = self.log
-        except OSError:  # it has never been there, or somebody has removed it
+        except OSError:  # never created, or removed by a test
             self._final_log = ""
         self._resources.close()
 
-    # How it is asked.
+    # The control socket.
 
     def _ask(self, *question: str) -> Any:
         with self._lock:
@@ -403,14 +401,14 @@ class RunningSuite:
                     self._control.sendall(json.dumps(question).encode() + b"\n")
                     return self._read()
                 except TimeoutError:
-                    self._crash = CrashError(f"the suite has not answered within {LIMIT:g} s", self.log)
+                    self._crash = CrashError(f"the suite did not answer within {LIMIT:g} s", self.log)
                 except (OSError, EOFError):
                     code = self._wait()
-                    self._crash = CrashError(f"the suite has ended with {code} by itself", self.log)
+                    self._crash = CrashError(f"the suite exited by itself with code {code}", self.log)
             raise self._crash
 
     def _read(self) -> Any:
-        """The next line, which is the last that there is."""
+        """The next line; no further bytes follow it, since there is one answer to each question."""
         line = b""
         while not line.endswith(b"\n"):
             data = self._control.recv(2**20)
@@ -421,7 +419,7 @@ class RunningSuite:
 
 
 class MakeEchoSuite(Protocol):
-    """What the fixture ``make_echo_suite`` is: makes a `RunningSuite`, which ends with the test."""
+    """The type of the fixture ``make_echo_suite``: makes a `RunningSuite` that is closed after the test."""
 
     def __call__(self, config: Configuration = None, *, patience: float = PATIENCE) -> RunningSuite:
         """Start a suite; see `RunningSuite`."""
@@ -432,6 +430,6 @@ def _endpoint(name: str, transport: str, proxied: bool, address: Any) -> _Endpoi
 
 
 def _short_directory() -> str:
-    """Where temporary files go; if a socket there would have too long a path, where they always can."""
+    """The directory for temporary files, or ``/tmp`` if socket paths in it would be too long."""
     usual = tempfile.gettempdir()
     return usual if len(os.fsencode(usual)) <= LONGEST_DIRECTORY else "/tmp"  # noqa: S108  # mkdtemp follows

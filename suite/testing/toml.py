@@ -1,4 +1,4 @@
-"""Writing TOML: the standard library only reads it."""
+"""A TOML writer, since the standard library only has a parser."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def to_toml(table: Mapping[str, object]) -> str:
-    """A TOML document that says *table*: strings, paths, numbers, booleans, arrays and tables.
+    """*table* as a TOML document; its values may be strings, paths, numbers, booleans, arrays and tables.
 
-    :raises TypeError: there is something else in it.
+    :raises TypeError: *table* contains a value of another type.
     """
     return "".join(f"{_toml_string(key)} = {_toml(value, key)}\n" for key, value in table.items())
 
@@ -28,9 +28,9 @@ def _toml(value: object, key: str) -> str:
             return f"{{ {', '.join(pairs)} }}"
         case list() | tuple():
             return f"[{', '.join(_toml(item, key) for item in value)}]"
-    raise TypeError(f"{key}: {value!r} cannot be said in TOML; expected a string, a number, a table, …")
+    raise TypeError(f"{key}: {value!r} cannot be written as TOML; expected a string, a number, a table, …")
 
 
 def _toml_string(text: str) -> str:
-    """*text* between quotes: as in JSON, but for the one control character that JSON leaves alone."""
+    """*text* in quotes: as in JSON, except that TOML also requires DEL to be escaped."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from pathlib import Path
+
+import pytest
 
 from suite.config.limits import LOOPBACK, Limits
 from tests.helpers import ROOT
 
 SECURITY = (ROOT / "docs/security.md").read_text()
+LIMITS = (ROOT / "docs/limits.md").read_text()
 
 
 def rows(page: str, header: str) -> list[list[str]]:
@@ -34,9 +38,9 @@ def test_every_test_that_security_names_exists() -> None:
     assert named > 30
 
 
-def test_security_has_every_limit_and_its_default() -> None:
+def test_the_page_has_every_limit_and_its_default() -> None:
     table = {
-        key: default for keys, _, default, _ in rows(SECURITY, "key") for key in re.findall(r"`(\w+)`", keys)
+        key: default for keys, _, default, _ in rows(LIMITS, "key") for key in re.findall(r"`(\w+)`", keys)
     }
     assert list(table) == [field.name for field in fields(Limits)]
     defaults = Limits()
@@ -54,3 +58,29 @@ def test_security_has_every_limit_and_its_default() -> None:
             assert f"{value:,}" in said
         else:
             assert said.startswith("`[]`")
+
+
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "deploy/**/*.md", "benchmarks/*.md", "certs/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """To a file that is there, and in a page to a heading that is there."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        name, _, heading = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            slugs = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in slugs, link
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) < 200

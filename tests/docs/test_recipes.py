@@ -105,13 +105,3 @@ def test_every_reason_in_a_log_is_one() -> None:
     said = re.findall(r"(?m)^    \d{4}-\d\d-\d\dT\S+ \w+ .*\(([a-z-]+)[,)]", PAGE)
     assert set(said) == {"closed", "per-peer"}
     assert set(said) <= set(Reason)
-
-
-def test_every_link_leads_somewhere() -> None:
-    def anchors(page: str) -> set[str]:
-        titles = re.findall(r"(?m)^#+ (.*)$", page)
-        return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-
-    for file, anchor in re.findall(r"\]\(([\w./]*)(?:#([\w-]+))?\)", PAGE):
-        page = (ROOT / "docs" / file).read_text() if file else PAGE
-        assert not anchor or anchor in anchors(page), (file, anchor)

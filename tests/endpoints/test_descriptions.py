@@ -29,7 +29,7 @@ from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import descriptions as endpoints
 from suite.endpoints import parser, tls
 from suite.endpoints.descriptions import Description
-from suite.endpoints.listener import Opening
+from suite.endpoints.listener import Listener
 from suite.endpoints.proxy_protocol import ProxyFactory
 from suite.endpoints.tls import ContextFactory, load_context
 from suite.errors import ConfigError, ListenError
@@ -51,12 +51,12 @@ def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def open_(reactor: Any, description: Description, config: Config | None = None) -> tuple[Opening, Any]:
-    """Open *description* on *reactor*: the `Opening`, and the port."""
+def open_(reactor: Any, description: Description, config: Config | None = None) -> tuple[Listener, Any]:
+    """Open *description* on *reactor*: the `Listener`, and the port."""
     context = None if config is None else tls.load_context(config, description)
     answer = EchoDatagram(DatagramPolicy()) if description.transport == "UDP" else EchoFactory()
-    opening = Opening(reactor, description, context, answer)
-    return opening, now(opening.listen())
+    listener = Listener(reactor, description, context, answer)
+    return listener, now(listener.listen())
 
 
 def failure(reactor: Any, description: Description) -> ListenError:
@@ -302,7 +302,7 @@ def test_host_and_port(host: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listen", "claims"),
+    ("listen", "address"),
     [
         ("tcp:1234", ("tcp4", "127.0.0.1", "1234")),
         ("tcp:01234", ("tcp4", "127.0.0.1", "1234")),
@@ -317,8 +317,8 @@ def test_host_and_port(host: str, shown: str) -> None:
         ("fd:3", None),
     ],
 )
-def test_what_a_description_claims_for_itself(listen: str, claims: tuple[str, str, str] | None) -> None:
-    assert described(HERE, listen).claims() == claims
+def test_the_address_that_a_description_binds(listen: str, address: tuple[str, str, str] | None) -> None:
+    assert described(HERE, listen).bound_address() == address
 
 
 def test_the_second_endpoint_on_an_address_is_the_one_at_fault() -> None:
@@ -360,10 +360,10 @@ def test_credentials_are_the_files_that_tls_needs() -> None:
 )
 def test_tcp_is_opened_with_listentcp(listen: str, call: tuple[int, int, str]) -> None:
     reactor = SuiteReactor()
-    opening, port = open_(reactor, described(HERE, listen))
+    listener, port = open_(reactor, described(HERE, listen))
     ((number, factory, backlog, interface),) = reactor.tcpServers
     assert (number, backlog, interface) == call
-    assert factory is opening.answer
+    assert factory is listener.answer
     assert isinstance(factory, EchoFactory)
     assert reactor.open == [port]
 
@@ -379,10 +379,10 @@ def test_tcp_is_opened_with_listentcp(listen: str, call: tuple[int, int, str]) -
 )
 def test_unix_is_opened_with_listenunix(listen: str, call: tuple[str, int, int, bool]) -> None:
     reactor = SuiteReactor()
-    opening, _ = open_(reactor, described(HERE, listen))
+    listener, _ = open_(reactor, described(HERE, listen))
     ((address, factory, backlog, mode, locked),) = reactor.unixServers
     assert (address, backlog, mode, locked) == call
-    assert factory is opening.answer
+    assert factory is listener.answer
 
 
 @pytest.mark.parametrize(
@@ -395,11 +395,11 @@ def test_unix_is_opened_with_listenunix(listen: str, call: tuple[str, int, int, 
 )
 def test_udp_is_opened_with_listenudp(listen: str, call: tuple[int, str]) -> None:
     reactor = SuiteReactor()
-    opening, port = open_(reactor, described(HERE, listen))
+    listener, port = open_(reactor, described(HERE, listen))
     ((number, protocol, interface),) = reactor.udpServers
     assert (number, interface) == call
     assert isinstance(protocol, EchoDatagram)
-    assert protocol is opening.answer
+    assert protocol is listener.answer
     assert reactor.open == [port]
 
 
@@ -410,12 +410,12 @@ def test_tls_is_opened_with_listenssl_and_our_own_context(minted: Path) -> None:
     )
     (description,) = parser.parse(config)
     reactor = SuiteReactor()
-    opening, port = open_(reactor, description, config)
+    listener, port = open_(reactor, description, config)
     ((number, factory, contexts, backlog, interface),) = reactor.sslServers
     assert (number, backlog, interface) == (4433, 5, "0.0.0.0")
-    assert factory is opening.answer
+    assert factory is listener.answer
     assert isinstance(contexts, ContextFactory)
-    assert contexts is opening.context_factory
+    assert contexts is listener.context_factory
     assert not reactor.tcpServers
     assert reactor.open == [port]
 
@@ -436,11 +436,11 @@ def test_a_proxied_endpoint_takes_a_header_from_every_connection() -> None:
 
 @pytest.mark.parametrize("listen", ["tcp:1234:backlog=7", "tcp6:1234", "unix:a\\:b.sock:mode=600:lockfile=0"])
 def test_twisted_reads_our_text_as_we_do(listen: str) -> None:
-    """Twisted's own parser, given `Description.text`, makes the call that `Opening` makes."""
+    """Twisted's own parser, given `Description.text`, makes the call that `Listener` makes."""
     ours, theirs = SuiteReactor(), SuiteReactor()
     description = described(HERE, listen)
-    opening, _ = open_(ours, description)
-    serverFromString(theirs, description.text).listen(opening.answer)
+    listener, _ = open_(ours, description)
+    serverFromString(theirs, description.text).listen(listener.answer)
     assert ours.tcpServers == theirs.tcpServers
     assert ours.unixServers == theirs.unixServers
     assert len(ours.open) == len(theirs.open) == 1
@@ -484,12 +484,12 @@ def test_a_plugins_description_reaches_it_unchanged(plugin: Plugin, proxied: boo
     assert description.proxied == proxied
     assert description.transport == "plug"
     assert description.address == description.text == text
-    assert description.claims() is None
+    assert description.bound_address() is None
     reactor = SuiteReactor()
-    opening, port = open_(reactor, description)
+    listener, port = open_(reactor, description)
     assert plugin.given == [(reactor, ("a:b", "c\\d"), {"port": "no number", "x": "y=z"})]
     assert reactor.open == [port]
-    assert reactor.tcpServers[0][1] is opening.answer
+    assert reactor.tcpServers[0][1] is listener.answer
 
 
 def test_prefixes_are_matched_as_twisted_does_in_capitals_or_not(plugin: Plugin) -> None:
@@ -609,8 +609,8 @@ def listening(family: int = socket.AF_INET) -> Iterator[int]:
 def test_an_inherited_socket_is_adopted() -> None:
     reactor = SuiteReactor()
     with listening() as fileno:
-        opening, _ = open_(reactor, described(HERE, f"fd:{fileno}"))
-    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, opening.answer)]
+        listener, _ = open_(reactor, described(HERE, f"fd:{fileno}"))
+    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, listener.answer)]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fileno)  # the reactor has made a duplicate; ours is closed
 
@@ -633,8 +633,8 @@ def test_a_socket_of_systemd_is_adopted(monkeypatch: pytest.MonkeyPatch, which: 
     reactor = SuiteReactor()
     with listening() as fileno:
         from_systemd(monkeypatch, fileno)
-        opening, _ = open_(reactor, described(HERE, f"systemd:INET:{which}"))
-    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, opening.answer)]
+        listener, _ = open_(reactor, described(HERE, f"systemd:INET:{which}"))
+    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, listener.answer)]
 
 
 def test_a_socket_of_systemd_that_cannot_be_adopted_is_no_missing_one(

@@ -171,4 +171,5 @@ def test_the_cas_that_it_takes_are_named_to_the_client(suite: RunningSuite) -> N
         check=False,
     ).stdout
     names = said.partition(b"Acceptable client certificate CA names\n")[2].splitlines()
-    assert names[0] == b"O = echo suite, OU = development CA"
+    # OpenSSL 3.0 puts spaces around the equals sign, 3.5 does not.
+    assert names[0].replace(b" = ", b"=") == b"O=echo suite, OU=development CA"

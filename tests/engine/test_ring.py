@@ -22,8 +22,8 @@ from suite.engine import ring as ring_module
 from suite.engine.interfaces import writes_back
 from suite.engine.linux import uring
 from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, COMPLETIONS, Ring
-from suite.engine.reactor import CROWD, EngineReactor
-from suite.engine.ring import PATIENCE, EchoRing
+from suite.engine.reactor import MIN_EVENTS, EngineReactor
+from suite.engine.ring import MAX_SMALL_TURNS, EchoRing
 from suite.engine.stream import SMALL_READ, PlainStream
 from suite.engine.unix import UNIXStream
 from tests.helpers import Watcher
@@ -102,7 +102,7 @@ def table() -> Iterator[Table]:
 
 
 def test_a_crowd_is_echoed_at_once(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(2 * CROWD):
+    for _ in range(2 * MIN_EVENTS):
         table.seat()
     monkeypatch.setattr(table.ring, "_take_apart", pytest.fail)
     for number in range(3):
@@ -115,15 +115,15 @@ def test_a_crowd_is_echoed_at_once(table: Table, monkeypatch: pytest.MonkeyPatch
 
 
 def test_two_messages_of_one_come_back_in_order(table: Table) -> None:
-    for _ in range(CROWD):
+    for _ in range(MIN_EVENTS):
         table.seat()
     for word in (b"one", b"two"):
         for peer in table.peers:
             peer.send(word)
         table.ring._ring.enter(0)
-    assert table.ring._ring.completed() == 2 * CROWD
+    assert table.ring._ring.completed() == 2 * MIN_EVENTS
     table.ring.doRead()
-    assert [peer.recv(100) for peer in table.peers] == [b"onetwo"] * CROWD
+    assert [peer.recv(100) for peer in table.peers] == [b"onetwo"] * MIN_EVENTS
 
 
 def test_more_messages_than_buffers(table: Table) -> None:
@@ -153,11 +153,11 @@ def test_around_every_end(table: Table) -> None:
         ]
 
 
-@pytest.mark.parametrize("others", [0, CROWD], ids=["alone", "in a crowd"])
+@pytest.mark.parametrize("others", [0, MIN_EVENTS], ids=["alone", "in a crowd"])
 def test_who_does_not_read_leaves_and_gets_everything_later(
     table: Table, others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ring_module, "PATIENCE", 10_000)
+    monkeypatch.setattr(ring_module, "MAX_SMALL_TURNS", 10_000)
     for _ in range(others):
         table.seat()
     stream, peer = table.seat()
@@ -220,7 +220,7 @@ def test_who_sends_much_leaves(table: Table) -> None:
 def test_who_is_alone_for_long_leaves(table: Table) -> None:
     stream, peer = table.seat()
     idle, _ = table.seat()
-    for number in range(PATIENCE + 1):
+    for number in range(MAX_SMALL_TURNS + 1):
         assert stream not in table.reactor.readers
         peer.send(b"%d" % number)
         table.ring.doRead()
@@ -296,7 +296,7 @@ def test_what_comes_for_the_dead_is_dropped(table: Table) -> None:
 def test_what_comes_for_the_dead_is_dropped_also_where_few_speak(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ring_module, "PATIENCE", 0)
+    monkeypatch.setattr(ring_module, "MAX_SMALL_TURNS", 0)
     stream, peer = table.seat()
     other, other_peer = table.seat()
     peer.send(b"hola")
@@ -383,9 +383,9 @@ def test_a_system_without_a_ring_does_without_one(reason: str, monkeypatch: pyte
         Ring()
     reactor = EngineReactor()
     try:
-        assert reactor._ring_for(CROWD) is None
+        assert reactor._ring_for(MIN_EVENTS) is None
         monkeypatch.undo()
-        assert reactor._ring_for(CROWD) is None, "it is not asked for again"
+        assert reactor._ring_for(MIN_EVENTS) is None, "it is not asked for again"
     finally:
         reactor.waker.connectionLost(Failure(main.CONNECTION_DONE))
         reactor._poller.close()
@@ -450,7 +450,7 @@ def test_a_crowd_gets_a_ring_and_nobody_else_does(tmp_path: Path) -> None:
         wait_until(talk, "there is a ring")
         for _ in range(20):
             talk()
-        for number in range(3 * ring_module.PATIENCE):  # and off it again
+        for number in range(3 * ring_module.MAX_SMALL_TURNS):  # and off it again
             crowd[0].sendall(b"%d" % number)
             assert crowd[0].recv(100) == b"%d" % number
         for sock in crowd:

@@ -122,7 +122,7 @@ def test_an_endpoint_that_is_full_refuses(house: type[House]) -> None:
     here.enter()
     assert here.refused()
     assert here.guard.ends == {Reason.CONNECTIONS: 2, Reason.CLOSED: 1}
-    assert here.guard.accepted == 3
+    assert here.guard.accepted_count == 3
 
 
 def test_a_peer_that_has_its_share_is_refused_and_others_are_not(house: type[House]) -> None:

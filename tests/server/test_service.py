@@ -1,4 +1,4 @@
-"""`suite.server.service` in memory: the plan, the opening and the closing, and what people are told."""
+"""`suite.server.service` in memory: the plan, opening and closing, and output for people."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ IN_USE = CannotListenError("127.0.0.1", 1234, OSError(98, "Address already in us
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the tests are, so that paths are shown short."""
+    """Change to the test's directory, so that paths are shown relative to it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -65,8 +65,8 @@ def plan(text: str, *, mint: bool = False) -> Plan:
 class Started:
     """An `EchoSuite` that has been started on *reactor*.
 
-    :ivar said: what it has announced.
-    :ivar results: how its opening has ended.
+    :ivar said: the lines that it has announced.
+    :ivar results: the result of `EchoSuite.opened`, once it has fired.
     """
 
     def __init__(self, reactor: Any, plan: Plan) -> None:
@@ -74,11 +74,11 @@ class Started:
         self.results: list[object] = []
         self.suite = EchoSuite(reactor, plan, self.said.append)
         self.suite.startService()
-        self.suite.opening.addBoth(self.results.append)
+        self.suite.opened.addBoth(self.results.append)
 
     @property
     def error(self) -> object:
-        """What the opening has failed with."""
+        """The error with which opening failed."""
         (result,) = self.results
         assert isinstance(result, Failure)
         return result.value
@@ -126,7 +126,7 @@ def test_no_certificates_are_made_that_no_endpoint_needs() -> None:
 
 
 def test_certificates_are_made_only_where_the_configuration_is() -> None:
-    """Elsewhere they are someone else's, who has mistyped the name perhaps."""
+    """Missing files elsewhere are the user's: perhaps a mistyped name."""
     with pytest.raises(MistakesError, match="no such file"):
         plan('[endpoints]\na = "ssl:0:keys/server.key:keys/server.pem"', mint=True)
     assert os.listdir() == ["config.toml"]
@@ -150,7 +150,7 @@ def test_the_way_to_the_configuration_may_have_dots_in_it(directory: Path, mint:
 
 
 def test_certificates_that_are_still_to_be_made_hide_no_mistake_in_others() -> None:
-    """What `check` finds no errors in can be served."""
+    """A configuration without errors can be served."""
     with pytest.raises(
         MistakesError, match=r"keys/absent\.pem: no such file.*\n.*keys/absent\.key: no such file"
     ):
@@ -164,13 +164,13 @@ def test_nothing_is_made_for_a_configuration_with_a_mistake_in_it() -> None:
 
 
 def test_a_path_with_control_characters_is_shown_on_one_line() -> None:
-    """A configuration may not write to the terminal as it likes."""
+    """Control characters in a configuration are escaped."""
     lines = plan('[endpoints]\na = "unix:two\\nlines\\u001b[2J.sock"').lines()
     assert len(lines) == 2
     assert all(line.isprintable() for line in lines)
 
 
-# What people are told.
+# Output for people.
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_line_for_each_endpoint(listen: str, line: str) -> None:
 
 
 def port_at(address: object) -> Any:
-    """A port that says that it listens at *address*."""
+    """A port with *address* as its host."""
     return SimpleNamespace(getHost=lambda: address)
 
 
@@ -239,7 +239,7 @@ def test_an_endpoint_is_where_its_port_says(listen: str, host: object, shown: st
     ],
 )
 def test_a_command_to_try_an_endpoint_with(listen: str, host: object, command: str, clients: None) -> None:
-    """It reaches the port from this machine, also when that listens on every address."""
+    """It reaches the port from this machine, even if the port listens on every address."""
     said = announce.try_command(described(HERE, listen), port_at(host))
     assert said.endswith(f" | {command}")
     assert "echo 'hola mundo...'" in said
@@ -304,7 +304,7 @@ def test_the_command_for_tls_trusts_the_ca_beside_the_certificate(directory: Pat
 
 
 def with_port(listen: str) -> tuple[Description, Any]:
-    """A description, and a port for it that tells it from others."""
+    """A description, and a port that identifies it."""
     description = described(HERE, listen)
     if description.transport == "UNIX":
         return description, port_at(UNIXAddress(b"/run/e.sock"))
@@ -323,7 +323,7 @@ def with_port(listen: str) -> tuple[Description, Any]:
     ],
 )
 def test_the_last_line_has_a_command_for_the_simplest_endpoint(listens: list[str], ending: str) -> None:
-    """None that is behind a PROXY header: there netcat would only be refused."""
+    """Not one behind a PROXY header, where netcat would be refused."""
     line = announce.ready_line([with_port(listen) for listen in listens])
     assert line.startswith("ready; try: ")
     assert line.endswith(ending)
@@ -436,7 +436,7 @@ def test_stopping_twice_closes_once() -> None:
     ],
 )
 def test_all_endpoints_open_or_none_does(refused: str, said: str) -> None:
-    """What was open already is closed again, and nothing has been announced."""
+    """Endpoints already open are closed again, and nothing is announced."""
     reactor = SuiteReactor()
 
     def refuse(*_args: object, **_kwargs: object) -> None:
@@ -482,7 +482,7 @@ def test_an_endpoint_whose_directory_cannot_be_made_opens_nothing() -> None:
 
 
 class Slow:
-    """A plugin's endpoint that takes its time.
+    """A plugin's endpoint that opens slowly.
 
     :ivar listening: fires when the port is open.
     """
@@ -515,12 +515,12 @@ def test_the_directory_of_a_socket_is_made(directory: Path) -> None:
     description = described(directory, "unix:run/e.sock")
     endpoint.make_directory(description)
     assert (directory / "run").is_dir()
-    endpoint.make_directory(description)  # and may be there already
+    endpoint.make_directory(description)  # and may exist already
     assert os.listdir(directory / "run") == []
 
 
 def test_a_whole_way_is_not_made(directory: Path) -> None:
-    """That looks like a mistake in the path."""
+    """More than one missing directory looks like a mistake in the path."""
     with pytest.raises(ListenError) as caught:
         endpoint.make_directory(described(directory, "unix:no/such/e.sock"))
     assert str(caught.value) == (
@@ -551,12 +551,12 @@ def test_a_socket_where_we_are_needs_no_directory(directory: Path, monkeypatch: 
     assert os.listdir(deep) == []
 
 
-# Running.
+# The process.
 
 
 @pytest.fixture
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, object]]:
-    """The signal handlers that would be set, and the logging that would begin; nothing does."""
+    """Record signal handlers instead of setting them, and keep logging from starting."""
     seen: list[tuple[object, object]] = []
     monkeypatch.setattr(signal, "signal", lambda *args: seen.append(args))
     monkeypatch.setattr(logs, "start", lambda _reactor, settings: seen.append(("logging", settings)))
@@ -608,7 +608,7 @@ def test_an_endpoint_that_cannot_be_opened_ends_the_run(signals: list[tuple[obje
 
 @pytest.fixture
 def reactor(monkeypatch: pytest.MonkeyPatch) -> SuiteReactor:
-    """What Twisted has installed."""
+    """The installed reactor."""
     reactor = SuiteReactor()
     monkeypatch.setattr(twisted.internet, "reactor", reactor, raising=False)
     return reactor

@@ -1,4 +1,4 @@
-"""The pytest plugin, as pytest finds it where the package is installed, in test runs of their own."""
+"""The pytest plugin in separate test runs, found by pytest as an installed package's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest_plugins = "pytester"
 
 DOCS = ROOT / "docs/testing.md"
 
-#: Nothing that the repository's own runs are configured with, and nothing that is not of pytest's own.
+#: Options that keep the repository's own configuration out.
 OPTIONS = ("-p", "no:cacheprovider", "-W", "error")
 
 
@@ -191,13 +191,13 @@ def test_a_run_that_does_not_use_it_starts_and_imports_nothing(pytester: pytest.
 
 
 def blocks(language: str) -> list[str]:
-    """The code of one language in the documentation, block by block."""
+    """The code blocks of one language in the documentation."""
     return re.findall(rf"^```{language}\n(.*?)^```$", DOCS.read_text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.timeout(300)  # two whole test runs
 def test_what_the_documentation_shows_is_what_happens(pytester: pytest.Pytester) -> None:
-    """Every test in it passes, but for the one that is there to show what a leak looks like."""
+    """Every test in it passes, except the one that shows what a leak looks like."""
     files = {}
     for block in blocks("python"):
         found = re.match(r"# (\w+)\.py\n", block)

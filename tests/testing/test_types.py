@@ -1,4 +1,4 @@
-"""The types of `suite.testing` and of its fixtures: `make check` reads this file, too."""
+"""The types of `suite.testing` and of its fixtures; `make check` type-checks this file, too."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_what_errors_carry() -> None:
     ],
 )
 def test_a_users_mistake_is_found_by_mypy(mypy_cache: Path, tmp_path: Path, line: str, said: str) -> None:
-    """Which also shows that the installed package says that it has types (PEP 561)."""
+    """This also shows that the installed package is marked as typed (PEP 561)."""
     (tmp_path / "test_users.py").write_text(
         "from suite.testing import RunningSuite\n\n\n"
         f"def test_it(echo_suite: RunningSuite) -> None:\n    {line}\n"

@@ -2,6 +2,6 @@
 
 - `session`: one session
 - `prompt`: at a terminal; `pipe`: in a pipe
-- `channel`: bytes there and back, over streams and datagrams
-- `hexdump`: bytes as digits
+- `channel`: sending and receiving, over streams and datagrams
+- `hexdump`: bytes as hexadecimal digits
 """

@@ -1,7 +1,7 @@
-"""A link to a target: bytes go there, bytes come back, and at some time it ends.
+"""A channel to a target: send bytes, receive bytes, and learn when the channel ends.
 
-Rules: the same for streams and datagrams, so that who talks need not know which it is; whoever sends waits
-until more can be sent; an end is told once, with a `TargetError` if it was none to be wished for.
+Rules: one interface for streams and datagrams, so that callers need not distinguish them; after `send`, a
+caller waits until there is room for more; the end is reported once, as a `TargetError` unless orderly.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ from zope.interface import implementer
 
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.waiting import within
+from suite.client.dial.waiting import with_timeout
 
 
-class Link(Protocol):
-    """What can be talked through.
+class Channel(Protocol):
+    """The interface of a channel.
 
-    :ivar ended: fires when the other side has ended; fails with `TargetError`, or as `break_off` is told.
+    :ivar ended: fires when the other side has ended the channel; fails with a `TargetError`, or with the
+        argument of `break_off`.
     """
 
     ended: Deferred[None]
 
     def send(self, data: bytes) -> Deferred[None]:
-        """Send *data*; fires when there is room for more, which for a datagram is when it is back.
+        """Send *data*; fires when there is room for more, which for a datagram is when its echo has arrived.
 
-        Fails with `TargetError` if it is not.
+        Fails with `TargetError` if the echo does not arrive.
         """
 
     def end(self) -> None:
         """End our side."""
 
     def break_off(self, why: Failure | None) -> None:
-        """End everything, at once; *why* is what `ended` fires with."""
+        """Close the channel at once; `ended` fires with *why*."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class StreamLink(TwistedProtocol):
-    """A link over TCP, TLS or UNIX.
+class StreamChannel(TwistedProtocol):
+    """A channel over TCP, TLS or a UNIX socket.
 
-    :param received: is given what comes back, as it comes.
+    :param received: called with bytes as they arrive.
     """
 
     transport: Any
@@ -62,12 +63,12 @@ class StreamLink(TwistedProtocol):
         cast(IConsumer, self.transport).registerProducer(cast(IPushProducer, self), True)
 
     def send(self, data: bytes) -> Deferred[None]:
-        """`Link.send`."""
+        """`Channel.send`."""
         self.transport.write(data)
         return self._room or succeed(None)
 
     def pauseProducing(self) -> None:
-        """`IPushProducer.pauseProducing`: the other side does not take more for now."""
+        """`IPushProducer.pauseProducing`: the send buffer is full."""
         if self._room is None:
             self._room = Deferred()
 
@@ -78,16 +79,16 @@ class StreamLink(TwistedProtocol):
             room.callback(None)
 
     def stopProducing(self) -> None:
-        """`IProducer.stopProducing`: the connection is lost, as `connectionLost` will hear."""
+        """`IProducer.stopProducing`: the connection is lost; `connectionLost` follows."""
 
     def end(self) -> None:
-        """`Link.end`."""
+        """`Channel.end`."""
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
     def break_off(self, why: Failure | None) -> None:
-        """`Link.break_off`."""
-        self._tell(why)
+        """`Channel.break_off`."""
+        self._report_end(why)
         self.transport.abortConnection()
 
     @override
@@ -98,23 +99,23 @@ class StreamLink(TwistedProtocol):
         """The other side has ended."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self._tell(None)
+        self._report_end(None)
 
     def writeConnectionLost(self) -> None:
-        """Ours has; the other one has the word."""
+        """Our side has ended; nothing to do until the other side ends too."""
 
     @override
     def connectionLost(self, reason: Failure = Failure(main.CONNECTION_DONE)) -> None:  # noqa: B008  # Twisted's
-        self._tell(reason if reason.check(TargetError) else None)
+        self._report_end(reason if reason.check(TargetError) else None)
 
-    def _tell(self, why: Failure | None) -> None:
+    def _report_end(self, why: Failure | None) -> None:
         if not self.ended.called:
-            self.ended.callback(why)  # a Failure goes the errbacks' way
-        self.resumeProducing()  # nobody needs to wait for room any more
+            self.ended.callback(why)  # a Failure goes to the errbacks
+        self.resumeProducing()  # release a caller that waits for room
 
 
-class DatagramLink:
-    """A link over UDP; see `Link`."""
+class DatagramChannel:
+    """A channel over UDP; see `Channel`."""
 
     def __init__(self, dialer: Dialer, received: Callable[[bytes], None]) -> None:
         self.ended: Deferred[None] = Deferred()
@@ -125,12 +126,12 @@ class DatagramLink:
     async def open(self) -> None:
         """Open the socket.
 
-        :raises TargetError: it leads nowhere.
+        :raises TargetError: the target cannot be reached.
         """
         self._datagrams = await self._dialer.datagrams(self._received, self._failed)
 
     def send(self, data: bytes) -> Deferred[None]:
-        """`Link.send`."""
+        """`Channel.send`."""
         return Deferred.fromCoroutine(self._exchange(data))
 
     async def _exchange(self, data: bytes) -> None:
@@ -139,7 +140,7 @@ class DatagramLink:
         self._datagrams.send(data)
         timeout = self._dialer.options.timeout
         late = TargetError("lost", f"nothing came back within {timeout:g} s")
-        await within(self._dialer.reactor, timeout, late, waiting)
+        await with_timeout(self._dialer.reactor, timeout, late, waiting)
 
     def _received(self, data: bytes) -> None:
         self._show(data)
@@ -154,30 +155,30 @@ class DatagramLink:
             waiting.callback(why)
 
     def end(self) -> None:
-        """`Link.end`: there is no way to tell the other side, so everything has ended."""
-        self._over(None)
+        """`Channel.end`: UDP has no half-close, so the channel ends at once."""
+        self._end(None)
 
     def break_off(self, why: Failure | None) -> None:
-        """`Link.break_off`."""
-        self._over(why)
+        """`Channel.break_off`."""
+        self._end(why)
 
-    def _over(self, why: Failure | None) -> None:
+    def _end(self, why: Failure | None) -> None:
         if not self.ended.called:
             self._datagrams.close()
             self.ended.callback(why)
             self._settle(why)
 
 
-async def open_link(dialer: Dialer, received: Callable[[bytes], None]) -> Link:
-    """Open a link to the dialer's target.
+async def open_channel(dialer: Dialer, received: Callable[[bytes], None]) -> Channel:
+    """Open a channel to the dialer's target.
 
-    :param received: is given what comes back; each datagram is one call.
-    :raises TargetError: there is none.
+    :param received: called with bytes as they arrive; each datagram is one call.
+    :raises TargetError: the connection fails.
     """
     if dialer.target.transport == "udp":
-        datagrams = DatagramLink(dialer, received)
+        datagrams = DatagramChannel(dialer, received)
         await datagrams.open()
         return datagrams
-    stream = StreamLink(received)
+    stream = StreamChannel(received)
     await dialer.stream(stream)
     return stream

@@ -7,14 +7,14 @@ from typing import Final
 
 from suite.errors import UsageError
 
-#: Bytes on one line of a dump, as hexdump(1) has it.
+#: Bytes per line of a dump, as in hexdump(1).
 DUMP_WIDTH: Final = 16
 
 
 def from_hex(text: str) -> bytes:
-    """The bytes that *text* means, two digits each, with or without spaces between.
+    """The bytes of *text*: two hexadecimal digits each, with or without spaces between them.
 
-    :raises UsageError: it means none.
+    :raises UsageError: *text* is not hexadecimal.
     """
     try:
         return bytes.fromhex(text)
@@ -25,7 +25,7 @@ def from_hex(text: str) -> bytes:
 def hex_lines(data: bytes, offset: int) -> Iterator[str]:
     """*data* as ``hexdump -C`` shows it: offset, digits, text.
 
-    :param offset: of its first byte.
+    :param offset: the offset of the first byte.
     """
     for start in range(0, len(data), DUMP_WIDTH):
         row = data[start : start + DUMP_WIDTH]
@@ -35,7 +35,7 @@ def hex_lines(data: bytes, offset: int) -> Iterator[str]:
 
 
 class Dump:
-    """Turns what comes back into a dump, piece by piece."""
+    """Formats the bytes of a stream as a dump, piece by piece."""
 
     def __init__(self) -> None:
         self._offset = 0

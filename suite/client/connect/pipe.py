@@ -1,8 +1,7 @@
-"""``connect``: what you type, or pipe, goes to a target; what comes back is shown.
+"""``connect`` in a pipe: standard input goes to the target, the target's bytes go to standard output.
 
-Rules: in a pipe, bytes are bytes: they go out exactly as they came in, an end of the input is a half-close,
-and the end of the other side is ours. At a terminal, a line is a line (`suite.client.connect.prompt`), and
-nothing that comes back can do to the terminal what a terminal does with control characters.
+Rules: bytes pass unchanged, except in hexadecimal mode; the end of the input becomes a half-close; when the
+target ends the connection, so do we. (Interactive use is in `suite.client.connect.prompt`.)
 """
 
 from __future__ import annotations
@@ -17,26 +16,20 @@ from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from suite.client.connect.channel import Link, open_link
+from suite.client.connect.channel import Channel, open_channel
 from suite.client.connect.hexdump import Dump, from_hex
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.target import Target
 from suite.errors import SuiteError
 
-#: Bytes asked of standard input at once.
+#: The most bytes to read from standard input at once.
 READ_SIZE: Final = 65536
 
 
-# Hexadecimal.
-
-
-# A pipe.
-
-
 class Input:
-    """Standard input, read in a thread: it may be a file, which no poller watches, and it stays blocking.
+    """Standard input, read in a thread: it may be a file, which epoll cannot watch, and must stay blocking.
 
-    :param reactor: where the answers go.
+    :param reactor: the reactor in whose thread results are delivered.
     """
 
     def __init__(self, reactor: Any, fileno: int) -> None:
@@ -46,7 +39,7 @@ class Input:
         threading.Thread(target=self._read, daemon=True).start()
 
     def read(self) -> Deferred[bytes]:
-        """Fires with what there is, as soon as there is something; with nothing at the end."""
+        """Fires with the next bytes as soon as there are some; with no bytes at the end of the input."""
         asked: Deferred[bytes] = Deferred()
         self._asked.put(asked)
         return asked
@@ -55,9 +48,9 @@ class Input:
         while True:
             asked = self._asked.get()
             try:
-                # Closed before we began, its number may be anybody's by now; Python's own object knows.
+                # sys.stdin is None if it was closed before we started: its number may be another file's.
                 data = os.read(self._fileno, READ_SIZE) if sys.stdin is not None else b""
-            except OSError:  # its terminal has gone
+            except OSError:  # the terminal is gone
                 data = b""
             self._reactor.callFromThread(self._answer, asked, data)
 
@@ -68,14 +61,17 @@ class Input:
 
 
 class Output:
-    """Standard output. Writing waits, and makes the target wait, when its reader does."""
+    """Standard output. A write blocks while the pipe is full, which slows down the target too.
+
+    :ivar broken: fires when the reader has closed the pipe; fails with `SuiteError` when writing fails.
+    """
 
     def __init__(self, convert: Callable[[bytes], bytes]) -> None:
         self._convert = convert
         self.broken: Deferred[None] = Deferred()
 
     def __call__(self, data: bytes) -> None:
-        """Write *data*; what goes wrong is told by `broken`."""
+        """Write *data*; errors are reported by `broken`."""
         if self.broken.called:
             return
         view = memoryview(self._convert(data))
@@ -83,13 +79,13 @@ class Output:
             while view:
                 view = view[os.write(1, view) :]
         except BrokenPipeError:
-            self.broken.callback(None)  # whoever wanted it has enough
+            self.broken.callback(None)  # the reader wants no more
         except OSError as error:
             self.broken.errback(SuiteError(f"standard output: {error.strerror}"))
 
 
 async def pieces(source: Input, *, lines: bool) -> AsyncIterator[bytes]:
-    """What *source* has, as it comes or, with *lines*, line by line; the last one may have no newline."""
+    """The bytes of *source* as they arrive or, with *lines*, line by line; the last may lack a newline."""
     rest = b""
     while data := await source.read():
         if not lines:
@@ -103,24 +99,24 @@ async def pieces(source: Input, *, lines: bool) -> AsyncIterator[bytes]:
 
 
 async def pipe(dialer: Dialer, *, in_hex: bool) -> None:
-    """Join standard input and output with the target.
+    """Copy standard input to the target, and the target's bytes to standard output.
 
-    :raises SuiteError: the connection breaks, or the output does.
+    :raises SuiteError: the connection breaks, or writing to standard output fails.
     """
     if sys.stdout is None:  # see `Input`
         raise SuiteError(f"standard output: {os.strerror(errno.EBADF)}")
     output = Output(Dump() if in_hex else lambda data: data)
-    link = await open_link(dialer, output)
-    output.broken.addCallbacks(lambda _: link.break_off(None), link.break_off)
-    pumping = Deferred.fromCoroutine(_pump(Input(dialer.reactor, 0), link, dialer.target, in_hex=in_hex))
-    pumping.addErrback(lambda why: None if why.check(CancelledError) else link.break_off(why))
+    channel = await open_channel(dialer, output)
+    output.broken.addCallbacks(lambda _: channel.break_off(None), channel.break_off)
+    pumping = Deferred.fromCoroutine(_pump(Input(dialer.reactor, 0), channel, dialer.target, in_hex=in_hex))
+    pumping.addErrback(lambda why: None if why.check(CancelledError) else channel.break_off(why))
     try:
-        await link.ended
+        await channel.ended
     finally:
         pumping.cancel()
 
 
-async def _pump(source: Input, link: Link, target: Target, *, in_hex: bool) -> None:
+async def _pump(source: Input, channel: Channel, target: Target, *, in_hex: bool) -> None:
     async for piece in pieces(source, lines=in_hex or target.transport == "udp"):
-        await link.send(from_hex(piece.decode("ascii", "replace")) if in_hex else piece)
-    link.end()
+        await channel.send(from_hex(piece.decode("ascii", "replace")) if in_hex else piece)
+    channel.end()

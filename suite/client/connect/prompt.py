@@ -1,6 +1,6 @@
-"""``connect`` at a terminal: a prompt with history and editing, and what comes back above it.
+"""``connect`` at a terminal: a prompt with history and editing; received bytes are shown above it.
 
-Rules: control characters are shown, not obeyed; a line that is being typed survives what arrives meanwhile.
+Rules: control characters from the target are escaped; bytes that arrive never disturb the line being typed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from twisted.internet.defer import Deferred
 
-from suite.client.connect.channel import Link, open_link
+from suite.client.connect.channel import Channel, open_channel
 from suite.client.connect.hexdump import Dump, from_hex
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
@@ -22,21 +22,21 @@ from suite.text import one_line
 
 PROMPT: Final = "> "
 
-#: How long the next prompt waits for an answer to the last line, in seconds.
+#: Seconds that the next prompt waits for an answer to the last line.
 ANSWER_TIME: Final = 0.1
 
 
 class _InterruptedError(Exception):
-    """Ctrl-C, or the other side's end.
+    """Ctrl-C, or the end of the channel.
 
-    A KeyboardInterrupt in a task would end asyncio's loop, and the reactor with it.
+    KeyboardInterrupt in a task would stop asyncio's loop, and the reactor with it.
     """
 
 
 class Screen:
-    """Shows what comes back.
+    """Shows received bytes.
 
-    :param session: whose prompt must not be written over.
+    :param session: the session whose prompt must not be overwritten.
     """
 
     def __init__(self, session: PromptSession[str], *, in_hex: bool) -> None:
@@ -54,12 +54,12 @@ class Screen:
             self._next.callback(None)
 
     def next(self) -> Deferred[None]:
-        """Fires when something comes back, from now on."""
+        """Fires when the next bytes arrive."""
         self._next = Deferred()
         return self._next
 
     def show(self, text: str) -> None:
-        """Show *text* on lines of its own, above the prompt if there is one."""
+        """Show *text* on its own lines, above the prompt if there is one."""
         lines = "\n".join(one_line(line) for line in text.removesuffix("\n").split("\n"))
         if self._session.app.is_running:
             run_in_terminal(lambda: print(lines, flush=True))
@@ -68,13 +68,13 @@ class Screen:
 
 
 async def converse(dialer: Dialer, *, in_hex: bool) -> None:
-    """Talk to the dialer's target until either side has had enough.
+    """Send lines to the dialer's target until either side ends the connection.
 
-    :raises TargetError: the connection breaks.
+    :raises TargetError: the connection fails or breaks.
     """
     session: PromptSession[str] = PromptSession(PROMPT, interrupt_exception=_InterruptedError)
     screen = Screen(session, in_hex=in_hex)
-    link = await open_link(dialer, screen)
+    channel = await open_channel(dialer, screen)
     screen.show(f"connected to {dialer.target.text}; Ctrl-D ends")
 
     def over(result: Any) -> Any:
@@ -82,22 +82,22 @@ async def converse(dialer: Dialer, *, in_hex: bool) -> None:
             session.app.exit(exception=_InterruptedError)
         return result
 
-    link.ended.addBoth(over)
-    while not link.ended.called:
+    channel.ended.addBoth(over)
+    while not channel.ended.called:
         try:
-            # A prompt has a signal handler of its own, which would replace the reactor's.
+            # By default a prompt installs a signal handler, which would replace the reactor's.
             line = await Deferred.fromFuture(asyncio.ensure_future(session.prompt_async(handle_sigint=False)))
         except EOFError:
-            link.end()
+            channel.end()
             break
         except _InterruptedError:
-            link.break_off(None)
+            channel.break_off(None)
             break
-        await _say(link, screen, line, dialer.reactor, in_hex=in_hex)
-    await link.ended
+        await _say(channel, screen, line, dialer.reactor, in_hex=in_hex)
+    await channel.ended
 
 
-async def _say(link: Link, screen: Screen, line: str, reactor: Any, *, in_hex: bool) -> None:
+async def _say(channel: Channel, screen: Screen, line: str, reactor: Any, *, in_hex: bool) -> None:
     try:
         data = from_hex(line) if in_hex else (line + "\n").encode()
     except UsageError as error:
@@ -105,11 +105,11 @@ async def _say(link: Link, screen: Screen, line: str, reactor: Any, *, in_hex: b
         return
     answered = screen.next()
     try:
-        await link.send(data)
-    except TargetError as error:  # a datagram's; a stream's is the link's end
+        await channel.send(data)
+    except TargetError as error:  # of a datagram; a stream's error ends the channel
         screen.show(str(error))
         return
-    # The answer, if there is one at once, belongs before the next prompt.
+    # An answer that arrives at once is shown before the next prompt.
     answered.addTimeout(ANSWER_TIME, reactor)
     answered.addErrback(lambda _: None)
     await answered

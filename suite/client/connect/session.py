@@ -16,20 +16,20 @@ from suite.errors import EXIT_FAILURE, EXIT_OK
 
 
 def interactive() -> bool:
-    """Whether somebody sits at both ends."""
+    """Whether standard input and output are terminals."""
     return os.isatty(0) and os.isatty(1)
 
 
 def reactor_name() -> str | None:
-    """The reactor that `run_connect` needs; None: any."""
+    """The name of the reactor that `run_connect` needs; None: any will do."""
     return "asyncio" if interactive() else None  # prompt-toolkit runs on asyncio
 
 
 def run_connect(reactor: Any, target: Target, reach: ConnectOptions, *, in_hex: bool) -> int:
-    """Talk to *target* until either side has ended; return the exit code.
+    """Exchange bytes with *target* until the connection ends; return the exit code.
 
-    :param in_hex: what is typed are hexadecimal digits, and what comes back is shown as such.
-    :raises TargetError: there is no connection, or it breaks.
+    :param in_hex: read hexadecimal digits, and show received bytes as a hexadecimal dump.
+    :raises TargetError: the connection fails or breaks.
     :raises CertificateError: a file cannot be used.
     """
     dialer = Dialer(reactor, target, reach)

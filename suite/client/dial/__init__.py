@@ -1,8 +1,8 @@
-"""Getting to a target.
+"""Reaching a target.
 
-- `target`: what a TARGET is
-- `dialer`: connects to one
-- `addresses`, `sockets`, `datagrams`, `tls`: the steps on the way
-- `failures`: one word for each thing that can go wrong
-- `waiting`: deadlines
+- `target`: parses TARGET arguments
+- `dialer`: connects to a target
+- `addresses`, `sockets`, `datagrams`, `tls`: the steps of a connection
+- `failures`: one word for each kind of failure
+- `waiting`: timeouts
 """

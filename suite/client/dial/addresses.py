@@ -1,4 +1,4 @@
-"""Where a target is: the addresses of a name."""
+"""The addresses of a target: name resolution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from suite.client.dial.failures import TargetError
 from suite.endpoints.descriptions import shown_socket
 from suite.text import host_and_port
 
-SocketAddress = Any  # what the socket module makes of an address: tuples, or the path of a UNIX socket
+SocketAddress = Any  # as the socket module has addresses: a tuple, or a UNIX socket's path
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Address:
         return host_and_port(self.address[0], self.address[1])
 
 
-def _resolve(
+def resolve(
     reactor: Any, host: str, port: int, family: socket.AddressFamily, kind: socket.SocketKind
 ) -> Deferred[list[Address]]:
     """The addresses of *host*, in the system's order."""
@@ -39,22 +39,22 @@ def _resolve(
         done.callback(_look_up(host, port, family, kind, socket.AI_NUMERICHOST))
         return done
     except TargetError:
-        pass  # a name, then
+        pass  # not a numeric address: look up the name
 
-    def ask() -> None:
+    def look_up() -> None:
         result: list[Address] | Failure
         try:
             result = _look_up(host, port, family, kind, 0)
         except TargetError:
             result = Failure()
-        reactor.callFromThread(tell, result)
+        reactor.callFromThread(deliver, result)
 
-    def tell(result: list[Address] | Failure) -> None:
+    def deliver(result: list[Address] | Failure) -> None:
         if not done.called:
-            done.callback(result)  # a Failure goes the errbacks' way
+            done.callback(result)  # a Failure goes to the errbacks
 
-    # Not the reactor's own pool, whose threads are waited for at the end: a resolver may take a minute.
-    threading.Thread(target=ask, daemon=True).start()
+    # Not in the reactor's thread pool, which shutdown would wait for: a resolver may take a minute.
+    threading.Thread(target=look_up, daemon=True).start()
     return done
 
 
@@ -66,5 +66,5 @@ def _look_up(
     except socket.gaierror as error:
         raise TargetError("dns", f"{host}: {error.strerror}") from None
     except UnicodeError:
-        raise TargetError("dns", f"{host}: is no host name") from None
+        raise TargetError("dns", f"{host}: not a valid host name") from None
     return [Address(socket.AddressFamily(family), address) for family, _, _, _, address in found]

@@ -15,23 +15,23 @@ from suite.client.dial.addresses import Address
 from suite.client.dial.failures import TargetError, from_errno
 
 #: The largest payload of a datagram over IPv4 (RFC 768: 65535, less the headers).
-MAX_DATAGRAM: Final = 65_507
+MAX_UDP_PAYLOAD: Final = 65_507
 
-
-#: Datagrams taken before everyone else has a turn.
+#: The most datagrams read before other descriptors get their turn.
 DATAGRAMS_PER_TURN: Final = 64
 
 
 @implementer(IReadDescriptor)
 class Datagrams:
-    """A UDP socket connected to a target, from when it is made until `close`.
+    """A UDP socket connected to a target, open until `close`.
 
-    As a name may have addresses where nobody listens, the next one is tried as long as none has answered.
+    A name may have addresses at which nothing listens, so until one has answered, each error moves on to the
+    next.
 
-    :param addresses: where the target may be.
-    :param received: is given every datagram that comes back.
-    :param failed: is told what the network says of those that do not.
-    :ivar address: the one that is in use.
+    :param addresses: the possible addresses of the target.
+    :param received: called with every datagram that arrives.
+    :param failed: called with an error that the network reports.
+    :ivar address: the address in use.
     :raises TargetError: no address can be used.
     """
 
@@ -70,13 +70,13 @@ class Datagrams:
     def send(self, data: bytes) -> None:
         """Send one datagram.
 
-        :raises TargetError: the system refuses it.
+        :raises TargetError: the system refuses to send it.
         """
         self._last = data
         try:
             self._socket.send(data)
         except BlockingIOError:
-            pass  # no room: as lost as one that is lost on the way
+            pass  # the send buffer is full: the datagram counts as lost
         except OSError as error:
             self._trouble(error)
 
@@ -102,9 +102,9 @@ class Datagrams:
         return "datagrams"
 
     def doRead(self) -> None:
-        """Take what has come."""
+        """`IReadDescriptor.doRead`: read datagrams that have arrived."""
         for _ in range(DATAGRAMS_PER_TURN):
-            if self._socket.fileno() == -1:  # it was closed by whoever got the last one
+            if self._socket.fileno() == -1:  # `received` has closed the socket
                 return
             try:
                 data = self._socket.recv(65536)
@@ -123,7 +123,7 @@ class Datagrams:
             self._failed(problem)
 
     def connectionLost(self, _reason: Failure) -> None:
-        """The network has an error for us, which pollers take for an end; or the reactor stops."""
+        """The socket has an error, which the reactor takes for its end; or the reactor stops."""
         number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if number:
             self.reactor.addReader(self)

@@ -1,8 +1,8 @@
-"""Getting there: names, addresses, sockets, and connections on the engine's transports.
+"""Connecting to a target: names, addresses, sockets, and connections on the engine's transports.
 
-Rules: every address of a name is tried, in the system's order (RFC 6724); whatever fails, fails with a
-`TargetError`; nothing waits longer than the timeout. Streams are the engine's (`suite.engine.stream`), so
-that a client writes before it waits, too.
+Rules: every address of a name is tried, in the system's order (RFC 6724); every failure is a `TargetError`;
+no step waits longer than the timeout. Streams use the engine's transports (`suite.engine.stream`), so that a
+client, too, writes at once instead of waiting for the reactor.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Any
 
 from twisted.internet.interfaces import IProtocol
 
-from suite.client.dial.addresses import Address, _resolve
+from suite.client.dial.addresses import Address, resolve
 from suite.client.dial.datagrams import Datagrams
 from suite.client.dial.failures import TargetError
-from suite.client.dial.sockets import PlainClient, UNIXClient, _connect_socket
+from suite.client.dial.sockets import PlainClient, UNIXClient, connect_socket
 from suite.client.dial.target import Target
 from suite.client.dial.tls import ClientTLS, Session, TLSClient, TLSOptions
-from suite.client.dial.waiting import too_late, within
+from suite.client.dial.waiting import timeout_error, with_timeout
 from suite.engine.stream import Stream
 
 
 @dataclass(frozen=True)
 class ConnectOptions:
-    """How a target is to be reached.
+    """How to connect to a target.
 
-    :ivar family: ``socket.AF_INET`` or ``AF_INET6`` where only one will do.
-    :ivar timeout: seconds for each step: the name, the connection, the handshake.
+    :ivar family: ``socket.AF_INET`` or ``AF_INET6`` to use only that family.
+    :ivar timeout: seconds for each step: name resolution, connection, handshake.
     """
 
     family: socket.AddressFamily = socket.AF_UNSPEC
@@ -52,38 +52,38 @@ class Dialer:
         self._tls = ClientTLS(target, options.tls) if target.transport == "tls" else None
 
     async def addresses(self) -> list[Address]:
-        """Where the target is; one address at least.
+        """The addresses of the target; at least one.
 
-        :raises TargetError: nobody knows.
+        :raises TargetError: its name cannot be resolved.
         """
         target, options = self.target, self.options
         if target.transport == "unix":
             return [Address(socket.AF_UNIX, target.path)]
         kind = socket.SOCK_DGRAM if target.transport == "udp" else socket.SOCK_STREAM
-        found = _resolve(self.reactor, target.host, target.port, options.family, kind)
+        found = resolve(self.reactor, target.host, target.port, options.family, kind)
         late = TargetError("dns", f"{target.host}: no answer within {options.timeout:g} s")
-        return await within(self.reactor, options.timeout, late, found)
+        return await with_timeout(self.reactor, options.timeout, late, found)
 
-    async def connect(self, addresses: list[Address] | None = None) -> Connected:
-        """Open a socket to the first of *addresses* (default: the target's own) that takes it.
+    async def connect(self, addresses: list[Address] | None = None) -> DialedSocket:
+        """Connect a socket to the first of *addresses* (default: the target's) that accepts it.
 
-        :raises TargetError: none does; the word is that of the last one.
+        :raises TargetError: none accepts it; the word is that of the last failure.
         """
         if addresses is None:
             addresses = await self.addresses()
         end = time.monotonic() + self.options.timeout
         problems = []
         for number, address in enumerate(addresses):
-            # One that does not answer must not use up the time of the others.
+            # An address that does not answer must not use up the time of the others.
             share = max(0.0, end - time.monotonic()) / (len(addresses) - number)
-            late = too_late("no connection", share)
+            late = timeout_error("no connection", share)
             began = time.perf_counter()
             try:
-                sock = await within(self.reactor, share, late, _connect_socket(self.reactor, address))
+                sock = await with_timeout(self.reactor, share, late, connect_socket(self.reactor, address))
             except TargetError as error:
                 problems.append((address, error))
             else:
-                return Connected(sock, address, time.perf_counter() - began)
+                return DialedSocket(sock, address, time.perf_counter() - began)
         last = problems[-1][1]
         if len(problems) == 1:
             raise last
@@ -96,20 +96,20 @@ class Dialer:
         addresses: list[Address] | None = None,
         session: Session | None = None,
     ) -> Stream:
-        """Connect *protocol*; over TLS, it is told when the handshake is over.
+        """Connect *protocol*; over TLS, its `connectionMade` is called after the handshake.
 
-        :param session: a TLS session to resume, if the other side likes.
-        :returns: its transport; `connectionLost` of *protocol* gets a `TargetError` as reason, or
+        :param session: a TLS session to resume, if the other side agrees.
+        :returns: the transport of *protocol*, whose `connectionLost` is called with a `TargetError` or
             `ConnectionDone`.
-        :raises TargetError: there is no connection.
+        :raises TargetError: the connection fails.
         """
         return await self.adopt(await self.connect(addresses), protocol, session)
 
     async def adopt(
-        self, connected: Connected, protocol: IProtocol, session: Session | None = None
+        self, dialed: DialedSocket, protocol: IProtocol, session: Session | None = None
     ) -> Stream:
-        """Give an open socket to *protocol*; see `stream`."""
-        sock, address = connected.socket, connected.address
+        """Connect *protocol* over an open socket; see `stream`."""
+        sock, address = dialed.socket, dialed.address
         if address.family == socket.AF_UNIX:
             unix = UNIXClient(sock, protocol, (address.address, None), None, 0, self.reactor)
             protocol.makeConnection(unix)
@@ -120,8 +120,8 @@ class Dialer:
             protocol.makeConnection(plain)
             return plain
         encrypted = TLSClient(sock, address.address, self._tls, self.reactor, session)
-        late = too_late("no handshake", self.options.timeout)
-        await within(self.reactor, self.options.timeout, late, encrypted.start())
+        late = timeout_error("no handshake", self.options.timeout)
+        await with_timeout(self.reactor, self.options.timeout, late, encrypted.start())
         encrypted.adopt(protocol)
         return encrypted
 
@@ -140,21 +140,13 @@ async def connect_stream(
 
 
 @dataclass(frozen=True)
-class Connected:
-    """An open socket, where it leads, and how many seconds opening it took."""
+class DialedSocket:
+    """A connected socket.
+
+    :ivar address: the address that it is connected to.
+    :ivar seconds: how long connecting took.
+    """
 
     socket: socket.socket
     address: Address
     seconds: float
-
-
-# Names.
-
-
-# Sockets.
-
-
-# Streams.
-
-
-# Datagrams.

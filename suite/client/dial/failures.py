@@ -1,7 +1,7 @@
-"""What can go wrong on the way to a target and back, each with one word.
+"""The failures of clients, with one word for each kind.
 
-Rules: the words are an interface (scripts compare them, docs/probe.md lists them); what the operating
-system, OpenSSL or a certificate has to say goes behind the word, for people.
+Rules: the words are a public interface (scripts compare them, docs/probe.md lists them); details from the
+operating system, OpenSSL or a certificate follow the word, for people.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Final
 from suite.errors import SuiteError
 from suite.text import one_line
 
-#: Every word, and what it means.
+#: Every word and its meaning.
 WORDS: Final = {
-    "dns": "the name has no address (of the family asked for), or nobody could say in time",
-    "refused": "nothing listens there, or a firewall says so",
-    "unreachable": "no way leads there",
-    "timeout": "no connection, no handshake or no echo in time",
-    "reset": "the connection was cut off",
-    "closed": "the other side ended before all bytes were back",
-    "mismatch": "other bytes came back than were sent",
+    "dns": "the name has no address (of the family asked for), or could not be resolved in time",
+    "refused": "nothing listens there, or a firewall refuses the connection",
+    "unreachable": "there is no route to the host",
+    "timeout": "no connection, handshake or echo in time",
+    "reset": "the connection was reset",
+    "closed": "the other side closed the connection before all bytes had come back",
+    "mismatch": "the bytes that came back differ from those that were sent",
     "lost": "a datagram did not come back in time",
-    "too-long": "the datagram is longer than the way there allows",
-    "denied": "the operating system does not let us: permissions of a socket, or a firewall",
-    "missing": "there is no such UNIX socket",
-    "tls-alert": "the other side ended TLS by an alert",
-    "tls-error": "what came is not TLS, or not TLS as we speak it",
-    "cert-expired": "a certificate is not valid any more",
-    "cert-not-yet-valid": "a certificate is not valid yet",
-    "cert-untrusted": "nobody we trust vouches for the certificate",
-    "cert-name": "the certificate is somebody else's",
-    "system": "anything else that the operating system says",
+    "too-long": "the datagram is too long for the path to the target",
+    "denied": "the operating system denies it: the permissions of a socket, or a firewall",
+    "missing": "the UNIX socket does not exist",
+    "tls-alert": "the other side ended TLS with an alert",
+    "tls-error": "the answer is not TLS, or not a version or cipher that we support",
+    "cert-expired": "a certificate has expired",
+    "cert-not-yet-valid": "a certificate is not yet valid",
+    "cert-untrusted": "the certificate is not signed by a trusted CA",
+    "cert-name": "the certificate is for another name",
+    "system": "any other error of the operating system",
 }
 
 _BY_ERRNO: Final = {
@@ -59,13 +59,13 @@ Fact = str | int | list[str]
 
 
 class TargetError(SuiteError):
-    """Something is wrong with a target, or on the way to it.
+    """Something is wrong with a target, or with the connection to it.
 
-    :ivar word: which of `WORDS`.
-    :ivar detail: what it is in this case, for people.
-    :ivar facts: what it is in this case, for programs: ``offset`` of a mismatch, ``alert``,
-        ``expected`` and ``found`` names.
-    :ivar target: the text of the target, where it is not clear from elsewhere.
+    :ivar word: the kind of failure, one of `WORDS`.
+    :ivar detail: the details, for people.
+    :ivar facts: the details, for programs: ``offset`` of a mismatch, ``alert``, ``expected`` and ``found``
+        names.
+    :ivar target: the target as the user wrote it, where the context does not show it.
     """
 
     def __init__(self, word: str, detail: str, facts: Mapping[str, Fact] | None = None) -> None:
@@ -80,5 +80,5 @@ class TargetError(SuiteError):
 
 
 def from_errno(number: int) -> TargetError:
-    """What the operating system's error *number* means for a target."""
+    """The `TargetError` for *number*, an errno."""
     return TargetError(_BY_ERRNO.get(number, "system"), os.strerror(number))

@@ -20,16 +20,15 @@ from suite.client.dial.failures import TargetError, from_errno
 from suite.engine.stream import PlainStream
 from suite.engine.unix import UNIXStream
 
-#: How long to wait before asking again at a UNIX socket whose queue is full, in seconds.
+#: Seconds to wait before another attempt when the backlog of a UNIX socket is full.
 FULL_QUEUE_WAIT: Final = 0.01
 
-
-_CUT_OFF: Final = "the other side has cut the connection off"
+_RESET: Final = "the other side reset the connection"
 
 
 @implementer(IWriteDescriptor)
 class _Connecting:
-    """A socket on its way; `done` fires with it when it has arrived."""
+    """A socket that is connecting; `done` fires with it when it is connected."""
 
     def __init__(self, reactor: Any, sock: socket.socket) -> None:
         self.reactor = reactor
@@ -46,11 +45,11 @@ class _Connecting:
         return "connecting"
 
     def doWrite(self) -> None:
-        """The kernel has an answer."""
+        """`IWriteDescriptor.doWrite`: the connection has been made, or has failed."""
         self._settle(0)
 
     def connectionLost(self, _reason: Failure) -> None:
-        """The kernel has an answer, and it is no; or the reactor stops."""
+        """The connection has failed, or the reactor stops."""
         self._settle(errno.ECONNABORTED)
 
     def _settle(self, otherwise: int) -> None:
@@ -69,8 +68,8 @@ class _Connecting:
         self.socket.close()
 
 
-def _connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
-    """Open a stream to *address*; fails with `TargetError`."""
+def connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
+    """Connect a stream socket to *address*; fails with `TargetError`."""
     try:
         sock = socket.socket(address.family, socket.SOCK_STREAM)
     except OSError as error:
@@ -78,7 +77,7 @@ def _connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
     sock.setblocking(False)
     try:
         number = sock.connect_ex(address.address)
-    except OSError:  # an abstract path where there are none, for instance
+    except OSError:  # for instance, an abstract address on a system without them
         number = errno.EINVAL
     if number == 0:
         return defer.succeed(sock)
@@ -87,12 +86,12 @@ def _connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
     sock.close()
     if number == errno.EAGAIN and address.family == socket.AF_UNIX:
         again: Deferred[None] = deferLater(reactor, FULL_QUEUE_WAIT)
-        return again.addCallback(lambda _: _connect_socket(reactor, address))
+        return again.addCallback(lambda _: connect_socket(reactor, address))
     return defer.fail(from_errno(number))
 
 
 class PlainClient(PlainStream):
-    """The client side of a TCP connection; what cuts it off has a word."""
+    """The client side of a TCP connection; a lost connection is reported as a `TargetError`."""
 
     @override
     def connectionLost(self, reason: Failure) -> None:
@@ -100,7 +99,7 @@ class PlainClient(PlainStream):
 
 
 class UNIXClient(UNIXStream):
-    """The client side of a connection over a UNIX socket; what cuts it off has a word."""
+    """The client side of a UNIX socket connection; a lost connection is reported as a `TargetError`."""
 
     @override
     def connectionLost(self, reason: Failure) -> None:
@@ -108,4 +107,4 @@ class UNIXClient(UNIXStream):
 
 
 def _with_word(reason: Failure) -> Failure:
-    return Failure(TargetError("reset", _CUT_OFF)) if reason.check(ConnectionLost) else reason
+    return Failure(TargetError("reset", _RESET)) if reason.check(ConnectionLost) else reason

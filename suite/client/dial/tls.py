@@ -1,8 +1,8 @@
-"""The client side of TLS: whom to trust, whom to be, and what the other side turned out to be.
+"""The client side of TLS: which roots to trust, which certificate to show, and what the handshake found.
 
-Rules: nothing of ours is sent before the certificate is verified and names whom we wanted (RFC 9525,
-by service-identity); what goes wrong is told apart as far as TLS lets us. The development CA is
-trusted where it belongs, on this machine, and nowhere else.
+Rules: no application data is sent before the certificate is verified and its name matches (RFC 9525, by
+service-identity); failures are distinguished as far as TLS allows. The development CA is trusted for targets
+on this machine only.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ ALERTS: Final = {
     120: "no_application_protocol",
 }
 
-#: Alerts that end nothing.
+#: Alerts that do not report an error.
 HARMLESS: Final = {CLOSE_NOTIFY, 90, 100}
 
 CERTIFICATE_REQUIRED: Final = 116
@@ -86,7 +86,7 @@ NOT_TLS: Final = {
     "unexpected message",
 }
 
-#: OpenSSL's verify errors (openssl-verification-options(1), x509_vfy.h), as far as they need a word or words.
+#: OpenSSL's verify errors (openssl-verification-options(1), x509_vfy.h) that we explain.
 NOT_YET_VALID: Final = 9
 HAS_EXPIRED: Final = 10
 UNTRUSTED: Final = {
@@ -95,20 +95,20 @@ UNTRUSTED: Final = {
     20: "its issuer is not known",
     21: "its issuer is not known, and the server sent no chain",
     23: "it is revoked",
-    24: "its issuer is no CA",
-    26: "it is not for servers",
+    24: "its issuer is not a CA",
+    26: "it is not a server certificate",
 }
 
 
 @dataclass(frozen=True)
 class TLSOptions:
-    """What a user says about TLS.
+    """A user's TLS options.
 
-    :ivar ca: PEM file of roots to trust beside the system's.
-    :ivar certificate: PEM file of what we show; *key* is its private key.
-    :ivar server_name: the name to ask for and to expect, where it is not the target's host.
-    :ivar alpn: protocols to offer, the favourite first.
-    :ivar directories: where a development CA may be, ``certs/ca.pem``, for targets on this machine.
+    :ivar ca: a PEM file with roots to trust in addition to the system's.
+    :ivar certificate: a PEM file with our certificate; *key* holds its private key.
+    :ivar server_name: the name to request and to expect, if it is not the target's host.
+    :ivar alpn: the protocols to offer, in order of preference.
+    :ivar directories: where to look for a development CA, ``certs/ca.pem``, for targets on this machine.
     """
 
     ca: Path | None = None
@@ -121,14 +121,14 @@ class TLSOptions:
 
 @dataclass(frozen=True)
 class TLSFacts:
-    """What a handshake has shown.
+    """The facts learned from a handshake.
 
-    :ivar version: ``TLSv1.3``, for instance.
-    :ivar cipher: OpenSSL's name of the suite.
-    :ivar alpn: what was agreed upon; None: nothing.
+    :ivar version: the TLS version: ``TLSv1.3``, for instance.
+    :ivar cipher: OpenSSL's name of the cipher suite.
+    :ivar alpn: the negotiated protocol; None if there is none.
     :ivar names: the certificate's DNS names and addresses.
-    :ivar expires: until when the certificate is valid.
-    :ivar resumed: whether an earlier session went on.
+    :ivar expires: when the certificate expires.
+    :ivar resumed: whether the handshake resumed an earlier session.
     """
 
     version: str
@@ -140,16 +140,16 @@ class TLSFacts:
 
     @property
     def days_left(self) -> int:
-        """Whole days that the certificate is still valid."""
+        """Whole days until the certificate expires."""
         return (self.expires - datetime.now(UTC)).days
 
 
 @dataclass(frozen=True)
 class Session:
-    """What a later connection can resume.
+    """A session that a later connection can resume.
 
-    :ivar connection: the one it is of. When OpenSSL frees a connection that has ended without
-        ``close_notify``, it will not use its session again, though the other side would.
+    :ivar connection: the connection that the session comes from, kept alive here: when OpenSSL frees a
+        connection that ended without ``close_notify``, it no longer resumes the session.
     """
 
     session: SSL.Session
@@ -162,14 +162,14 @@ class ClientTLS:
     :ivar name: the name that the certificate must have.
     :ivar plain: the target without TLS, as a user would write it.
     :raises CertificateError: a file cannot be used.
-    :raises UsageError: the options do not go together.
+    :raises UsageError: the options contradict each other.
     """
 
     def __init__(self, target: Target, options: TLSOptions) -> None:
         self.name = (options.server_name or target.host).rstrip(".")
         self.plain = "tcp" + target.text[len("tls") :]
         self.shows_certificate = options.certificate is not None
-        # What `TLSServer` asks of its port.
+        # The attributes that `TLSServer` needs of its port.
         self.scratch = scratch_buffer()
         self.contextFactory = ContextFactory(_client_context(target, options))
 
@@ -178,11 +178,11 @@ class ClientTLS:
 
     @property
     def sni(self) -> bytes | None:
-        """What to ask for (RFC 6066, section 3: never an address)."""
+        """The name to request; None for an address, as RFC 6066, section 3, demands."""
         return None if is_address(self.name) else self.name.encode("idna")
 
     def wrong_name(self, connection: SSL.Connection) -> TargetError | None:
-        """What is wrong with the name of the certificate; None: nothing."""
+        """The error if the certificate is for another name; None if the name matches."""
         try:
             (verify_ip_address if is_address(self.name) else verify_hostname)(connection, self.name)
         except (VerificationError, NamelessError, ValueError):
@@ -211,9 +211,9 @@ def client_hello() -> bytes:
 
 
 def check_options(options: TLSOptions) -> None:
-    """Find what is wrong with *options* whatever the target.
+    """Check *options*, as far as that does not depend on the target.
 
-    :raises UsageError: something is.
+    :raises UsageError: an option is wrong.
     """
     if (options.certificate is None) != (options.key is None):
         raise UsageError("--cert and --key go together; expected both or neither")
@@ -242,7 +242,7 @@ def _client_context(target: Target, options: TLSOptions) -> SSL.Context:
     context.set_verify(SSL.VERIFY_PEER, _note_verification)
     context.set_default_verify_paths()
     for path in _roots(target, options):
-        load_certificates(path)  # says what is wrong with it
+        load_certificates(path)  # raises an error that describes the problem
         try:
             context.load_verify_locations(str(path))
         except SSL.Error as error:
@@ -274,7 +274,7 @@ def _note_alert(connection: SSL.Connection, where: int, result: int) -> None:
 def _note_verification(
     connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int
 ) -> bool:
-    """An OpenSSL verify callback: is called for every certificate of a chain, and not on resumption."""
+    """OpenSSL's verify callback: called for every certificate of a chain, but not on resumption."""
     transport = connection.get_app_data()
     if isinstance(transport, TLSClient):
         transport.certificate_seen = True
@@ -284,9 +284,8 @@ def _note_verification(
 
 
 def _distrust(certificate: x509.Certificate, error: int, depth: int) -> TargetError:
-    whose = (
-        f"{'the' if depth == 0 else 'a CA'} certificate of {certificate.subject.rfc4514_string() or 'nobody'}"
-    )
+    subject = certificate.subject.rfc4514_string() or "an unnamed subject"
+    whose = f"{'the' if depth == 0 else 'a CA'} certificate of {subject}"
     if error == HAS_EXPIRED:
         expired = certificate.not_valid_after_utc
         days = (datetime.now(UTC) - expired).days
@@ -297,18 +296,18 @@ def _distrust(certificate: x509.Certificate, error: int, depth: int) -> TargetEr
     if error == NOT_YET_VALID:
         begins = certificate.not_valid_before_utc
         return TargetError("cert-not-yet-valid", f"{whose} is valid from {begins:%Y-%m-%d %H:%M} UTC on")
-    why = UNTRUSTED.get(error, "OpenSSL does not like it")
+    why = UNTRUSTED.get(error, "OpenSSL rejects it")
     return TargetError("cert-untrusted", f"{whose}: {why} (OpenSSL's verify error {error}); --ca adds a root")
 
 
 def peer_certificate(connection: SSL.Connection) -> x509.Certificate | None:
-    """The certificate that the other side has shown."""
+    """The certificate of the other side, if it sent one."""
     certificate = connection.get_peer_certificate()
     return None if certificate is None else certificate.to_cryptography()
 
 
 def names_of(certificate: x509.Certificate | None) -> tuple[str, ...]:
-    """The DNS names and addresses that *certificate* is for."""
+    """The DNS names and addresses in *certificate*."""
     if certificate is None:
         return ()
     with suppress(x509.ExtensionNotFound, ValueError):
@@ -318,8 +317,8 @@ def names_of(certificate: x509.Certificate | None) -> tuple[str, ...]:
     return ()
 
 
-class _Waiting(Protocol):
-    """Stands in for a connection's protocol until there is a connection to speak of."""
+class _HandshakeProtocol(Protocol):
+    """The protocol of a connection during its handshake."""
 
     def __init__(self, ready: Deferred[TLSClient]) -> None:
         self.ready = ready
@@ -333,9 +332,9 @@ class _Waiting(Protocol):
 class TLSClient(TLSServer):
     """The client side of one TLS connection.
 
-    :ivar alert: the number of the alert by which the other side has ended it, if it has.
-    :ivar distrust: why the other side's certificate is not trusted, if it is not.
-    :ivar certificate_seen: whether this handshake had one to verify; one that resumes a session has not.
+    :ivar alert: the number of the alert with which the other side ended the connection, if it did.
+    :ivar distrust: why the other side's certificate is not trusted; None: it is, or was not seen.
+    :ivar certificate_seen: whether a certificate was verified; resuming a session involves none.
     """
 
     alert: int | None = None
@@ -347,8 +346,8 @@ class TLSClient(TLSServer):
     def __init__(self, sock: Any, peer: Any, tls: ClientTLS, reactor: Any, session: Session | None) -> None:
         self._tls = tls
         self.ready: Deferred[TLSClient] = Deferred(lambda _: self.abortConnection())
-        server: Any = tls  # what is asked of a port, it has
-        super().__init__(sock, _Waiting(self.ready), peer, server, 0, reactor)
+        server: Any = tls  # it has the attributes that are used of a port
+        super().__init__(sock, _HandshakeProtocol(self.ready), peer, server, 0, reactor)
         self._connection.set_connect_state()
         if tls.sni is not None:
             self._connection.set_tlsext_host_name(tls.sni)
@@ -356,7 +355,7 @@ class TLSClient(TLSServer):
             self._connection.set_session(session.session)
 
     def start(self) -> Deferred[TLSClient]:
-        """Begin the handshake; fires when it is over and the other side is who it should be.
+        """Begin the handshake; fires when it has succeeded and the certificate's name matches.
 
         Fails with `TargetError`.
         """
@@ -366,7 +365,7 @@ class TLSClient(TLSServer):
         return self.ready
 
     def adopt(self, protocol: IProtocol) -> None:
-        """From now on *protocol* has the connection."""
+        """Hand the connection over to *protocol*."""
         self.protocol = protocol
         self.echoes = is_echo(protocol)
         self.needs_log_context = not INeedsNoLogContext.providedBy(protocol)
@@ -395,7 +394,7 @@ class TLSClient(TLSServer):
         super().connectionLost(reason)
 
     def _why(self) -> TargetError:
-        """Why the connection is lost."""
+        """Why the connection was lost."""
         if self._misnamed is not None:
             return self._misnamed
         if self.distrust is not None:
@@ -407,13 +406,13 @@ class TLSClient(TLSServer):
             return from_errno(error.args[0])
         if isinstance(error, (SSL.SysCallError, SSL.ZeroReturnError)):
             when = "after" if self._established else "during"
-            return TargetError("closed", f"the other side ended the connection {when} the handshake")
+            return TargetError("closed", f"the other side closed the connection {when} the handshake")
         if error is not None:
             reason = reason_of(error)
             if not self._established and reason in NOT_TLS:
                 reason += f"; the target does not seem to speak TLS; try {self._tls.plain}"
             return TargetError("tls-error", reason)
-        return TargetError("reset", "the other side has cut the connection off")
+        return TargetError("reset", "the other side reset the connection")
 
     def _alerted(self, number: int) -> TargetError:
         name = ALERTS.get(number, "unknown")
@@ -423,7 +422,7 @@ class TLSClient(TLSServer):
         return TargetError("tls-alert", f"{name} ({number}){hint}", {"alert": name})
 
     def facts(self) -> TLSFacts:
-        """What the handshake has shown."""
+        """The facts learned from the handshake."""
         connection = self._connection
         certificate = peer_certificate(connection)
         return TLSFacts(
@@ -436,6 +435,6 @@ class TLSClient(TLSServer):
         )
 
     def session(self) -> Session | None:
-        """What a later connection can resume; with TLS 1.3, once the other side has sent a ticket."""
+        """The session that a later connection can resume; with TLS 1.3, only after a ticket has arrived."""
         session = self._connection.get_session()
         return None if session is None else Session(session, self._connection)

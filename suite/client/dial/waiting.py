@@ -1,4 +1,4 @@
-"""Waiting no longer than one should."""
+"""Waiting with a timeout."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from suite.client.dial.failures import TargetError
 T = TypeVar("T")
 
 
-def too_late(what: str, seconds: float) -> TargetError:
-    """*what* did not happen within *seconds*."""
+def timeout_error(what: str, seconds: float) -> TargetError:
+    """The error for *what*, which did not happen within *seconds*."""
     return TargetError("timeout", f"{what} within {seconds:.3g} s")
 
 
-async def within(reactor: Any, seconds: float, late: TargetError, waiting: Deferred[T]) -> T:
-    """What *waiting* fires with; it is cancelled after *seconds*, and *late* raised."""
+async def with_timeout(reactor: Any, seconds: float, late: TargetError, waiting: Deferred[T]) -> T:
+    """The result of *waiting*; after *seconds*, *waiting* is cancelled and *late* raised."""
     waiting.addTimeout(seconds, reactor)
     try:
         return await waiting

@@ -1,8 +1,8 @@
 """``load``: many messages, and how long each took to come back.
 
 - `load`: one load, from its first connection to its result
-- `options`: what it is to be
+- `options`: its parameters
 - `traffic`: what its connections share; `streams`, `datagrams`: the connections; `opener`: opens them
-- `histogram`, `results`: what was measured
-- `report`, `plot`, `units`: for people
+- `histogram`, `results`: the measurements
+- `report`, `plot`, `units`: output for people
 """

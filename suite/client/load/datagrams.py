@@ -1,4 +1,7 @@
-"""Load over a UDP socket."""
+"""Load over a UDP socket.
+
+Rules: each datagram begins with its number, by which its echo is recognized, in whatever order echoes arrive.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,19 @@ from zope.interface import implementer
 from suite.client.dial.addresses import Address
 from suite.client.dial.datagrams import DATAGRAMS_PER_TURN
 from suite.client.dial.failures import TargetError, from_errno
-from suite.client.load.traffic import APART, PERIOD, Lane, Traffic
+from suite.client.load.traffic import APART, PERIOD, LoadConnection, Traffic
 from suite.engine.interfaces import Selectable
 
-#: The number that a datagram begins with, in bytes.
+#: Size in bytes of the number that a datagram begins with.
 NUMBER_SIZE: Final = 8
 
-
-#: Of that number: the lane is above, its messages are counted below.
-LANE_SHIFT: Final = 40
+#: Bits of that number that count the messages of a connection; the bits above hold the connection's index.
+CONNECTION_SHIFT: Final = 40
 
 
 @implementer(IReadWriteDescriptor)
-class DatagramLane(Lane, Selectable):
-    """A connected UDP socket.
+class LoadDatagrams(LoadConnection, Selectable):
+    """A connected UDP socket that sends the datagrams of a load.
 
     :raises TargetError: the socket cannot be opened.
     """
@@ -42,7 +44,7 @@ class DatagramLane(Lane, Selectable):
             self._socket.connect(address.address)
         except OSError as error:
             raise from_errno(error.errno or 0) from None
-        self._on_the_way: dict[int, tuple[int, int]] = {}  # by number: when it was due, and sent
+        self._in_flight: dict[int, tuple[int, int]] = {}  # number: (when it was due, when it was sent)
         self._lost: set[int] = set()
         self.open = True
         traffic.reactor.addReader(self)
@@ -50,17 +52,17 @@ class DatagramLane(Lane, Selectable):
     @property
     @override
     def unanswered(self) -> int:
-        return self.waiting + len(self._on_the_way)
+        return self.waiting + len(self._in_flight)
 
     def _datagram(self, number: int) -> bytes:
         rest = self._size - NUMBER_SIZE
-        place = (self._index * APART + number * rest) % PERIOD
-        head = (self._index << LANE_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
-        return head + self._pattern[place : place + rest]
+        offset = (self._index * APART + number * rest) % PERIOD
+        head = (self._index << CONNECTION_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
+        return head + self._pattern[offset : offset + rest]
 
     def doRead(self) -> None:
-        """`IReadDescriptor.doRead`: some datagrams have come."""
-        receive, on_the_way, fresh = self._socket.recv, self._on_the_way, 0
+        """`IReadDescriptor.doRead`: datagrams have arrived."""
+        receive, in_flight, fresh = self._socket.recv, self._in_flight, 0
         now = monotonic_ns()
         for _ in range(DATAGRAMS_PER_TURN):
             try:
@@ -70,9 +72,9 @@ class DatagramLane(Lane, Selectable):
             except OSError as error:
                 self._fail(from_errno(error.errno or 0))
                 return
-            number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self._index << LANE_SHIFT)
-            if number in on_the_way:
-                due, _ = on_the_way.pop(number)
+            number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self._index << CONNECTION_SHIFT)
+            if number in in_flight:
+                due, _ = in_flight.pop(number)
                 fresh += 1
                 if data == self._datagram(number):
                     self._latencies.append(now - due)
@@ -85,7 +87,7 @@ class DatagramLane(Lane, Selectable):
         self._answered(fresh, now)
 
     def _difference(self, data: bytes, number: int) -> TargetError:
-        """What is wrong with *data*, which says that it is *number*."""
+        """The error in *data*, a datagram that claims to be *number*."""
         if not 0 <= number < self._begun:
             return TargetError("mismatch", f"a datagram of {len(data)} bytes that was never sent")
         wanted = self._datagram(number)
@@ -101,8 +103,8 @@ class DatagramLane(Lane, Selectable):
 
     @override
     def pump(self, now: int) -> None:
-        on_the_way, window, send = self._on_the_way, self._window, self._socket.send
-        while self.open and self.waiting and len(on_the_way) < window:
+        in_flight, window, send = self._in_flight, self._window, self._socket.send
+        while self.open and self.waiting and len(in_flight) < window:
             number = self._begun
             try:
                 send(self._datagram(number))
@@ -114,12 +116,12 @@ class DatagramLane(Lane, Selectable):
                 self._fail(from_errno(error.errno or 0))
                 return
             due = self._first_due + int(number * self._step) if self._paced else now
-            on_the_way[number] = due, now
+            in_flight[number] = due, now
             self._begun += 1
             self.waiting -= 1
 
     def doWrite(self) -> None:
-        """`IWriteDescriptor.doWrite`: there is room again."""
+        """`IWriteDescriptor.doWrite`: the send buffer has room again."""
         self.paused = False
         self._traffic.reactor.removeWriter(self)
         self.pump(monotonic_ns())
@@ -127,13 +129,13 @@ class DatagramLane(Lane, Selectable):
     @override
     def expire(self, now: int) -> None:
         expired = []
-        for number, (_, sent) in self._on_the_way.items():  # in the order of sending
+        for number, (_, sent) in self._in_flight.items():  # in the order of sending
             if now - sent < self._traffic.timeout:
                 break
             expired.append(number)
         if expired:
             for number in expired:
-                del self._on_the_way[number]
+                del self._in_flight[number]
             self._lost.update(expired)
             self._traffic.lost += len(expired)
             self._answered(len(expired), now)
@@ -154,15 +156,15 @@ class DatagramLane(Lane, Selectable):
             self.closed.callback(None)
 
     def fileno(self) -> int:
-        """`IFileDescriptor.fileno`; -1 when it is closed."""
+        """`IFileDescriptor.fileno`; -1 when closed."""
         return self._socket.fileno()
 
-    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002  # the socket knows better
-        """The poller has seen an error, or the reactor ends."""
+    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002  # the socket has the error
+        """The socket has an error, or the reactor stops."""
         if self.open:
             number = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             self._fail(from_errno(number) if number else TargetError("closed", "the socket is gone"))
 
     def logPrefix(self) -> str:
         """`ILoggingContext.logPrefix`."""
-        return "lane"
+        return "load"

@@ -1,11 +1,11 @@
-"""Latencies, counted as HdrHistogram counts them (Gil Tene, hdrhistogram.org).
+"""A histogram of latencies, compatible with HdrHistogram (Gil Tene, hdrhistogram.org).
 
-Rules: values are whole microseconds from 1 to an hour, kept to three significant digits, as wrk2 keeps
-them; only buckets that hold something cost memory; what `encode` gives is HdrHistogram's own V2 format,
-which its Java, C, Go, Rust and Python kin read as well.
+Rules: values are whole microseconds from 1 to an hour, kept to three significant digits, as in wrk2; empty
+buckets cost no memory; `encode` writes HdrHistogram's V2 format, which its Java, C, Go, Rust and Python
+implementations can read.
 
-Up to 2,047 a bucket is one value wide; from there on its width doubles with the value. A bucket's
-number is its place in the reference implementation's array of counts.
+Buckets are one value wide up to 2,047; from there on, the width doubles whenever the value does. A bucket's
+number is its index in the reference implementation's array of counts.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-#: The largest value, in microseconds; what is larger counts as this.
+#: The largest value, in microseconds; larger values count as this one.
 HIGHEST: Final = 3_600_000_000
 
 _DIGITS: Final = 3
-_HALF_BITS: Final = 10  # 2 ** 11 values can be told apart in a bucket of the reference: 3 digits need 2,000
+_HALF_BITS: Final = 10  # the reference has 2 ** 11 sub-buckets in a bucket: 3 digits need 2,000
 _HALF: Final = 1 << _HALF_BITS
 
 _COOKIE: Final = 0x1C849303 | 0x10
@@ -34,13 +34,13 @@ _SETTINGS: Final = (0, _DIGITS, 1, HIGHEST, 1.0)
 
 
 def bucket_of(value: int) -> int:
-    """The number of the bucket that counts *value*."""
+    """The number of the bucket for *value*."""
     shift = max(0, value.bit_length() - _HALF_BITS - 1)
     return (shift << _HALF_BITS) + (value >> shift)
 
 
 def bounds_of(bucket: int) -> tuple[int, int]:
-    """The least and the greatest value of a *bucket*."""
+    """The lowest and the highest value in *bucket*."""
     shift = max(0, (bucket >> _HALF_BITS) - 1)
     least = (bucket - (shift << _HALF_BITS)) << shift
     return least, least + (1 << shift) - 1
@@ -48,14 +48,14 @@ def bounds_of(bucket: int) -> tuple[int, int]:
 
 _LAST: Final = bucket_of(HIGHEST)
 
-#: More than the payload of a full histogram, with nine bytes for each count.
+#: An upper bound for the payload of a full histogram: at most nine bytes for each count.
 _MAX_PAYLOAD: Final = _INNER.size + 9 * (_LAST + 1)
 
 
 class Histogram:
-    """How often each latency was seen.
+    """How often each latency was recorded.
 
-    :ivar total: how many values there are.
+    :ivar total: the number of values.
     """
 
     def __init__(self) -> None:
@@ -65,12 +65,12 @@ class Histogram:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Histogram) and self._counts == other._counts
 
-    __hash__ = None  # type: ignore[assignment]  # it changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def record(self, nanoseconds: Iterable[int]) -> None:
-        """Count some latencies, given in nanoseconds.
+        """Count latencies given in nanoseconds.
 
-        Many at a time: values are sorted out by `Counter`, which is C, before any of them costs Python.
+        Call it with many at once: `Counter`, which is written in C, merges equal values first.
         """
         counts = self._counts
         for value, count in Counter([(ns + 500) // 1000 for ns in nanoseconds]).items():
@@ -78,20 +78,20 @@ class Histogram:
             self.total += count
 
     def percentile(self, percent: float) -> int:
-        """The least value in µs, rounded up to its bucket's end, that *percent* of all do not exceed.
+        """The smallest value in µs, rounded up to its bucket's end, that *percent* of values do not exceed.
 
-        :param percent: 0 to 100. Of an empty histogram all percentiles are 0.
+        :param percent: 0 to 100. All percentiles of an empty histogram are 0.
         """
         (value,) = self.percentiles([percent])
         return value
 
     def percentiles(self, percents: Iterable[float]) -> list[int]:
-        """Several at once; *percents* go up."""
+        """Several percentiles at once; *percents* must be ascending."""
         found = []
         rows = self.rows()
         seen, value = 0, 0
         for percent in percents:
-            # A hair less, as the reference has it: 99.9 of 1,000 must be 999, not 999.0000000000001.
+            # Slightly less, as in the reference: 99.9 % of 1,000 must be 999, not 999.0000000000001.
             wanted = max(1, math.ceil(math.nextafter(percent, 0) * self.total / 100))
             while seen < min(wanted, self.total):
                 _, value, count = next(rows)
@@ -100,18 +100,18 @@ class Histogram:
         return found
 
     def rows(self) -> Iterator[tuple[int, int, int]]:
-        """The buckets that hold something, from the least up: least value, greatest value, count."""
+        """The non-empty buckets in ascending order: lowest value, highest value, count."""
         for bucket in sorted(self._counts):
             yield (*bounds_of(bucket), self._counts[bucket])
 
     @property
     def least(self) -> int:
-        """The least value in µs, to three digits; 0 if there is none."""
+        """The smallest value in µs, to three digits; 0 if there are no values."""
         return bounds_of(min(self._counts))[0] if self._counts else 0
 
     @property
     def greatest(self) -> int:
-        """The greatest value in µs, to three digits; 0 if there is none."""
+        """The largest value in µs, to three digits; 0 if there are no values."""
         return bounds_of(max(self._counts))[1] if self._counts else 0
 
     @property
@@ -136,7 +136,7 @@ class Histogram:
         next_bucket = 0
         for bucket in sorted(self._counts):
             if bucket > next_bucket:
-                _put(words, next_bucket - bucket)  # so many zeros
+                _put(words, next_bucket - bucket)  # a negative word is a run of empty buckets
             _put(words, self._counts[bucket])
             next_bucket = bucket + 1
         payload = zlib.compress(_INNER.pack(_COOKIE, len(words), *_SETTINGS) + words)
@@ -144,9 +144,9 @@ class Histogram:
 
     @classmethod
     def decode(cls, text: str) -> Histogram:
-        """The histogram that *text* is the `encode` of.
+        """The histogram that `encode` wrote as *text*.
 
-        :raises ValueError: it is of none, or of one with other settings than ours.
+        :raises ValueError: *text* is not a histogram, or one with other settings than ours.
         """
         try:
             outer = b64decode(text, validate=True)
@@ -155,14 +155,14 @@ class Histogram:
             payload = unpacker.decompress(outer[_OUTER.size :], _MAX_PAYLOAD)
             inner_cookie, inner_length, *settings = _INNER.unpack_from(payload)
         except (ValueError, struct.error, zlib.error) as error:
-            raise ValueError(f"no HdrHistogram: {error}") from None
+            raise ValueError(f"not an HdrHistogram: {error}") from None
         words = payload[_INNER.size :]
         if (cookie, inner_cookie) != (_COMPRESSED_COOKIE, _COOKIE):
-            raise ValueError("no HdrHistogram in the V2 format")
+            raise ValueError("not an HdrHistogram in the V2 format")
         if length != len(outer) - _OUTER.size or inner_length != len(words) or not unpacker.eof:
-            raise ValueError("an HdrHistogram that is cut short")
+            raise ValueError("a truncated HdrHistogram")
         if tuple(settings) != _SETTINGS:
-            raise ValueError(f"an HdrHistogram of other settings; expected {_SETTINGS}")
+            raise ValueError(f"an HdrHistogram with other settings; expected {_SETTINGS}")
         histogram = cls()
         bucket = 0
         for word in _taken(words):
@@ -179,7 +179,7 @@ class Histogram:
 
 
 def _put(words: bytearray, word: int) -> None:
-    """Append *word* in ZigZag LEB128: seven bits a byte, the least first; the sign is the last bit."""
+    """Append *word* in ZigZag LEB128: seven bits a byte, lowest bits first; the lowest bit is the sign."""
     rest = word << 1 if word >= 0 else (-word << 1) - 1
     while rest > 0x7F:
         words.append(rest & 0x7F | 0x80)
@@ -188,9 +188,9 @@ def _put(words: bytearray, word: int) -> None:
 
 
 def _taken(words: bytes) -> Iterator[int]:
-    """What `_put` has put into *words*.
+    """The numbers that `_put` wrote into *words*.
 
-    :raises ValueError: the last one has no end, or one is too long.
+    :raises ValueError: the last number is incomplete, or a number is too long.
     """
     rest = shift = 0
     for byte in words:
@@ -203,4 +203,4 @@ def _taken(words: bytes) -> Iterator[int]:
         yield rest >> 1 if not rest & 1 else -(rest >> 1) - 1
         rest = shift = 0
     if shift:
-        raise ValueError("an HdrHistogram that ends within a count")
+        raise ValueError("an HdrHistogram that ends in the middle of a count")

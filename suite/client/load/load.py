@@ -1,13 +1,13 @@
 """Load: many messages to one target, and how long each took to come back.
 
-Rules: all connections are open before the first message; every byte is compared; with a rate, a message
-counts from the moment at which the schedule wants it, not from when it could be sent, so that a target
-that stalls is charged for all that had to wait (Gil Tene, "How NOT to Measure Latency"; the way of wrk2);
-what is not answered is an error, never left out in silence.
+Rules: all connections are open before the first message; every byte is compared; with a rate, latency counts
+from the time at which a message was due, not from when it could be sent, so that a stalled target is charged
+for every message that had to wait (Gil Tene, "How NOT to Measure Latency"; wrk2 does the same); an unanswered
+message is an error, never silently left out.
 
-Without a rate the loop is closed: each connection has `window` messages on the way, and an answer
-makes room for the next. That finds out how much a target can do, and says little about how long a user
-would wait: while the target stalls, nothing is sent, so nothing is seen to wait.
+Without a rate the loop is closed: each connection has `window` messages in flight, and each answer makes room
+for the next. This measures how much a target can do, but not how long a user would wait: while the target
+stalls, nothing is sent, so nothing is measured.
 """
 
 from __future__ import annotations
@@ -32,40 +32,39 @@ from suite.client.load.histogram import Histogram
 from suite.client.load.opener import Opener
 from suite.client.load.options import LoadError, Options
 from suite.client.load.results import Result
-from suite.client.load.traffic import NO_WINDOW, Lane, Traffic
+from suite.client.load.traffic import NO_WINDOW, LoadConnection, Traffic
 from suite.engine.linux.timerfd import start_timer
 from suite.errors import UsageError
 
-#: Connections that are being opened at one time: a backlog of 128 (net.core.somaxconn, once) has room.
+#: Connections being opened at the same time; fits a backlog of 128 (the old default of net.core.somaxconn).
 OPENING_AT_ONCE: Final = 64
 
-#: How often the latencies are counted, in seconds: often, so that it never takes long.
+#: Seconds between two counts of the latencies; frequent, so that each count is short.
 COUNT_EVERY: Final = 0.02
 
-#: How often progress is shown, in seconds.
+#: Seconds between two progress reports.
 SHOW_EVERY: Final = 0.5
 
-#: The schedule's shortest tick, in nanoseconds. With more messages than that, some are due at each.
+#: The shortest tick of the schedule, in nanoseconds. At higher rates, several messages are due at each tick.
 SHORTEST_TICK: Final = 20_000
 
-#: How long closing may take, in seconds.
+#: Seconds that closing the connections may take.
 CLOSING_TIME: Final = 2.0
-
 
 _NANO: Final = 1_000_000_000
 
-
-#: Descriptors that are needed for other things than connections.
+#: Descriptors needed for anything but connections.
 OTHER_DESCRIPTORS: Final = 64
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a load is.
+    """The progress of a load.
 
-    :ivar seconds: since the first message.
-    :ivar rate: messages answered a second, since the last snapshot.
-    :ivar errors: and datagrams lost, so far.
+    :ivar seconds: seconds since the first message.
+    :ivar messages: messages answered so far.
+    :ivar rate: messages answered per second since the last snapshot.
+    :ivar errors: errors so far, lost datagrams included.
     """
 
     seconds: float
@@ -77,9 +76,9 @@ class Snapshot:
 class Load:
     """One load, from its first connection to its result.
 
-    :param reactor: runs it.
+    :param reactor: the reactor that runs the load.
     :param dialer: connects to the target.
-    :param show: is given a `Snapshot` now and then.
+    :param show: called with a `Snapshot` every `SHOW_EVERY` seconds.
     """
 
     def __init__(
@@ -99,34 +98,34 @@ class Load:
             window=window,
             interval=0 if options.rate is None else _NANO / options.rate,
             timeout=int(options.timeout * _NANO),
-            ended=self._lane_ended,
+            ended=self._connection_ended,
         )
         self._opener = Opener(self._traffic, dialer)
-        self._lanes: list[Lane] = []
+        self._connections: list[LoadConnection] = []
         self._histogram = Histogram()
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._running: Deferred[Result] | None = None
-        self._over: Deferred[None] = Deferred()
+        self._finished: Deferred[None] = Deferred()
         self._interrupted = False
-        self._begin = 0  # when the first message is due, as `time.monotonic_ns` counts; 0: nobody knows yet
+        self._begin = 0  # when the first message is due, by `time.monotonic_ns`; 0: not started
         self._planned = 0 if options.rate is None else max(1, int(options.duration * options.rate))
-        self._released = 0  # of the planned messages, those that were due so far
+        self._released = 0  # how many of the planned messages have been due so far
         self._lag = 0
-        self._stopped = 0  # when sending ended; 0: it has not
-        self._in_time = 0  # messages answered by then
+        self._stopped = 0  # when sending ended; 0: not yet
+        self._in_time = 0  # messages answered before `_stopped`
         self._busy = 0.0
-        self._shown = (0, 0)  # when, and how many messages there were
+        self._shown = (0, 0)  # time and messages of the last snapshot
 
     def run(self) -> Deferred[Result]:
-        """Load the target; fails with `LoadError` when nothing but errors comes of it."""
+        """Load the target; fails with `LoadError` if no message is answered."""
         self._running = Deferred.fromCoroutine(self._run())
         return self._running
 
     def interrupt(self) -> None:
-        """End it now, with what was measured."""
+        """End the load now; the result has what was measured so far."""
         if self._begin:
-            if not self._over.called:
+            if not self._finished.called:
                 self._interrupted = True
                 self._finish()
         elif self._running is not None:
@@ -136,12 +135,12 @@ class Load:
         make_room(self.options.connections + OTHER_DESCRIPTORS)
         try:
             await self._open()
-            # What there is by now will not become garbage: no need to look at it again and again.
+            # The objects that exist now will not become garbage: exempt them from collection.
             gc.collect()
             gc.freeze()
             ends = self._start()
             try:
-                await self._over
+                await self._finished
             finally:
                 for end in ends:
                     end()
@@ -155,21 +154,21 @@ class Load:
     # Opening.
 
     async def _open(self) -> None:
-        """Open the connections; the first one tells whether there is any point in it."""
+        """Open the connections; if the first one fails, do not try the others."""
         await self._open_one(0)
-        if self._lanes:
+        if self._connections:
             indices = iter(range(1, self.options.connections))
             openers = [Deferred.fromCoroutine(self._open_some(indices)) for _ in range(OPENING_AT_ONCE)]
             try:
                 await gatherResults(openers, consumeErrors=True)
             except defer.FirstError as error:
                 error.subFailure.raiseException()
-        self._lanes = [lane for lane in self._lanes if lane.open]
-        if not self._lanes:
+        self._connections = [connection for connection in self._connections if connection.open]
+        if not self._connections:
             raise self._nothing()
 
     def _nothing(self) -> LoadError:
-        """Not one message came back, for the first reason that was seen."""
+        """The error when no message came back: the first failure that was seen."""
         ((word, detail), *_) = self._examples.items()
         return LoadError(self.options.target.text, f"{word}: {detail}")
 
@@ -179,14 +178,14 @@ class Load:
 
     async def _open_one(self, index: int) -> None:
         try:
-            self._lanes.append(await self._opener.open(index))
+            self._connections.append(await self._opener.open(index))
         except TargetError as error:
             self._note(error)
 
     # Sending.
 
     def _start(self) -> list[Callable[[], object]]:
-        """Send the first messages; return what ends all that goes on by itself."""
+        """Send the first messages and start the timers; return functions that stop the timers."""
         traffic, options = self._traffic, self.options
         self._started = datetime.now(UTC)
         self._cpu = time.process_time()
@@ -196,42 +195,42 @@ class Load:
         for every, what in ((COUNT_EVERY, self._count), (SHOW_EVERY, self._snapshot)):
             looping = LoopingCall(what)
             looping.clock = self._reactor
-            looping.start(every, now=False).addErrback(self._over.errback)
+            looping.start(every, now=False).addErrback(self._finished.errback)
             ends.append(looping.stop)
         stop = self._reactor.callLater(options.duration, self._stop)
         ends.append(lambda: stop.active() and stop.cancel())
-        for turn, lane in enumerate(self._lanes):
-            lane.schedule(now, turn, len(self._lanes))
+        for turn, connection in enumerate(self._connections):
+            connection.schedule(now, turn, len(self._connections))
             if options.rate is None:
-                lane.add(traffic.window, now)
+                connection.add(traffic.window, now)
         if options.rate is not None:
             tick = max(int(traffic.interval), SHORTEST_TICK)
             ends.append(start_timer(self._reactor, now, tick, self._release))
         return ends
 
     def _release(self) -> None:
-        """Let out what is due by now."""
-        traffic, lanes = self._traffic, self._lanes
+        """Hand the messages that are due by now to their connections."""
+        traffic, connections = self._traffic, self._connections
         now = time.monotonic_ns()
-        first, stride = self._released, len(lanes)
+        first, stride = self._released, len(connections)
         due = min(int((now - self._begin) / traffic.interval) + 1, self._planned)
         if due == first:
             return
         self._released = due
         self._lag = max(self._lag, now - self._begin - int(first * traffic.interval))
         for number in range(first, min(due, first + stride)):
-            lane = lanes[number % stride]
-            if lane.open:
-                lane.add(1 + (due - 1 - number) // stride, now)
+            connection = connections[number % stride]
+            if connection.open:
+                connection.add(1 + (due - 1 - number) // stride, now)
 
     def _count(self) -> None:
-        """Count what has come back since the last time; end it when nothing more can come."""
+        """Count the answers since the last count; finish when no more can arrive."""
         traffic = self._traffic
         self._histogram.record(traffic.latencies)
         traffic.latencies.clear()
         now = time.monotonic_ns()
-        for lane in self._lanes:
-            lane.expire(now)
+        for connection in self._connections:
+            connection.expire(now)
         for error in traffic.wrong:
             self._note(error)
         traffic.wrong.clear()
@@ -239,7 +238,7 @@ class Load:
             self._finish()
 
     def _unanswered(self) -> int:
-        return sum(lane.unanswered for lane in self._lanes if lane.open)
+        return sum(connection.unanswered for connection in self._connections if connection.open)
 
     def _snapshot(self) -> None:
         now, messages = time.monotonic_ns(), self._histogram.total
@@ -250,11 +249,11 @@ class Load:
         self._show(Snapshot(seconds, messages, (messages - before) * _NANO / (now - then), errors))
 
     def _stop(self) -> None:
-        """Send no more than is due; what is on the way may still come back."""
+        """Release no more messages; answers to those already due may still arrive."""
         if self.options.rate is not None:
             self._release()
-        for lane in self._lanes:
-            lane.wind_down()
+        for connection in self._connections:
+            connection.wind_down()
         self._stopped = time.monotonic_ns()
         self._busy = time.process_time() - self._cpu
         self._histogram.record(self._traffic.latencies)
@@ -262,18 +261,18 @@ class Load:
         self._in_time = self._histogram.total
 
     def _finish(self) -> None:
-        """It is over; `_run` goes on from here."""
-        if self._over.called:
+        """End the load; `_run` continues from here."""
+        if self._finished.called:
             return
         if not self._stopped:
             self._stop()
-        self._over.callback(None)
+        self._finished.callback(None)
 
     # Ending.
 
-    def _lane_ended(self, error: TargetError) -> None:
+    def _connection_ended(self, error: TargetError) -> None:
         self._note(error)
-        if self._begin and not any(lane.open for lane in self._lanes):
+        if self._begin and not any(connection.open for connection in self._connections):
             self._finish()
 
     def _note(self, error: TargetError) -> None:
@@ -299,7 +298,7 @@ class Load:
             started=self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             seconds=seconds,
             interrupted=self._interrupted,
-            connections=len(self._lanes),
+            connections=len(self._connections),
             messages=self._histogram.total,
             rate=self._in_time / seconds,
             errors=dict(self._errors),
@@ -312,19 +311,19 @@ class Load:
         )
 
     async def _close(self) -> None:
-        """Close all connections, as they should be: over TLS, that takes both sides."""
-        for lane in self._lanes:
-            lane.close()
-        closing = DeferredList([lane.closed for lane in self._lanes])
+        """Close all connections properly: over TLS, that takes both sides."""
+        for connection in self._connections:
+            connection.close()
+        closing = DeferredList([connection.closed for connection in self._connections])
         closing.addTimeout(CLOSING_TIME, self._reactor)
         with suppress(defer.TimeoutError):
             await closing
 
 
 def make_room(descriptors: int) -> None:
-    """See that this process may have so many *descriptors* open.
+    """Raise the limit of this process to at least *descriptors* open files.
 
-    :raises UsageError: the system does not allow it.
+    :raises UsageError: the system does not allow that many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= descriptors:
@@ -332,6 +331,6 @@ def make_room(descriptors: int) -> None:
     if hard != resource.RLIM_INFINITY and hard < descriptors:
         raise UsageError(
             f"--connections {descriptors - OTHER_DESCRIPTORS}: the system allows {hard} open files;"
-            f" expected {max(1, hard - OTHER_DESCRIPTORS)} at the most"
+            f" expected at most {max(1, hard - OTHER_DESCRIPTORS)}"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))

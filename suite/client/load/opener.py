@@ -12,19 +12,19 @@ from twisted.python.failure import Failure
 from suite.client.dial.addresses import Address
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.waiting import within
-from suite.client.load.datagrams import DatagramLane
-from suite.client.load.streams import StreamLane
-from suite.client.load.traffic import Lane, Traffic
+from suite.client.dial.waiting import with_timeout
+from suite.client.load.datagrams import LoadDatagrams
+from suite.client.load.streams import LoadStream
+from suite.client.load.traffic import LoadConnection, Traffic
 
-#: How often a target is asked whether it answers datagrams at all.
-HELLOS: Final = 3
+#: Datagrams sent, at equal intervals, to find an address that answers.
+ATTEMPTS: Final = 3
 
 
 class Opener:
-    """Opens lanes to one target; the first one finds out where that is.
+    """Opens connections to one target; the first one determines the address for all.
 
-    :param dialer: connects to it.
+    :param dialer: connects to the target.
     """
 
     def __init__(self, traffic: Traffic, dialer: Dialer) -> None:
@@ -32,23 +32,23 @@ class Opener:
         self._dialer = dialer
         self._address: Address | None = None
 
-    async def open(self, index: int) -> Lane:
-        """Open lane *index*.
+    async def open(self, index: int) -> LoadConnection:
+        """Open connection number *index*.
 
-        :raises TargetError: it cannot be.
+        :raises TargetError: the connection cannot be opened.
         """
         if self._dialer.target.transport == "udp":
             if self._address is None:
-                self._address = await self._greeted()
-            return DatagramLane(self._traffic, index, self._address)
-        connected = await self._dialer.connect(None if self._address is None else [self._address])
-        self._address = connected.address
-        lane = StreamLane(self._traffic, index)
-        await self._dialer.adopt(connected, lane)
-        return lane
+                self._address = await self._find_answering_address()
+            return LoadDatagrams(self._traffic, index, self._address)
+        dialed = await self._dialer.connect(None if self._address is None else [self._address])
+        self._address = dialed.address
+        connection = LoadStream(self._traffic, index)
+        await self._dialer.adopt(dialed, connection)
+        return connection
 
-    async def _greeted(self) -> Address:
-        """Where datagrams come back from: a name may have an address at which nobody listens."""
+    async def _find_answering_address(self) -> Address:
+        """The first address that answers datagrams: a name may have addresses at which nothing listens."""
         answer: Deferred[Address] = Deferred()
 
         def received(_data: bytes) -> None:
@@ -67,10 +67,10 @@ class Opener:
         datagrams = await dialer.datagrams(received, failed)
         hello = LoopingCall(datagrams.send, os.urandom(self._traffic.size))
         hello.clock = dialer.reactor
-        hello.start(timeout / HELLOS).addErrback(refused)
+        hello.start(timeout / ATTEMPTS).addErrback(refused)
         late = TargetError("lost", f"no datagram came back within {timeout:g} s")
         try:
-            return await within(dialer.reactor, timeout, late, answer)
+            return await with_timeout(dialer.reactor, timeout, late, answer)
         finally:
             if hello.running:
                 hello.stop()

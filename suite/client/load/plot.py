@@ -1,7 +1,7 @@
-"""Percentile curves, in a picture.
+"""Plots of percentile curves.
 
-Rules: matplotlib is looked for only when a picture is wanted, and before anything is measured; text in an
-SVG stays text.
+Rules: matplotlib is needed only for a plot, and its absence is reported before anything is measured; text in
+an SVG stays text.
 """
 
 from __future__ import annotations
@@ -19,34 +19,35 @@ from suite.text import one_line, shown
 
 KINDS: Final = (".svg", ".png")
 
-#: Where the axis has a number: each step to the right leaves a tenth of the messages.
+#: Labels on the percentile axis: each step to the right leaves a tenth of the messages.
 TICKS: Final = (0.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 
 
 class PlotError(SuiteError):
-    """A picture that could not be written; its only argument says which, and why."""
+    """A plot that could not be written; the only argument names the file and the reason."""
 
     def __str__(self) -> str:
         return one_line(super().__str__())
 
 
 def check(file: Path) -> None:
-    """Find out whether a picture can be drawn into *file*.
+    """Check that a plot can be written to *file*.
 
-    :raises UsageError: its name does not say of what kind, there is no such directory, or no matplotlib.
+    :raises UsageError: its name has no known ending, its directory does not exist, or matplotlib is missing.
     """
     if file.suffix.lower() not in KINDS:
-        raise UsageError(f"--plot {shown(file)}: expected a name that ends in {' or '.join(KINDS)}")
+        raise UsageError(f"--plot {shown(file)}: expected a name ending in {' or '.join(KINDS)}")
     if not file.parent.is_dir():
-        raise UsageError(f"--plot {shown(file)}: there is no directory {shown(file.parent)}")
+        raise UsageError(f"--plot {shown(file)}: no such directory: {shown(file.parent)}")
     if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(f"--plot {shown(file)}: needs matplotlib: pip install 'echo-suite[plot]'")
 
 
 def curve(histogram: Histogram) -> tuple[list[float], list[float]]:
-    """The percentile curve: for the messages beyond each percentile one in how many, and µs.
+    """The percentile curve as *x* and *y* values, *y* in µs.
 
-    A step for each bucket: *x* is 1 / (1 - share of the messages up to it), to the last message.
+    It has a step for each bucket, at *x* = 1 / (1 - the share of messages below the bucket), up to the last
+    message.
     """
     xs, ys = [1.0], [float(histogram.least)]
     seen = 0
@@ -60,11 +61,11 @@ def curve(histogram: Histogram) -> tuple[list[float], list[float]]:
 
 
 def draw(curves: Sequence[tuple[str, Histogram]], file: Path) -> None:
-    """Draw *curves*, each under its name, one over the other, into *file*.
+    """Draw the named *curves* in one plot and write it to *file*.
 
-    :raises PlotError: it cannot be written.
+    :raises PlotError: the file cannot be written.
     """
-    import matplotlib as mpl  # noqa: PLC0415  # takes half a second, and is not always there
+    import matplotlib as mpl  # noqa: PLC0415  # takes half a second, and may not be installed
     from matplotlib.figure import Figure  # noqa: PLC0415
     from matplotlib.ticker import LogLocator  # noqa: PLC0415
 

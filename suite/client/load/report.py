@@ -1,7 +1,7 @@
-"""A load, told to people: while it runs, and when it is over.
+"""The progress and the report of a load, for people.
 
-Rules: progress goes to standard error, drawn by rich on a terminal, else in plain lines; the report is
-plain lines; nothing here measures.
+Rules: progress goes to standard error, drawn by rich on a terminal, otherwise as plain lines; the report is
+plain lines; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ BAR: Final = 40
 
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
-#: The edges of the histogram's rows: 1, 2, 5, 10, … µs.
+#: The upper bounds of the histogram's rows: 1, 2, 5, 10, … µs.
 EDGES: Final = tuple(step * 10**power for power in range(10) for step in (1, 2, 5))
 
-#: A share of one CPU from which on this side may have been what was measured.
+#: The share of one CPU above which the client itself may have been the bottleneck.
 BUSY: Final = 0.9
 
 COMPARED: Final = (50.0, 90.0, 99.0, 99.9)
@@ -36,7 +36,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def progress_line(snapshot: Snapshot, size: int) -> str:
-    """Where a load is."""
+    """The progress of a load in one line."""
     throughput = shown_size(snapshot.rate * size)
     return (
         f"{snapshot.seconds:6.1f} s  {snapshot.rate:10,.0f} messages/s  {throughput:>9}/s"
@@ -46,7 +46,7 @@ def progress_line(snapshot: Snapshot, size: int) -> str:
 
 @contextmanager
 def progress(options: Options, stream: TextIO = sys.stderr) -> Iterator[Callable[[Snapshot], None]]:
-    """What shows a load as it goes on: a line that changes on a terminal, elsewhere one a second."""
+    """A function that shows progress: a line that is updated on a terminal, otherwise one line a second."""
     if stream.isatty():
         with _live(options, stream) as show:
             yield show
@@ -64,11 +64,11 @@ def progress(options: Options, stream: TextIO = sys.stderr) -> Iterator[Callable
 
 @contextmanager
 def _live(options: Options, stream: TextIO) -> Iterator[Callable[[Snapshot], None]]:
-    from rich.console import Console  # noqa: PLC0415  # only where there is a terminal to draw on
+    from rich.console import Console  # noqa: PLC0415  # needed on a terminal only
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
     columns = (BarColumn(BAR), TextColumn("{task.description}"))
-    # Drawn when something has changed, and by nobody else: a thread of rich's would stand in the way.
+    # Refreshed here when something has changed, since rich's refresh thread would disturb the measurement.
     with Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True) as bars:
         task = bars.add_task("connecting", total=options.duration)
 
@@ -81,7 +81,7 @@ def _live(options: Options, stream: TextIO) -> Iterator[Callable[[Snapshot], Non
 
 
 def report(result: Result) -> list[str]:
-    """What was measured, in lines."""
+    """The results, line by line."""
     options = result.options
     size = shown_size(options["size"])
     lines = [
@@ -95,10 +95,10 @@ def report(result: Result) -> list[str]:
         lines += ["", *latency_lines(result.latency), "", *histogram_lines(result.latency), ""]
     lines += error_lines(result)
     if result.busy >= BUSY:
-        lines.append(f"note: this side used {result.busy:.0%} of a CPU; it may be what was measured")
+        lines.append(f"note: this client used {result.busy:.0%} of a CPU; it may have been the bottleneck")
     if result.lag is not None and result.lag > result.latency.percentile(50):
         lines.append(
-            f"note: this side sent up to {shown_time(result.lag)} late, which is part of the latencies"
+            f"note: this client sent up to {shown_time(result.lag)} late, which is part of the latencies"
         )
     return lines
 
@@ -106,13 +106,13 @@ def report(result: Result) -> list[str]:
 def _manner(options: Any) -> str:
     window, rate = options.get("window"), options.get("rate")
     if rate is None:
-        return f"closed loop, {window or 1} on the way on each"
-    limit = f", {window} on the way on each at the most" if window else ""
+        return f"closed loop, {window or 1} in flight on each"
+    limit = f", at most {window} in flight on each" if window else ""
     return f"open loop, {rate:,g} messages/s due{limit}"
 
 
 def latency_lines(latency: Histogram) -> list[str]:
-    """Percentiles, from the least to the greatest."""
+    """Minimum, percentiles, maximum and mean."""
     rows = [("min", latency.least)]
     rows += [(f"{p:g} %", v) for p, v in zip(PERCENTILES, latency.percentiles(PERCENTILES), strict=True)]
     rows.append(("max", latency.greatest))
@@ -122,7 +122,7 @@ def latency_lines(latency: Histogram) -> list[str]:
 
 
 def histogram_lines(latency: Histogram) -> list[str]:
-    """How many messages took how long: a row for each step of 1, 2, 5, 10 … µs, a bar for its share."""
+    """The distribution of latencies: a row for each step of 1, 2, 5, 10 … µs, with a bar for its share."""
     counts: dict[int, int] = {}
     for low, _, count in latency.rows():
         row = next((n for n, edge in enumerate(EDGES) if low < edge), len(EDGES))
@@ -138,13 +138,13 @@ def histogram_lines(latency: Histogram) -> list[str]:
 
 
 def bar(share: float) -> str:
-    """A bar of *share* of the full width; of anything but nothing, something can be seen."""
+    """A bar of *share* of the full width; visible unless *share* is 0."""
     eighths = max(round(share * BAR * 8), 1) if share else 0
     return (_EIGHTHS[-1] * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
 def error_lines(result: Result) -> list[str]:
-    """What went wrong, or that nothing did."""
+    """The errors, or "no errors"."""
     examples = result.examples
     lines = [f"{word}: {count:,}; first: {examples.get(word, '')}" for word, count in result.errors.items()]
     if result.lost:
@@ -154,7 +154,7 @@ def error_lines(result: Result) -> list[str]:
 
 
 def comparison(results: Sequence[tuple[str, Result]]) -> list[str]:
-    """Several results, a line for each."""
+    """A table of several results, one line for each."""
     width = max(len("result"), *(len(name) for name, _ in results))
     heads = "".join(f"{f'{p:g} %':>10}" for p in COMPARED)
     lines = [f"{'result':<{width}}  {'messages/s':>12}{heads}{'max':>10}{'errors':>10}"]

@@ -1,6 +1,6 @@
-"""What a load has measured, as JSON: written by ``--json``, read by ``--compare``.
+"""The results of a load as JSON: written by ``--json``, read by ``--compare``.
 
-Rules: the format has a name and a version; what is read is checked in full, since it may be any file.
+Rules: the format has a name and a version; a file is checked in full when it is read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMAT: Final = "echo-suite load 1"
 
 PERCENTILES: Final = (50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 
-#: The keys of a result that are read again, and what each has to be.
+#: The keys that `read` needs, and the type of each.
 KEYS: Final[dict[str, type | tuple[type, ...]]] = {
     "target": str,
     "options": dict,
@@ -40,7 +40,7 @@ KEYS: Final[dict[str, type | tuple[type, ...]]] = {
 
 
 def to_json(result: Result) -> str:
-    """*result*, as one JSON object on several lines; docs/load.md says what the keys are."""
+    """*result*, as one JSON object on several lines; docs/load.md describes the keys."""
     latency = result.latency
     values = latency.percentiles(PERCENTILES)
     return json.dumps(
@@ -79,7 +79,7 @@ def to_json(result: Result) -> str:
 def read(file: Path) -> Result:
     """The result in *file*.
 
-    :raises UsageError: it cannot be read, or holds something else.
+    :raises UsageError: the file cannot be read, or is not a result.
     """
     try:
         return _from_json(file.read_text(encoding="utf-8"))
@@ -94,22 +94,22 @@ def read(file: Path) -> Result:
 def _from_json(text: str) -> Result:
     found = json.loads(text)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ValueError(f'no result with "format": "{FORMAT}"')
+        raise ValueError(f'not a result with "format": "{FORMAT}"')
     for key, kind in KEYS.items():
         if not _is(found.get(key), kind):
-            raise ValueError(f"{key} {found.get(key)!r} is not what it should be")
+            raise ValueError(f"{key} {found.get(key)!r} is of the wrong type")
     size = found["options"].get("size")
     if not _is(size, int):
-        raise ValueError(f"options.size {size!r} is not what it should be")
+        raise ValueError(f"options.size {size!r} is of the wrong type")
     for key, kind in (("errors", int), ("examples", str)):
         if not all(_is(value, kind) for value in found[key].values()):
-            raise ValueError(f"{key} {found[key]!r} is not what it should be")
+            raise ValueError(f"{key} {found[key]!r} is of the wrong type")
     busy, lag = found["client"].get("busy"), found["client"].get("lag")
     if not _is(busy, (int, float)) or not (lag is None or _is(lag, int)):
-        raise ValueError(f"client {found['client']!r} is not what it should be")
+        raise ValueError(f"client {found['client']!r} is of the wrong type")
     encoded = found["latency"].get("histogram")
     if not isinstance(encoded, str):
-        raise ValueError(f"latency.histogram {encoded!r} is not what it should be")
+        raise ValueError(f"latency.histogram {encoded!r} is of the wrong type")
     plain = {key: found[key] for key in KEYS if key not in {"latency", "client"}}
     return Result(**plain, latency=Histogram.decode(encoded), busy=busy, lag=lag)
 
@@ -122,24 +122,24 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured.
+    """The results of a load.
 
-    :ivar target: as the user wrote it.
-    :ivar options: see `Options.shown`.
+    :ivar target: the target as the user wrote it.
+    :ivar options: the parameters; see `Options.shown`.
     :ivar started: when the first message was due, in UTC (RFC 3339).
     :ivar seconds: how long messages were sent.
-    :ivar interrupted: whether that was cut short.
-    :ivar connections: how many were opened.
-    :ivar messages: how many were answered, each byte as it was sent.
-    :ivar rate: of those, what came back in these seconds, a second.
-    :ivar errors: how many there were, by word: of a broken connection one, of an unanswered message one.
-    :ivar examples: the first of each, in more words.
+    :ivar interrupted: whether the load was interrupted.
+    :ivar connections: the number of connections opened.
+    :ivar messages: the number of messages answered with exactly the bytes that were sent.
+    :ivar rate: messages per second that were answered within *seconds*.
+    :ivar errors: errors by word; one for each broken connection and each unanswered message.
+    :ivar examples: the details of the first error of each word.
     :ivar lost: datagrams that did not come back in time.
-    :ivar late: those of them that came back after all.
-    :ivar latency: in microseconds.
-    :ivar busy: the share of one CPU that this side used.
-    :ivar lag: the longest time in microseconds by which this side was late to send what was due; None in
-        a closed loop.
+    :ivar late: lost datagrams that came back later.
+    :ivar latency: the latencies in microseconds.
+    :ivar busy: the share of one CPU that the client used.
+    :ivar lag: the longest delay in microseconds with which the client sent a message that was due; None in a
+        closed loop.
     """
 
     target: str
@@ -160,17 +160,17 @@ class Result:
 
     @property
     def bytes(self) -> int:
-        """The bytes of all messages answered: sent, and received again."""
+        """The size of all answered messages, in bytes; as many were sent as received."""
         size: int = self.options["size"]
         return self.messages * size
 
     @property
     def throughput(self) -> float:
-        """Bytes a second, in each direction."""
+        """Bytes per second in each direction."""
         size: int = self.options["size"]
         return self.rate * size
 
     @property
-    def well(self) -> bool:
-        """Whether something came back, and nothing went wrong."""
+    def ok(self) -> bool:
+        """Whether messages were answered, and there were no errors or losses."""
         return bool(self.messages) and not self.errors and not self.lost

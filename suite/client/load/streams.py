@@ -1,11 +1,10 @@
-"""Lanes: the connections of a load, each with its messages on the way.
+"""Load over a stream.
 
-Rules: every byte that comes back is compared with what was sent, at its place; a message's latency is
-counted from when it was due, which with a rate is when the schedule says, whether or not it could be
-sent then (see `suite.client.load.load`); how much a lane holds does not grow with how far it is behind.
+Rules: every byte that comes back is compared with the byte that was sent; a message's latency counts from
+when it was due, which with a rate is when the schedule says, even if it could not be sent then (see
+`suite.client.load.load`); a connection that falls behind does not use more memory.
 
-A stream repeats the shared bytes of `Traffic.pattern` from a place of its own. Datagrams begin with their
-number, so that each is known when it comes back, in whatever order.
+A stream repeats the shared bytes of `Traffic.pattern`, starting at an offset of its own.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.client.dial.failures import TargetError
-from suite.client.load.traffic import APART, CHUNK, PERIOD, Lane, Traffic
+from suite.client.load.traffic import APART, CHUNK, PERIOD, LoadConnection, Traffic
 from suite.engine.interfaces import INeedsNoLogContext
 
 
 @implementer(IPushProducer, INeedsNoLogContext)
-class StreamLane(Lane, Protocol):
-    """A TCP, UNIX or TLS connection."""
+class LoadStream(LoadConnection, Protocol):
+    """A TCP, UNIX or TLS connection of a load."""
 
     def __init__(self, traffic: Traffic, index: int) -> None:
         super().__init__(traffic, index)
-        self._on_the_way: deque[int] = deque()  # when each message that was begun was due
-        self._send_place = self._receive_place = index * APART % PERIOD
-        self._unsent = 0  # bytes of the messages begun
-        self._received = 0  # bytes of the oldest message on the way
+        self._in_flight: deque[int] = deque()  # when each message in flight was due
+        self._send_offset = self._receive_offset = index * APART % PERIOD
+        self._unsent = 0  # bytes of begun messages that are still to be written
+        self._received = 0  # bytes received of the oldest message in flight
         self._answered_bytes = 0
         self._batch = max(1, CHUNK // traffic.size)
 
     @property
     @override
     def unanswered(self) -> int:
-        return self.waiting + len(self._on_the_way)
+        return self.waiting + len(self._in_flight)
 
     @override
     def connectionMade(self) -> None:
@@ -55,30 +54,31 @@ class StreamLane(Lane, Protocol):
     @override
     def dataReceived(self, data: bytes) -> None:
         now = monotonic_ns()
-        place, length = self._receive_place, len(data)
-        if data != self._pattern[place : place + length]:
+        offset, length = self._receive_offset, len(data)
+        if data != self._pattern[offset : offset + length]:
             self._differ(data)
             return
-        self._receive_place = (place + length) % PERIOD
+        self._receive_offset = (offset + length) % PERIOD
         if (
             length == self._size
             and self._steady
             and not (self._received or self._unsent or self.waiting or self.paused)
         ):
-            # One message, for which another can go at once: what is below and in `pump`, for this alone.
-            on_the_way = self._on_the_way
-            if on_the_way:
+            # Fast path: exactly one message has come back and the next can be sent at once. The same as
+            # the code below and `pump`.
+            in_flight = self._in_flight
+            if in_flight:
                 self._answered_bytes += length
-                self._latencies.append(now - on_the_way.popleft())
-                on_the_way.append(now)
-                place = self._send_place
-                self._send_place = (place + length) % PERIOD
-                self._write(self._pattern[place : place + length])
+                self._latencies.append(now - in_flight.popleft())
+                in_flight.append(now)
+                offset = self._send_offset
+                self._send_offset = (offset + length) % PERIOD
+                self._write(self._pattern[offset : offset + length])
                 return
         received = self._received + length
-        size, on_the_way = self._size, self._on_the_way
-        if received > len(on_the_way) * size - self._unsent:
-            after = self._answered_bytes + len(on_the_way) * size - self._unsent
+        size, in_flight = self._size, self._in_flight
+        if received > len(in_flight) * size - self._unsent:
+            after = self._answered_bytes + len(in_flight) * size - self._unsent
             self._fail(TargetError("mismatch", f"after byte {after}: more came back than was sent"))
             return
         if received < size:
@@ -87,60 +87,63 @@ class StreamLane(Lane, Protocol):
         count, self._received = divmod(received, size)
         self._answered_bytes += count * size
         if count == 1:
-            self._latencies.append(now - on_the_way.popleft())
+            self._latencies.append(now - in_flight.popleft())
         else:
-            self._latencies.extend([now - on_the_way.popleft() for _ in range(count)])
+            self._latencies.extend([now - in_flight.popleft() for _ in range(count)])
         self._answered(count, now)
 
     @override
     def pump(self, now: int) -> None:
-        on_the_way = self._on_the_way
+        in_flight = self._in_flight
         while not self.paused and self.open:
             if not self._unsent:
                 count = self.waiting
                 if count > 1:
                     count = min(count, self._batch)
-                count = min(count, self._window - len(on_the_way))
+                count = min(count, self._window - len(in_flight))
                 if count <= 0:
                     return
                 if self._paced:
                     begun = self._begun
                     self._begun = after = begun + count
                     for number in range(begun, after):
-                        on_the_way.append(self._first_due + int(number * self._step))
+                        in_flight.append(self._first_due + int(number * self._step))
                 else:
-                    on_the_way.extend(repeat(now, count))
+                    in_flight.extend(repeat(now, count))
                 self.waiting -= count
                 self._unsent = count * self._size
             length = self._unsent if self._unsent <= CHUNK else CHUNK
-            place = self._send_place
-            self._send_place = (place + length) % PERIOD
+            offset = self._send_offset
+            self._send_offset = (offset + length) % PERIOD
             self._unsent -= length
-            self._write(self._pattern[place : place + length])
+            self._write(self._pattern[offset : offset + length])
 
     def pauseProducing(self) -> None:
-        """`IPushProducer.pauseProducing`: the kernel takes no more."""
+        """`IPushProducer.pauseProducing`: the send buffer is full."""
         self.paused = True
 
     def resumeProducing(self) -> None:
-        """`IPushProducer.resumeProducing`: there is room again."""
+        """`IPushProducer.resumeProducing`: the send buffer has room again."""
         self.paused = False
         self.pump(monotonic_ns())
 
     def stopProducing(self) -> None:
-        """`IProducer.stopProducing`: the connection is lost, which `connectionLost` is told as well."""
+        """`IProducer.stopProducing`: the connection is lost; `connectionLost` follows."""
 
     @override
     def connectionLost(self, reason: Failure = Failure(CONNECTION_DONE)) -> None:  # noqa: B008  # Twisted's
         error = reason.value
         if not isinstance(error, TargetError):
-            error = TargetError("closed", f"by the other side, with {self.unanswered} messages unanswered")
+            count = self.unanswered
+            error = TargetError(
+                "closed", f"by the other side, with {count} message{'s' * (count != 1)} unanswered"
+            )
         self._failed(error)
         self.closed.callback(None)
 
     @override
     def expire(self, now: int) -> None:
-        pass  # a stream comes back in order: what is late holds up the rest, and shows in its latency
+        pass  # a stream is in order: a late message delays the rest, which shows in their latencies
 
     def _fail(self, error: TargetError) -> None:
         self._failed(error)
@@ -157,13 +160,13 @@ class StreamLane(Lane, Protocol):
             self.open = False
             transport: Any = self.transport
             transport.unregisterProducer()
-            if self._on_the_way:
+            if self._in_flight:
                 transport.abortConnection()
             else:
                 transport.loseConnection()
 
     def _differ(self, data: bytes) -> None:
-        wanted = self._pattern[self._receive_place :]
+        wanted = self._pattern[self._receive_offset :]
         offset = next(n for n, byte in enumerate(data) if byte != wanted[n])
         at = self._answered_bytes + self._received + offset
         detail = f"at byte {at}: expected {wanted[offset]:#04x}, got {data[offset]:#04x}"

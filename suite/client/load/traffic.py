@@ -1,4 +1,4 @@
-"""What the connections of a load share, and what each of them does."""
+"""The state that the connections of a load share, and the base class of those connections."""
 
 from __future__ import annotations
 
@@ -12,37 +12,35 @@ from twisted.internet.defer import Deferred
 
 from suite.client.dial.failures import TargetError
 
-#: Bytes that are handed over for sending in one call.
+#: The most bytes passed to the transport in one write.
 CHUNK: Final = 256 * 1024
 
-
-#: A prime: however long messages are, 65,537 of a lane in a row begin at different places.
+#: The period of the pattern. It is prime, so that 65,537 consecutive messages on a connection begin at
+#: different offsets, unless their size is a multiple of it.
 PERIOD: Final = 65_537
 
-
-#: How far apart the places are at which lanes begin; a prime as well.
+#: The distance between the offsets at which connections begin; also prime.
 APART: Final = 7_919
 
-
-#: What `Traffic.window` is without one.
+#: The value of `Traffic.window` that means no limit.
 NO_WINDOW: Final = 2**62
 
 
 @dataclass
 class Traffic:
-    """What the lanes of a load share.
+    """The state that the connections of a load share.
 
-    :ivar size: of a message, in bytes.
-    :ivar window: how many messages of a lane may be on the way.
-    :ivar interval: nanoseconds between two messages of all lanes together; 0: each answer makes room
-        for the next message, at once.
-    :ivar timeout: after how many nanoseconds a datagram is lost.
-    :ivar ended: told when a lane has failed.
-    :ivar latencies: of the messages answered, in nanoseconds, since this was last emptied.
-    :ivar wrong: what was wrong with datagrams that came back changed, since this was last emptied.
+    :ivar size: the size of a message in bytes.
+    :ivar window: the most messages in flight on a connection.
+    :ivar interval: nanoseconds between two messages on all connections together; 0: a closed loop, in which
+        each answer makes room for the next message.
+    :ivar timeout: nanoseconds after which an unanswered datagram counts as lost.
+    :ivar ended: called when a connection has failed.
+    :ivar latencies: the latencies of answered messages in nanoseconds; emptied by the reader.
+    :ivar wrong: the errors of datagrams that came back changed; emptied by the reader.
     :ivar lost: datagrams that did not come back in time.
-    :ivar late: those of them that came back after all.
-    :ivar pattern: random bytes that repeat after `PERIOD`; whatever is sent or expected is one slice of it.
+    :ivar late: lost datagrams that came back later.
+    :ivar pattern: random bytes that repeat every `PERIOD` bytes; messages are slices of it.
     """
 
     reactor: Any
@@ -62,13 +60,14 @@ class Traffic:
         self.pattern = os.urandom(PERIOD) * (1 + -(-longest // PERIOD))
 
 
-class Lane(ABC):
-    """One connection.
+class LoadConnection(ABC):
+    """One connection of a load.
 
-    :param index: which one this is, from 0.
-    :ivar open: whether it can be used.
-    :ivar waiting: messages that are due and not yet begun.
-    :ivar paused: whether there is no room to send.
+    :param index: the number of the connection, from 0.
+    :ivar open: whether the connection can be used.
+    :ivar waiting: messages that are due but not yet begun.
+    :ivar paused: whether the send buffer is full.
+    :ivar closed: fires when the connection is closed.
     """
 
     open = False
@@ -83,7 +82,7 @@ class Lane(ABC):
         self._window = traffic.window
         self._paced = traffic.interval > 0
         self._first_due, self._step = 0, 0.0
-        self._steady = not self._paced  # an answer makes room for the next message
+        self._steady = not self._paced  # a closed loop: an answer makes room for the next message
         self._begun = 0
         self.waiting = 0
         self.closed: Deferred[None] = Deferred()
@@ -91,22 +90,22 @@ class Lane(ABC):
     @property
     @abstractmethod
     def unanswered(self) -> int:
-        """Messages that are due and have not come back."""
+        """Messages that are due but have not come back."""
 
     @abstractmethod
     def pump(self, now: int) -> None:
-        """Send what is due, as far as the window and the kernel allow."""
+        """Send messages that are due, as far as the window and the send buffer allow."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close it; `closed` fires when that is done."""
+        """Close the connection; `closed` fires when that is done."""
 
     @abstractmethod
     def expire(self, now: int) -> None:
-        """Give up what has been on the way for too long, where that can be told."""
+        """Give up messages that have been in flight for too long, where they can be identified."""
 
     def wind_down(self) -> None:
-        """Begin nothing that nobody waits for: in a closed loop, no message at all."""
+        """Begin no more messages than are due: in a closed loop, none."""
         if not self._paced:
             self._steady = False
             self.waiting = 0
@@ -118,16 +117,16 @@ class Lane(ABC):
             self.pump(now)
 
     def _answered(self, count: int, now: int) -> None:
-        """*count* messages are off the road, which makes room for others."""
+        """*count* messages are no longer in flight, which makes room for others."""
         if self._steady:
             self.waiting += count
         if self.waiting and not self.paused:
             self.pump(now)
 
     def schedule(self, begin: int, turn: int, stride: int) -> None:
-        """When this lane's messages are due: it has the *turn* th, from 0, of every *stride* messages.
+        """Set when this connection's messages are due: message *turn*, from 0, of every *stride* messages.
 
-        :param begin: when the first message of all lanes is due, as `time.monotonic_ns` counts.
+        :param begin: when the first message of the load is due, by `time.monotonic_ns`.
         """
         interval = self._traffic.interval
         self._first_due = begin + int(turn * interval)

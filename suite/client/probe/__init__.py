@@ -1,7 +1,7 @@
 """``probe``: does every byte come back, and if not, why.
 
-- `run`: all targets, one after another
-- `streams`, `datagrams`: one target
-- `compare`: sent and returned
-- `report`, `stats`: what was found
+- `run`: probes all targets, one after another
+- `streams`, `datagrams`: probe one target
+- `compare`: finds the first difference between sent and returned bytes
+- `report`, `stats`: the findings
 """

@@ -1,4 +1,4 @@
-"""Where bytes that came back differ from those that were sent."""
+"""Finding where the returned bytes differ from the sent ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from suite.client.dial.failures import TargetError
 
 
 def first_difference(sent: bytes, returned: bytes) -> int:
-    """Where *returned* first differs from *sent*, of which it is not a beginning."""
+    """The first offset at which they differ; *returned* must not be a prefix of *sent*."""
     low, high = 0, min(len(sent), len(returned))
     if sent[:high] == returned[:high]:
         return high
@@ -20,9 +20,9 @@ def first_difference(sent: bytes, returned: bytes) -> int:
 
 
 def mismatch(sent: bytes, returned: bytes, before: int = 0) -> TargetError:
-    """That *returned* is not what was *sent*.
+    """The error for *returned*, which differs from *sent*.
 
-    :param before: bytes of the payload that came back well before these.
+    :param before: bytes of the payload that came back correctly before these.
     """
     at = first_difference(sent, returned)
     expected, found = sent[at : at + 1], returned[at : at + 1]

@@ -1,4 +1,4 @@
-"""Probing with datagrams."""
+"""Probing a UDP target."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from twisted.internet.defer import Deferred
 from suite.client.dial.datagrams import Datagrams
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.waiting import within
+from suite.client.dial.waiting import with_timeout
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 
-#: What a datagram begins with, if it is long enough: which probe it belongs to, and its number there.
+#: Size of the token that identifies the probe.
 TOKEN_SIZE: Final = 8
 
-
+#: Size of the header, token and sequence number, of every datagram that is long enough for it.
 HEADER_SIZE: Final = TOKEN_SIZE + 8
 
 
 class DatagramProber:
-    """Probes UDP.
+    """Probes a UDP target.
 
-    A datagram that has room for it begins with a token of this probe and its sequence number; a shorter
-    one is only known by its content.
+    A datagram that is long enough begins with the token of this probe and a sequence number; a shorter one
+    is recognized by its content only.
     """
 
     def __init__(self, reactor: Any, dialer: Dialer, report: Report, say: Callable[[str], None]) -> None:
@@ -43,9 +43,9 @@ class DatagramProber:
         self._back: set[int] = set()
 
     async def probe(self, sequence: int, length: int) -> float:
-        """Send a random datagram of *length* bytes, and return after how many seconds it was back.
+        """Send a random datagram of *length* bytes; return the seconds until its echo arrived.
 
-        :raises TargetError: it was not.
+        :raises TargetError: no correct echo arrived.
         """
         timeout = self.dialer.options.timeout
         try:
@@ -60,13 +60,15 @@ class DatagramProber:
             self._datagrams.send(self._payload)
             self._note_address(self._datagrams)
             lost = TargetError("lost", f"nothing came back within {timeout:g} s")
-            await within(self.reactor, timeout, lost, waiting)
+            await with_timeout(self.reactor, timeout, lost, waiting)
             seconds = time.perf_counter() - began
-            self.report.address = str(self._datagrams.address)  # another of its addresses may have answered
+            self.report.address = str(
+                self._datagrams.address
+            )  # a later address of the name may have answered
             return seconds
         except TargetError as error:
             if error.word not in ("lost", "mismatch"):
-                self.close()  # the next one asks anew where the target is
+                self.close()  # the next probe resolves the name again
             raise
         finally:
             self._waiting = None
@@ -84,19 +86,19 @@ class DatagramProber:
         sequence = self._sequence_of(data)
         if sequence is not None and sequence < self._sequence + (self._waiting is None):
             if sequence in self._back:
-                self.report.tally.duplicates += 1
+                self.report.stats.duplicates += 1
                 self.say(f"{len(data)} bytes came back again: seq={sequence}")
             else:
                 self._back.add(sequence)
-                self.report.tally.late += 1
+                self.report.stats.late += 1
                 self.say(f"{len(data)} bytes came back late: seq={sequence}")
         elif self._waiting is not None:
             self._settle(mismatch(self._payload, data))
-        elif data == self._payload:  # one too short for a number, once more
-            self.report.tally.duplicates += 1
+        elif data == self._payload:  # a duplicate of a datagram too short for a header
+            self.report.stats.duplicates += 1
 
     def _sequence_of(self, data: bytes) -> int | None:
-        """The number that *data* has; None if it is not one of ours."""
+        """The sequence number of *data*; None if it is not a datagram of this probe."""
         if len(data) < HEADER_SIZE or data[:TOKEN_SIZE] != self._token:
             return None
         sequence = int.from_bytes(data[TOKEN_SIZE:HEADER_SIZE], "big")
@@ -115,7 +117,7 @@ class DatagramProber:
             waiting.errback(problem)
 
     async def finish(self, _length: int) -> None:
-        """Nothing is left to do: datagrams have no end."""
+        """Close the socket; UDP has no half-close to test."""
         self.close()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a probe has found out about one target, for people and for programs."""
+"""The findings about one target, for people and for programs."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import Any, Final, Literal
 from suite.client.dial.failures import TargetError
 from suite.client.dial.target import Target
 from suite.client.dial.tls import TLSFacts
-from suite.client.probe.stats import Tally
+from suite.client.probe.stats import ProbeStats
 
 HalfClose = Literal["honoured", "cut", "open"]
 
-
-#: What `HalfClose` means, for people.
+#: Explanations of `HalfClose`, for people.
 HALF_CLOSES: Final[dict[HalfClose, str]] = {
-    "honoured": "honoured: all bytes came back after our end, then theirs",
-    "cut": "not honoured: they ended before all bytes were back",
-    "open": "not honoured: they did not end",
+    "honoured": "honoured: all bytes came back, then the target closed",
+    "cut": "not honoured: the target closed before all bytes had come back",
+    "open": "not honoured: the target did not close",
 }
 
 
 @dataclass(frozen=True)
 class Failed:
-    """One probe that failed.
+    """One failure.
 
-    :ivar sequence: its number, from 1 on; None for what came after the probes.
+    :ivar sequence: the number of the probe that failed, from 1; None for a failure after the last probe.
     """
 
     sequence: int | None
@@ -34,18 +33,18 @@ class Failed:
 
 @dataclass
 class Report:
-    """What is known about one target, as it grows.
+    """The findings about one target so far.
 
-    :ivar address: where it really is, once there was a connection.
-    :ivar connect: seconds that the first connection took.
-    :ivar half_close: how the other side has taken ours; None: not tried.
-    :ivar tls: what the first handshake has shown; None: there was none.
-    :ivar resumed: whether a later connection could resume the session of an earlier one; None: not tried.
-    :ivar close_notify: whether the other side has ended TLS properly; None: it has not ended.
+    :ivar address: the address that was connected to; None before the first connection.
+    :ivar connect: the seconds that the first connection took.
+    :ivar half_close: how the target handled our half-close; None: not tried.
+    :ivar tls: the facts from the first handshake; None without a handshake.
+    :ivar resumed: whether a second connection resumed the session of the first one; None: not tried.
+    :ivar close_notify: whether the target sent close_notify before it closed; None: it has not closed.
     """
 
     target: Target
-    tally: Tally = field(default_factory=Tally)
+    stats: ProbeStats = field(default_factory=ProbeStats)
     failures: list[Failed] = field(default_factory=list)
     address: str | None = None
     connect: float | None = None
@@ -56,22 +55,22 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether something came back, and nothing went wrong."""
-        return self.tally.received > 0 and not self.failures
+        """Whether a payload came back, and there were no failures."""
+        return self.stats.received > 0 and not self.failures
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs; see docs/probe.md."""
-        times = self.tally.summary()
+        times = self.stats.summary()
         return {
             "target": self.target.text,
             "transport": self.target.transport,
             "address": self.address,
             "ok": self.ok,
-            "sent": self.tally.sent,
-            "received": self.tally.received,
-            "loss": self.tally.loss,
-            "late": self.tally.late,
-            "duplicates": self.tally.duplicates,
+            "sent": self.stats.sent,
+            "received": self.stats.received,
+            "loss": self.stats.loss,
+            "late": self.stats.late,
+            "duplicates": self.stats.duplicates,
             "connect_ms": None if self.connect is None else _ms(self.connect),
             "rtt_ms": None
             if times is None
@@ -107,12 +106,12 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        tally = self.tally
-        counts = f"{tally.sent} sent, {tally.received} back, {100 * tally.loss:.3g} % lost"
-        if tally.late or tally.duplicates:
-            counts += f", {tally.late} late, {tally.duplicates} repeated"
+        stats = self.stats
+        counts = f"{stats.sent} sent, {stats.received} back, {100 * stats.loss:.3g} % lost"
+        if stats.late or stats.duplicates:
+            counts += f", {stats.late} late, {stats.duplicates} repeated"
         found = [f"--- {self.target.text}", counts]
-        times = tally.summary()
+        times = stats.summary()
         if times is not None:
             values = "/".join(
                 f"{1000 * value:.3f}" for value in (times.minimum, times.median, times.p99, times.maximum)
@@ -130,7 +129,7 @@ class Report:
                 f" (until {self.tls.expires:%Y-%m-%d})"
             )
             if self.close_notify is False:
-                found.append("they ended without close_notify")
+                found.append("the target closed without close_notify")
         return found
 
 

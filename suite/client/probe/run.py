@@ -1,11 +1,11 @@
 """``probe``: whether every byte comes back from a target, how fast, and if not, what is wrong.
 
-Rules: what is sent is random, and every byte of what returns is compared; a failure has one word, and is
-no reason to stop: the next probe begins anew; an interrupted probe tells what it has seen so far.
+Rules: payloads are random, and every returned byte is compared; a failure has one word, and does not end the
+run: the next probe starts afresh; an interrupted run reports what it has found so far.
 
-On a stream, one connection carries all payloads, one after another; then a last one is followed by the
-end of our side at once, which shows whether a half-close is honoured. Datagrams carry a sequence number, so
-that late and repeated ones are not taken for others.
+On a stream, one connection carries all payloads, one after another; one more payload is followed immediately
+by a half-close, which shows whether the target honours it. Datagrams carry a sequence number, so that late
+and repeated ones are recognized.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ from suite.errors import EXIT_FAILURE, EXIT_OK
 
 @dataclass(frozen=True)
 class Settings:
-    """What to send, how often, and how to get there.
+    """What to send, how often, and how to connect.
 
     :ivar count: payloads for each target; 0: until interrupted.
     :ivar interval: seconds from one payload to the next.
-    :ivar sizes: in bytes; used in turn.
+    :ivar sizes: the sizes of payloads in bytes, used in turn.
+    :ivar reach: how to connect.
     """
 
     count: int = 5
@@ -45,21 +46,12 @@ class Settings:
     reach: ConnectOptions = field(default_factory=ConnectOptions)
 
 
-# Streams.
-
-
-# Datagrams.
-
-
-# One target, and all.
-
-
 async def probe_target(
     reactor: Any, dialer: Dialer, settings: Settings, report: Report, say: Callable[[str], None]
 ) -> None:
-    """Probe one target; what comes of it is in *report*, even when it is cancelled.
+    """Probe one target; the findings are in *report*, even if the coroutine is cancelled.
 
-    :param say: is given a line for everything that happens.
+    :param say: called with a line for every event.
     """
     kind = DatagramProber if dialer.target.transport == "udp" else StreamProber
     prober = kind(reactor, dialer, report, say)
@@ -89,43 +81,43 @@ async def _probe_once(
     report: Report,
     say: Callable[[str], None],
 ) -> None:
-    report.tally.sent += 1
+    report.stats.sent += 1
     try:
         seconds = await prober.probe(sequence, length)
     except TargetError as error:
         report.failures.append(Failed(sequence, error))
         say(f"seq={sequence}: {error}")
     except CancelledError:
-        report.tally.sent -= 1  # whether it would have come back, nobody knows
+        report.stats.sent -= 1  # unknown whether it would have come back
         raise
     else:
-        report.tally.times.append(seconds)
+        report.stats.times.append(seconds)
         say(f"{length} bytes back: seq={sequence} time={1000 * seconds:.3f} ms")
 
 
 def run_probe(
     reactor: Any, targets: Sequence[Target], settings: Settings, say: Callable[[str], None], *, as_json: bool
 ) -> int:
-    """Probe *targets*, one after another, on *reactor*, which ends with it; return the exit code.
+    """Probe *targets*, one after another; run *reactor* until that is done, and return the exit code.
 
-    :param say: is given every line that a user should see.
+    :param say: called with every line of output.
     :raises CertificateError: a file cannot be used.
     """
     dialers = [Dialer(reactor, target, settings.reach) for target in targets]
     reports: list[Report] = []
-    tell: Callable[[str], None] = (lambda _: None) if as_json else say
+    show: Callable[[str], None] = (lambda _: None) if as_json else say
 
     async def probe_all() -> None:
         for dialer in dialers:
             report = Report(dialer.target)
             reports.append(report)
             try:
-                await probe_target(reactor, dialer, settings, report, tell)
+                await probe_target(reactor, dialer, settings, report, show)
             finally:
                 for line in report.lines():
-                    tell(line)
+                    show(line)
 
-    with suppress(CancelledError):  # what it has seen until then counts
+    with suppress(CancelledError):  # the findings so far count
         run_until(reactor, lambda: Deferred.fromCoroutine(probe_all()))
     ok = len(reports) == len(targets) and all(report.ok for report in reports)
     if as_json:

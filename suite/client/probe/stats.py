@@ -1,6 +1,6 @@
-"""What came of a number of probes: counts, and the times of those that came back.
+"""Statistics of probes: counts and round-trip times.
 
-Rules: plain arithmetic, without a clock of its own; times are in seconds.
+Rules: pure arithmetic, no clock; times are in seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import median
 def percentile(ordered: Sequence[float], percent: float) -> float:
     """The smallest of the *ordered* values that *percent* of them do not exceed ("nearest rank").
 
-    :param ordered: one value at least, the smallest first.
+    :param ordered: at least one value, in ascending order.
     :param percent: above 0, up to 100.
     """
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
@@ -22,7 +22,7 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 @dataclass(frozen=True)
 class Times:
-    """Of a number of times, in seconds: the shortest, the middle one, the 99th percentile, the longest."""
+    """Minimum, median, 99th percentile and maximum of some times, in seconds."""
 
     minimum: float
     median: float
@@ -31,19 +31,19 @@ class Times:
 
     @classmethod
     def of(cls, times: Sequence[float]) -> Times:
-        """Those of *times*, one at least, in any order."""
+        """The values for *times*: at least one, in any order."""
         ordered = sorted(times)
         return cls(ordered[0], median(ordered), percentile(ordered, 99), ordered[-1])
 
 
 @dataclass
-class Tally:
-    """Counts as they grow.
+class ProbeStats:
+    """The counts and times of the probes so far.
 
-    :ivar sent: probes begun.
-    :ivar times: how long each that came back took.
-    :ivar late: datagrams that came back when they were given up for lost.
-    :ivar duplicates: datagrams that came back once more.
+    :ivar sent: probes sent.
+    :ivar times: the round-trip time of each probe that came back.
+    :ivar late: datagrams that came back after they had been counted as lost.
+    :ivar duplicates: datagrams that came back again.
     """
 
     sent: int = 0
@@ -53,14 +53,14 @@ class Tally:
 
     @property
     def received(self) -> int:
-        """Probes that came back in time, every byte of them."""
+        """Probes that came back completely and in time."""
         return len(self.times)
 
     @property
     def loss(self) -> float:
-        """Which part of the probes did not come back, 0 to 1; 0 if there were none."""
+        """The fraction of probes that did not come back, 0 to 1; 0 without probes."""
         return (self.sent - self.received) / self.sent if self.sent else 0.0
 
     def summary(self) -> Times | None:
-        """How long they took; None if none came back."""
+        """A summary of the times; None if no probe came back."""
         return Times.of(self.times) if self.times else None

@@ -18,7 +18,7 @@ from zope.interface import implementer
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
 from suite.client.dial.tls import Session, TLSClient, client_hello
-from suite.client.dial.waiting import too_late, within
+from suite.client.dial.waiting import timeout_error, with_timeout
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 from suite.engine.stream import Stream
@@ -31,11 +31,11 @@ SERVER_HELLO: Final = b"\x02"
 
 
 @implementer(IHalfCloseableProtocol)
-class Conversation(Protocol):
-    """A connection on which every byte is compared with what was sent.
+class VerifyingProtocol(Protocol):
+    """Sends payloads and compares every byte that comes back.
 
-    :ivar problem: why nothing more can be expected of it.
-    :ivar ended: whether the other side has ended.
+    :ivar problem: the error after which the connection is of no more use.
+    :ivar ended: whether the other side has ended the connection.
     :ivar first: the first bytes that have come back.
     """
 
@@ -52,16 +52,16 @@ class Conversation(Protocol):
 
     @property
     def missing(self) -> int:
-        """Bytes that are still to come."""
+        """Bytes of the payload that have not come back yet."""
         return len(self._payload) - self._good
 
     def send(self, payload: bytes) -> Deferred[None]:
-        """Send *payload*; fires when it is back, and fails with `TargetError`."""
+        """Send *payload*; fires when it has come back, or fails with `TargetError`."""
         self._payload, self._good = payload, 0
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
         if self.problem is None and self.ended:
-            self.problem = TargetError("closed", "the other side had ended before the payload was sent")
+            self.problem = TargetError("closed", "end of stream before the payload was sent")
         if self.problem is not None:
             self._settle(self.problem)
         else:
@@ -69,7 +69,7 @@ class Conversation(Protocol):
         return waiting
 
     def end(self) -> Deferred[None]:
-        """End our side; fires when the other one has ended, too, however."""
+        """End our side; fires when the other side has ended too, in whatever way."""
         self.transport.loseWriteConnection()
         return self._end
 
@@ -104,7 +104,7 @@ class Conversation(Protocol):
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Ours has; nothing is left to do."""
+        """Our side has ended; nothing to do."""
 
     @override
     def connectionLost(self, reason: Failure = Failure(CancelledError())) -> None:  # noqa: B008  # Twisted's
@@ -116,7 +116,8 @@ class Conversation(Protocol):
             self._settle(
                 problem
                 or TargetError(
-                    "closed", f"the other side ended after {self._good} of {len(self._payload)} bytes"
+                    "closed",
+                    f"end of stream after {self._good} of {len(self._payload)} bytes",
                 )
             )
         if not self._end.called:
@@ -131,7 +132,7 @@ class StreamProber:
         self.dialer = dialer
         self.report = report
         self.say = say
-        self._conversation: Conversation | None = None
+        self._protocol: VerifyingProtocol | None = None
         self._transport: Stream | None = None
         self._session: Session | None = None
 
@@ -141,125 +142,123 @@ class StreamProber:
         return self.dialer.options.timeout
 
     async def probe(self, _sequence: int, length: int) -> float:
-        """Send random bytes, *length* of them, and return after how many seconds all were back.
+        """Send *length* random bytes; return the seconds until all had come back.
 
-        :raises TargetError: they were not.
+        :raises TargetError: they did not all come back.
         """
         try:
-            if self._conversation is None:
-                self._conversation = await self._connect()
-            return await self._exchange(self._conversation, os.urandom(length))
+            if self._protocol is None:
+                self._protocol = await self._connect()
+            return await self._exchange(self._protocol, os.urandom(length))
         except BaseException:
             self.close()
             raise
 
-    async def _connect(self) -> Conversation:
-        conversation = Conversation()
-        connected = await self.dialer.connect()
+    async def _connect(self) -> VerifyingProtocol:
+        protocol = VerifyingProtocol()
+        dialed = await self.dialer.connect()
         began = time.perf_counter()
-        self._transport = await self.dialer.adopt(connected, conversation)
+        self._transport = await self.dialer.adopt(dialed, protocol)
         if self.report.connect is None:
-            self.report.connect = connected.seconds
-            self.report.address = str(connected.address)
-            line = f"connected to {connected.address} in {1000 * connected.seconds:.3f} ms"
+            self.report.connect = dialed.seconds
+            self.report.address = str(dialed.address)
+            line = f"connected to {dialed.address} in {1000 * dialed.seconds:.3f} ms"
             if isinstance(self._transport, TLSClient):
                 self.report.tls = self._transport.facts()
                 line += f"; {self.report.tls.version} in {1000 * (time.perf_counter() - began):.3f} ms"
             self.say(line)
-        return conversation
+        return protocol
 
-    async def _exchange(self, conversation: Conversation, payload: bytes) -> float:
+    async def _exchange(self, protocol: VerifyingProtocol, payload: bytes) -> float:
         began = time.perf_counter()
-        waiting = conversation.send(payload)
-        late = too_late("not all bytes came back", self.timeout)
+        waiting = protocol.send(payload)
+        late = timeout_error("not all bytes came back", self.timeout)
         try:
-            await within(self.reactor, self.timeout, late, waiting)
+            await with_timeout(self.reactor, self.timeout, late, waiting)
         except TargetError as error:
             if error is late:
-                back = len(payload) - conversation.missing
-                raise too_late(f"{back} of {len(payload)} bytes came back", self.timeout) from None
-            hint = await self._tls_hint(conversation, error)
+                back = len(payload) - protocol.missing
+                raise timeout_error(f"{back} of {len(payload)} bytes came back", self.timeout) from None
+            hint = await self._tls_hint(protocol, error)
             raise TargetError(error.word, error.detail + hint, error.facts) if hint else error from None
         return time.perf_counter() - began
 
-    async def _tls_hint(self, conversation: Conversation, error: TargetError) -> str:
+    async def _tls_hint(self, protocol: VerifyingProtocol, error: TargetError) -> str:
         """What to try if *error* came because the target, probed as plain TCP, speaks TLS."""
         target = self.dialer.target
-        if target.transport != "tcp" or self.report.tally.times:
+        if target.transport != "tcp" or self.report.stats.times:
             return ""
-        speaks = conversation.first.startswith(TLS_ALERT)
+        speaks = protocol.first.startswith(TLS_ALERT)
         # Most servers, OpenSSL's among them, end without a word when a first message is not TLS.
-        if not conversation.first and error.word in ("closed", "reset"):
+        if not protocol.first and error.word in ("closed", "reset"):
             speaks = await self._speaks_tls()
         return f"; the target seems to speak TLS; try tls{target.text[len('tcp') :]}" if speaks else ""
 
     async def _speaks_tls(self) -> bool:
         """Whether the answer to the beginning of a TLS handshake is TLS."""
-        conversation = Conversation()
+        protocol = VerifyingProtocol()
         with suppress(TargetError):
-            transport = await self.dialer.stream(conversation)
+            transport = await self.dialer.stream(protocol)
             try:
-                late = too_late("no answer", self.timeout)
-                await within(self.reactor, self.timeout, late, conversation.send(client_hello()))
+                late = timeout_error("no answer", self.timeout)
+                await with_timeout(self.reactor, self.timeout, late, protocol.send(client_hello()))
             finally:
                 if transport.connected:
                     transport.abortConnection()
-        first = conversation.first
+        first = protocol.first
         # A handshake record with a ServerHello in it: an echo would be our own ClientHello.
         return first.startswith(TLS_ALERT) or (first.startswith(TLS_HANDSHAKE) and first[5:6] == SERVER_HELLO)
 
     async def finish(self, length: int) -> None:
-        """See how a half-close is taken, and whether a TLS session resumes.
+        """Test how the target handles a half-close, and whether its TLS session can be resumed.
 
-        :raises TargetError: wrong bytes came back, or a second connection failed.
+        :raises TargetError: wrong bytes came back, or the second connection failed.
         """
-        conversation = self._conversation
-        if conversation is None:
+        protocol = self._protocol
+        if protocol is None:
             return
         try:
-            await self._half_close(conversation, os.urandom(length))
-            if conversation.problem is not None and conversation.problem.word == "mismatch":
-                raise conversation.problem
+            await self._half_close(protocol, os.urandom(length))
+            if protocol.problem is not None and protocol.problem.word == "mismatch":
+                raise protocol.problem
         finally:
             self.close()
         if self._session is not None:
             await self._resume(self._session)
 
-    async def _half_close(self, conversation: Conversation, payload: bytes) -> None:
+    async def _half_close(self, protocol: VerifyingProtocol, payload: bytes) -> None:
         transport = self._transport
         if isinstance(transport, TLSClient):
             self._session = transport.session()
-        conversation.send(payload).addErrback(lambda _: None)  # `problem` and `missing` will tell
-        if not conversation.ended:
+        protocol.send(payload).addErrback(lambda _: None)  # `problem` and `missing` have the outcome
+        if not protocol.ended:
             try:
-                await within(self.reactor, self.timeout, self._no_end(), conversation.end())
+                await with_timeout(self.reactor, self.timeout, self._no_end(), protocol.end())
             except TargetError:
                 self.report.half_close = "open"
                 return
-        self.report.half_close = "cut" if conversation.missing else "honoured"
+        self.report.half_close = "cut" if protocol.missing else "honoured"
         if isinstance(transport, TLSClient):
             self.report.close_notify = transport.close_notify_received
 
     def _no_end(self) -> TargetError:
-        return too_late("no end", self.timeout)
+        return timeout_error("no end", self.timeout)
 
     async def _resume(self, session: Session) -> None:
-        conversation = Conversation()
-        transport = await self.dialer.stream(conversation, session=session)
+        protocol = VerifyingProtocol()
+        transport = await self.dialer.stream(protocol, session=session)
         try:
             if isinstance(transport, TLSClient):
                 self.report.resumed = transport.facts().resumed
-            if self.report.half_close != "open":  # or it is no use to wait
+            if self.report.half_close != "open":  # otherwise waiting would be in vain
                 with suppress(TargetError):
-                    await within(
-                        self.reactor, self.timeout, too_late("no end", self.timeout), conversation.end()
-                    )
+                    await with_timeout(self.reactor, self.timeout, self._no_end(), protocol.end())
         finally:
             if transport.connected:
                 transport.abortConnection()
 
     def close(self) -> None:
-        """Let go of the connection, if there is one."""
-        if self._conversation is not None and self._transport is not None and self._transport.connected:
+        """Abort the connection, if there is one."""
+        if self._protocol is not None and self._transport is not None and self._transport.connected:
             self._transport.abortConnection()
-        self._conversation = self._transport = None
+        self._protocol = self._transport = None

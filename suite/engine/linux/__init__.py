@@ -1,7 +1,7 @@
-"""System interfaces that Python has no names for; where one is missing, its module says so.
+"""System interfaces that Python does not offer; each module tells whether the system has its interface.
 
 - `uring`: ``io_uring``
 - `mmsg`: ``recvmmsg``, ``sendmmsg``
-- `timerfd`: timers exact to microseconds
+- `timerfd`: timers accurate to microseconds
 - `malloc`: ``malloc_trim``
 """

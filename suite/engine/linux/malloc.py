@@ -1,7 +1,7 @@
-"""Giving memory back.
+"""Returning memory to the system.
 
-glibc keeps what ten thousand closed TLS connections have used: each left a little hole that only
-``malloc_trim`` (malloc_trim(3)) looks for.
+glibc keeps the memory of ten thousand closed TLS connections: each leaves a small hole in the heap, and only
+``malloc_trim`` (malloc_trim(3)) returns those.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def _no_trim(_pad: int) -> int:
 def _find_trim() -> Callable[[int], int]:
     try:
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # another C library than glibc
+    except (AttributeError, OSError, TypeError):  # the C library is not glibc
         return _no_trim
     return trim
 
@@ -26,6 +26,6 @@ def _find_trim() -> Callable[[int], int]:
 _trim: Final = _find_trim()
 
 
-def give_back() -> None:
-    """Return free memory to the operating system, where the C library can be asked to."""
+def trim_heap() -> None:
+    """Return free heap memory to the operating system, if the C library has a call for it."""
     _trim(0)

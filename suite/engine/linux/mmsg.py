@@ -1,13 +1,13 @@
-"""``recvmmsg`` and ``sendmmsg`` (Linux, recvmmsg(2)): many datagrams in one call, with no compiler.
+"""``recvmmsg`` and ``sendmmsg`` (Linux, recvmmsg(2)): many datagrams in one call, without a compiler.
 
-Rules: the buffers are made once; what was received is sent back from the same bytes; what the kernel says
-of each message is copied for a whole batch at once, through views on the C arrays. The declarations are
-those of 64-bit little-endian Linux; elsewhere `MultipleMessages.available` says no.
+Rules: the buffers are made once; messages are sent back from the buffers that they were received into; the
+kernel's results are copied for a whole batch at once, through views on the C arrays. The declarations are
+those of 64-bit little-endian Linux; elsewhere `MultipleMessages.available` is false.
 
-A message is a datagram, or a *train*: datagrams of one size (the last one may be shorter) that one sender has
-sent in one call (``UDP_SEGMENT``, as QUIC stacks do), or that a network card has put together. With
-``UDP_GRO`` (udp(7), Linux 5.0) they come as one message, and go back as one; where they have been apart, the
-kernel cuts them apart again.
+A message is a datagram, or a *train* (GSO and GRO, generic segmentation and receive offload): datagrams of
+one size (the last one may be shorter) that a sender passed to one call (``UDP_SEGMENT``, as QUIC stacks do),
+or that a network card has merged. With ``UDP_GRO`` (udp(7), Linux 5.0) a train is received as one message and
+sent back as one, and the kernel splits it into its datagrams again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ADDRESS_SIZE: Final = {socket.AF_INET: 16, socket.AF_INET6: 28}
 #: linux/udp.h; Python has no names for them.
 UDP_SEGMENT, UDP_GRO = 103, 104
 
-#: What is said of a train, and how long the kernel wants that to be called where it is told.
+#: Space for the control message with a train's datagram size, and its `cmsg_len` on send.
 TRAIN_SIZE: Final = ffi.sizeof("struct train")
 TRAIN_LENGTH: Final = ffi.offsetof("struct train", "datagram") + 2
 
@@ -60,17 +60,17 @@ _LIBRARY: Final = _library()
 
 
 def _each(things: Any, kind: str, *member: str) -> memoryview:
-    """One *member* of all *things*, an array of *kind*, as 32-bit words: nothing here needs more."""
+    """A view of one *member* of all *things*, an array of *kind*, as 32-bit words, which are large enough."""
     words = memoryview(ffi.buffer(things)).cast("B").cast("I")
     return words[ffi.offsetof(kind, *member) // _WORD :: ffi.sizeof(kind) // _WORD]
 
 
 class MultipleMessages:
-    """Room for some messages and where they came from.
+    """Buffers for a batch of messages and their source addresses.
 
-    :param count: how many at the most.
-    :param size: of the largest one, in bytes.
-    :param family: of the socket, ``AF_INET`` or ``AF_INET6``.
+    :param count: the maximum number of messages.
+    :param size: the maximum size of a message, in bytes.
+    :param family: the address family of the socket, ``AF_INET`` or ``AF_INET6``.
     """
 
     @staticmethod
@@ -82,25 +82,25 @@ class MultipleMessages:
         self._count = count
         self._size = size
         self._address_size = ADDRESS_SIZE[socket.AddressFamily(family)]
-        # Not cleared: memory that no datagram has ever filled should not be real.
+        # Not cleared, so that pages that no datagram has reached are never allocated.
         self._data = ffi.new_allocator(should_clear_after_alloc=False)("char[]", count * size)
         self._addresses = ffi.new("char[]", count * self._address_size)
-        # The headers point at their parts, and at what is said of trains.
+        # The headers point to their data, and to their control messages about trains.
         self._received, self._receive_parts, self._trains = self._headers(size)
         self._sent, self._send_parts, self._trains_to_send = self._headers(0)
         for index in range(count):
             train = self._trains_to_send[index]
             train.cmsg_len, train.cmsg_level, train.cmsg_type = TRAIN_LENGTH, socket.IPPROTO_UDP, UDP_SEGMENT
-        # One number of every message, seen as one array.
+        # Views of one number of every message.
         self._received_length = _each(self._received, "struct mmsghdr", "msg_len")
         self._received_control = _each(self._received, "struct mmsghdr", "msg_hdr", "msg_controllen")
         self._received_datagram = _each(self._trains, "struct train", "datagram")
         self._length = _each(self._send_parts, "struct iovec", "iov_len")
-        self._control = _each(self._sent, "struct mmsghdr", "msg_hdr", "msg_controllen")  # 0: no train
+        self._control = _each(self._sent, "struct mmsghdr", "msg_hdr", "msg_controllen")  # 0: not a train
         self._datagram = _each(self._trains_to_send, "struct train", "datagram")
         self._room = memoryview(array("I", [TRAIN_SIZE] * count))
         self._address_bytes = ffi.buffer(self._addresses)
-        # The quickest way to cut bytes into many parts.
+        # The fastest way to split bytes into many parts.
         self._split_addresses = [Struct(f"{self._address_size}s" * n) for n in range(count + 1)]
 
     def _headers(self, size: int) -> tuple[Any, Any, Any]:
@@ -119,7 +119,7 @@ class MultipleMessages:
         return headers, parts, trains
 
     def receive(self, fd: int, most: int) -> int:
-        """Take what there is from the socket *fd*, *most* at the most; return how many messages that is."""
+        """Receive the messages waiting at the socket *fd*, at most *most*; return how many there were."""
         self._received_control[:most] = self._room[:most]
         count: int = _LIBRARY.recvmmsg(fd, self._received, most, socket.MSG_DONTWAIT, ffi.NULL)
         if count <= 0:
@@ -130,38 +130,38 @@ class MultipleMessages:
         return count
 
     def sources(self, count: int) -> tuple[bytes, ...]:
-        """Where each of the first *count* messages came from, as packed addresses."""
+        """The packed source addresses of the first *count* messages."""
         return self._split_addresses[count].unpack_from(self._address_bytes)
 
     def send(self, fd: int, start: int, stop: int) -> int:
-        """Send the messages from *start* to *stop* back; return how many, or minus the ``errno``."""
+        """Send the messages from *start* to *stop* back; return the number sent, or minus the ``errno``."""
         sent: int = _LIBRARY.sendmmsg(fd, self._sent + start, stop - start, socket.MSG_DONTWAIT)
         return sent if sent >= 0 else -ffi.errno
 
     # Trains.
 
-    def is_train(self, place: int) -> bool:
-        """Whether the message at *place* is one."""
-        return bool(self._control[place])
+    def is_train(self, index: int) -> bool:
+        """Whether the message at *index* is a train."""
+        return bool(self._control[index])
 
-    def datagrams(self, place: int) -> list[tuple[int, int]]:
-        """The datagrams in the message at *place*: where each begins, and its length in bytes."""
-        length = self._length[place]
-        step = self._datagram[place] if self.is_train(place) else length
+    def datagrams(self, index: int) -> list[tuple[int, int]]:
+        """The offset and length in bytes of each datagram in the message at *index*."""
+        length = self._length[index]
+        step = self._datagram[index] if self.is_train(index) else length
         return [(start, min(step, length - start)) for start in range(0, length or 1, step or 1)]
 
-    def send_datagram(self, fd: int, place: int, start: int, length: int) -> int:
-        """Send one datagram of the message at *place*; return 1, or minus the ``errno``."""
-        part, whole, control = self._send_parts[place], self._length[place], self._control[place]
+    def send_datagram(self, fd: int, index: int, start: int, length: int) -> int:
+        """Send back one datagram of the message at *index*; return 1, or minus the ``errno``."""
+        part, whole, control = self._send_parts[index], self._length[index], self._control[index]
         part.iov_base += start
-        part.iov_len, self._control[place] = length, 0
-        sent = self.send(fd, place, place + 1)
+        part.iov_len, self._control[index] = length, 0
+        sent = self.send(fd, index, index + 1)
         part.iov_base -= start
-        part.iov_len, self._control[place] = whole, control
+        part.iov_len, self._control[index] = whole, control
         return sent
 
 
 def accept_trains(sock: socket.socket) -> None:
-    """From now on, what comes at *sock* may be trains, where the kernel knows them."""
+    """Let *sock* receive trains from now on, if the kernel supports them."""
     with suppress(OSError):
         sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)

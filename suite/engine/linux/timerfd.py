@@ -1,9 +1,10 @@
-"""A timer that is exact to microseconds, where the kernel has one.
+"""A timer accurate to microseconds, if the kernel has one.
 
-Rules: it ticks at a fixed interval and never drifts; ticks that nobody could take in time become one.
+Rules: it ticks at a fixed interval and never drifts; ticks that the reactor could not handle in time are
+merged into one.
 
-The reactor's own ``callLater`` ends in epoll_wait(2), which counts in milliseconds: more than a message
-needs to the other end of a cable and back. timerfd_create(2) counts in nanoseconds.
+The reactor's own ``callLater`` relies on epoll_wait(2), which counts in milliseconds: longer than the round
+trip of a message over a cable. timerfd_create(2) counts in nanoseconds.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ _LIBRARY: Final = _library()
 
 
 def start_timer(reactor: Any, begin: int, interval: int, tick: Callable[[], None]) -> Callable[[], None]:
-    """Call *tick* at *begin*, and every *interval* from then on; return what ends that.
+    """Call *tick* at *begin*, and every *interval* from then on.
 
-    :param begin: as `time.monotonic_ns` counts.
-    :param interval: in nanoseconds.
+    :param begin: the time of the first tick, on the clock of `time.monotonic_ns`.
+    :param interval: the time between ticks, in nanoseconds.
+    :returns: a function that stops the timer.
     """
     if _LIBRARY is not None and IReactorFDSet.providedBy(reactor):
         return _KernelTimer(reactor, begin, interval, tick).stop
@@ -85,11 +87,11 @@ class _KernelTimer(Selectable):
         reactor.addReader(self)
 
     def fileno(self) -> int:
-        """The descriptor; -1 when it is closed."""
+        """The descriptor; -1 once it is closed."""
         return self._fd
 
     def doRead(self) -> None:
-        """`IReadDescriptor.doRead`: a tick, or several."""
+        """`IReadDescriptor.doRead`: one tick or more are due."""
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
@@ -97,13 +99,13 @@ class _KernelTimer(Selectable):
         self._tick()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the timer."""
         if self._fd >= 0:
             self._reactor.removeReader(self)
             os.close(self._fd)
             self._fd = -1
 
-    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002  # the reactor ends
+    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002  # the reactor is stopping
         """`IReadDescriptor.connectionLost`."""
         self.stop()
 

@@ -1,9 +1,8 @@
-"""``io_uring`` (Linux, io_uring(7)): many messages in one call, with no compiler.
+"""``io_uring`` (Linux, io_uring(7)): many messages in one call, without a compiler.
 
-Rules: the kernel looks at the rings and fills them only while we are in a call of it, which is what
-``IORING_SETUP_DEFER_TASKRUN`` means, and only one thread of ours calls it; bytes are received into buffers
-that all sockets share, and sent from there; a send is done, or has failed, when the call that hands it
-over returns.
+Rules: the kernel reads and fills the rings only during a system call of ours, which is the meaning of
+``IORING_SETUP_DEFER_TASKRUN``, and only one thread makes these calls; bytes are received into buffers that
+all sockets share, and sent from there; a send is done, or has failed, when the call that submits it returns.
 
 The layouts and numbers are those of ``linux/io_uring.h``, the same for every 64-bit Linux.
 """
@@ -35,12 +34,13 @@ ffi.cdef("""
     long syscall(long, long, long, long, long, long, long);
 """)
 
-#: asm-generic/unistd.h; these are the same everywhere.
+#: asm-generic/unistd.h; the same on every architecture.
 SETUP, ENTER, REGISTER = 425, 426, 427
 
 #: CQSIZE, SUBMIT_ALL, TASKRUN_FLAG, SINGLE_ISSUER, DEFER_TASKRUN
 SETUP_FLAGS: Final = 1 << 3 | 1 << 7 | 1 << 9 | 1 << 12 | 1 << 13
-#: IORING_FEAT_RECVSEND_BUNDLE: Linux 6.10 or later. What is used here is older (6.1), but not tried there.
+#: IORING_FEAT_RECVSEND_BUNDLE: Linux 6.10 or later. The features used here exist since 6.1, but have not been
+#: tested there.
 NEEDED_FEATURES: Final = 1 << 14
 GETEVENTS: Final = 1
 UNFINISHED: Final = 1 << 1 | 1 << 2  # IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN
@@ -49,31 +49,32 @@ REGISTER_EVENTFD, REGISTER_BUFFERS, REGISTER_SYNC_CANCEL = 4, 22, 24
 CANCEL_ALL_OF_ANY: Final = 1 << 0 | 1 << 2
 OFFSET_RINGS, OFFSET_ENTRIES = 0, 0x10000000
 
-# One entry of what is submitted: opcode, flags, ioprio, fd, offset, address, length, flags of the
-# operation, user data, group of buffers; then what is unused here.
+# A submission queue entry: opcode, flags, ioprio, fd, offset, address, length, flags of the operation, user
+# data, buffer group; the rest is not used here.
 ENTRY: Final = struct.Struct("=BBHiQQIIQH22x")
 OP_ASYNC_CANCEL, OP_SEND, OP_RECV = 14, 26, 27
 BUFFER_SELECT, SKIP_SUCCESS = 1 << 5, 1 << 6
 MULTISHOT: Final = 1 << 1
 
-#: As completions have it: a buffer was used (its number is in the upper half), and there will be more.
+#: Flags of a completion: a buffer was used (its number is in the upper half); more completions will follow.
 USED_BUFFER, MORE = 1 << 0, 1 << 1
 
-# What a completion is about: the upper half of its user data; the lower one is a descriptor.
+# The kind of a completion, in the upper half of its user data; the lower half is the descriptor.
 RECEIVED, SENT, CANCELLED = 0, 1, 2
 
-#: A send that is done when the call returns: all of it, or it has failed; what was sent then is told.
+#: Flags for a send that is finished when the call returns: either complete, or failed, with the number of
+#: bytes sent until then.
 AT_ONCE: Final = 0x40 | 0x100 | 0x4000  # MSG_DONTWAIT, MSG_WAITALL, MSG_NOSIGNAL
 
 ENTRIES: Final = 512
 COMPLETIONS: Final = 4096
-#: The first entries are for sends, the one after them for everything else.
+#: The number of buffers, and of the entries for sends, which come first; the next entry is for all others.
 BUFFERS: Final = 256
 BUFFER_SIZE: Final = 16 * 1024
 
 
 def _system_call() -> Any:
-    # Elsewhere than on x86-64 another processor might see our stores in another order.
+    # x86-64 only: on other architectures the kernel might see our stores in another order.
     if sys.platform != "linux" or os.uname().machine != "x86_64" or sys.maxsize < 2**32:
         return None
     return getattr(ffi.dlopen(None), "syscall", None)
@@ -87,10 +88,13 @@ def _address(thing: Any) -> int:
 
 
 class Ring:
-    """Room for what is to be done and for what has been done, and for the bytes meanwhile.
+    """A submission queue, a completion queue, and the buffers of the messages.
 
-    :raises OSError: this system has no ``io_uring``, an old one, or does not let us have it.
-    :ivar wakeup: an eventfd, readable when there may be completions.
+    :raises OSError: this system has no ``io_uring``, one that is too old, or does not permit its use.
+    :ivar wakeup: an eventfd, readable when there may be completions; -1 once the ring is closed.
+    :ivar plain: the flags of ordinary receptions, in the order of their buffers.
+    :ivar received: the kind of ordinary receptions. Comparing whole views with these two is cheaper than
+        converting their elements to numbers.
     """
 
     def __init__(self) -> None:
@@ -131,7 +135,7 @@ class Ring:
                 self._entries, 64 * index, OP_SEND, SKIP_SUCCESS, 0, -1, 0, 0, 0, AT_ONCE, SENT << 32, 0
             )
         entries = memoryview(self._entries).cast("I")[: 16 * BUFFERS]
-        # What differs from one send to another, each seen as one array.
+        # Views of the fields that differ from one send to another.
         self._send_fd = entries[1::16]
         self._send_address = entries[4::16], entries[5::16]
         self._send_length = entries[6::16]
@@ -140,23 +144,21 @@ class Ring:
         self._other = memoryview(array("I", [BUFFERS]))
 
     def _provide_buffers(self) -> None:
-        # Not cleared: memory that no message has ever filled should not be real.
+        # Not cleared, so that pages that no message has reached are never allocated.
         self._data = ffi.new_allocator(should_clear_after_alloc=False)("char[]", BUFFERS * BUFFER_SIZE)
         self._bytes = memoryview(ffi.buffer(self._data))
         start = _address(self._data)
         addresses = [start + index * BUFFER_SIZE for index in range(BUFFERS)]
-        # Twice, so that what begins anywhere needs not be cut in two.
+        # Twice, so that a range that wraps around is still one slice.
         self._addresses = (
             memoryview(array("I", [address & 0xFFFFFFFF for address in addresses] * 2)),
             memoryview(array("I", [address >> 32 for address in addresses] * 2)),
         )
-        #: What is plainly received: the flags of such completions, in the order of their buffers, and what
-        #: they are about. To compare with these costs less than to make numbers of what is compared.
         self.plain = memoryview(
             array("I", [index << 16 | USED_BUFFER | MORE for index in range(BUFFERS)] * 2)
         )
         self.received = memoryview(array("I", [RECEIVED] * COMPLETIONS))
-        # Buffers are taken from here in order, and given back in the same order: what it says never changes.
+        # Buffers are used and given back in the same order, so these entries never change.
         self._buffers = mmap.mmap(-1, 16 * BUFFERS)
         for index, address in enumerate(addresses):
             struct.pack_into("=QIHH", self._buffers, 16 * index, address, BUFFER_SIZE, index, 0)
@@ -171,29 +173,29 @@ class Ring:
         _check(_CALL(REGISTER, self._fd, what, _address(argument), count, 0, 0))
 
     def close(self) -> None:
-        """Forget everything that is under way, and let go of its sockets."""
+        """Cancel all operations, and release their sockets."""
         if self._fd < 0:
             return
         if self.wakeup >= 0:
             everything: Any = ffi.new("struct cancel *")
             everything.flags = CANCEL_ALL_OF_ANY
             everything.seconds = everything.nanoseconds = -1
-            # Without this, sockets would be closed some time after we have ended.
+            # Without this, the kernel would release the sockets some time after the ring is closed.
             _CALL(REGISTER, self._fd, REGISTER_SYNC_CANCEL, _address(everything), 1, 0, 0)
-            with suppress(OSError):  # it is of no use any more, whatever is wrong with it
+            with suppress(OSError):  # the ring is being closed: no error matters any more
                 self.enter(0)
             os.close(self.wakeup)
         os.close(self._fd)
         self._fd = self.wakeup = -1
 
-    # What is to be done.
+    # Submitting.
 
     def receive(self, fd: int) -> None:
-        """From now on, receive what comes at the socket *fd*, until that ends."""
+        """Receive from the socket *fd*, message after message, until its end or `cancel`."""
         self._do(OP_RECV, BUFFER_SELECT, MULTISHOT, fd, 0, 0, 0, 0, RECEIVED << 32 | fd, 0)
 
     def cancel(self, fd: int) -> None:
-        """Receive no more at *fd*. Its last completion says when that is so."""
+        """Stop receiving at *fd*; its last completion tells when that has happened."""
         self._do(OP_ASYNC_CANCEL, SKIP_SUCCESS, 0, -1, 0, RECEIVED << 32 | fd, 0, 0, CANCELLED << 32 | fd, 0)
 
     def _do(self, *entry: int) -> None:
@@ -203,11 +205,11 @@ class Ring:
         try:
             _check(_CALL(ENTER, self._fd, 1, 0, 0, 0, 0))
         except OSError:
-            self._submitted = self._words[self._submitted_at] = before  # the kernel has not taken it
+            self._submitted = self._words[self._submitted_at] = before  # the kernel has not accepted it
             raise
 
     def send_back(self, fds: memoryview, lengths: memoryview, first: int) -> None:
-        """Send, at the next `enter`, what is in as many buffers as there are *fds*, from the *first* on."""
+        """Send to each of *fds*, at the next `enter`, one of the buffers from *first* on."""
         count = len(fds)
         self._send_fd[:count] = fds
         self._send_user_data[:count] = fds
@@ -228,43 +230,43 @@ class Ring:
         self._words[self._submitted_at] = self._submitted
 
     def enter(self, count: int) -> None:
-        """Hand over *count* entries, and have everything completed that can be.
+        """Submit *count* entries, and let the kernel complete all operations that it can.
 
-        :raises OSError: the kernel has not taken all of them.
+        :raises OSError: the kernel has not accepted all entries.
         """
         done = _CALL(ENTER, self._fd, count, 0, GETEVENTS, 0, 0)
         if done < count and (count or ffi.errno != errno.EINTR):
-            raise OSError(ffi.errno, f"io_uring_enter has taken {done} of {count}")
+            raise OSError(ffi.errno, f"io_uring_enter has accepted {done} of {count} entries")
 
-    # What has been done.
+    # Completions.
 
     def begin(self) -> None:
-        """We are looking: there is no need to wake us."""
+        """Disable eventfd wake-ups while we process completions."""
         self._words[self._silence_at] = EVENTFD_DISABLED
 
     def end(self) -> None:
-        """We look no more: wake us, at once if there is something left."""
+        """Enable wake-ups again, and wake at once if completions are left."""
         self._words[self._silence_at] = 0
         if self.has_more():
-            return  # what has woken us is still there
+            return  # the eventfd is still readable
         with suppress(BlockingIOError):
             os.eventfd_read(self.wakeup)
-        # What comes from now on wakes us again; what came before is seen here.
+        # Later completions make the eventfd readable again; earlier ones are found here.
         if self.has_more():
             os.eventfd_write(self.wakeup, 1)
 
     def has_more(self) -> bool:
-        """Whether there is something left: at each `enter`, the kernel completes only so much."""
+        """Whether completions are left: the kernel completes a limited number at each `enter`."""
         words = self._words
         return words[self._completed_at] != self._taken or bool(words[self._flags_at] & UNFINISHED)
 
     def completed(self) -> int:
-        """How many completions there are."""
+        """The number of completions to process."""
         count: int = self._words[self._completed_at] - self._taken & 0xFFFFFFFF
         return count
 
     def completions(self, count: int) -> memoryview:
-        """The next *count* completions, four words each: descriptor, what it is, result, flags."""
+        """The next *count* completions, four words each: descriptor, kind, result, flags."""
         start = self._taken % COMPLETIONS
         if start + count <= COMPLETIONS:
             return self._completions[4 * start : 4 * (start + count)]
@@ -272,17 +274,17 @@ class Ring:
         return memoryview(first + bytes(self._completions[: 4 * (start + count - COMPLETIONS)])).cast("I")
 
     def take(self, count: int) -> None:
-        """These have been dealt with."""
+        """Mark the next *count* completions as processed."""
         self._taken = self._taken + count & 0xFFFFFFFF
         self._words[self._taken_at] = self._taken
 
     def buffer(self, index: int, length: int) -> bytes:
-        """What is in a buffer."""
+        """The first *length* bytes of the buffer *index*."""
         start = index * BUFFER_SIZE
         return bytes(self._bytes[start : start + length])
 
     def give(self, count: int) -> None:
-        """The next *count* buffers may be used again."""
+        """Let the kernel use the next *count* buffers again."""
         self._given = self._given + count & 0xFFFF
         self._given_at[0] = self._given
 

@@ -22,11 +22,20 @@ from hypothesis import strategies as st
 from suite.client.connect.hexdump import Dump, from_hex, hex_lines
 from suite.errors import UsageError
 from tests.foreign import Authority, datagrams, echo, receive, reset, serving, silent
-from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, client_program, running
+from tests.running import (
+    FOUR_TRANSPORTS,
+    ONE_LINE,
+    PATIENCE,
+    RunningSuite,
+    check_stderr,
+    client_program,
+    running,
+    started,
+)
 
 HELLO = b"hola mundo...\n"
 
-#: What a terminal is told before every prompt: paste in brackets, please.
+#: The sequence that switches the terminal to bracketed paste before every prompt.
 PROMPTED = b"\x1b[?2004h"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 CTRL_C, CTRL_D, UP, ENTER = b"\x03", b"\x04", b"\x1b[A", b"\r"
@@ -46,7 +55,7 @@ def target_of(suite: RunningSuite, endpoint: str) -> str:
 def connect(
     directory: Path, *arguments: str, data: bytes = b"", code: int = 0
 ) -> subprocess.CompletedProcess[bytes]:
-    """What ``connect`` does with *data* on its standard input."""
+    """Run ``connect`` with *data* on its standard input."""
     result = subprocess.run(
         [sys.executable, "-m", "suite", "connect", *arguments],
         cwd=directory,
@@ -55,8 +64,8 @@ def connect(
         timeout=PATIENCE,
         check=False,
     )
-    assert result.returncode == code, result.stderr
-    assert result.stderr.count(b"\n") == (1 if code else 0), result.stderr
+    check_stderr(result.stderr, ONE_LINE if code else "")
+    assert result.returncode == code
     return result
 
 
@@ -65,7 +74,7 @@ def connect(
 
 @pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix"])
 def test_bytes_are_bytes(suite: RunningSuite, endpoint: str) -> None:
-    """Lines or not, large or empty: out as they came in, and back."""
+    """All bytes are sent as they are and come back unchanged, lines or not, large or empty."""
     for data in (HELLO, b"\r\n\0\xff no newline", b"", os.urandom(3 * 2**20)):
         assert connect(suite.directory, target_of(suite, endpoint), data=data).stdout == data
 
@@ -84,25 +93,27 @@ def test_a_line_is_a_datagram(suite: RunningSuite) -> None:
 
 
 def test_many_datagrams_come_back(suite: RunningSuite) -> None:
-    """More than a socket's buffer holds: each waits for the one before."""
+    """More than a socket's buffer holds: each write waits for the previous one."""
     data = b"".join(b"%d %s\n" % (number, b"x" * 1000) for number in range(1000))
     assert connect(suite.directory, target_of(suite, "udp"), data=data).stdout == data
 
 
 def test_standard_input_may_be_a_file(suite: RunningSuite, tmp_path: Path) -> None:
-    """Which no poller watches; here the output is one, too."""
+    """Files, which epoll cannot watch; here the output is one, too."""
     sent = tmp_path / "sent"
     sent.write_bytes(os.urandom(300_000))
     with sent.open("rb") as source, (tmp_path / "returned").open("wb") as sink:
-        code = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "suite", "connect", target_of(suite, "tls")],
             cwd=suite.directory,
             stdin=source,
             stdout=sink,
+            stderr=subprocess.PIPE,
             timeout=PATIENCE,
             check=False,
-        ).returncode
-    assert code == 0
+        )
+    check_stderr(result.stderr)
+    assert result.returncode == 0
     assert (tmp_path / "returned").read_bytes() == sent.read_bytes()
 
 
@@ -123,16 +134,11 @@ def test_standard_output_must_not_be_closed(suite: RunningSuite) -> None:
 
 
 def test_it_leaves_its_input_as_it_was(suite: RunningSuite) -> None:
-    """Not non-blocking: that would be so for everyone who shares it."""
+    """Not non-blocking, which would affect every process that shares it."""
     reader, writer = os.pipe()
     try:
         os.write(writer, HELLO)
-        with subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", target_of(suite, "tcp")],
-            cwd=suite.directory,
-            stdin=reader,
-            stdout=subprocess.PIPE,
-        ) as process:
+        with started(suite.directory, "connect", target_of(suite, "tcp"), stdin=reader) as process:
             assert process.stdout is not None
             assert process.stdout.read(len(HELLO)) == HELLO
             assert os.get_blocking(reader)
@@ -157,13 +163,7 @@ def test_what_comes_is_shown_at_once_and_our_end_is_a_half_close(tmp_path: Path)
 
     with (
         serving(ask) as port,
-        subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        ) as process,
+        started(tmp_path, "connect", f"tcp:127.0.0.1:{port}", stdin=subprocess.PIPE, bufsize=0) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
@@ -184,15 +184,10 @@ def read_exactly(fd: int, size: int) -> bytes:
 
 
 def test_it_ends_when_the_other_side_does(tmp_path: Path) -> None:
-    """Whatever may still come from its input."""
+    """Even if the input has not ended."""
     with (
         serving(lambda sock: sock.sendall(b"bye\n")) as port,
-        subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as process,
+        started(tmp_path, "connect", f"tcp:127.0.0.1:{port}", stdin=subprocess.PIPE) as process,
     ):
         assert process.wait(PATIENCE) == 0
         assert process.stdout is not None
@@ -200,21 +195,16 @@ def test_it_ends_when_the_other_side_does(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_is_waited_for(suite: RunningSuite) -> None:
-    """What it does not take is not read from the target, nor from the input."""
+    """A full output stops reading from the target, and then from the input."""
     data = os.urandom(16 * 2**20)
-    with subprocess.Popen(
-        [sys.executable, "-m", "suite", "connect", target_of(suite, "unix")],
-        cwd=suite.directory,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    with started(suite.directory, "connect", target_of(suite, "unix"), stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         os.set_blocking(process.stdin.fileno(), False)
         sent = 0
         while sent < len(data):
             if not select.select([], [process.stdin], [], 1)[1]:
-                break  # it does not take any more
+                break  # it accepts no more
             sent += os.write(process.stdin.fileno(), data[sent : sent + 65536])
         assert sent < 12 * 2**20
         process.stdin.close()
@@ -325,27 +315,19 @@ def test_an_interrupted_pipe_is_no_success(tmp_path: Path) -> None:
 
     with (
         serving(greet) as port,
-        subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process,
+        started(tmp_path, "connect", f"tcp:127.0.0.1:{port}", stdin=subprocess.PIPE) as process,
     ):
         assert process.stdout is not None
-        assert process.stderr is not None
         assert process.stdout.read(1) == b"!"
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 1
-        assert process.stderr.read() == b""
 
 
 # At a terminal.
 
 
 class Terminal:
-    """``connect`` with a terminal at both ends, and somebody who types."""
+    """``connect`` with a terminal as its input and output, and a user who types."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.fd, theirs = pty.openpty()
@@ -362,7 +344,7 @@ class Terminal:
         self.unread = b""
 
     def read(self) -> bool:
-        """Take what has been written; whether there may be more."""
+        """Read the output so far; return whether more may follow."""
         if not select.select([self.fd], [], [], PATIENCE)[0]:
             pytest.fail(f"nothing more comes after {self.unread!r}")
         try:
@@ -373,7 +355,7 @@ class Terminal:
         return bool(data)
 
     def expect(self, text: bytes) -> bytes:
-        """Read up to *text*; return what was before it."""
+        """Read up to *text*; return the output before it."""
         while text not in self.unread:
             assert self.read(), f"it ended after {self.unread!r}"
         before, _, self.unread = self.unread.partition(text)
@@ -386,7 +368,7 @@ class Terminal:
         """Type *keys* at the prompt, and Enter."""
         self.expect(PROMPTED)
         self.type(keys + ENTER)
-        self.expect(b"\x1b[?2004l")  # the prompt is over
+        self.expect(b"\x1b[?2004l")  # the prompt has ended
 
     def line(self, keys: bytes, shown: str) -> None:
         """Type *keys* at the prompt, and Enter; then *shown* is a line."""
@@ -462,7 +444,7 @@ def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path) -> None:
 
 
 def test_what_comes_unasked_is_shown_above_the_prompt(tmp_path: Path) -> None:
-    """Also while a line is being typed, which survives it; and the end of the other side is the end."""
+    """Also while a line is being typed, which is kept; and `connect` exits when the other side closes."""
 
     def news(sock: socket.socket) -> None:
         receive(sock, 3)

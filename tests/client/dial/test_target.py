@@ -1,4 +1,4 @@
-"""What a TARGET is."""
+"""Parsing TARGET arguments."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ inherited = "systemd:domain=INET:index=0"
 
 
 def test_a_configuration_is_a_list_of_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its certificates need not be there: they are the server's."""
+    """The certificates in it need not exist: they are the server's."""
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
     targets = targets_of_config(write_config(tmp_path, CONFIG), said.append)

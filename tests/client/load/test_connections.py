@@ -1,4 +1,4 @@
-"""One connection of a load, with the other side in the test's hands."""
+"""One connection of a load, with the test as the other side."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 
 from suite.client.dial.addresses import Address
 from suite.client.dial.failures import TargetError
-from suite.client.load.datagrams import DatagramLane
-from suite.client.load.streams import StreamLane
+from suite.client.load.datagrams import LoadDatagrams
+from suite.client.load.streams import LoadStream
 from suite.client.load.traffic import CHUNK, NO_WINDOW, PERIOD, Traffic
 from suite.engine.linux.timerfd import start_timer
 from tests.helpers import Watcher
@@ -27,9 +27,9 @@ SECOND = 1_000_000_000
 
 
 class Wire:
-    """A transport that keeps what is written, and has room for *room* bytes of it.
+    """A transport that keeps written bytes, and has room for *room* of them.
 
-    :ivar sent: what was written and not yet taken.
+    :ivar sent: bytes written but not yet read by the other side.
     """
 
     def __init__(self, room: int = 2**40) -> None:
@@ -51,7 +51,7 @@ class Wire:
             self.producer.pauseProducing()
 
     def take(self, count: int | None = None) -> bytes:
-        """The oldest bytes, as if the other side had read them."""
+        """Remove and return the oldest bytes, as if the other side had read them."""
         count = len(self.sent) if count is None else count
         data = bytes(self.sent[:count])
         del self.sent[:count]
@@ -64,8 +64,8 @@ class Wire:
         self.closed = True
 
 
-class OneLane:
-    """A lane of its own, on a `Wire`."""
+class OneStream:
+    """A `LoadStream` on a `Wire`."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class OneLane:
         if window is None:
             window = 1 if rate is None else NO_WINDOW
         self.traffic = Traffic(None, size, window, interval, SECOND, self.errors.append)
-        self.lane = StreamLane(self.traffic, index)
+        self.stream = LoadStream(self.traffic, index)
         self.wire = Wire(room)
-        self.lane.makeConnection(cast(Any, self.wire))
+        self.stream.makeConnection(cast(Any, self.wire))
 
     def echo(self, count: int | None = None) -> bytes:
-        """Give some of what was sent back; return it."""
+        """Echo some of the sent bytes; return them."""
         data = self.wire.take(count)
-        self.lane.dataReceived(data)
+        self.stream.dataReceived(data)
         return data
 
     @property
@@ -97,25 +97,25 @@ class OneLane:
 
 
 def test_a_closed_loop_sends_the_next_message_when_one_is_answered() -> None:
-    one = OneLane()
-    one.lane.add(1, 0)
+    one = OneStream()
+    one.stream.add(1, 0)
     seen = [one.echo() for _ in range(5)]
     assert [len(message) for message in seen] == [100] * 5
     assert len(set(seen)) == 5, "messages differ, so that none can stand in for another"
     assert one.answered == 5
-    assert one.lane.unanswered == 1
+    assert one.stream.unanswered == 1
 
 
 def test_a_window_of_messages_is_on_the_way_at_once() -> None:
-    one = OneLane(window=7)
-    one.lane.add(7, 0)
+    one = OneStream(window=7)
+    one.stream.add(7, 0)
     assert len(one.wire.sent) == 700
     one.echo(250)
     assert one.answered == 2
     assert len(one.wire.sent) == 450 + 200
     one.echo(50)
     assert one.answered == 3
-    assert one.lane.unanswered == 7
+    assert one.stream.unanswered == 7
 
 
 @settings(deadline=None)
@@ -125,8 +125,8 @@ def test_a_window_of_messages_is_on_the_way_at_once() -> None:
 def test_whatever_the_pieces_every_message_is_counted_once(
     size: int, window: int, pieces: list[int], index: int
 ) -> None:
-    one = OneLane(size, window=window, index=index)
-    one.lane.add(window, 0)
+    one = OneStream(size, window=window, index=index)
+    one.stream.add(window, 0)
     echoed = 0
     for piece in pieces:
         echoed += len(one.echo(piece))
@@ -138,75 +138,75 @@ def test_whatever_the_pieces_every_message_is_counted_once(
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 200_000), st.integers(0, 5 * PERIOD), st.integers(1, 255), st.integers(0, 9))
 def test_one_wrong_byte_is_found_and_its_place_told(size: int, place: int, flip: int, index: int) -> None:
-    one = OneLane(size, window=2, index=index)
-    one.lane.add(2, 0)
+    one = OneStream(size, window=2, index=index)
+    one.stream.add(2, 0)
     before = 0
     while before + min(len(one.wire.sent), CHUNK) <= place:
         before += len(one.echo(CHUNK))
     data = bytearray(one.wire.take(CHUNK))
     data[place - before] ^= flip
-    one.lane.dataReceived(bytes(data))
+    one.stream.dataReceived(bytes(data))
     (error,) = one.errors
     assert error.word == "mismatch"
     assert error.facts["offset"] == place
     assert one.wire.aborted
-    assert not one.lane.open
+    assert not one.stream.open
 
 
 @pytest.mark.parametrize("first", [40, 100, 130])
 def test_more_than_was_sent_is_a_mismatch(first: int) -> None:
-    one = OneLane()
-    one.lane.add(1, 0)
-    one.lane.wind_down()
-    one.lane.dataReceived(one.traffic.pattern[:first])
+    one = OneStream()
+    one.stream.add(1, 0)
+    one.stream.wind_down()
+    one.stream.dataReceived(one.traffic.pattern[:first])
     if not one.errors:
-        one.lane.dataReceived(one.traffic.pattern[first:101])
+        one.stream.dataReceived(one.traffic.pattern[first:101])
     assert [str(error) for error in one.errors] == ["mismatch: after byte 100: more came back than was sent"]
 
 
 def test_what_comes_before_anything_was_sent_is_a_mismatch() -> None:
-    one = OneLane()
-    one.lane.dataReceived(one.traffic.pattern[:1])
+    one = OneStream()
+    one.stream.dataReceived(one.traffic.pattern[:1])
     assert one.errors[0].detail == "after byte 0: more came back than was sent"
 
 
 def test_with_a_rate_latency_counts_from_when_a_message_was_due() -> None:
-    """Nothing is sent for a while, and then all at once: each has waited since its own moment."""
-    one = OneLane(rate=10)
-    one.lane.schedule(1000 * SECOND, 0, 1)
-    one.lane.add(4, 0)
-    assert list(one.lane._on_the_way) == [1000 * SECOND + n * SECOND // 10 for n in range(4)]
+    """Four messages are sent late, at once: each latency counts from when the message was due."""
+    one = OneStream(rate=10)
+    one.stream.schedule(1000 * SECOND, 0, 1)
+    one.stream.add(4, 0)
+    assert list(one.stream._in_flight) == [1000 * SECOND + n * SECOND // 10 for n in range(4)]
 
 
 def test_lanes_take_turns_in_the_schedule() -> None:
     due = []
     for turn in range(3):
-        one = OneLane(rate=10)
-        one.lane.schedule(0, turn, 3)
-        one.lane.add(2, 0)
-        due += list(one.lane._on_the_way)
+        one = OneStream(rate=10)
+        one.stream.schedule(0, turn, 3)
+        one.stream.add(2, 0)
+        due += list(one.stream._in_flight)
     assert sorted(due) == [n * SECOND // 10 for n in range(6)]
 
 
 def test_with_a_rate_a_window_holds_messages_back_but_not_their_clock() -> None:
-    one = OneLane(rate=10, window=2)
-    one.lane.schedule(0, 0, 1)
-    one.lane.add(5, 0)
+    one = OneStream(rate=10, window=2)
+    one.stream.schedule(0, 0, 1)
+    one.stream.add(5, 0)
     assert len(one.wire.sent) == 200
-    assert one.lane.unanswered == 5
+    assert one.stream.unanswered == 5
     one.echo(100)
     assert len(one.wire.sent) == 200
-    assert list(one.lane._on_the_way) == [SECOND // 10, 2 * SECOND // 10]
+    assert list(one.stream._in_flight) == [SECOND // 10, 2 * SECOND // 10]
 
 
 def test_a_full_wire_is_not_written_to_and_a_backlog_costs_no_memory() -> None:
-    one = OneLane(1000, rate=1000, room=5000)
-    one.lane.schedule(0, 0, 1)
+    one = OneStream(1000, rate=1000, room=5000)
+    one.stream.schedule(0, 0, 1)
     for _ in range(1000):
-        one.lane.add(1000, 0)
+        one.stream.add(1000, 0)
     assert len(one.wire.sent) <= 5000 + CHUNK
-    assert len(one.lane._on_the_way) <= (5000 + CHUNK) // 1000 + 1
-    assert one.lane.unanswered == 1_000_000
+    assert len(one.stream._in_flight) <= (5000 + CHUNK) // 1000 + 1
+    assert one.stream.unanswered == 1_000_000
     before = one.answered
     one.echo()
     one.wire.producer.resumeProducing()
@@ -215,8 +215,8 @@ def test_a_full_wire_is_not_written_to_and_a_backlog_costs_no_memory() -> None:
 
 
 def test_a_message_larger_than_a_chunk_goes_in_pieces() -> None:
-    one = OneLane(3 * CHUNK + 17, room=CHUNK // 2)
-    one.lane.add(1, 0)
+    one = OneStream(3 * CHUNK + 17, room=CHUNK // 2)
+    one.stream.add(1, 0)
     assert len(one.wire.sent) == CHUNK
     for _ in range(3):
         one.echo()
@@ -227,27 +227,27 @@ def test_a_message_larger_than_a_chunk_goes_in_pieces() -> None:
 
 
 def test_after_the_end_a_closed_loop_sends_no_more_and_a_schedule_what_is_due() -> None:
-    closed = OneLane(window=3)
-    closed.lane.add(3, 0)
-    closed.lane.wind_down()
+    closed = OneStream(window=3)
+    closed.stream.add(3, 0)
+    closed.stream.wind_down()
     closed.echo()
-    assert (closed.answered, closed.lane.unanswered, len(closed.wire.sent)) == (3, 0, 0)
-    paced = OneLane(rate=10, window=1)
-    paced.lane.schedule(0, 0, 1)
-    paced.lane.add(3, 0)
-    paced.lane.wind_down()
+    assert (closed.answered, closed.stream.unanswered, len(closed.wire.sent)) == (3, 0, 0)
+    paced = OneStream(rate=10, window=1)
+    paced.stream.schedule(0, 0, 1)
+    paced.stream.add(3, 0)
+    paced.stream.wind_down()
     for _ in range(3):
         paced.echo()
-    assert (paced.answered, paced.lane.unanswered) == (3, 0)
+    assert (paced.answered, paced.stream.unanswered) == (3, 0)
 
 
 def test_an_end_that_comes_too_early_has_a_word() -> None:
-    one = OneLane(window=5)
-    one.lane.add(5, 0)
-    one.lane.connectionLost(Failure(ConnectionDone()))
+    one = OneStream(window=5)
+    one.stream.add(5, 0)
+    one.stream.connectionLost(Failure(ConnectionDone()))
     (error,) = one.errors
     assert str(error) == "closed: by the other side, with 5 messages unanswered"
-    assert one.lane.closed.called
+    assert one.stream.closed.called
 
 
 def test_datagrams_wait_while_the_kernel_takes_no_more() -> None:
@@ -257,24 +257,24 @@ def test_datagrams_wait_while_the_kernel_takes_no_more() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(PATIENCE)
-        lane = DatagramLane(traffic, 0, Address(socket.AF_INET, server.getsockname()))
-        assert lane in reactor.readers
-        real, full = lane._socket, Mock()
+        datagrams = LoadDatagrams(traffic, 0, Address(socket.AF_INET, server.getsockname()))
+        assert datagrams in reactor.readers
+        real, full = datagrams._socket, Mock()
         full.send.side_effect = BlockingIOError
-        lane._socket = full
-        lane.add(4, 0)
-        assert (lane.waiting, lane.unanswered) == (4, 4)
-        assert lane in reactor.writers
-        lane.add(0, 0)
+        datagrams._socket = full
+        datagrams.add(4, 0)
+        assert (datagrams.waiting, datagrams.unanswered) == (4, 4)
+        assert datagrams in reactor.writers
+        datagrams.add(0, 0)
         assert full.send.call_count == 1, "not before there is room"
-        lane._socket = real
-        lane.doWrite()
-        assert lane not in reactor.writers
-        assert (lane.waiting, lane.unanswered) == (0, 4)
+        datagrams._socket = real
+        datagrams.doWrite()
+        assert datagrams not in reactor.writers
+        assert (datagrams.waiting, datagrams.unanswered) == (0, 4)
         assert {len(server.recv(1000)) for _ in range(4)} == {100}
-        lane.expire(monotonic_ns() + 2 * SECOND)
+        datagrams.expire(monotonic_ns() + 2 * SECOND)
         assert traffic.lost == 4
-        lane.close()
+        datagrams.close()
     assert not reactor.readers
     assert not errors
 
@@ -296,22 +296,22 @@ def test_without_a_kernel_timer_the_reactor_keeps_the_schedule() -> None:
 
 
 def test_what_has_ended_is_told_once() -> None:
-    one = OneLane()
-    one.lane.add(1, 0)
-    one.lane.dataReceived(b"\0" * 3 if one.traffic.pattern[:3] != b"\0" * 3 else b"\1" * 3)
-    one.lane.connectionLost(Failure(TargetError("reset", "by us")))
+    one = OneStream()
+    one.stream.add(1, 0)
+    one.stream.dataReceived(b"\0" * 3 if one.traffic.pattern[:3] != b"\0" * 3 else b"\1" * 3)
+    one.stream.connectionLost(Failure(TargetError("reset", "by us")))
     assert [error.word for error in one.errors] == ["mismatch"]
 
 
 @pytest.mark.parametrize("answered", [True, False])
 def test_closing_is_gentle_unless_something_is_on_the_way(*, answered: bool) -> None:
-    one = OneLane()
-    one.lane.add(1, 0)
-    one.lane.wind_down()
+    one = OneStream()
+    one.stream.add(1, 0)
+    one.stream.wind_down()
     if answered:
         one.echo()
-    one.lane.close()
-    one.lane.close()
+    one.stream.close()
+    one.stream.close()
     assert (one.wire.closed, one.wire.aborted) == (answered, not answered)
-    one.lane.connectionLost(Failure(ConnectionDone()))
+    one.stream.connectionLost(Failure(ConnectionDone()))
     assert not one.errors

@@ -1,4 +1,4 @@
-"""The Locust user: a distributed run as docs/load.md has it, and the words for what goes wrong."""
+"""The Locust user: a distributed run as in docs/load.md, and the words of its failures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Messages(EchoUser):
 
 @pytest.fixture(autouse=True)
 def _locust() -> None:
-    """Without Locust there is nothing to test; in CI there must be."""
+    """Skip without Locust, except in CI, where it must be installed."""
     if importlib.util.find_spec("locust") is None:
         message = "locust is not installed (pip install 'echo-suite[locust]')"
         if os.environ.get("CI"):
@@ -44,7 +44,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
 
 
 def distributed(directory: Path, target: str, more: str = "") -> tuple[int, list[dict[str, Any]], str]:
-    """A master and two workers; the master's exit code, its statistics, and what it has logged."""
+    """Run a master and two workers; return the master's exit code, statistics and log."""
     (directory / "locustfile.py").write_text(LOCUSTFILE.format(more=more))
     port = str(free_port())
     locust = (sys.executable, "-m", "locust", "-f", "locustfile.py")
@@ -64,7 +64,7 @@ def distributed(directory: Path, target: str, more: str = "") -> tuple[int, list
         target,
         "--json",
     )
-    # Coverage would import ssl before gevent, which comes with Locust, can replace what is in it.
+    # Coverage would import ssl before Locust's gevent can patch it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     workers = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""``probe``: what it finds out, and every word for what it can find wrong, each for real."""
+"""``probe``: its findings, and every failure word, each provoked by a real fault."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from suite.client.dial.failures import WORDS, TargetError, from_errno
 from suite.client.dial.target import parse_target
 from suite.client.dial.tls import ALERTS, TLSOptions, _roots
 from suite.client.probe.compare import first_difference, mismatch
-from suite.client.probe.stats import Tally, Times, percentile
+from suite.client.probe.stats import ProbeStats, Times, percentile
 from suite.commands.options import duration, size
 from suite.errors import UsageError
 from tests.foreign import (
@@ -43,7 +43,17 @@ from tests.foreign import (
     silent,
 )
 from tests.helpers import ROOT
-from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, client_program, run_suite, running
+from tests.running import (
+    FOUR_TRANSPORTS,
+    ONE_LINE,
+    PATIENCE,
+    RunningSuite,
+    check_stderr,
+    client_program,
+    run_suite,
+    running,
+    started,
+)
 
 MUTUAL = """
 [endpoints.mutual]
@@ -54,9 +64,9 @@ listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 tls = { maximum = "1.2" }
 """
 
-#: For what must fail by waiting.
+#: Options for probes that must fail by timing out.
 SHORT = ("--timeout", "300ms")
-#: For what must fail by waiting after something that must not.
+#: Options for probes that must time out after a step that must not.
 LONGER = ("--timeout", "2s")
 ONCE = ("--count", "1")
 
@@ -83,7 +93,6 @@ def target_of(suite: RunningSuite, endpoint: str, host: str | None = None) -> st
 def probe(directory: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
     """The exit code of a probe, and its report on each target."""
     result = run_suite(directory, "probe", "--json", "--interval", "0", *arguments)
-    assert not result.stderr
     assert result.stdout.count("\n") == 1
     document = json.loads(result.stdout)
     assert document["ok"] == (result.returncode == 0)
@@ -108,7 +117,7 @@ def failure_of(directory: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
-# What is well.
+# Healthy targets.
 
 
 @pytest.mark.parametrize("endpoint", ["tcp", "unix", "tls", "old", "udp"])
@@ -131,7 +140,7 @@ def test_all_is_well(suite: RunningSuite, endpoint: str) -> None:
 
 @pytest.mark.parametrize(("endpoint", "version"), [("tls", "TLSv1.3"), ("old", "TLSv1.2")])
 def test_what_a_handshake_shows(suite: RunningSuite, endpoint: str, version: str) -> None:
-    """The suite's own CA is found by itself, from where its configuration is."""
+    """The suite's own CA is found automatically, beside the configuration."""
     report = probe_one(suite.directory, target_of(suite, endpoint, "localhost"), *ONCE)["tls"]
     assert report["version"] == version
     assert report["cipher"] in ("TLS_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384")
@@ -182,7 +191,7 @@ def test_without_targets_it_probes_the_configuration(suite: RunningSuite, tmp_pa
     (tmp_path / "config.toml").write_text(
         f'[endpoints]\ntcp = "tcp:{port}"\nudp = "udp:{suite.addresses["udp"][1]}"\nfree = "tcp:0"\n'
     )
-    result = run_suite(tmp_path, "probe", *ONCE)
+    result = run_suite(tmp_path, "probe", *ONCE, says=ONE_LINE)
     assert result.returncode == 0
     assert result.stderr == (
         "skipped: endpoints.free: port 0 is a different port each time; name the current one in a TARGET\n"
@@ -207,7 +216,7 @@ def test_what_people_see(suite: RunningSuite) -> None:
         rf"--- {target_of(suite, 'tls')}",
         r"2 sent, 2 back, 0 % lost",
         r"RTT min/median/p99/max = [\d.]+/[\d.]+/[\d.]+/[\d.]+ ms",
-        r"half-close honoured: all bytes came back after our end, then theirs",
+        r"half-close honoured: all bytes came back, then the target closed",
         r"TLSv1\.3, TLS_AES_256_GCM_SHA384, ALPN none, resumption yes",
         r"certificate for localhost, 127\.0\.0\.1, ::1; \d+ days left \(until \d{4}-\d\d-\d\d\)",
     ]
@@ -230,7 +239,7 @@ def test_every_size_of_datagram(suite: RunningSuite) -> None:
 
 
 def test_every_address_of_a_name_is_tried(suite: RunningSuite) -> None:
-    """Most systems know ``localhost`` as ::1, too, and there they ask that first."""
+    """Most systems resolve ``localhost`` to ::1 too, and try it first."""
     for endpoint in ("tcp", "udp"):
         report = probe_one(suite.directory, target_of(suite, endpoint, "localhost"), *ONCE)
         assert report["address"] == ":".join(map(str, suite.addresses[endpoint]))
@@ -238,7 +247,7 @@ def test_every_address_of_a_name_is_tried(suite: RunningSuite) -> None:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_an_address_where_nobody_listens_is_passed_over(suite: RunningSuite, transport: str) -> None:
-    """Here the name has two: a resolver of the test's own says so."""
+    """The test's own resolver gives the name two addresses."""
     port = suite.addresses[transport][1]
     script = f"""
 import socket, sys
@@ -261,6 +270,7 @@ sys.exit(main(["probe", "--json", "--count", "2", "{transport}:two.example:9"]))
         timeout=PATIENCE,
         check=False,
     )
+    check_stderr(result.stderr)
     (report,) = json.loads(result.stdout)["targets"]
     assert report["ok"]
     assert (report["received"], report["address"]) == (2, f"127.0.0.1:{port}")
@@ -281,57 +291,42 @@ def test_ipv6(tmp_path: Path) -> None:
             assert report["address"] == f"[::1]:{port}"
 
 
-@contextmanager
-def started(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A probe in the middle of its work."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "suite", "probe", *arguments],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_probe_tells_what_it_has_seen(suite: RunningSuite, number: int) -> None:
-    with started(suite.directory, target_of(suite, "tcp"), "--count", "0", "--interval", "10ms") as process:
+    arguments = ("probe", target_of(suite, "tcp"), "--count", "0", "--interval", "10ms")
+    with started(suite.directory, *arguments, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "seq=3 " in line:
                 break
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=PATIENCE)
+        rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert not errors
     found = re.search(r"^(\d+) sent, (\d+) back, 0 % lost\nRTT ", rest, re.MULTILINE)
     assert found is not None
     assert int(found[1]) == int(found[2]) >= 3
 
 
 def test_a_probe_interrupted_before_anything_came_back_has_failed(tmp_path: Path) -> None:
-    with serving(silent) as port, started(tmp_path, f"tcp:127.0.0.1:{port}", "--timeout", "1m") as process:
+    with (
+        serving(silent) as port,
+        started(tmp_path, "probe", f"tcp:127.0.0.1:{port}", "--timeout", "1m", text=True) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             if "connected to" in line:
                 break
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=PATIENCE)
+        rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "0 sent, 0 back" in rest
-    assert not errors
 
 
-# What is not: one word each.
+# Failures, one for each word.
 
 
 def test_dns(tmp_path: Path) -> None:
-    """Whether a resolver says that there is no such name, or says nothing at all."""
+    """Whether the resolver reports that a name does not exist, or does not answer."""
     failure = failure_of(tmp_path, "tcp:nowhere.invalid:1", "--timeout", "3s")
     assert failure["word"] == "dns"
     assert failure["detail"].startswith("nowhere.invalid: ")
@@ -348,7 +343,7 @@ def test_no_host_name_is_an_address(tmp_path: Path) -> None:
 
 def test_refused(tmp_path: Path) -> None:
     with socket.socket() as bound, socket.socket(socket.AF_UNIX) as unbound:
-        bound.bind(("127.0.0.1", 0))  # and does not listen
+        bound.bind(("127.0.0.1", 0))  # but does not listen
         unbound.bind(str(tmp_path / "refusing"))
         port = bound.getsockname()[1]
         assert failure_of(tmp_path, f"tcp:127.0.0.1:{port}")["word"] == "refused"
@@ -368,13 +363,13 @@ def test_refused_datagram(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        taken.connect(("127.0.0.1", 9))  # from anyone else, it takes nothing
+        taken.connect(("127.0.0.1", 9))  # so it ignores datagrams from others
         report = probe_one(tmp_path, f"udp:127.0.0.1:{port}", "--count", "2")
     assert [failure["word"] for failure in report["failures"]] == ["refused", "refused"]
 
 
 def test_unreachable(tmp_path: Path) -> None:
-    """TCP to everyone: Linux has no way there (tcp_v4_connect)."""
+    """TCP to a broadcast address: Linux reports no route (tcp_v4_connect)."""
     assert failure_of(tmp_path, "tcp:255.255.255.255:9")["word"] == "unreachable"
 
 
@@ -397,13 +392,14 @@ def test_unreachable_network(tmp_path: Path, route: str) -> None:
             timeout=PATIENCE,
             check=False,
         )
-        assert result.returncode == 1, result.stderr
+        check_stderr(result.stderr)
+        assert result.returncode == 1
         (report,) = json.loads(result.stdout)["targets"]
         assert [failure["word"] for failure in report["failures"]] == ["unreachable"]
 
 
 def test_no_connection_in_time(tmp_path: Path) -> None:
-    """Where the queue is full, Linux drops a SYN as a black hole would."""
+    """When the accept queue is full, Linux drops SYNs, like a black hole."""
     with ExitStack() as opened:
         listener = opened.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -437,7 +433,7 @@ def test_no_connection_in_time_over_unix(tmp_path: Path) -> None:
 
 
 def test_no_echo_in_time(tmp_path: Path) -> None:
-    """A listener that never accepts: the kernel answers for it."""
+    """A listener that never accepts: the kernel completes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         failure = failure_of(tmp_path, f"tcp:127.0.0.1:{listener.getsockname()[1]}", *SHORT)
     assert failure["word"] == "timeout"
@@ -481,7 +477,7 @@ def test_reset_after_the_handshake(tmp_path: Path, authority: Authority) -> None
 def test_closed(tmp_path: Path) -> None:
     with serving(lambda sock: sock.sendall(receive(sock, 64)[:10])) as port:
         failure = failure_of(tmp_path, f"tcp:127.0.0.1:{port}")
-    assert (failure["word"], failure["detail"]) == ("closed", "the other side ended after 10 of 64 bytes")
+    assert (failure["word"], failure["detail"]) == ("closed", "end of stream after 10 of 64 bytes")
 
 
 def test_closed_during_the_handshake(tmp_path: Path) -> None:
@@ -489,12 +485,12 @@ def test_closed_during_the_handshake(tmp_path: Path) -> None:
         failure = failure_of(tmp_path, f"tls:127.0.0.1:{port}")
     assert (failure["word"], failure["detail"]) == (
         "closed",
-        "the other side ended the connection during the handshake",
+        "the other side closed the connection during the handshake",
     )
 
 
 def flipping(offset: int, size: int) -> Any:
-    """A server that changes one bit of what it gives back."""
+    """A server that flips one bit of its echo."""
 
     def flip(sock: socket.socket) -> None:
         data = bytearray(receive(sock, size))
@@ -562,7 +558,7 @@ def test_lost(tmp_path: Path) -> None:
 
 
 def test_late_and_repeated_datagrams_are_told_apart(tmp_path: Path) -> None:
-    """The first one comes back when the second is there; that one comes back twice, before the third."""
+    """The first datagram comes back after the second has arrived, and the second comes back twice."""
     kept: list[bytes] = []
 
     def answer(sock: socket.socket, data: bytes, sender: tuple[str, int]) -> None:
@@ -578,8 +574,8 @@ def test_late_and_repeated_datagrams_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_denied(tmp_path: Path) -> None:
-    """UDP to everyone needs leave that nobody has asked for (SO_BROADCAST)."""
-    assert failure_of(tmp_path, "udp:255.255.255.255:9")["word"] == "denied"
+    """UDP to a broadcast address needs SO_BROADCAST, which is not set. Loopback's needs no other interface."""
+    assert failure_of(tmp_path, "udp:127.255.255.255:9")["word"] == "denied"
 
 
 def test_missing(tmp_path: Path) -> None:
@@ -594,7 +590,7 @@ def test_whatever_else_the_system_says(tmp_path: Path) -> None:
 
 
 def test_too_long() -> None:
-    """Only a way that does not fragment says so; loopback takes whatever UDP can say."""
+    """Only a path that cannot fragment reports it; loopback carries every size that UDP allows."""
     assert from_errno(errno.EMSGSIZE).word == "too-long"
 
 
@@ -708,7 +704,7 @@ def test_certificate_of_somebody_else(tmp_path: Path, authority: Authority) -> N
         assert probe_one(tmp_path, f"tls:127.0.0.1:{port}", *ONCE, *ca, *named)["ok"]
         named = ("--server-name", "192.0.2.7")
         assert probe_one(tmp_path, f"tls:127.0.0.1:{port}", *ONCE, *ca, *named)["ok"]
-    # Each probe that is well has a second handshake, for resumption.
+    # A successful probe makes a second handshake, for resumption.
     assert asked == ["localhost", None, "www.example.org", "www.example.org", None, None]
 
 
@@ -732,11 +728,11 @@ def test_a_session_that_cannot_be_resumed_is_no_failure(tmp_path: Path, authorit
 
 
 def test_who_ends_with_bytes_still_owed_is_found_out(tmp_path: Path) -> None:
-    """It echoes the first payload; then it answers our end before the rest of what we have sent."""
+    """A server that echoes the first payload, then closes without echoing the rest."""
 
     def hasty(sock: socket.socket) -> None:
         sock.sendall(receive(sock, 64))
-        receive(sock, 1000)  # the second one, and our end
+        receive(sock, 1000)  # the second payload and our half-close
 
     with serving(hasty) as port:
         report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", *ONCE)
@@ -744,7 +740,7 @@ def test_who_ends_with_bytes_still_owed_is_found_out(tmp_path: Path) -> None:
 
 
 def test_who_ends_by_himself_is_found_out(tmp_path: Path) -> None:
-    """Whether his end comes before our last payload or after it."""
+    """The target may close before or after our last payload."""
     with serving(lambda sock: sock.sendall(receive(sock, 64))) as port:
         report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", *ONCE)
         again = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", "--count", "2", "--interval", "100ms")
@@ -776,7 +772,7 @@ def test_a_last_payload_that_comes_back_changed_is_a_failure(tmp_path: Path) -> 
 
 
 def test_the_next_probe_begins_anew(tmp_path: Path) -> None:
-    """A server that serves every other connection only."""
+    """A server that serves only every other connection."""
     served: list[bool] = []
 
     def moody(sock: socket.socket) -> None:
@@ -789,7 +785,7 @@ def test_the_next_probe_begins_anew(tmp_path: Path) -> None:
     assert (report["sent"], report["received"]) == (3, 2)
 
 
-# Servers of others.
+# Servers by others.
 
 
 def test_socat(tmp_path: Path) -> None:
@@ -804,13 +800,13 @@ def test_ncat(tmp_path: Path) -> None:
     port = free_port()
     with program("ncat", "-lk", "127.0.0.1", str(port), "-e", "/bin/cat", port=port):
         report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", "--size", "64,64KiB")
-    # On a half-close it ends sometimes before, and sometimes after, cat has given everything back.
+    # On a half-close, it sometimes closes before cat has returned everything.
     assert report["ok"]
     assert report["half_close"] in ("honoured", "cut")
 
 
 def test_nginx_in_front(suite: RunningSuite, tmp_path: Path) -> None:
-    """Its stream module ends TLS, and speaks TCP to the suite."""
+    """The stream module of nginx terminates TLS and forwards TCP to the suite."""
     client_program("nginx")
     module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
     if not module.exists():
@@ -875,10 +871,7 @@ stream {{
         ),
         (["tls:localhost:1", "--cert", "x.pem"], "--cert and --key go together; expected both or neither"),
         (["tls:localhost:1", "--alpn", "h2,"], "--alpn '' is not a protocol name; expected 1 to 255 ASCII"),
-        (
-            ["tls:localhost:1", "--server-name", "a..b"],
-            "--server-name 'a..b' is not a host name; expected one",
-        ),
+        (["tls:localhost:1", "--server-name", "a..b"], "--server-name 'a..b' is not a host name; expected"),
         (["--config", "nowhere.toml"], "nowhere.toml: no such file; expected a configuration"),
         ([], "config.toml: none of its endpoints can be reached; expected at least one"),
     ],
@@ -912,17 +905,16 @@ def test_a_file_that_cannot_be_used_is_one_line_and_exit_2(
     tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "config.toml").touch()
-    result = run_suite(tmp_path, "probe", "tls:localhost:1", *arguments)
+    result = run_suite(tmp_path, "probe", "tls:localhost:1", *arguments, says=ONE_LINE)
     assert result.returncode == 2
     assert not result.stdout
     assert result.stderr.startswith(message)
-    assert result.stderr.count("\n") == 1
 
 
 def test_what_argparse_refuses_is_exit_2(tmp_path: Path) -> None:
-    result = run_suite(tmp_path, "probe", "tcp:localhost:1", "-4", "-6")
+    says = "usage: .*not allowed with argument -4\n"
+    result = run_suite(tmp_path, "probe", "tcp:localhost:1", "-4", "-6", says=says)
     assert result.returncode == 2
-    assert "not allowed with argument -4" in result.stderr
 
 
 @pytest.mark.parametrize("reactor", ["epoll", "poll", "select", "asyncio"])
@@ -942,7 +934,6 @@ def test_every_reactor_will_do(suite: RunningSuite, reactor: str) -> None:
     *reports, refused = json.loads(result.stdout)["targets"]
     assert all(report["ok"] for report in reports)
     assert {failure["word"] for failure in refused["failures"]} == {"refused"}
-    assert not result.stderr
 
 
 # Pure parts.
@@ -960,10 +951,10 @@ def test_every_error_of_the_system_has_a_word(number: int) -> None:
 
 
 def test_alerts_have_the_names_of_the_standard() -> None:
-    """Python's own table has those of the RFCs, too."""
+    """Python's own table lists those of the RFCs too."""
     for description in ssl.AlertDescription:
         number = int(description)
-        if number not in (0, 114):  # close_notify; certificate_hash_value is of an extension nobody uses
+        if number not in (0, 114):  # close_notify; certificate_hash_value is of an unused extension
             ours = ALERTS[number].replace("canceled", "cancelled")
             theirs = description.name.removeprefix("ALERT_DESCRIPTION_").lower()
             assert ours == theirs
@@ -1005,18 +996,18 @@ def test_percentiles_of_a_known_distribution() -> None:
 
 
 def test_percentiles_of_an_exponential_distribution() -> None:
-    """Of mean 1: the median is ln 2, the 99th percentile ln 100; both well known from 100,000 values."""
+    """With mean 1, the median is ln 2 and the 99th percentile ln 100; 100,000 values come close to both."""
     chance = random.Random(42)
     times = Times.of([chance.expovariate(1) for _ in range(100_000)])
     assert times.median == pytest.approx(0.6931, rel=0.02)
     assert times.p99 == pytest.approx(4.6052, rel=0.03)
 
 
-def test_a_tally_of_nothing_is_no_loss() -> None:
-    assert (Tally().loss, Tally().received, Tally().summary()) == (0, 0, None)
-    tally = Tally(sent=4, times=[0.3, 0.1, 0.2])
-    assert (tally.received, tally.loss) == (3, 0.25)
-    assert tally.summary() == Times(0.1, 0.2, 0.3, 0.3)
+def test_stats_of_nothing_are_no_loss() -> None:
+    assert (ProbeStats().loss, ProbeStats().received, ProbeStats().summary()) == (0, 0, None)
+    stats = ProbeStats(sent=4, times=[0.3, 0.1, 0.2])
+    assert (stats.received, stats.loss) == (3, 0.25)
+    assert stats.summary() == Times(0.1, 0.2, 0.3, 0.3)
 
 
 @pytest.mark.parametrize(

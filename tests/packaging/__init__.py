@@ -1,0 +1,1 @@
+"""What users get: the wheel, in an environment of its own."""
