@@ -618,7 +618,7 @@ client_ca = "pki/absent.pem"
         [
             "drian: unknown key; did you mean drain?",
             "drain: 'long' is not a duration",
-            "user: 'no such user' ",
+            "user: ",
             "endpoints: 'a b' cannot name an endpoint",
             "endpoints.typo.listen: 'tpc' ",
             "endpoints.tls.listen: pki/absent.key: no such file",
