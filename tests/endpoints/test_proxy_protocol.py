@@ -40,7 +40,7 @@ def block(command: int = 0x21, family: int = 0x11, body: bytes = V4, length: int
     return SIGNATURE + bytes([command, family]) + size.to_bytes(2, "big") + body
 
 
-#: Headers, and whom they name.
+#: Headers, and the addresses that they contain.
 GOOD: dict[str, tuple[bytes, IAddress | None, IAddress | None]] = {
     "version 1, IPv4": (LINE, CLIENT, SERVER),
     "version 1, IPv6": (b"PROXY TCP6 2001:db8::1 2001:DB8:0::2 56324 443\r\n", CLIENT6, SERVER6),
@@ -195,7 +195,7 @@ class Inner(Protocol):
 
 
 class InnerFactory(Factory):
-    """Builds one protocol, and remembers for whom."""
+    """Builds one protocol, and records the addresses that it is for."""
 
     noisy = False
 
@@ -257,7 +257,7 @@ def test_all_ends_are_passed_on() -> None:
     connection.protocol.writeConnectionLost()
     connection.protocol.connectionLost(Failure(ConnectionError()))
     assert inner.events == [CLIENT, "read lost", "write lost", "lost"]
-    assert not connection.transport.disconnecting, "that is for the one behind to decide"
+    assert not connection.transport.disconnecting, "the wrapped protocol decides that"
 
 
 def test_a_protocol_that_cannot_be_half_closed_is_closed() -> None:
@@ -301,7 +301,7 @@ def test_a_connection_that_nobody_behind_wants_is_aborted() -> None:
     connection.protocol.connectionLost(Failure(ConnectionError()))
 
 
-# Whose headers are taken, and how long they may take.
+# Trust and timeouts.
 
 
 def test_a_connection_from_elsewhere_gets_no_protocol() -> None:

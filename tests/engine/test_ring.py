@@ -1,4 +1,4 @@
-"""The ring, driven by hand, on real sockets; and that a crowd gets onto it and off it again."""
+"""The ring, driven by hand, on real sockets; and when connections join and leave it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ except OSError as problem:
 
 
 class StubReactor(Watcher):
-    """Remembers who is watched, and ends connections as a reactor does."""
+    """Records the watched selectables, and ends connections as a reactor does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class StubReactor(Watcher):
 class RingFixture:
     """A ring, with connections on it.
 
-    :ivar peers: the other ends.
+    :ivar peers: the other ends of the connections.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class RingFixture:
     def connect(
         self, protocol: Protocol | None = None, *, tcp: bool = False
     ) -> tuple[PlainStream, socket.socket]:
-        """One more connection, which has joined."""
+        """Make another connection, and let it join the ring."""
         protocol = protocol or Echo()
         stream: PlainStream
         if tcp:
@@ -141,7 +141,7 @@ def test_more_messages_than_buffers(fixture: RingFixture) -> None:
 
 
 def test_around_every_end(fixture: RingFixture) -> None:
-    """Of the entries, of the buffers and of the completions."""
+    """The queues of entries, buffers and completions all wrap around."""
     for _ in range(7):
         fixture.connect()
     for number in range(COMPLETIONS // 7 + 100):
@@ -304,7 +304,7 @@ def test_what_comes_for_the_dead_is_dropped_also_where_few_speak(
     peer.send(b"hola")
     fixture.ring._ring.enter(0)
     stream.connectionLost(Failure(main.CONNECTION_DONE))
-    stream.stopReading()  # as a protocol may that has not heard of its end
+    stream.stopReading()  # as by a protocol that does not know of its end yet
     fixture.ring.doRead()
     assert set(fixture.ring.streams.values()) <= {other}
     other_peer.send(b"hola")
@@ -322,7 +322,7 @@ def test_a_ring_that_closes_lets_go_of_the_dead_and_ends_the_others(fixture: Rin
         os.fstat(fd)
     assert peer.recv(100) == b""
     assert fixture.reactor.ended == [(other, main.CONNECTION_LOST)]
-    fixture.ring.close()  # once more is nothing
+    fixture.ring.close()  # a second time has no effect
 
 
 def test_a_kernel_that_loses_count_of_buffers_ends_everything(fixture: RingFixture) -> None:
@@ -387,7 +387,7 @@ def test_a_system_without_a_ring_does_without_one(reason: str, monkeypatch: pyte
     try:
         assert reactor._ring_for(MIN_EVENTS) is None
         monkeypatch.undo()
-        assert reactor._ring_for(MIN_EVENTS) is None, "it is not asked for again"
+        assert reactor._ring_for(MIN_EVENTS) is None, "no second attempt"
     finally:
         reactor.waker.connectionLost(Failure(main.CONNECTION_DONE))
         reactor._poller.close()
@@ -395,7 +395,7 @@ def test_a_system_without_a_ring_does_without_one(reason: str, monkeypatch: pyte
 
 
 class Buggy(Echo):
-    """An echo with a bug, and with the mark of those that have none."""
+    """An echo with a bug, although it is marked as one that only writes back."""
 
     @writes_back
     def dataReceived(self, data: bytes) -> None:
@@ -403,7 +403,7 @@ class Buggy(Echo):
 
 
 class BugTests(SynchronousTestCase):
-    """Where the log is looked at."""
+    """Tests that check the logged errors."""
 
     def test_a_bug_ends_its_connection_only(self) -> None:
         fixture = RingFixture()
@@ -426,7 +426,7 @@ def test_only_echoes_join(fixture: RingFixture) -> None:
     stream.protocol.makeConnection(stream)
     stream.join_ring(fixture.ring)
     assert stream in fixture.reactor.readers
-    assert SMALL_READ == BUFFER_SIZE, "what a read off the ring asks for"
+    assert SMALL_READ == BUFFER_SIZE, "the size of a read off the ring"
 
 
 def on_ring(suite: RunningSuite) -> bool:

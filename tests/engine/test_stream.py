@@ -34,7 +34,7 @@ from tests.running import TLSClient
 
 
 class StubReactor(Watcher):
-    """Remembers who is watched, for reading and for writing."""
+    """Records the watched selectables, for reading and for writing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Recorder(Protocol):
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class HalfCloseable(Recorder):
-    """Remembers more."""
+    """Records the ends of both sides, too."""
 
     def readConnectionLost(self) -> None:
         self.events.append("read lost")
@@ -283,7 +283,7 @@ def test_losing_the_connection_waits_for_the_buffer_then_says_close_notify(
 def test_after_our_end_what_the_peer_still_says_is_dropped_until_its_own(
     make_tls: Callable[..., TLSFixture],
 ) -> None:
-    """To close before that would be a RST, and undo what was said."""
+    """Closing before that would reset the connection and lose the bytes sent."""
     fixture = make_tls()
     fixture.transport.loseConnection()
     assert fixture.transport.doWrite() is None
@@ -365,7 +365,7 @@ def test_the_peers_end_closes_for_a_protocol_that_knows_no_half_close(
 
 
 def test_after_the_peers_end_nothing_can_start_reading_again(make_tls: Callable[..., TLSFixture]) -> None:
-    """A socket at its end is readable for ever, and would be reported for ever."""
+    """A socket at end of input stays readable, and would be reported in every turn."""
     fixture = make_tls()
     fixture.tls.received = [SSL.ZeroReturnError()]
     assert fixture.transport.doRead() is main.CONNECTION_DONE
@@ -397,7 +397,7 @@ def test_a_protocol_that_pauses_gets_no_further_record(make_tls: Callable[..., T
 
 
 def test_reading_that_must_write_first_goes_on_when_it_can(make_tls: Callable[..., TLSFixture]) -> None:
-    """So it is with a KeyUpdate that asks for one, when the socket is full."""
+    """For example, a KeyUpdate that asks for one in return, while the socket is full."""
     fixture = make_tls()
     fixture.tls.received = [SSL.WantWriteError(), SSL.WantWriteError(), b"hola"]
     assert fixture.transport.doRead() is None
@@ -449,7 +449,7 @@ def test_errors_are_told_in_openssls_words() -> None:
 
 
 class Factories(Factory):
-    """Gives out protocols, and remembers them."""
+    """Builds protocols, and records them."""
 
     noisy = False
 
@@ -464,7 +464,7 @@ class Factories(Factory):
 
 
 class Talker(HalfCloseable):
-    """Speaks first."""
+    """Sends the first bytes."""
 
     def connectionMade(self) -> None:
         self.transport.write(b"first ")  # type: ignore[union-attr]
@@ -472,7 +472,7 @@ class Talker(HalfCloseable):
 
 
 def the_reactor() -> Any:
-    """The one that pytest's process has."""
+    """The reactor of the pytest process."""
     from twisted.internet import reactor
 
     return reactor
@@ -536,7 +536,7 @@ class RealTransportTests(TestCase):
         }
 
     async def test_a_protocol_may_speak_first_and_hang_up_before_the_handshake(self) -> None:
-        """Nothing of it can be said then: the connection just ends."""
+        """No alert can be sent then: the connection just ends."""
         port = self.listen(Factories(Talker))
 
         def talk() -> bytes:

@@ -46,7 +46,7 @@ class Transport(StringTransport):
         self.ends.append("lose")
 
     def abortConnection(self) -> None:
-        if "abort" not in self.ends:  # more than once is as good as once, for Twisted's too
+        if "abort" not in self.ends:  # repeated calls have no effect, as in Twisted
             self.ends.append("abort")
 
     def loseWriteConnection(self) -> None:
@@ -110,7 +110,7 @@ def make_endpoint() -> Iterator[type[GuardedEndpoint]]:
         assert one.clock.getDelayedCalls() == []
 
 
-# At the door.
+# Refusals.
 
 
 def test_an_endpoint_that_is_full_refuses(make_endpoint: type[GuardedEndpoint]) -> None:
@@ -190,7 +190,7 @@ def test_connections_without_a_descriptor_are_all_counted_and_logged_once_a_seco
     assert lines[0]["refused"] == 1
 
 
-# Time.
+# Time limits.
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_after_so_many_bytes_the_echo_ends_and_what_follows_is_for_nobody(
     assert endpoint.guard.received == 10
 
 
-# The end.
+# Ends.
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_users_and_groups(make_endpoint: type[GuardedEndpoint], limits: Limits, 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user for once")
 def test_another_user_is_another() -> None:
-    """The credentials are those of the process that has connected, by the kernel's word."""
+    """The kernel reports the credentials of the process that has connected."""
     name = f"echo-suite-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{name}")
