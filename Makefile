@@ -17,7 +17,7 @@ run: $(VENV)/installed ## make certificates if there are none, and serve config.
 
 test: $(VENV)/developed $(SSLYZE)/installed ## run all tests, with branch coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

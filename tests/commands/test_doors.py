@@ -14,7 +14,17 @@ import pytest
 from suite import __version__
 from suite.cli import main
 from tests.helpers import ROOT
-from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, echo, run_suite, running, wait_until
+from tests.running import (
+    FOUR_TRANSPORTS,
+    ONE_LINE,
+    PATIENCE,
+    RunningSuite,
+    check_stderr,
+    echo,
+    run_suite,
+    running,
+    wait_until,
+)
 
 BIN = Path(sys.executable).parent
 TCP = '[endpoints]\ntcp = "tcp:0"'
@@ -34,7 +44,7 @@ def test_the_version(tmp_path: Path, command: list[str]) -> None:
 def test_check_says_what_would_be_bound_and_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_bytes((ROOT / "config.toml").read_bytes())
     result = run_suite(tmp_path, "check", "--config", "config.toml")
-    assert (result.returncode, result.stderr) == (0, "")
+    assert result.returncode == 0
     assert result.stdout.splitlines() == [
         "tcp          TCP   127.0.0.1:1234",
         "udp          UDP   127.0.0.1:1234",
@@ -61,7 +71,7 @@ def test_certs_makes_them_and_says_what_is_next(tmp_path: Path) -> None:
     ]
     for path in (tmp_path / "here").glob("*.key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    again = run_suite(tmp_path, "certs", "here")
+    again = run_suite(tmp_path, "certs", "here", says=ONE_LINE)
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr == "here/ca.pem: exists already; expected to write it; --force replaces it\n"
     before = (tmp_path / "here/ca.pem").read_bytes()
@@ -71,7 +81,7 @@ def test_certs_makes_them_and_says_what_is_next(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    result = run_suite(tmp_path, "certs", "file/certs")
+    result = run_suite(tmp_path, "certs", "file/certs", says=ONE_LINE)
     assert result.returncode == 2
     assert result.stderr == "file/certs/ca.pem: cannot be written: Not a directory\n"
 
@@ -101,18 +111,16 @@ def test_a_log_that_does_not_exist_is_2_and_nothing_is_made(
     tmp_path: Path, option: str, value: str, said: str
 ) -> None:
     (tmp_path / "config.toml").write_text(FOUR_TRANSPORTS)
-    result = run_suite(tmp_path, option, value)
+    result = run_suite(tmp_path, option, value, says=ONE_LINE)
     assert result.returncode == 2
     assert result.stderr.startswith(said)
-    assert result.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == ["config.toml"]
 
 
 @pytest.mark.parametrize("command", ["check", "certs"])
 def test_only_serving_has_a_log(tmp_path: Path, command: str) -> None:
-    result = run_suite(tmp_path, command, "--log", "json")
-    assert result.returncode == 2
-    assert "unrecognized arguments: --log" in result.stderr
+    says = "usage: .*unrecognized arguments: --log json\n"
+    assert run_suite(tmp_path, command, "--log", "json", says=says).returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -126,10 +134,9 @@ def test_a_reactor_that_does_not_exist_or_work_here_is_2(tmp_path: Path, name: s
     if name == "kqueue" and sys.platform != "linux":
         pytest.skip("there is a kqueue here")
     (tmp_path / "config.toml").write_text(TCP)
-    result = run_suite(tmp_path, "--reactor", name)
+    result = run_suite(tmp_path, "--reactor", name, says=ONE_LINE)
     assert result.returncode == 2
     assert result.stderr.startswith(said)
-    assert result.stderr.count("\n") == 1
 
 
 def test_it_can_be_interrupted_where_a_shell_has_set_sigint_to_be_ignored(tmp_path: Path) -> None:
@@ -137,6 +144,7 @@ def test_it_can_be_interrupted_where_a_shell_has_set_sigint_to_be_ignored(tmp_pa
     ignored = ("/bin/sh", "-c", 'trap "" INT; exec "$0" -m suite "$@"', sys.executable)
     suite = RunningSuite(tmp_path, TCP, command=ignored)
     assert suite.stop(signal.SIGINT) == 0
+    assert not suite.complaints()
 
 
 @pytest.mark.parametrize("command", [TWIST, TWISTD], ids=["twist", "twistd"])
@@ -169,6 +177,7 @@ def test_under_twisted_errors_are_one_line_and_an_exit_code(tmp_path: Path, comm
             timeout=PATIENCE,
             check=False,
         )
+        check_stderr(result.stderr, ONE_LINE)
         return result.returncode, result.stderr
 
     assert run('[endpoints]\ntcp = "tcp:port"') == (
@@ -194,6 +203,7 @@ def test_a_plugin_runs_beside_a_suite_that_serves(tmp_path: Path) -> None:
             timeout=PATIENCE,
             check=False,
         )
+    check_stderr(result.stderr, ONE_LINE)
     assert result.returncode == 1
     assert "is held by a running server" in result.stderr
 

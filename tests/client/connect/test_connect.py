@@ -22,7 +22,16 @@ from hypothesis import strategies as st
 from suite.client.connect.hexdump import Dump, from_hex, hex_lines
 from suite.errors import UsageError
 from tests.foreign import Authority, datagrams, echo, receive, reset, serving, silent
-from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, client_program, running
+from tests.running import (
+    FOUR_TRANSPORTS,
+    ONE_LINE,
+    PATIENCE,
+    RunningSuite,
+    check_stderr,
+    client_program,
+    running,
+    started,
+)
 
 HELLO = b"hola mundo...\n"
 
@@ -55,8 +64,8 @@ def connect(
         timeout=PATIENCE,
         check=False,
     )
-    assert result.returncode == code, result.stderr
-    assert result.stderr.count(b"\n") == (1 if code else 0), result.stderr
+    check_stderr(result.stderr, ONE_LINE if code else "")
+    assert result.returncode == code
     return result
 
 
@@ -94,15 +103,17 @@ def test_standard_input_may_be_a_file(suite: RunningSuite, tmp_path: Path) -> No
     sent = tmp_path / "sent"
     sent.write_bytes(os.urandom(300_000))
     with sent.open("rb") as source, (tmp_path / "returned").open("wb") as sink:
-        code = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-m", "suite", "connect", target_of(suite, "tls")],
             cwd=suite.directory,
             stdin=source,
             stdout=sink,
+            stderr=subprocess.PIPE,
             timeout=PATIENCE,
             check=False,
-        ).returncode
-    assert code == 0
+        )
+    check_stderr(result.stderr)
+    assert result.returncode == 0
     assert (tmp_path / "returned").read_bytes() == sent.read_bytes()
 
 
@@ -127,12 +138,7 @@ def test_it_leaves_its_input_as_it_was(suite: RunningSuite) -> None:
     reader, writer = os.pipe()
     try:
         os.write(writer, HELLO)
-        with subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", target_of(suite, "tcp")],
-            cwd=suite.directory,
-            stdin=reader,
-            stdout=subprocess.PIPE,
-        ) as process:
+        with started(suite.directory, "connect", target_of(suite, "tcp"), stdin=reader) as process:
             assert process.stdout is not None
             assert process.stdout.read(len(HELLO)) == HELLO
             assert os.get_blocking(reader)
@@ -157,13 +163,7 @@ def test_what_comes_is_shown_at_once_and_our_end_is_a_half_close(tmp_path: Path)
 
     with (
         serving(ask) as port,
-        subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        ) as process,
+        started(tmp_path, "connect", f"tcp:127.0.0.1:{port}", stdin=subprocess.PIPE, bufsize=0) as process,
     ):
         assert process.stdin is not None
         assert process.stdout is not None
@@ -187,12 +187,7 @@ def test_it_ends_when_the_other_side_does(tmp_path: Path) -> None:
     """Even if the input has not ended."""
     with (
         serving(lambda sock: sock.sendall(b"bye\n")) as port,
-        subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        ) as process,
+        started(tmp_path, "connect", f"tcp:127.0.0.1:{port}", stdin=subprocess.PIPE) as process,
     ):
         assert process.wait(PATIENCE) == 0
         assert process.stdout is not None
@@ -202,12 +197,7 @@ def test_it_ends_when_the_other_side_does(tmp_path: Path) -> None:
 def test_a_slow_reader_is_waited_for(suite: RunningSuite) -> None:
     """A full output stops reading from the target, and then from the input."""
     data = os.urandom(16 * 2**20)
-    with subprocess.Popen(
-        [sys.executable, "-m", "suite", "connect", target_of(suite, "unix")],
-        cwd=suite.directory,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
+    with started(suite.directory, "connect", target_of(suite, "unix"), stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         os.set_blocking(process.stdin.fileno(), False)
@@ -322,20 +312,12 @@ def test_an_interrupted_pipe_is_no_success(tmp_path: Path) -> None:
 
     with (
         serving(greet) as port,
-        subprocess.Popen(
-            [sys.executable, "-m", "suite", "connect", f"tcp:127.0.0.1:{port}"],
-            cwd=tmp_path,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process,
+        started(tmp_path, "connect", f"tcp:127.0.0.1:{port}", stdin=subprocess.PIPE) as process,
     ):
         assert process.stdout is not None
-        assert process.stderr is not None
         assert process.stdout.read(1) == b"!"
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 1
-        assert process.stderr.read() == b""
 
 
 # At a terminal.

@@ -27,7 +27,21 @@ from suite.client.load.load import make_room
 from suite.errors import UsageError
 from tests.foreign import datagrams, echo, free_port, program
 from tests.helpers import ROOT
-from tests.running import FOUR_TRANSPORTS, PATIENCE, REACTORS, RunningSuite, run_suite, running, wait_until
+from tests.running import (
+    FOUR_TRANSPORTS,
+    ONE_LINE,
+    PATIENCE,
+    REACTORS,
+    RunningSuite,
+    check_stderr,
+    run_suite,
+    running,
+    started,
+    wait_until,
+)
+
+#: How far a load has got, a line each second, where standard error is no terminal.
+PROGRESS = r"( +\d+\.\d s [^\n]* messages/s [^\n]*/s  0 errors\n)*"
 
 MUTUAL = """
 [endpoints.mutual]
@@ -53,8 +67,7 @@ def target_of(suite: RunningSuite, endpoint: str) -> str:
 def load(directory: Path, target: str, *options: str, code: int = 0) -> dict[str, Any]:
     """Run a load whose exit code must be *code*; return its result as JSON."""
     done = run_suite(directory, "load", target, "--json", *options)
-    assert done.returncode == code, done.stderr
-    assert done.stderr == ""
+    assert done.returncode == code
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
@@ -202,7 +215,7 @@ def test_on_every_reactor(suite: RunningSuite, reactor: str) -> None:
     target = target_of(suite, "tls")
     options = ("--json", "--duration", "500ms", "--rate", "200")
     done = run_suite(suite.directory, "--reactor", reactor, "load", target, *options)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
     assert json.loads(done.stdout)["messages"] == 100
 
 
@@ -210,6 +223,21 @@ def test_many_connections(suite: RunningSuite) -> None:
     result = load(suite.directory, target_of(suite, "tcp"), "--connections", "700", "--duration", "1s")
     assert result["connections"] == 700
     assert result["messages"] >= 700
+
+
+def test_datagrams_as_fast_as_they_come_back(suite: RunningSuite) -> None:
+    """On the default reactor, whose timer and sockets for datagrams are the engine's."""
+    result = load(suite.directory, target_of(suite, "udp"), "--duration", "1s")
+    assert result["messages"] > 0
+    assert (result["errors"], result["lost"]) == ({}, 0)
+
+
+def test_every_message_of_a_high_rate_is_sent_and_answered(suite: RunningSuite) -> None:
+    """Counted, not timed: a machine that is busy needs longer for what is due, but must not leave any out."""
+    options = ("--rate", "20000", "--connections", "64", "--duration", "1s")
+    result = load(suite.directory, target_of(suite, "tcp"), *options)
+    assert result["messages"] == 20_000
+    assert result["errors"] == {}
 
 
 def test_a_name_with_an_address_where_nobody_listens(suite: RunningSuite) -> None:
@@ -226,10 +254,9 @@ def test_client_certificates_and_trust(suite: RunningSuite, tmp_path: Path) -> N
     target = target_of(suite, "mutual")
     assert load(tmp_path, target, "--duration", "200ms", *trusted, *shown)["messages"] > 0
     for options, word in ((trusted, "tls-alert"), (shown, "cert-untrusted")):
-        done = run_suite(tmp_path, "load", target, "--duration", "1s", *options)
+        done = run_suite(tmp_path, "load", target, "--duration", "1s", *options, says=ONE_LINE)
         assert done.returncode == 1
         assert done.stderr.startswith(f"{target}: {word}: ")
-        assert done.stderr.count("\n") == 1
 
 
 # Reports for people.
@@ -237,7 +264,8 @@ def test_client_certificates_and_trust(suite: RunningSuite, tmp_path: Path) -> N
 
 def test_the_report(suite: RunningSuite) -> None:
     target = target_of(suite, "tcp")
-    done = run_suite(suite.directory, "load", target, "--duration", "2500ms", "--connections", "1")
+    options = ("--duration", "2500ms", "--connections", "1")
+    done = run_suite(suite.directory, "load", target, *options, says=PROGRESS)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert lines[0] == f"{target}: 1 connection, messages of 1 KiB, closed loop, 1 in flight on each"
@@ -249,9 +277,7 @@ def test_the_report(suite: RunningSuite) -> None:
     assert "█" * 40 in done.stdout
     assert lines[-1] == "no errors" or lines[-1].startswith("note: ")
     assert "no errors" in lines
-    progress = done.stderr.splitlines()
-    assert len(progress) >= 2
-    assert all(re.fullmatch(r" +\d\.\d s .* messages/s .*/s  0 errors", line) for line in progress)
+    assert done.stderr.count("\n") >= 2
 
 
 def test_on_a_terminal_progress_is_one_line_that_changes(suite: RunningSuite) -> None:
@@ -478,16 +504,15 @@ def test_some_connections_fail_and_the_others_go_on(suite: RunningSuite, tmp_pat
 def test_no_connection_at_all_is_one_line(tmp_path: Path, target: str, says: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = target.format(free=listener.getsockname()[1])
-    done = run_suite(tmp_path, "load", target)
+    done = run_suite(tmp_path, "load", target, says=ONE_LINE)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith(f"{target}: {says}")
-    assert done.stderr.count("\n") == 1
 
 
 def test_datagrams_that_nobody_answers(tmp_path: Path) -> None:
     with answering(lambda number, data: []) as target:
-        done = run_suite(tmp_path, "load", target, "--timeout", "500ms")
+        done = run_suite(tmp_path, "load", target, "--timeout", "500ms", says=ONE_LINE)
     assert done.returncode == 1
     assert done.stderr == f"{target}: lost: no datagram came back within 0.5 s\n"
 
@@ -548,12 +573,12 @@ def test_a_server_of_datagrams_that_goes_away(tmp_path: Path) -> None:
     with answering(answers) as target:
         stack = ExitStack()
         process = stack.enter_context(
-            started(tmp_path, target, "--duration", "60m", "--connections", "3", "--json")
+            started(tmp_path, "load", target, "--duration", "60m", "--connections", "3", "--json")
         )
         assert enough.wait(PATIENCE)
     with stack:
-        output, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (1, "")
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
     result = json.loads(output)
     assert result["errors"] == {"refused": 3}
     assert result["messages"] >= 100
@@ -571,32 +596,16 @@ def test_the_documentation_names_every_key_and_option(measured: Path) -> None:
 # Interruptions.
 
 
-@contextmanager
-def started(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "suite", "load", *arguments],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_tells_what_was_measured(suite: RunningSuite, number: signal.Signals) -> None:
-    with started(suite.directory, target_of(suite, "tls"), "--duration", "60m") as process:
-        assert process.stderr is not None
-        assert "messages/s" in process.stderr.readline()
+    arguments = ("load", target_of(suite, "tls"), "--duration", "60m")
+    with started(suite.directory, *arguments, says=PROGRESS, text=True) as process:
+        wait_until(lambda: "messages/s" in process.errors, "it says how far it has got")
         process.send_signal(number)
-        output, errors = process.communicate(timeout=PATIENCE)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert re.search(r"messages in [\d.]+ s, then interrupted: [\d,]+/s", output)
     assert "no errors" in output
-    assert "Traceback" not in errors
 
 
 def test_interrupted_its_json_says_so(tmp_path: Path) -> None:
@@ -608,11 +617,14 @@ def test_interrupted_its_json_says_so(tmp_path: Path) -> None:
             if count == 50:
                 served.set()
 
-    with serving(handle) as target, started(tmp_path, target, "--duration", "60m", "--json") as process:
+    with (
+        serving(handle) as target,
+        started(tmp_path, "load", target, "--duration", "60m", "--json") as process,
+    ):
         assert served.wait(PATIENCE)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (0, "")
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
     result = json.loads(output)
     assert result["interrupted"] is True
     assert result["messages"] >= 50
@@ -629,15 +641,14 @@ def test_interrupted_before_anything_was_sent(tmp_path: Path) -> None:
         sock.recv(100_000)
         sock.recv(1)
 
-    with (
-        serving(handle) as target,
-        started(tmp_path, target.replace("tcp:", "tls:"), "--timeout", "60s") as process,
-    ):
-        assert arrived.wait(PATIENCE)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=PATIENCE)
+    says = r"tls:127.0.0.1:\d+: interrupted before anything was sent\n"
+    with serving(handle) as target:
+        arguments = ("load", target.replace("tcp:", "tls:"), "--timeout", "60s")
+        with started(tmp_path, *arguments, says=says, text=True) as process:
+            assert arrived.wait(PATIENCE)
+            process.send_signal(signal.SIGINT)
+            output, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (1, "")
-    assert re.fullmatch(r"tls:127.0.0.1:\d+: interrupted before anything was sent\n", errors)
 
 
 # Plots and comparisons.
@@ -653,7 +664,7 @@ def measured(suite: RunningSuite, tmp_path_factory: pytest.TempPathFactory) -> P
             *("load", target_of(suite, "tcp"), "--duration", "500ms", "--json", *options),
             *("--plot", str(directory / f"{name}.png")),
         )
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0
         (directory / f"{name}.json").write_text(done.stdout)
     return directory
 
@@ -689,7 +700,7 @@ def test_an_svg_has_a_curve_and_its_name(suite: RunningSuite, tmp_path: Path) ->
 
 def test_results_are_compared_and_overlaid(measured: Path) -> None:
     done = run_suite(measured, "load", "--compare", "fast.json", "slow.json", "--plot", "both.svg")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
     lines = done.stdout.splitlines()
     assert re.fullmatch(r"result +messages/s +50 % +90 % +99 % +99.9 % +max +errors", lines[0])
     for line, name in zip(lines[1:3], ("fast.json", "slow.json"), strict=True):
@@ -711,13 +722,16 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path: Path) -> None:
         timeout=PATIENCE,
         check=False,
     )
+    check_stderr(done.stderr, ONE_LINE)
     assert done.returncode == 2
     assert done.stderr == "--plot x.svg: needs matplotlib: pip install 'echo-suite[plot]'\n"
 
 
 def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
     (measured / "is_a_directory.svg").mkdir()
-    done = run_suite(measured, "load", "--compare", "fast.json", "--plot", "is_a_directory.svg")
+    done = run_suite(
+        measured, "load", "--compare", "fast.json", "--plot", "is_a_directory.svg", says=ONE_LINE
+    )
     assert done.returncode == 1
     assert done.stderr == "--plot is_a_directory.svg: Is a directory\n"
 
