@@ -206,7 +206,7 @@ def running(
     finally:
         code = suite.stop()
     assert code == 0
-    assert not suite.complaints()
+    assert not suite.complaints(), "\n".join(["the suite has logged:", *suite.complaints()])
 
 
 def running_on(reactor: str, directory: Path, config: str) -> AbstractContextManager[RunningSuite]:
