@@ -39,13 +39,18 @@ def test_a_warning_fails_the_test_unless_it_has_asked_for_it(tmp_path: Path) -> 
             wait_until(lambda: bool(suite.errors), "it complains")
 
     provoke("not reloaded: ")
-    with pytest.raises(AssertionError, match="the suite has logged:\n.*not reloaded"):
+    with pytest.raises(AssertionError, match=r"the suite has logged:\n.*not reloaded"):
         provoke("another thing")
 
 
 @pytest.mark.parametrize("written", ["Traceback", "out of memory"])
 def test_what_is_no_log_event_fails_the_test(tmp_path: Path, written: str) -> None:
-    code = f"import runpy, sys; print({written!r}, file=sys.stderr, flush=True); runpy.run_module('suite', run_name='__main__')"
+    code = f"""
+import sys
+from suite.cli import main
+print({written!r}, file=sys.stderr, flush=True)
+sys.exit(main())
+"""
     with (
         pytest.raises(AssertionError, match=f"the suite has logged:\n{written}"),
         running(tmp_path, TCP, command=[sys.executable, "-c", code], asked_for=[written]),
@@ -55,12 +60,12 @@ def test_what_is_no_log_event_fails_the_test(tmp_path: Path, written: str) -> No
 
 def test_a_command_must_say_what_is_expected_and_nothing_else(tmp_path: Path) -> None:
     assert run_suite(tmp_path, "check", says=ONE_LINE).returncode == 2
-    with pytest.raises(AssertionError, match="on standard error: 'config.toml: "):
+    with pytest.raises(AssertionError, match=r"on standard error: 'config\.toml: "):
         run_suite(tmp_path, "check")
     with pytest.raises(AssertionError, match="expected 'something'"):
         run_suite(tmp_path, "check", says="something")
     with (
-        pytest.raises(AssertionError, match="on standard error: 'config.toml: "),
+        pytest.raises(AssertionError, match=r"on standard error: 'config\.toml: "),
         started(tmp_path, "check") as process,
     ):
         process.communicate()
