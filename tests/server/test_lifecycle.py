@@ -169,11 +169,11 @@ def test_an_idle_suite_ends_at_once(tmp_path: Path) -> None:
 def reload(suite: RunningSuite, config: str, answer: str = "] reloaded: ") -> None:
     """Have *suite* reload *config*, and wait until it logs *answer*."""
     (suite.directory / "config.toml").write_text(config)
+    answer = answer.strip("] ")
+    suite.asked_for.append(answer)
     before = len(suite.errors)
     suite.process.send_signal(signal.SIGHUP)
-    wait_until(
-        lambda: any(answer.strip("] ") in line for line in suite.errors[before:]), f"it says {answer!r}"
-    )
+    wait_until(lambda: any(answer in line for line in suite.errors[before:]), f"it says {answer!r}")
 
 
 def exchanges(sock: socket.socket) -> bool:
