@@ -7,7 +7,7 @@ SSLYZE := $(VENV)/sslyze
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fresh stress check bench install lock clean always
+.PHONY: help run test fresh ssl stress check bench install lock clean always
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,6 +23,10 @@ test: $(VENV)/developed $(SSLYZE)/installed ## run all tests, with branch covera
 
 fresh: ## the two commands above, on bare Debians (needs root and debootstrap)
 	.ci/fresh
+
+# With another Python: make ssl PYTHON=/usr/bin/python3 VENV=.venv/system
+ssl: $(VENV)/developed ## the tests that depend on Python's own OpenSSL
+	$(BIN)/python -m pytest tests/endpoints/test_tls.py tests/endpoints/test_mutual_tls.py tests/testing/test_suite.py
 
 stress: $(VENV)/developed ## the slow and heavy tests, in full size
 	$(BIN)/python -m pytest -m stress

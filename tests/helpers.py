@@ -1,4 +1,4 @@
-"""What tests in memory share: configurations, a reactor that opens nothing, and results at hand."""
+"""Shared by tests in memory: configurations, a reactor that opens nothing, and immediate results."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from suite.config.tls import TLS
 from suite.endpoints.descriptions import Description
 from suite.endpoints.parser import parse
 
-#: The checkout.
+#: The root of the checkout.
 ROOT: Final = Path(__file__).parents[1]
 
 T = TypeVar("T")
 
 
 def write_config(directory: Path, text: str | bytes, name: str = "config.toml") -> Path:
-    """The path of a configuration file in *directory* that says *text*."""
+    """Write a configuration file with the content *text* in *directory*; return its path."""
     path = directory / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
 
 
 def config_of(directory: Path, *listens: str, tls: TLS = TLS()) -> Config:  # noqa: B008  # it is frozen
-    """A configuration of the endpoints ``e0``, ``e1``, … that never was a file."""
+    """A configuration of the endpoints ``e0``, ``e1``, …, without a file."""
     endpoints = (Endpoint(f"e{number}", listen, tls) for number, listen in enumerate(listens))
     return Config(directory / "config.toml", tuple(endpoints))
 
 
 def described(directory: Path, listen: str) -> Description:
-    """What the description *listen* means to the suite."""
+    """The parsed description of *listen*."""
     (description,) = parse(config_of(directory, listen))
     return description
 
 
 def now(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
-    """What *coroutine* returns or raises, without waiting for anything."""
+    """The result of *coroutine*, which must not wait for anything; an exception is raised."""
     results: list[T | Failure] = []
     Deferred.fromCoroutine(coroutine).addBoth(results.append)
-    assert results, "it waits for something that a reactor would have to do"
+    assert results, "it waits for a reactor"
     (result,) = results
     if isinstance(result, Failure):
         result.raiseException()
@@ -54,10 +54,10 @@ def now(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:
 
 
 class Watcher:
-    """A reactor that only remembers what it watches.
+    """A reactor that only records which selectables it watches.
 
-    :ivar readers: what is watched for reading.
-    :ivar writers: and for writing.
+    :ivar readers: the selectables watched for reading.
+    :ivar writers: the selectables watched for writing.
     """
 
     def __init__(self) -> None:
@@ -68,10 +68,10 @@ class Watcher:
 
 
 class SuiteReactor(MemoryReactorClock):
-    """A memory reactor with UDP, too, that knows which of its ports are open, in order of opening.
+    """A memory reactor, extended by UDP, that records which of its ports are open.
 
-    :ivar open: the ports that have not been closed.
-    :ivar udpServers: the calls of ``listenUDP``.
+    :ivar open: the open ports, in order of opening.
+    :ivar udpServers: the arguments of the calls of ``listenUDP``.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class SuiteReactor(MemoryReactorClock):
 
 
 class FakePort:
-    """A port that is nowhere but says that it is at *host* and *port*."""
+    """A port without a socket that reports the address *host* and *port*."""
 
     def __init__(self, kind: Any, host: str, port: int) -> None:
         self.host = (IPv6Address if ":" in host else IPv4Address)(kind, host, port)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -206,7 +206,7 @@ def running(
     finally:
         code = suite.stop()
     assert code == 0
-    assert not suite.complaints()
+    assert not suite.complaints(), "\n".join(["the suite has logged:", *suite.complaints()])
 
 
 def running_on(reactor: str, directory: Path, config: str) -> AbstractContextManager[RunningSuite]:
@@ -243,25 +243,20 @@ def run_suite(directory: Path, *arguments: str, says: str = "") -> subprocess.Co
 
 
 class StartedSuite(subprocess.Popen[Any]):
-    """``python -m suite`` in the middle of its work, with its standard output in a pipe.
+    """``python -m suite`` while it runs, with its standard output in a pipe.
 
-    What it leaves on standard error is in `errors`.
+    :param stderr: an open file for its standard error.
     """
 
-    def __init__(self, directory: Path, *arguments: str, **options: Any) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
-        super().__init__(
-            [sys.executable, "-m", "suite", *arguments],
-            cwd=directory,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            **options,
-        )
+    def __init__(self, directory: Path, *arguments: str, stderr: IO[bytes], **options: Any) -> None:
+        self._stderr = stderr
+        command = [sys.executable, "-m", "suite", *arguments]
+        super().__init__(command, cwd=directory, stdout=subprocess.PIPE, stderr=stderr, **options)
 
     @property
-    def errors(self) -> str:
+    def said(self) -> str:
         """What is on its standard error by now."""
-        return os.pread(self._errors.fileno(), 2**24, 0).decode()
+        return os.pread(self._stderr.fileno(), 2**24, 0).decode()
 
 
 @contextmanager
@@ -271,12 +266,13 @@ def started(directory: Path, *arguments: str, says: str = "", **options: Any) ->
     :param says: what it must leave on standard error, as a pattern for all of it.
     :param options: of `subprocess.Popen`.
     """
-    with StartedSuite(directory, *arguments, **options) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-    check_stderr(process.errors, says)
+    with tempfile.TemporaryFile() as stderr:
+        with StartedSuite(directory, *arguments, stderr=stderr, **options) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+        check_stderr(process.said, says)
 
 
 def read_to_end(receive: Callable[[int], bytes], size: int = 65536) -> bytes:

@@ -1,4 +1,4 @@
-"""`suite.echo`: every byte comes back, to those who may have it, and nobody is buffered."""
+"""`suite.echo`: every byte comes back, to admitted peers only, and nothing is buffered without limit."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_peer_that_does_not_read_is_paused() -> None:
 
 
 def test_a_peer_that_ends_its_side_is_let_go_once_it_has_its_echo() -> None:
-    """A producer that is still registered would keep the connection open for ever."""
+    """A producer that is still registered would keep the connection open forever."""
     protocol, transport = connected()
     order: list[str] = []
 
@@ -127,7 +127,7 @@ def test_it_tells_transports_that_it_can_be_half_closed() -> None:
 
 
 def test_small_replies_are_not_held_back_on_tcp() -> None:
-    """Where there is Nagle's algorithm, it is switched off."""
+    """Nagle's algorithm is disabled where it exists."""
     switched: list[object] = []
     transport: Any = StringTransport()
     transport.setTcpNoDelay = switched.append
@@ -145,7 +145,7 @@ def test_the_log_does_not_hear_of_every_port() -> None:
 
 
 class Asked(DatagramPolicy):
-    """A policy that answers everything, or all but one port, and takes note of what it is asked."""
+    """A policy that answers all ports, or all but one, and records the sources that it decides about."""
 
     def __init__(self, *, but: int | None = None) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class Asked(DatagramPolicy):
 
 
 def answers(data: bytes, *sources: tuple[str, int], policy: DatagramPolicy) -> list[tuple[bytes, object]]:
-    """What `EchoDatagram` sends, and where, when *data* comes from each of *sources*."""
+    """The datagrams that `EchoDatagram` sends, and where to, when each of *sources* sends *data*."""
     transport = FakeDatagramTransport()
     protocol = EchoDatagram(policy)
     protocol.makeConnection(transport)

@@ -75,11 +75,11 @@ def test_the_page_names_the_limits_that_hold() -> None:
     page = " ".join((ROOT / "docs/logs.md").read_text().split())
     assert WINDOW == 1
     for promise in (
-        f"{logs.FIELD_LENGTH} characters are shown, of a message {logs.MESSAGE_LENGTH:,}, "
-        f"of a traceback {logs.FAILURE_LENGTH:,}",
-        f"Of each kind, {BURST} events are shown in a second",
+        f"limited to {logs.FIELD_LENGTH} characters, a message to {logs.MESSAGE_LENGTH:,}, "
+        f"a traceback to {logs.FAILURE_LENGTH:,}",
+        f"Up to {BURST} events of each kind are shown per second",
         f"never more than {TOTAL} lines a second",
-        f"{KINDS} kinds are told apart",
+        f"Up to {KINDS} kinds are told apart",
     ):
         assert promise in page
 

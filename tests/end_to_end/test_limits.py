@@ -128,6 +128,7 @@ limits = {{ deny = ["127.0.0.0/8"] }}
 @pytest.fixture(scope="module", params=["echo-engine", ON_RING, "poll"])
 def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
     with running_on(request.param, tmp_path_factory.mktemp("limits"), CONFIG) as suite:
+        suite.asked_for.append('"endpoint": "few"')  # the one that refuses connections by their number
         yield suite
 
 
@@ -479,6 +480,7 @@ def test_out_of_descriptors_the_others_are_served_and_it_recovers(tmp_path: Path
                 tmp_path,
                 FOUR,
                 command=["bash", "-c", f'ulimit -n 64; exec {sys.executable} -m suite "$@"', "-"],
+                asked_for=['"reason": "descriptors"'],
             )
         )
         one = stack.enter_context(suite.connect("tcp"))

@@ -1,4 +1,4 @@
-"""`suite.endpoints.descriptions`: what a description means, and the port that it leads to."""
+"""`suite.endpoints`: parsing descriptions, and opening their ports."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.helpers import SuiteReactor, config_of, described, now
 
 HERE = Path("/srv/echo")
 
-#: What TOML strings can hold, and no NUL, which paths cannot.
+#: Characters of TOML strings, except NUL, which paths cannot contain.
 values = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
@@ -60,7 +60,7 @@ def open_(reactor: Any, description: Description, config: Config | None = None) 
 
 
 def failure(reactor: Any, description: Description) -> ListenError:
-    """Why *description* cannot be opened on *reactor*."""
+    """The error of opening *description* on *reactor*."""
     with pytest.raises(ListenError) as caught:
         open_(reactor, description)
     assert caught.value.endpoint == "e0"
@@ -69,7 +69,7 @@ def failure(reactor: Any, description: Description) -> ListenError:
     return caught.value
 
 
-# Twisted's private tokenizer, held to what it documents.
+# Twisted's private tokenizer, checked against its documentation.
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_quoted_named_arguments_survive(arguments: dict[str, str]) -> None:
 
 @given(values.filter(bool))
 def test_quoted_paths_reach_the_description_and_go_on_from_it(name: str) -> None:
-    """Whatever characters a file's name has, our text is read by Twisted as the path that was meant."""
+    """Twisted reads our text as the same path, whatever characters the path contains."""
     description = described(HERE, f"ssl:0:privateKey={quoteStringArgument('/keys/k' + name)}")
     path = os.path.normpath("/keys/k" + name)
     assert description.arguments["privateKey"] == description.arguments["certKey"] == path
@@ -223,7 +223,7 @@ def test_a_unix_path_that_is_too_long_only_from_the_root_is_taken_from_where_we_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the path of a directory may be too long")
 def test_the_longest_unix_path_is_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked of the kernel, with a socket that nobody connects to."""
+    """Checked with the kernel, by binding a socket."""
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as sock:
         with pytest.raises(OSError, match="too long"):
@@ -267,7 +267,7 @@ def test_haproxy_before_a_description_is_noted_and_taken_off() -> None:
     assert proxied.text == plain.text
 
 
-# What a description says of itself.
+# Properties of a description.
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_credentials_are_the_files_that_tls_needs() -> None:
     assert list(plain.credentials()) == []
 
 
-# Opening, on a reactor that only takes note.
+# Opening, on a reactor that only records calls.
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_twisted_reads_our_text_as_we_do(listen: str) -> None:
 
 @implementer(IStreamServerEndpointStringParser)
 class Plugin:
-    """A plugin for ``plug:``, that takes note of what it is given."""
+    """A plugin for ``plug:`` that records its arguments."""
 
     prefix = "plug"
 
@@ -499,7 +499,7 @@ def test_prefixes_are_matched_as_twisted_does_in_capitals_or_not(plugin: Plugin)
 
 @pytest.mark.parametrize("listen", ["TCP6:1234", "Tcp6:1234", "HAPROXY:tcp:1234", "HAproxy:tcp6:1234"])
 def test_capitals_open_no_more_than_small_letters_do(listen: str) -> None:
-    """They may be an error, or mean the same; Twisted's own defaults, every address, they may not mean."""
+    """Capitals may be an error or mean the same, but never Twisted's default, every address."""
     reactor = SuiteReactor()
     with contextlib.suppress(ConfigError):
         open_(reactor, described(HERE, listen))
@@ -549,7 +549,7 @@ IN_USE = OSError(98, "Address already in use")
 
 
 def refusing(error: Exception) -> SuiteReactor:
-    """A reactor that opens nothing, because of *error*."""
+    """A reactor on which opening fails with *error*."""
     reactor = SuiteReactor()
 
     def refuse(*_args: object, **_kwargs: object) -> None:
@@ -570,7 +570,7 @@ def test_the_refusal_of_the_system_is_the_reason(listen: str) -> None:
 
 
 def test_a_refusal_that_is_not_twisteds_is_a_reason_too() -> None:
-    """A name that cannot be resolved, a family that this machine has not."""
+    """Such as a name that cannot be resolved, or a family that this machine lacks."""
     error = failure(refusing(OSError(97, "Address family not supported")), described(HERE, "udp6:1234"))
     assert str(error) == "endpoints.e0: cannot listen on [::1]:1234: Address family not supported"
 
@@ -594,12 +594,12 @@ def test_systemd_without_a_descriptor_says_so(listen: str) -> None:
     assert str(error).startswith("endpoints.e0: cannot listen on systemd:domain=")
 
 
-# Inherited descriptors: real ones, since the question is what the kernel says of them.
+# Inherited descriptors: real ones, because the kernel's answers matter.
 
 
 @contextlib.contextmanager
 def listening(family: int = socket.AF_INET) -> Iterator[int]:
-    """The descriptor of a listening socket that nobody else owns."""
+    """The descriptor of a listening socket, owned by the test."""
     with socket.socket(family) as sock:
         sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
         sock.listen()
@@ -623,7 +623,7 @@ def test_an_inherited_socket_behind_a_proxy_is_adopted() -> None:
 
 
 def from_systemd(monkeypatch: pytest.MonkeyPatch, fileno: int) -> None:
-    """Let *fileno* be what systemd has passed on, as ``echo``."""
+    """Pass *fileno* as systemd does, under the name ``echo``."""
     inherited = ListenFDs([fileno], ["echo"])
     monkeypatch.setattr("twisted.internet.endpoints._SystemdParser._sddaemon", inherited)
 

@@ -1,4 +1,4 @@
-"""What a PROXY header may say, and what is done with the connection behind it, in memory."""
+"""PROXY headers, and the connections that begin with one, in memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def block(command: int = 0x21, family: int = 0x11, body: bytes = V4, length: int
     return SIGNATURE + bytes([command, family]) + size.to_bytes(2, "big") + body
 
 
-#: Headers, and whom they name.
+#: Headers, and the addresses that they contain.
 GOOD: dict[str, tuple[bytes, IAddress | None, IAddress | None]] = {
     "version 1, IPv4": (LINE, CLIENT, SERVER),
     "version 1, IPv6": (b"PROXY TCP6 2001:db8::1 2001:DB8:0::2 56324 443\r\n", CLIENT6, SERVER6),
@@ -155,7 +155,7 @@ def test_the_lengths_at_the_limits_are_what_they_are_called() -> None:
 # Connections.
 
 
-class Talk:
+class ProxiedConnection:
     """A connection to a `ProxyFactory`."""
 
     def __init__(self, clock: Clock, factory: ProxyFactory) -> None:
@@ -172,30 +172,30 @@ class Talk:
 
 @implementer(IHalfCloseableProtocol)
 class Inner(Protocol):
-    """Remembers what happens to it."""
+    """Records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[object] = []
+        self.events: list[object] = []
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.told.append(self.transport.getPeer())
+        self.events.append(self.transport.getPeer())
 
     def dataReceived(self, data: bytes) -> None:
-        self.told.append(data)
+        self.events.append(data)
 
     def readConnectionLost(self) -> None:
-        self.told.append("read lost")
+        self.events.append("read lost")
 
     def writeConnectionLost(self) -> None:
-        self.told.append("write lost")
+        self.events.append("write lost")
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008
-        self.told.append("lost")
+        self.events.append("lost")
 
 
 class InnerFactory(Factory):
-    """Builds one protocol, and remembers for whom."""
+    """Builds one protocol, and records the addresses that it is for."""
 
     noisy = False
 
@@ -208,100 +208,100 @@ class InnerFactory(Factory):
         return self.inner
 
 
-def talk(inner: Protocol | None = None, **options: Any) -> tuple[Talk, InnerFactory]:
+def connect(inner: Protocol | None = None, **options: Any) -> tuple[ProxiedConnection, InnerFactory]:
     clock, factory = Clock(), InnerFactory(inner)
-    return Talk(clock, ProxyFactory(clock, factory, **options)), factory
+    return ProxiedConnection(clock, ProxyFactory(clock, factory, **options)), factory
 
 
 def test_what_is_behind_it_begins_when_the_header_ends() -> None:
     inner = Inner()
-    it, factory = talk(inner)
-    it.protocol.dataReceived(LINE[:-1])
-    assert (inner.told, factory.asked) == ([], [])
-    it.protocol.dataReceived(LINE[-1:] + b"hola")
-    it.protocol.dataReceived(b"mundo")
-    assert inner.told == [CLIENT, b"hola", b"mundo"]
+    connection, factory = connect(inner)
+    connection.protocol.dataReceived(LINE[:-1])
+    assert (inner.events, factory.asked) == ([], [])
+    connection.protocol.dataReceived(LINE[-1:] + b"hola")
+    connection.protocol.dataReceived(b"mundo")
+    assert inner.events == [CLIENT, b"hola", b"mundo"]
     assert factory.asked == [CLIENT]
-    assert it.protocol.getHost() == SERVER
+    assert connection.protocol.getHost() == SERVER
 
 
 def test_a_proxy_that_speaks_for_itself_is_the_peer() -> None:
     inner = Inner()
-    it, factory = talk(inner)
-    it.protocol.dataReceived(b"PROXY UNKNOWN\r\n")
-    assert inner.told == factory.asked == [it.proxy]
-    assert it.protocol.getHost() == it.transport.getHost()
+    connection, factory = connect(inner)
+    connection.protocol.dataReceived(b"PROXY UNKNOWN\r\n")
+    assert inner.events == factory.asked == [connection.proxy]
+    assert connection.protocol.getHost() == connection.transport.getHost()
 
 
 def test_a_header_alone_reads_nothing() -> None:
     inner = Inner()
-    it, _ = talk(inner)
-    it.protocol.dataReceived(block())
-    assert inner.told == [CLIENT]
+    connection, _ = connect(inner)
+    connection.protocol.dataReceived(block())
+    assert inner.events == [CLIENT]
 
 
 def test_the_echo_behind_it_has_a_transport_like_any_other() -> None:
     clock = Clock()
-    it = Talk(clock, ProxyFactory(clock, EchoFactory()))
-    assert not ITCPTransport.providedBy(it.protocol), "no more than the transport does"
-    it.protocol.dataReceived(LINE + b"hola")
-    assert it.transport.value() == b"hola"
-    assert it.transport.producer is it.protocol
+    connection = ProxiedConnection(clock, ProxyFactory(clock, EchoFactory()))
+    assert not ITCPTransport.providedBy(connection.protocol), "no more than the transport does"
+    connection.protocol.dataReceived(LINE + b"hola")
+    assert connection.transport.value() == b"hola"
+    assert connection.transport.producer is connection.protocol
 
 
 def test_all_ends_are_passed_on() -> None:
     inner = Inner()
-    it, _ = talk(inner)
-    it.protocol.dataReceived(LINE)
-    it.protocol.readConnectionLost()
-    it.protocol.writeConnectionLost()
-    it.protocol.connectionLost(Failure(ConnectionError()))
-    assert inner.told == [CLIENT, "read lost", "write lost", "lost"]
-    assert not it.transport.disconnecting, "that is for the one behind to decide"
+    connection, _ = connect(inner)
+    connection.protocol.dataReceived(LINE)
+    connection.protocol.readConnectionLost()
+    connection.protocol.writeConnectionLost()
+    connection.protocol.connectionLost(Failure(ConnectionError()))
+    assert inner.events == [CLIENT, "read lost", "write lost", "lost"]
+    assert not connection.transport.disconnecting, "the wrapped protocol decides that"
 
 
 def test_a_protocol_that_cannot_be_half_closed_is_closed() -> None:
-    it, _ = talk(Protocol())
-    it.protocol.dataReceived(LINE)
-    it.protocol.writeConnectionLost()
-    assert not it.transport.disconnecting
-    it.protocol.readConnectionLost()
-    assert it.transport.disconnecting
+    connection, _ = connect(Protocol())
+    connection.protocol.dataReceived(LINE)
+    connection.protocol.writeConnectionLost()
+    assert not connection.transport.disconnecting
+    connection.protocol.readConnectionLost()
+    assert connection.transport.disconnecting
 
 
 @pytest.mark.parametrize("sent", [b"", b"PROXY TC"])
 def test_an_end_before_the_header_is_the_end_and_nobody_else_hears_of_it(sent: bytes) -> None:
     inner = Inner()
-    it, factory = talk(inner)
+    connection, factory = connect(inner)
     if sent:
-        it.protocol.dataReceived(sent)
-    it.protocol.writeConnectionLost()
-    it.protocol.readConnectionLost()
-    assert it.transport.disconnecting
-    it.protocol.connectionLost(Failure(ConnectionError()))
-    assert (inner.told, factory.asked) == ([], [])
-    assert it.clock.getDelayedCalls() == []
+        connection.protocol.dataReceived(sent)
+    connection.protocol.writeConnectionLost()
+    connection.protocol.readConnectionLost()
+    assert connection.transport.disconnecting
+    connection.protocol.connectionLost(Failure(ConnectionError()))
+    assert (inner.events, factory.asked) == ([], [])
+    assert connection.clock.getDelayedCalls() == []
 
 
 def test_a_connection_without_a_header_is_aborted_and_read_no_further() -> None:
     inner = Inner()
-    it, _ = talk(inner)
-    it.protocol.dataReceived(b"hola")
-    assert it.aborted
-    it.protocol.dataReceived(LINE)
-    assert inner.told == []
-    assert it.clock.getDelayedCalls() == []
+    connection, _ = connect(inner)
+    connection.protocol.dataReceived(b"hola")
+    assert connection.aborted
+    connection.protocol.dataReceived(LINE)
+    assert inner.events == []
+    assert connection.clock.getDelayedCalls() == []
 
 
 def test_a_connection_that_nobody_behind_wants_is_aborted() -> None:
-    it, factory = talk(None)
-    it.protocol.dataReceived(LINE + b"hola")
+    connection, factory = connect(None)
+    connection.protocol.dataReceived(LINE + b"hola")
     assert factory.asked == [CLIENT]
-    assert it.aborted
-    it.protocol.connectionLost(Failure(ConnectionError()))
+    assert connection.aborted
+    connection.protocol.connectionLost(Failure(ConnectionError()))
 
 
-# Whose headers are taken, and how long they may take.
+# Trust and timeouts.
 
 
 def test_a_connection_from_elsewhere_gets_no_protocol() -> None:
@@ -321,22 +321,22 @@ def test_a_connection_from_elsewhere_gets_no_protocol() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 0.5}])
 def test_a_header_that_does_not_come_in_time_is_not_waited_for(options: dict[str, float]) -> None:
-    it, _ = talk(Inner(), **options)
+    connection, _ = connect(Inner(), **options)
     timeout = options.get("timeout", PROXY_TIMEOUT)
-    it.clock.advance(timeout - 0.1)
-    it.protocol.dataReceived(b"PROXY ")
-    assert it.transport.disconnected is False
-    it.clock.advance(0.1)
-    assert it.aborted, "a byte now and then does not help"
-    it.protocol.connectionLost(Failure(ConnectionError()))
-    assert it.clock.getDelayedCalls() == []
+    connection.clock.advance(timeout - 0.1)
+    connection.protocol.dataReceived(b"PROXY ")
+    assert connection.transport.disconnected is False
+    connection.clock.advance(0.1)
+    assert connection.aborted, "a byte now and then does not help"
+    connection.protocol.connectionLost(Failure(ConnectionError()))
+    assert connection.clock.getDelayedCalls() == []
 
 
 @pytest.mark.parametrize("data", [LINE, LINE + b"hola", b"no header"])
 def test_once_the_header_is_decided_on_no_time_is_counted(data: bytes) -> None:
-    it, _ = talk(Inner())
-    it.protocol.dataReceived(data)
-    assert it.clock.getDelayedCalls() == []
+    connection, _ = connect(Inner())
+    connection.protocol.dataReceived(data)
+    assert connection.clock.getDelayedCalls() == []
 
 
 def test_a_connection_that_is_lost_leaves_nothing_behind() -> None:
@@ -344,9 +344,9 @@ def test_a_connection_that_is_lost_leaves_nothing_behind() -> None:
     clock, wrapped = Clock(), InnerFactory(inner)
     factory = ProxyFactory(clock, wrapped)
     for data in (b"", b"PROXY", LINE):
-        it = Talk(clock, factory)
-        it.protocol.dataReceived(data)
-        it.protocol.connectionLost(Failure(ConnectionError()))
-        assert it.protocol.wrappedProtocol is None
+        connection = ProxiedConnection(clock, factory)
+        connection.protocol.dataReceived(data)
+        connection.protocol.connectionLost(Failure(ConnectionError()))
+        assert connection.protocol.wrappedProtocol is None
     assert clock.getDelayedCalls() == []
     assert factory.protocols == {}

@@ -1,7 +1,7 @@
 """`suite.endpoints.tls`: our contexts, joined in memory to the standard library's client.
 
-Our side is pyOpenSSL on its own OpenSSL, theirs is Python's `ssl` on the system's: two libraries. Only curves are
-chosen with pyOpenSSL, since some Pythons cannot choose all of them.
+Our side is pyOpenSSL on its own OpenSSL, theirs is Python's `ssl` on the system's: two libraries. Only
+curves are chosen with pyOpenSSL, since some Pythons cannot choose all of them.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def test_a_lock_file_without_a_holder_is_taken(short: Path) -> None:
 def test_a_lock_that_its_last_holder_removes_meanwhile_is_locked_anew(
     short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between our opening the file and our locking it, it may have become nobody's."""
+    """Between opening and locking, the file may have been removed by its owner."""
     path = short / "lock"
     flock = fcntl.flock
 
@@ -88,7 +88,7 @@ def test_a_lock_that_cannot_be_made_is_an_error(short: Path) -> None:
         PathLock("/dev/null/lock").acquire()
 
 
-# What is in the way.
+# Stale sockets.
 
 
 def test_a_server_whose_queue_is_full_is_still_a_server(short: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_server_whose_queue_is_full_is_still_a_server(short: Path) -> None:
 
 
 def test_a_symbolic_link_is_not_followed(short: Path) -> None:
-    """Whatever it points to, it is not ours to remove."""
+    """Its target belongs to somebody else, and must not be removed."""
     (short / "sock").symlink_to("elsewhere")
     with pytest.raises(FileExistsError):
         remove_stale_socket(str(short / "sock"))
@@ -140,7 +140,7 @@ class Ports(TestCase):
                 port = self.listeners.listenUNIX("sock", EchoFactory(), mode=mode)
                 assert stat.S_IMODE(os.stat("sock").st_mode) == mode
                 await port.stopListening()
-            assert os.umask(0) == 0, "it is left as it was"
+            assert os.umask(0) == 0, "it is restored"
         finally:
             os.umask(before)
         assert modes == [0o660, 0o600, 0o777]

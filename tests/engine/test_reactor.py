@@ -1,4 +1,4 @@
-"""The engine's loop, on a poller that says what the test wants; and that what it leans on is still there."""
+"""The engine's loop, on a scripted poller; and the private names of Twisted that it depends on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from suite.engine.reactor import EngineReactor
 
 
 class Poller:
-    """Says what it is told to, or raises it."""
+    """A scripted poller: returns the given events, or raises the given exception."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -37,7 +37,7 @@ class Poller:
 
 
 class Remembering:
-    """Remembers what is done to it."""
+    """Records the calls of the reactor."""
 
     def __init__(self, *, quiet: bool, result: object = None) -> None:
         if quiet:
@@ -70,7 +70,7 @@ class Remembering:
 
 
 class LoopTests(SynchronousTestCase):
-    """What a turn of the loop does."""
+    """Single turns of the loop."""
 
     def setUp(self) -> None:
         self.reactor: Any = EngineReactor()
@@ -118,7 +118,7 @@ class LoopTests(SynchronousTestCase):
         assert len(self.flushLoggedErrors(ValueError)) == 1
 
     def crowd(self, *selectables: Any) -> None:
-        """A turn in which all of them are readable, and the ring is there."""
+        """A turn in which all of them are readable, with a ring."""
         for fd, selectable in enumerate(selectables, 1000):
             self.reactor._selectables[fd] = selectable
         self.reactor._poller = Poller([(1000 + n, select.EPOLLIN) for n in range(len(selectables))])
@@ -138,7 +138,7 @@ class LoopTests(SynchronousTestCase):
         assert [timer.done for timer in timers] == [["read"]] * 9
 
     def test_who_says_half_of_it_ends_alone(self) -> None:
-        """It needs no context, but is no `Selectable`: the others in the turn do not notice."""
+        """It needs no context, but is not a `Selectable`; the others in the turn are not affected."""
         strange, other = Remembering(quiet=True), Remembering(quiet=False)
         self.crowd(strange, other)
         assert [type(reason.value) for reason in strange.lost] == [AttributeError]
@@ -168,7 +168,7 @@ class LoopTests(SynchronousTestCase):
 
 
 def test_what_is_private_to_twisted_and_used_here_is_still_there() -> None:
-    """When one of these goes, the engine has to be looked at."""
+    """If one of these disappears, the engine has to be reviewed."""
     reactor = EPollReactor()
     for name in (
         "_poller",

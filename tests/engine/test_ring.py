@@ -1,4 +1,4 @@
-"""The ring, driven by hand, on real sockets; and that a crowd gets onto it and off it again."""
+"""The ring, driven by hand, on real sockets; and when connections join and leave it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ except OSError as problem:
 
 
 class StubReactor(Watcher):
-    """Remembers who is watched, and ends connections as a reactor does."""
+    """Records the watched selectables, and ends connections as a reactor does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ class StubReactor(Watcher):
         stream.connectionLost(Failure(why))
 
 
-class Table:
-    """A ring, and connections at it.
+class RingFixture:
+    """A ring, with connections on it.
 
-    :ivar peers: the other ends.
+    :ivar peers: the other ends of the connections.
     """
 
     def __init__(self) -> None:
@@ -63,10 +63,10 @@ class Table:
         self.streams: list[PlainStream] = []
         self.peers: list[socket.socket] = []
 
-    def seat(
+    def connect(
         self, protocol: Protocol | None = None, *, tcp: bool = False
     ) -> tuple[PlainStream, socket.socket]:
-        """One more connection, which has joined."""
+        """Make another connection, and let it join the ring."""
         protocol = protocol or Echo()
         stream: PlainStream
         if tcp:
@@ -95,148 +95,148 @@ class Table:
 
 
 @pytest.fixture
-def table() -> Iterator[Table]:
-    table = Table()
-    yield table
-    table.close()
+def fixture() -> Iterator[RingFixture]:
+    fixture = RingFixture()
+    yield fixture
+    fixture.close()
 
 
-def test_a_crowd_is_echoed_at_once(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crowd_is_echoed_at_once(fixture: RingFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2 * MIN_EVENTS):
-        table.seat()
-    monkeypatch.setattr(table.ring, "_take_apart", pytest.fail)
+        fixture.connect()
+    monkeypatch.setattr(fixture.ring, "_take_apart", pytest.fail)
     for number in range(3):
-        for index, peer in enumerate(table.peers):
+        for index, peer in enumerate(fixture.peers):
             peer.send(b"%d of %d" % (number, index))
-        table.ring.doRead()
-        for index, peer in enumerate(table.peers):
+        fixture.ring.doRead()
+        for index, peer in enumerate(fixture.peers):
             assert peer.recv(100) == b"%d of %d" % (number, index)
-    assert [stream.protocol.received for stream in table.streams[:2]] == [18, 18]  # type: ignore[attr-defined]
+    assert [stream.protocol.received for stream in fixture.streams[:2]] == [18, 18]  # type: ignore[attr-defined]
 
 
-def test_two_messages_of_one_come_back_in_order(table: Table) -> None:
+def test_two_messages_of_one_come_back_in_order(fixture: RingFixture) -> None:
     for _ in range(MIN_EVENTS):
-        table.seat()
+        fixture.connect()
     for word in (b"one", b"two"):
-        for peer in table.peers:
+        for peer in fixture.peers:
             peer.send(word)
-        table.ring._ring.enter(0)
-    assert table.ring._ring.completed() == 2 * MIN_EVENTS
-    table.ring.doRead()
-    assert [peer.recv(100) for peer in table.peers] == [b"onetwo"] * MIN_EVENTS
+        fixture.ring._ring.enter(0)
+    assert fixture.ring._ring.completed() == 2 * MIN_EVENTS
+    fixture.ring.doRead()
+    assert [peer.recv(100) for peer in fixture.peers] == [b"onetwo"] * MIN_EVENTS
 
 
-def test_more_messages_than_buffers(table: Table) -> None:
+def test_more_messages_than_buffers(fixture: RingFixture) -> None:
     count = BUFFERS + 50
     for _ in range(count):
-        table.seat()
-    for index, peer in enumerate(table.peers):
+        fixture.connect()
+    for index, peer in enumerate(fixture.peers):
         peer.send(b"%d" % index)
     for _ in range(100):
-        table.ring.doRead()
-        for stream in table.streams:
-            if stream in table.reactor.readers:  # there was no buffer for it
+        fixture.ring.doRead()
+        for stream in fixture.streams:
+            if stream in fixture.reactor.readers:  # there was no buffer for it
                 stream.doRead()
-    assert [peer.recv(100) for peer in table.peers] == [b"%d" % index for index in range(count)]
+    assert [peer.recv(100) for peer in fixture.peers] == [b"%d" % index for index in range(count)]
 
 
-def test_around_every_end(table: Table) -> None:
-    """Of the entries, of the buffers and of the completions."""
+def test_around_every_end(fixture: RingFixture) -> None:
+    """The queues of entries, buffers and completions all wrap around."""
     for _ in range(7):
-        table.seat()
+        fixture.connect()
     for number in range(COMPLETIONS // 7 + 100):
-        for index, peer in enumerate(table.peers):
+        for index, peer in enumerate(fixture.peers):
             peer.send(b"%d of %d" % (number, index))
-        table.ring.doRead()
-        assert [peer.recv(100) for peer in table.peers] == [
+        fixture.ring.doRead()
+        assert [peer.recv(100) for peer in fixture.peers] == [
             b"%d of %d" % (number, index) for index in range(7)
         ]
 
 
 @pytest.mark.parametrize("others", [0, MIN_EVENTS], ids=["alone", "in a crowd"])
 def test_who_does_not_read_leaves_and_gets_everything_later(
-    table: Table, others: int, monkeypatch: pytest.MonkeyPatch
+    fixture: RingFixture, others: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ring_module, "MAX_SMALL_TURNS", 10_000)
     for _ in range(others):
-        table.seat()
-    stream, peer = table.seat()
+        fixture.connect()
+    stream, peer = fixture.connect()
     peer.setblocking(False)
     sent = b""
     for number in range(10_000):
-        for other in table.peers[:others]:
+        for other in fixture.peers[:others]:
             other.send(b"x")
         message = b"%d " % number * 100
         sent += message[: peer.send(message)]
-        table.ring.doRead()
-        assert [other.recv(100) for other in table.peers[:others]] == [b"x"] * others
+        fixture.ring.doRead()
+        assert [other.recv(100) for other in fixture.peers[:others]] == [b"x"] * others
         if stream.owed:
             break
-    table.ring.doRead()
+    fixture.ring.doRead()
     assert 0 < stream.owed <= BUFFER_SIZE
-    assert stream in table.reactor.writers
-    assert stream not in table.reactor.readers
+    assert stream in fixture.reactor.writers
+    assert stream not in fixture.reactor.readers
     assert stream._ring is None
     got = b""
     while stream.owed or len(got) < len(sent):
         got += peer.recv(1 << 20)
         assert stream.doWrite() is None
     assert got == sent
-    assert stream in table.reactor.readers, "it is read from again, off the ring"
+    assert stream in fixture.reactor.readers, "it is read from again, off the ring"
 
 
-def test_an_end_of_input_is_read_off_the_ring(table: Table) -> None:
-    stream, peer = table.seat()
+def test_an_end_of_input_is_read_off_the_ring(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect()
     peer.send(b"hola")
     peer.shutdown(socket.SHUT_WR)
-    table.ring.doRead()
+    fixture.ring.doRead()
     assert peer.recv(100) == b"hola"
-    assert stream in table.reactor.readers
+    assert stream in fixture.reactor.readers
     assert stream.doRead() is main.CONNECTION_DONE
 
 
-def test_a_reset_ends_the_connection(table: Table) -> None:
-    stream, peer = table.seat(tcp=True)
+def test_a_reset_ends_the_connection(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect(tcp=True)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
-    table.ring.doRead()
-    assert table.reactor.ended == [(stream, main.CONNECTION_LOST)]
-    assert table.ring.streams == {}
+    fixture.ring.doRead()
+    assert fixture.reactor.ended == [(stream, main.CONNECTION_LOST)]
+    assert fixture.ring.streams == {}
 
 
-def test_who_sends_much_leaves(table: Table) -> None:
-    stream, peer = table.seat()
+def test_who_sends_much_leaves(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect()
     data = os.urandom(BUFFER_SIZE + 10)
     peer.sendall(data)
-    table.ring.doRead()
-    table.ring.doRead()
-    assert stream in table.reactor.readers
+    fixture.ring.doRead()
+    fixture.ring.doRead()
+    assert stream in fixture.reactor.readers
     got = peer.recv(BUFFER_SIZE, socket.MSG_WAITALL) + peer.recv(10, socket.MSG_WAITALL)
     assert got == data
-    stream.join_ring(table.ring)
-    assert stream in table.reactor.readers, "it has left for good"
+    stream.join_ring(fixture.ring)
+    assert stream in fixture.reactor.readers, "it has left for good"
 
 
-def test_who_is_alone_for_long_leaves(table: Table) -> None:
-    stream, peer = table.seat()
-    idle, _ = table.seat()
+def test_who_is_alone_for_long_leaves(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect()
+    idle, _ = fixture.connect()
     for number in range(MAX_SMALL_TURNS + 1):
-        assert stream not in table.reactor.readers
+        assert stream not in fixture.reactor.readers
         peer.send(b"%d" % number)
-        table.ring.doRead()
+        fixture.ring.doRead()
         assert peer.recv(100) == b"%d" % number
-    table.ring.doRead()
-    assert stream in table.reactor.readers
-    assert idle not in table.reactor.readers
+    fixture.ring.doRead()
+    assert stream in fixture.reactor.readers
+    assert idle not in fixture.reactor.readers
 
 
-def test_who_is_paused_is_not_read_from_until_resumed(table: Table) -> None:
-    stream, peer = table.seat()
+def test_who_is_paused_is_not_read_from_until_resumed(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect()
     stream.stopReading()
-    table.ring.doRead()
+    fixture.ring.doRead()
     peer.send(b"hola")
-    table.ring.doRead()
-    assert stream not in table.reactor.readers
+    fixture.ring.doRead()
+    assert stream not in fixture.reactor.readers
     peer.setblocking(False)
     with pytest.raises(BlockingIOError):
         peer.recv(100)
@@ -245,109 +245,111 @@ def test_who_is_paused_is_not_read_from_until_resumed(table: Table) -> None:
     assert peer.recv(100) == b"hola"
 
 
-def test_resumed_before_it_has_left_it_is_read_from_when_it_has(table: Table) -> None:
-    stream, _ = table.seat()
+def test_resumed_before_it_has_left_it_is_read_from_when_it_has(fixture: RingFixture) -> None:
+    stream, _ = fixture.connect()
     stream.stopReading()
     stream.startReading()
-    assert stream not in table.reactor.readers
-    table.ring.doRead()
-    assert stream in table.reactor.readers
+    assert stream not in fixture.reactor.readers
+    fixture.ring.doRead()
+    assert stream in fixture.reactor.readers
 
 
-def test_half_closing_takes_it_off_the_ring(table: Table) -> None:
-    stream, peer = table.seat()
+def test_half_closing_takes_it_off_the_ring(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect()
     stream.loseWriteConnection()
     stream.doWrite()
-    table.ring.doRead()
-    assert stream in table.reactor.readers
+    fixture.ring.doRead()
+    assert stream in fixture.reactor.readers
     assert peer.recv(100) == b""
 
 
 @pytest.mark.parametrize("why", ["abort", "end"])
-def test_a_descriptor_is_nobody_elses_before_the_ring_has_let_go_of_it(table: Table, why: str) -> None:
-    stream, peer = table.seat(tcp=True)
+def test_a_descriptor_is_nobody_elses_before_the_ring_has_let_go_of_it(
+    fixture: RingFixture, why: str
+) -> None:
+    stream, peer = fixture.connect(tcp=True)
     fd = stream.fileno()
     if why == "abort":
         stream.abortConnection()
-        table.reactor.later.pop()()
+        fixture.reactor.later.pop()()
     else:
         stream.connectionLost(Failure(main.CONNECTION_DONE))
         assert peer.recv(100) == b""
     os.fstat(fd)
-    table.ring.doRead()
+    fixture.ring.doRead()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
-    assert table.ring.streams == {}
+    assert fixture.ring.streams == {}
     if why == "abort":
         with pytest.raises(ConnectionResetError):
             peer.recv(100)
 
 
-def test_what_comes_for_the_dead_is_dropped(table: Table) -> None:
-    stream, peer = table.seat()
+def test_what_comes_for_the_dead_is_dropped(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect()
     peer.send(b"hola")
-    table.ring._ring.enter(0)
+    fixture.ring._ring.enter(0)
     stream.connectionLost(Failure(main.CONNECTION_DONE))
-    table.ring.doRead()
+    fixture.ring.doRead()
     assert peer.recv(100) == b""
-    assert table.ring.streams == {}
+    assert fixture.ring.streams == {}
 
 
 def test_what_comes_for_the_dead_is_dropped_also_where_few_speak(
-    table: Table, monkeypatch: pytest.MonkeyPatch
+    fixture: RingFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ring_module, "MAX_SMALL_TURNS", 0)
-    stream, peer = table.seat()
-    other, other_peer = table.seat()
+    stream, peer = fixture.connect()
+    other, other_peer = fixture.connect()
     peer.send(b"hola")
-    table.ring._ring.enter(0)
+    fixture.ring._ring.enter(0)
     stream.connectionLost(Failure(main.CONNECTION_DONE))
-    stream.stopReading()  # as a protocol may that has not heard of its end
-    table.ring.doRead()
-    assert set(table.ring.streams.values()) <= {other}
+    stream.stopReading()  # as by a protocol that does not know of its end yet
+    fixture.ring.doRead()
+    assert set(fixture.ring.streams.values()) <= {other}
     other_peer.send(b"hola")
-    table.ring.doRead()
+    fixture.ring.doRead()
     assert other_peer.recv(100) == b"hola"
 
 
-def test_a_ring_that_closes_lets_go_of_the_dead_and_ends_the_others(table: Table) -> None:
-    dead, peer = table.seat(tcp=True)
-    other, _ = table.seat()
+def test_a_ring_that_closes_lets_go_of_the_dead_and_ends_the_others(fixture: RingFixture) -> None:
+    dead, peer = fixture.connect(tcp=True)
+    other, _ = fixture.connect()
     fd = dead.fileno()
     dead.connectionLost(Failure(main.CONNECTION_DONE))
-    table.ring.close()
+    fixture.ring.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
     assert peer.recv(100) == b""
-    assert table.reactor.ended == [(other, main.CONNECTION_LOST)]
-    table.ring.close()  # once more is nothing
+    assert fixture.reactor.ended == [(other, main.CONNECTION_LOST)]
+    fixture.ring.close()  # a second time has no effect
 
 
-def test_a_kernel_that_loses_count_of_buffers_ends_everything(table: Table) -> None:
-    stream, peer = table.seat()
-    table.ring._next_buffer = 5
+def test_a_kernel_that_loses_count_of_buffers_ends_everything(fixture: RingFixture) -> None:
+    stream, peer = fixture.connect()
+    fixture.ring._next_buffer = 5
     peer.send(b"hola")
     with pytest.raises(RuntimeError, match="buffer 0 before 5"):
-        table.ring.doRead()
-    table.ring.connectionLost(Failure(ConnectionLost()))
-    assert table.reactor.ended == [(stream, main.CONNECTION_LOST)]
-    assert table.ring.fileno() == -1
+        fixture.ring.doRead()
+    fixture.ring.connectionLost(Failure(ConnectionLost()))
+    assert fixture.reactor.ended == [(stream, main.CONNECTION_LOST)]
+    assert fixture.ring.fileno() == -1
 
 
-def test_a_kernel_that_will_not_have_it_leaves_it_to_the_reactor(table: Table) -> None:
-    stream, _ = table.seat()
+def test_a_kernel_that_will_not_have_it_leaves_it_to_the_reactor(fixture: RingFixture) -> None:
+    stream, _ = fixture.connect()
     stream.stopReading()
-    table.ring.doRead()
+    fixture.ring.doRead()
     stream.startReading()
-    table.ring.close()
-    stream.join_ring(table.ring)
-    assert stream in table.reactor.readers
+    fixture.ring.close()
+    stream.join_ring(fixture.ring)
+    assert stream in fixture.reactor.readers
 
 
 def test_an_entry_that_the_kernel_refuses_is_not_left_behind(
-    table: Table, monkeypatch: pytest.MonkeyPatch
+    fixture: RingFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream, peer = table.seat()
+    stream, peer = fixture.connect()
     before = uring._CALL
 
     def refuse(number: int, *args: int) -> int:
@@ -356,12 +358,12 @@ def test_an_entry_that_the_kernel_refuses_is_not_left_behind(
 
     monkeypatch.setattr(uring, "_CALL", refuse)
     with pytest.raises(BlockingIOError):
-        table.ring._ring.receive(stream.fileno())
+        fixture.ring._ring.receive(stream.fileno())
     with pytest.raises(OSError, match="io_uring_enter"):
-        table.ring._ring.enter(1)
+        fixture.ring._ring.enter(1)
     monkeypatch.setattr(uring, "_CALL", before)
     peer.send(b"hola")
-    table.ring.doRead()
+    fixture.ring.doRead()
     assert peer.recv(100) == b"hola"
 
 
@@ -385,7 +387,7 @@ def test_a_system_without_a_ring_does_without_one(reason: str, monkeypatch: pyte
     try:
         assert reactor._ring_for(MIN_EVENTS) is None
         monkeypatch.undo()
-        assert reactor._ring_for(MIN_EVENTS) is None, "it is not asked for again"
+        assert reactor._ring_for(MIN_EVENTS) is None, "no second attempt"
     finally:
         reactor.waker.connectionLost(Failure(main.CONNECTION_DONE))
         reactor._poller.close()
@@ -393,7 +395,7 @@ def test_a_system_without_a_ring_does_without_one(reason: str, monkeypatch: pyte
 
 
 class Buggy(Echo):
-    """An echo with a bug, and with the mark of those that have none."""
+    """An echo with a bug, although it is marked as one that only writes back."""
 
     @writes_back
     def dataReceived(self, data: bytes) -> None:
@@ -401,30 +403,30 @@ class Buggy(Echo):
 
 
 class BugTests(SynchronousTestCase):
-    """Where the log is looked at."""
+    """Tests that check the logged errors."""
 
     def test_a_bug_ends_its_connection_only(self) -> None:
-        table = Table()
-        self.addCleanup(table.close)
-        buggy, peer = table.seat(Buggy())
-        _, other = table.seat()
+        fixture = RingFixture()
+        self.addCleanup(fixture.close)
+        buggy, peer = fixture.connect(Buggy())
+        _, other = fixture.connect()
         peer.send(b"hola")
         other.send(b"hola")
-        table.ring.doRead()
+        fixture.ring.doRead()
         assert other.recv(100) == b"hola"
-        assert [stream for stream, _ in table.reactor.ended] == [buggy]
+        assert [stream for stream, _ in fixture.reactor.ended] == [buggy]
         assert len(self.flushLoggedErrors(ValueError)) == 1
 
 
-def test_only_echoes_join(table: Table) -> None:
+def test_only_echoes_join(fixture: RingFixture) -> None:
     ours, peer = socket.socketpair()
-    table.peers.append(peer)
-    stream = UNIXStream(ours, Protocol(), ("", None), None, 0, table.reactor)
-    table.streams.append(stream)
+    fixture.peers.append(peer)
+    stream = UNIXStream(ours, Protocol(), ("", None), None, 0, fixture.reactor)
+    fixture.streams.append(stream)
     stream.protocol.makeConnection(stream)
-    stream.join_ring(table.ring)
-    assert stream in table.reactor.readers
-    assert SMALL_READ == BUFFER_SIZE, "what a read off the ring asks for"
+    stream.join_ring(fixture.ring)
+    assert stream in fixture.reactor.readers
+    assert SMALL_READ == BUFFER_SIZE, "the size of a read off the ring"
 
 
 def on_ring(suite: RunningSuite) -> bool:

@@ -1,4 +1,4 @@
-"""The TLS transport and what it is built on: rare turns played on a stub, common ones on a real reactor."""
+"""The TLS transport and the classes below it: rare cases with a stub, common ones on a real reactor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.running import TLSClient
 
 
 class StubReactor(Watcher):
-    """Remembers who is watched, for reading and for writing."""
+    """Records the watched selectables, for reading and for writing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class StubReactor(Watcher):
 
 
 class StubTLS:
-    """An OpenSSL connection that does what it is told: a value to return or an exception to raise."""
+    """A scripted OpenSSL connection: each call returns the next value, or raises it if it is an exception."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -80,13 +80,13 @@ class StubTLS:
 
 
 class Recorder(Protocol):
-    """Remembers what it is told."""
+    """Records the calls of the transport."""
 
     def __init__(self) -> None:
         self.data = b""
         self.lost: Failure | None = None
         self.paused: list[bool] = []
-        self.told: list[str] = []
+        self.events: list[str] = []
 
     def dataReceived(self, data: bytes) -> None:
         self.data += data
@@ -109,16 +109,16 @@ class Recorder(Protocol):
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
 class HalfCloseable(Recorder):
-    """Remembers more."""
+    """Records the ends of both sides, too."""
 
     def readConnectionLost(self) -> None:
-        self.told.append("read lost")
+        self.events.append("read lost")
 
     def writeConnectionLost(self) -> None:
-        self.told.append("write lost")
+        self.events.append("write lost")
 
     def handshakeCompleted(self) -> None:
-        self.told.append("handshake")
+        self.events.append("handshake")
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def context_of(directory: Path, tls: TLS | None = None) -> SSL.Context:
     return server_context(identity, tls or TLS(), session_id="test")
 
 
-class Stage:
+class TLSFixture:
     """A transport between a protocol and a stub."""
 
     def __init__(self, context: SSL.Context, protocol: Recorder, *, established: bool = True) -> None:
@@ -161,260 +161,282 @@ class Stage:
 
 
 @pytest.fixture
-def stage(context: SSL.Context) -> Iterator[Callable[..., Stage]]:
-    stages = []
+def make_tls(context: SSL.Context) -> Iterator[Callable[..., TLSFixture]]:
+    built = []
 
-    def build(protocol: Recorder | None = None, *, established: bool = True) -> Stage:
-        stages.append(Stage(context, protocol or HalfCloseable(), established=established))
-        return stages[-1]
+    def build(protocol: Recorder | None = None, *, established: bool = True) -> TLSFixture:
+        built.append(TLSFixture(context, protocol or HalfCloseable(), established=established))
+        return built[-1]
 
     yield build
-    for one in stages:
+    for one in built:
         one.close()
 
 
 # Writing.
 
 
-def test_what_the_kernel_takes_at_once_never_goes_round_the_reactor(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.transport.write(b"hola")
-    assert it.tls.sent == b"hola"
-    assert not it.writing()
+def test_what_the_kernel_takes_at_once_never_goes_round_the_reactor(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls()
+    fixture.transport.write(b"hola")
+    assert fixture.tls.sent == b"hola"
+    assert not fixture.writing()
 
 
 def test_what_the_kernel_refuses_follows_when_it_can_and_the_producer_waits(
-    stage: Callable[..., Stage],
+    make_tls: Callable[..., TLSFixture],
 ) -> None:
-    it = stage()
-    it.transport.registerProducer(it.protocol, True)
-    it.tls.send_results = [2, SSL.WantWriteError()]
-    it.transport.writeSequence([b"ho", b"la"])
-    assert (it.tls.sent, it.writing(), it.protocol.paused) == (b"ho", True, [True])
-    it.transport.write(b" mundo")
-    assert it.tls.sent == b"ho", "in order"
-    it.tls.send_results = [SSL.WantWriteError()]
-    assert it.transport.doWrite() is None
-    assert it.protocol.paused == [True]
-    assert it.transport.doWrite() is None
-    assert (it.tls.sent, it.writing(), it.protocol.paused) == (b"hola mundo", False, [True, False])
+    fixture = make_tls()
+    fixture.transport.registerProducer(fixture.protocol, True)
+    fixture.tls.send_results = [2, SSL.WantWriteError()]
+    fixture.transport.writeSequence([b"ho", b"la"])
+    assert (fixture.tls.sent, fixture.writing(), fixture.protocol.paused) == (b"ho", True, [True])
+    fixture.transport.write(b" mundo")
+    assert fixture.tls.sent == b"ho", "in order"
+    fixture.tls.send_results = [SSL.WantWriteError()]
+    assert fixture.transport.doWrite() is None
+    assert fixture.protocol.paused == [True]
+    assert fixture.transport.doWrite() is None
+    assert (fixture.tls.sent, fixture.writing(), fixture.protocol.paused) == (
+        b"hola mundo",
+        False,
+        [True, False],
+    )
 
 
 def test_a_large_buffer_is_handed_over_in_limited_pieces(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+    make_tls: Callable[..., TLSFixture], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_module, "SEND_LIMIT", 3)
-    it = stage()
-    it.tls.send_results = [SSL.WantWriteError()]
-    it.transport.write(b"hola mundo")
-    assert it.transport.doWrite() is None
-    assert it.tls.sent == b"hola mundo"
+    fixture = make_tls()
+    fixture.tls.send_results = [SSL.WantWriteError()]
+    fixture.transport.write(b"hola mundo")
+    assert fixture.transport.doWrite() is None
+    assert fixture.tls.sent == b"hola mundo"
 
 
-def test_an_error_of_a_first_write_is_left_for_the_reactor_to_meet(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.tls.send_results = [SSL.SysCallError(32, "EPIPE"), SSL.SysCallError(32, "EPIPE")]
-    it.transport.write(b"hola")
-    assert it.writing()
-    assert it.transport.doWrite() is main.CONNECTION_LOST
+def test_an_error_of_a_first_write_is_left_for_the_reactor_to_meet(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls()
+    fixture.tls.send_results = [SSL.SysCallError(32, "EPIPE"), SSL.SysCallError(32, "EPIPE")]
+    fixture.transport.write(b"hola")
+    assert fixture.writing()
+    assert fixture.transport.doWrite() is main.CONNECTION_LOST
 
 
-def test_nothing_is_written_before_the_handshake_is_over(stage: Callable[..., Stage]) -> None:
-    it = stage(established=False)
-    it.transport.write(b"hola")
-    assert (it.tls.sent, it.writing()) == (b"", False), "a writable socket would wake us for nothing"
-    assert it.transport.doRead() is None
-    assert it.writing()
-    assert it.transport.doWrite() is None
-    assert it.tls.sent == b"hola"
-    assert it.protocol.told == ["handshake"]
+def test_nothing_is_written_before_the_handshake_is_over(make_tls: Callable[..., TLSFixture]) -> None:
+    fixture = make_tls(established=False)
+    fixture.transport.write(b"hola")
+    assert (fixture.tls.sent, fixture.writing()) == (b"", False), (
+        "a writable socket would wake us for nothing"
+    )
+    assert fixture.transport.doRead() is None
+    assert fixture.writing()
+    assert fixture.transport.doWrite() is None
+    assert fixture.tls.sent == b"hola"
+    assert fixture.protocol.events == ["handshake"]
 
 
-def test_a_pull_producer_is_asked_whenever_there_is_room(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.transport.registerProducer(it.protocol, False)
-    assert it.protocol.paused == [False]
-    it.tls.send_results = [SSL.WantWriteError()]
-    it.transport.write(b"hola")
-    assert it.transport.doWrite() is None
-    assert it.protocol.paused == [False, False]
+def test_a_pull_producer_is_asked_whenever_there_is_room(make_tls: Callable[..., TLSFixture]) -> None:
+    fixture = make_tls()
+    fixture.transport.registerProducer(fixture.protocol, False)
+    assert fixture.protocol.paused == [False]
+    fixture.tls.send_results = [SSL.WantWriteError()]
+    fixture.transport.write(b"hola")
+    assert fixture.transport.doWrite() is None
+    assert fixture.protocol.paused == [False, False]
 
 
 def test_a_producer_that_registers_while_something_waits_is_paused_at_once(
-    stage: Callable[..., Stage],
+    make_tls: Callable[..., TLSFixture],
 ) -> None:
-    it = stage()
-    it.tls.send_results = [SSL.WantWriteError()]
-    it.transport.write(b"hola")
-    it.transport.registerProducer(it.protocol, True)
-    assert it.protocol.paused == [True]
+    fixture = make_tls()
+    fixture.tls.send_results = [SSL.WantWriteError()]
+    fixture.transport.write(b"hola")
+    fixture.transport.registerProducer(fixture.protocol, True)
+    assert fixture.protocol.paused == [True]
 
 
 # Ending.
 
 
 def test_losing_the_connection_waits_for_the_buffer_then_says_close_notify(
-    stage: Callable[..., Stage],
+    make_tls: Callable[..., TLSFixture],
 ) -> None:
-    it = stage()
-    it.tls.send_results = [SSL.WantWriteError()]
-    it.transport.write(b"hola")
-    it.transport.loseConnection()
-    it.transport.loseConnection()
-    assert not it.reading()
-    it.tls.shutdowns = [SSL.WantWriteError(), False]
-    assert it.transport.doWrite() is None
-    assert (it.tls.sent, it.writing()) == (b"hola", True)
-    assert it.transport.doWrite() is None
-    assert it.tls.shutdowns == []
-    assert it.peer.recv(1) == b"", "FIN"
+    fixture = make_tls()
+    fixture.tls.send_results = [SSL.WantWriteError()]
+    fixture.transport.write(b"hola")
+    fixture.transport.loseConnection()
+    fixture.transport.loseConnection()
+    assert not fixture.reading()
+    fixture.tls.shutdowns = [SSL.WantWriteError(), False]
+    assert fixture.transport.doWrite() is None
+    assert (fixture.tls.sent, fixture.writing()) == (b"hola", True)
+    assert fixture.transport.doWrite() is None
+    assert fixture.tls.shutdowns == []
+    assert fixture.peer.recv(1) == b"", "FIN"
 
 
-def test_after_our_end_what_the_peer_still_says_is_dropped_until_its_own(stage: Callable[..., Stage]) -> None:
-    """To close before that would be a RST, and undo what was said."""
-    it = stage()
-    it.transport.loseConnection()
-    assert it.transport.doWrite() is None
-    assert it.reading()
-    it.tls.received = [b"more", SSL.WantReadError(), b"and more", SSL.ZeroReturnError()]
-    assert it.transport.doRead() is None
-    assert not it.protocol.lost_because(ConnectionDone)
-    assert it.transport.doRead() is None
-    assert it.protocol.data == b""
-    assert it.protocol.lost_because(ConnectionDone)
-    assert it.reactor.clock.getDelayedCalls() == []
+def test_after_our_end_what_the_peer_still_says_is_dropped_until_its_own(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    """Closing before that would reset the connection and lose the bytes sent."""
+    fixture = make_tls()
+    fixture.transport.loseConnection()
+    assert fixture.transport.doWrite() is None
+    assert fixture.reading()
+    fixture.tls.received = [b"more", SSL.WantReadError(), b"and more", SSL.ZeroReturnError()]
+    assert fixture.transport.doRead() is None
+    assert not fixture.protocol.lost_because(ConnectionDone)
+    assert fixture.transport.doRead() is None
+    assert fixture.protocol.data == b""
+    assert fixture.protocol.lost_because(ConnectionDone)
+    assert fixture.reactor.clock.getDelayedCalls() == []
 
 
-def test_a_peer_that_does_not_end_after_us_is_cut_off(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.transport.loseConnection()
-    it.transport.doWrite()
-    it.reactor.clock.advance(LINGER)
-    it.reactor.clock.advance(0)
-    assert it.protocol.lost_because(ConnectionAborted)
+def test_a_peer_that_does_not_end_after_us_is_cut_off(make_tls: Callable[..., TLSFixture]) -> None:
+    fixture = make_tls()
+    fixture.transport.loseConnection()
+    fixture.transport.doWrite()
+    fixture.reactor.clock.advance(LINGER)
+    fixture.reactor.clock.advance(0)
+    assert fixture.protocol.lost_because(ConnectionAborted)
 
 
-def test_a_connection_that_breaks_while_it_ends_is_lost(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.transport.loseConnection()
-    it.tls.shutdowns = [SSL.SysCallError(104, "ECONNRESET")]
-    assert it.transport.doWrite() is main.CONNECTION_LOST
+def test_a_connection_that_breaks_while_it_ends_is_lost(make_tls: Callable[..., TLSFixture]) -> None:
+    fixture = make_tls()
+    fixture.transport.loseConnection()
+    fixture.tls.shutdowns = [SSL.SysCallError(104, "ECONNRESET")]
+    assert fixture.transport.doWrite() is main.CONNECTION_LOST
 
 
-def test_losing_a_connection_in_the_handshake_needs_no_close_notify(stage: Callable[..., Stage]) -> None:
-    it = stage(established=False)
-    it.transport.loseConnection()
-    assert it.writing()
-    it.tls.shutdowns = [AssertionError("not now")]
-    assert it.transport.doWrite() is main.CONNECTION_DONE
-    assert it.transport.finish_sending() is True
+def test_losing_a_connection_in_the_handshake_needs_no_close_notify(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls(established=False)
+    fixture.transport.loseConnection()
+    assert fixture.writing()
+    fixture.tls.shutdowns = [AssertionError("not now")]
+    assert fixture.transport.doWrite() is main.CONNECTION_DONE
+    assert fixture.transport.finish_sending() is True
 
 
-def test_half_closing_ends_our_side_and_leaves_the_other_open(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.transport.write(b"hola")
-    it.transport.loseWriteConnection()
-    it.transport.write(b"too late")
-    assert it.transport.doWrite() is None
-    assert it.tls.sent == b"hola"
-    assert it.peer.recv(1) == b"", "FIN"
-    assert it.reading()
-    assert it.protocol.told == ["handshake", "write lost"]
-    it.tls.received = [b"adios"]
-    it.transport.doRead()
-    assert it.protocol.data == b"adios"
-    it.transport.loseConnection()
-    it.tls.shutdowns = [AssertionError("once is enough")]
-    it.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
-    assert it.transport.doWrite() is main.CONNECTION_DONE
+def test_half_closing_ends_our_side_and_leaves_the_other_open(make_tls: Callable[..., TLSFixture]) -> None:
+    fixture = make_tls()
+    fixture.transport.write(b"hola")
+    fixture.transport.loseWriteConnection()
+    fixture.transport.write(b"too late")
+    assert fixture.transport.doWrite() is None
+    assert fixture.tls.sent == b"hola"
+    assert fixture.peer.recv(1) == b"", "FIN"
+    assert fixture.reading()
+    assert fixture.protocol.events == ["handshake", "write lost"]
+    fixture.tls.received = [b"adios"]
+    fixture.transport.doRead()
+    assert fixture.protocol.data == b"adios"
+    fixture.transport.loseConnection()
+    fixture.tls.shutdowns = [AssertionError("once is enough")]
+    fixture.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
+    assert fixture.transport.doWrite() is main.CONNECTION_DONE
 
 
-def test_a_protocol_that_knows_no_half_close_can_still_be_half_closed(stage: Callable[..., Stage]) -> None:
-    it = stage(Recorder())
-    it.transport.loseWriteConnection()
-    assert it.transport.doWrite() is None
-    assert it.peer.recv(1) == b""
+def test_a_protocol_that_knows_no_half_close_can_still_be_half_closed(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls(Recorder())
+    fixture.transport.loseWriteConnection()
+    assert fixture.transport.doWrite() is None
+    assert fixture.peer.recv(1) == b""
 
 
-def test_the_peers_end_closes_for_a_protocol_that_knows_no_half_close(stage: Callable[..., Stage]) -> None:
-    it = stage(Recorder())
-    it.transport.registerProducer(it.protocol, True)
-    it.tls.send_results = [SSL.WantWriteError()]
-    it.transport.write(b"hola")
-    it.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
-    assert it.transport.doWrite() is main.CONNECTION_DONE
-    assert it.tls.sent == b"hola"
+def test_the_peers_end_closes_for_a_protocol_that_knows_no_half_close(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls(Recorder())
+    fixture.transport.registerProducer(fixture.protocol, True)
+    fixture.tls.send_results = [SSL.WantWriteError()]
+    fixture.transport.write(b"hola")
+    fixture.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
+    assert fixture.transport.doWrite() is main.CONNECTION_DONE
+    assert fixture.tls.sent == b"hola"
 
 
-def test_after_the_peers_end_nothing_can_start_reading_again(stage: Callable[..., Stage]) -> None:
-    """A socket at its end is readable for ever, and would be reported for ever."""
-    it = stage()
-    it.tls.received = [SSL.ZeroReturnError()]
-    assert it.transport.doRead() is main.CONNECTION_DONE
-    it.transport.stopReading()
-    it.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
-    it.transport.resumeProducing()
-    assert not it.reading()
-    assert it.protocol.told == ["handshake", "read lost"]
+def test_after_the_peers_end_nothing_can_start_reading_again(make_tls: Callable[..., TLSFixture]) -> None:
+    """A socket at end of input stays readable, and would be reported in every turn."""
+    fixture = make_tls()
+    fixture.tls.received = [SSL.ZeroReturnError()]
+    assert fixture.transport.doRead() is main.CONNECTION_DONE
+    fixture.transport.stopReading()
+    fixture.transport.readConnectionLost(Failure(main.CONNECTION_DONE))
+    fixture.transport.resumeProducing()
+    assert not fixture.reading()
+    assert fixture.protocol.events == ["handshake", "read lost"]
 
 
 # Reading.
 
 
 def test_one_connection_takes_a_few_full_records_and_then_lets_others_have_their_turn(
-    stage: Callable[..., Stage],
+    make_tls: Callable[..., TLSFixture],
 ) -> None:
-    it = stage()
-    it.tls.received = [bytes(16384)] * 100
-    assert it.transport.doRead() is None
-    assert len(it.protocol.data) == 8 * 16384
+    fixture = make_tls()
+    fixture.tls.received = [bytes(16384)] * 100
+    assert fixture.transport.doRead() is None
+    assert len(fixture.protocol.data) == 8 * 16384
 
 
-def test_a_protocol_that_pauses_gets_no_further_record(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.protocol.dataReceived = lambda data: it.transport.pauseProducing()  # type: ignore[method-assign]
-    it.tls.received = [bytes(16384)] * 2
-    assert it.transport.doRead() is None
-    assert len(it.tls.received) == 1
+def test_a_protocol_that_pauses_gets_no_further_record(make_tls: Callable[..., TLSFixture]) -> None:
+    fixture = make_tls()
+    fixture.protocol.dataReceived = lambda data: fixture.transport.pauseProducing()  # type: ignore[method-assign]
+    fixture.tls.received = [bytes(16384)] * 2
+    assert fixture.transport.doRead() is None
+    assert len(fixture.tls.received) == 1
 
 
-def test_reading_that_must_write_first_goes_on_when_it_can(stage: Callable[..., Stage]) -> None:
-    """So it is with a KeyUpdate that asks for one, when the socket is full."""
-    it = stage()
-    it.tls.received = [SSL.WantWriteError(), SSL.WantWriteError(), b"hola"]
-    assert it.transport.doRead() is None
-    assert it.writing()
-    assert it.transport.doWrite() is None
-    assert (it.writing(), it.protocol.data) == (True, b"")
-    assert it.transport.doWrite() is None
-    assert (it.writing(), it.protocol.data) == (False, b"hola")
+def test_reading_that_must_write_first_goes_on_when_it_can(make_tls: Callable[..., TLSFixture]) -> None:
+    """For example, a KeyUpdate that asks for one in return, while the socket is full."""
+    fixture = make_tls()
+    fixture.tls.received = [SSL.WantWriteError(), SSL.WantWriteError(), b"hola"]
+    assert fixture.transport.doRead() is None
+    assert fixture.writing()
+    assert fixture.transport.doWrite() is None
+    assert (fixture.writing(), fixture.protocol.data) == (True, b"")
+    assert fixture.transport.doWrite() is None
+    assert (fixture.writing(), fixture.protocol.data) == (False, b"hola")
 
 
-def test_an_end_met_by_reading_that_had_to_write_is_the_peers_end(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.tls.received = [SSL.WantWriteError(), SSL.ZeroReturnError()]
-    it.transport.doRead()
-    assert it.transport.doWrite() is None
-    assert not it.reading()
-    assert it.protocol.told == ["handshake", "read lost"]
+def test_an_end_met_by_reading_that_had_to_write_is_the_peers_end(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls()
+    fixture.tls.received = [SSL.WantWriteError(), SSL.ZeroReturnError()]
+    fixture.transport.doRead()
+    assert fixture.transport.doWrite() is None
+    assert not fixture.reading()
+    assert fixture.protocol.events == ["handshake", "read lost"]
 
 
-def test_an_error_met_by_reading_that_had_to_write_loses_the_connection(stage: Callable[..., Stage]) -> None:
-    it = stage()
-    it.tls.received = [SSL.WantWriteError(), SSL.SysCallError(104, "ECONNRESET")]
-    it.transport.doRead()
-    assert it.transport.doWrite() is main.CONNECTION_LOST
+def test_an_error_met_by_reading_that_had_to_write_loses_the_connection(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls()
+    fixture.tls.received = [SSL.WantWriteError(), SSL.SysCallError(104, "ECONNRESET")]
+    fixture.transport.doRead()
+    assert fixture.transport.doWrite() is main.CONNECTION_LOST
 
 
-def test_a_handshake_that_must_write_first_goes_on_when_it_can(stage: Callable[..., Stage]) -> None:
-    it = stage(established=False)
-    it.tls.handshake = [SSL.WantWriteError(), SSL.WantReadError()]
-    assert it.transport.doRead() is None
-    assert it.writing()
-    assert it.transport.doWrite() is None
-    assert not it.writing()
-    assert it.transport.doRead() is None
-    assert it.protocol.told == ["handshake"]
+def test_a_handshake_that_must_write_first_goes_on_when_it_can(make_tls: Callable[..., TLSFixture]) -> None:
+    fixture = make_tls(established=False)
+    fixture.tls.handshake = [SSL.WantWriteError(), SSL.WantReadError()]
+    assert fixture.transport.doRead() is None
+    assert fixture.writing()
+    assert fixture.transport.doWrite() is None
+    assert not fixture.writing()
+    assert fixture.transport.doRead() is None
+    assert fixture.protocol.events == ["handshake"]
 
 
 def test_errors_are_told_in_openssls_words() -> None:
@@ -427,7 +449,7 @@ def test_errors_are_told_in_openssls_words() -> None:
 
 
 class Factories(Factory):
-    """Gives out protocols, and remembers them."""
+    """Builds protocols, and records them."""
 
     noisy = False
 
@@ -442,7 +464,7 @@ class Factories(Factory):
 
 
 class Talker(HalfCloseable):
-    """Speaks first."""
+    """Sends the first bytes."""
 
     def connectionMade(self) -> None:
         self.transport.write(b"first ")  # type: ignore[union-attr]
@@ -450,7 +472,7 @@ class Talker(HalfCloseable):
 
 
 def the_reactor() -> Any:
-    """The one that pytest's process has."""
+    """The reactor of the pytest process."""
     from twisted.internet import reactor
 
     return reactor
@@ -514,7 +536,7 @@ class RealTransportTests(TestCase):
         }
 
     async def test_a_protocol_may_speak_first_and_hang_up_before_the_handshake(self) -> None:
-        """Nothing of it can be said then: the connection just ends."""
+        """No alert can be sent then: the connection just ends."""
         port = self.listen(Factories(Talker))
 
         def talk() -> bytes:

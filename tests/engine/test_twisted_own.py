@@ -13,7 +13,7 @@ from tests.helpers import ROOT
 
 
 def run(which: str, *names: str) -> dict[str, Any]:
-    """What becomes of Twisted's tests on the reactor called *which*."""
+    """The results of Twisted's tests on the reactor named *which*."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.engine.twisted_tests", which, *names],
         cwd=ROOT,
@@ -29,7 +29,7 @@ def run(which: str, *names: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(900)
 def test_what_passes_on_twisteds_epoll_reactor_passes_on_ours() -> None:
-    """What fails on ours (some of it needs what a sandbox has not) must fail on Twisted's as well."""
+    """Tests that fail on the engine (some need what sandboxes lack) must fail on Twisted's reactor, too."""
     ours = run("engine")
     assert len(ours["passed"]) > 750, "most of them can run anywhere"
     if ours["failed"]:

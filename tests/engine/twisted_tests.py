@@ -1,4 +1,4 @@
-"""Runs Twisted's own tests of reactors on one reactor; prints what became of each.
+"""Runs Twisted's own tests of reactors on one reactor; prints the result of each.
 
     python -m tests.engine.twisted_tests {engine|stock} [MODULE…]
 
@@ -43,11 +43,11 @@ MODULES = [
 
 
 class EPollReactor(reactor.EngineReactor):
-    """The engine, under the name of what it stands in for."""
+    """The engine, under the name of the reactor that it replaces."""
 
 
 class Names(reporter.Reporter):
-    """Remembers what became of every test, and says nothing."""
+    """Records the result of every test, and prints nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,7 +56,7 @@ class Names(reporter.Reporter):
 
     def startTest(self, test: Any) -> None:
         super().startTest(test)
-        print(test.id(), file=sys.stderr, flush=True)  # the last one is where it hangs, should it hang
+        print(test.id(), file=sys.stderr, flush=True)  # if the run hangs, the last one is the cause
 
     def addSuccess(self, test: Any) -> None:
         super().addSuccess(test)
@@ -74,12 +74,12 @@ class Names(reporter.Reporter):
 
 
 def main(which: str, modules: list[str]) -> None:
-    """Run *modules* on the reactor called *which*."""
+    """Run *modules* on the reactor named *which*."""
     module = reactor if which == "engine" else epollreactor
     module.install()
     from twisted.internet.test.reactormixins import ReactorBuilder
 
-    # Some tests know by its name that an epoll reactor cannot do what they ask: ours has that name too.
+    # Some tests skip epoll reactors by name, so ours has the same name.
     ReactorBuilder._reactors = [
         f"{__spec__.name}.EPollReactor" if which == "engine" else "twisted.internet.epollreactor.EPollReactor"
     ]

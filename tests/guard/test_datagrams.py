@@ -61,7 +61,7 @@ def test_system_ports_are_not_answered(host: str, port: int) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "198.51.100.7", "::1", "::ffff:127.0.0.1"])
 def test_our_own_ports_are_not_answered_on_any_host(host: str) -> None:
-    """Another host with this port is another suite like this one, and would answer our answer."""
+    """Another host with this port is another suite like this one, and would answer our reply."""
     assert not answerable(host, 1234, {1234, 4321})
     assert not answerable(host, 4321, {1234, 4321})
     assert answerable(host, 1235, {1234, 4321})
@@ -84,7 +84,7 @@ def test_a_mapped_address_is_treated_as_the_one_it_stands_for(host: IPv4Address,
     assert answerable(f"::ffff:{host}", port, {5353}) == answerable(str(host), port, {5353})
 
 
-# With a memory.
+# Remembered sources.
 
 
 @settings(max_examples=50)
@@ -102,7 +102,7 @@ def test_ipv6_sources_may_have_more_than_host_and_port() -> None:
     assert not policy.admit(("ff02::1", 40000, 0, 2))  # type: ignore[arg-type]
 
 
-# As the kernel gives them.
+# Packed addresses.
 
 
 def packed(host: IPv4Address | IPv6Address, port: int, scope: int = 0) -> bytes:
@@ -168,7 +168,7 @@ def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
     assert most == REMEMBERED_SOURCES
 
 
-# The memory itself.
+# The limit on remembered sources.
 
 
 def test_a_source_already_admitted_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +192,7 @@ def test_a_refused_source_is_not_remembered() -> None:
 
 
 def test_the_memory_of_admitted_sources_is_bounded() -> None:
-    """However many sources there are, and all of them are answered."""
+    """All sources are answered, however many there are."""
     policy = DatagramPolicy(Limits(rate=None))
     most = 0
     for number in range(3 * REMEMBERED_SOURCES):
@@ -224,11 +224,11 @@ def test_two_suites_know_nothing_of_each_other() -> None:
     assert other.admit(("192.0.2.1", 40000))
 
 
-# How often.
+# Rates.
 
 
 class Time:
-    """A clock to set."""
+    """A clock that the test sets."""
 
     now = 100.0
 
@@ -275,7 +275,7 @@ def test_a_source_over_its_rate_is_refused_whichever_way_it_is_asked_about() -> 
     sources = [one, one, other, one, one, other]
     assert [policy.refuses(source) for source in sources] == [False, False, False, True, True, False]
     assert not policy.admits_all([one])
-    assert not policy.admit(("192.0.2.1", 50000)), "another port is no other source"
+    assert not policy.admit(("192.0.2.1", 50000)), "another port is the same source"
     clock.now += 1
     assert policy.admit(("192.0.2.1", 50000))
     assert policy.refusals == {Reason.RATE: 3}

@@ -1,4 +1,4 @@
-"""`suite.guard.streams` in memory: who is refused, who is late, and how connections leave."""
+"""`suite.guard.streams` in memory: refusals, time limits and ends."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ PEER = IPv4Address("TCP", "192.0.2.1", 40000)
 
 
 class Transport(StringTransport):
-    """A transport that keeps in mind how it was ended, and whose peer may be slow.
+    """A transport that records how it was closed, and whose peer may be slow.
 
-    :ivar owed: what it says to be owed.
-    :ivar ends: ``lose``, ``abort`` and ``half``, as they were asked for.
+    :ivar owed: the number of unsent bytes to report.
+    :ivar ends: the calls that closed it: ``lose``, ``abort`` and ``half``.
     """
 
     def __init__(self, address: Any = PEER) -> None:
@@ -46,20 +46,20 @@ class Transport(StringTransport):
         self.ends.append("lose")
 
     def abortConnection(self) -> None:
-        if "abort" not in self.ends:  # more than once is as good as once, for Twisted's too
+        if "abort" not in self.ends:  # repeated calls have no effect, as in Twisted
             self.ends.append("abort")
 
     def loseWriteConnection(self) -> None:
         self.ends.append("half")
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Called of TCP only."""
+        """Called for TCP connections only."""
 
 
-class House:
-    """One guarded endpoint.
+class GuardedEndpoint:
+    """An endpoint with a guard, in memory.
 
-    :ivar events: what it has logged.
+    :ivar events: the log events of the guard.
     """
 
     def __init__(self, limits: Limits | None = None, **options: bool) -> None:
@@ -69,7 +69,7 @@ class House:
         self.events: list[dict[str, Any]] = []
         self.observe: Any = self.events.append
 
-    def enter(self, address: Any = PEER) -> tuple[Any, Transport]:
+    def connect(self, address: Any = PEER) -> tuple[Any, Transport]:
         """A connection from *address*, and its transport."""
         protocol = self.factory.buildProtocol(address)
         assert protocol is not None, "refused"
@@ -87,16 +87,16 @@ class House:
             seconds -= SWEEP / 5
 
 
-def leave(protocol: Any, reason: Exception | None = None) -> None:
+def disconnect(protocol: Any, reason: Exception | None = None) -> None:
     protocol.connectionLost(Failure(reason or ConnectionDone()))
 
 
 @pytest.fixture
-def house() -> Iterator[type[House]]:
-    """Makes houses; at the end nothing may be scheduled for those that are empty."""
-    built: list[House] = []
+def make_endpoint() -> Iterator[type[GuardedEndpoint]]:
+    """The class, observed; at the end, an endpoint without connections must have nothing scheduled."""
+    built: list[GuardedEndpoint] = []
 
-    class Built(House):
+    class Built(GuardedEndpoint):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             globalLogPublisher.addObserver(self.observe)
@@ -106,39 +106,41 @@ def house() -> Iterator[type[House]]:
     for one in built:
         globalLogPublisher.removeObserver(one.observe)
         for protocol in [*one.guard.open]:
-            leave(protocol)
+            disconnect(protocol)
         assert one.clock.getDelayedCalls() == []
 
 
-# At the door.
+# Refusals.
 
 
-def test_an_endpoint_that_is_full_refuses(house: type[House]) -> None:
-    here = house(Limits(connections=2))
-    first, _ = here.enter()
-    here.enter()
-    assert here.refused()
-    leave(first)
-    here.enter()
-    assert here.refused()
-    assert here.guard.ends == {Reason.CONNECTIONS: 2, Reason.CLOSED: 1}
-    assert here.guard.accepted_count == 3
+def test_an_endpoint_that_is_full_refuses(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(connections=2))
+    first, _ = endpoint.connect()
+    endpoint.connect()
+    assert endpoint.refused()
+    disconnect(first)
+    endpoint.connect()
+    assert endpoint.refused()
+    assert endpoint.guard.ends == {Reason.CONNECTIONS: 2, Reason.CLOSED: 1}
+    assert endpoint.guard.accepted_count == 3
 
 
-def test_a_peer_that_has_its_share_is_refused_and_others_are_not(house: type[House]) -> None:
-    here = house(Limits(per_peer=1))
-    first, _ = here.enter()
-    assert here.refused(IPv4Address("TCP", "192.0.2.1", 50000))
-    here.enter(IPv4Address("TCP", "192.0.2.2", 50000))
-    leave(first)
-    here.enter(IPv4Address("TCP", "192.0.2.1", 50000))
-    assert here.guard.ends[Reason.PER_PEER] == 1
+def test_a_peer_that_has_its_share_is_refused_and_others_are_not(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    endpoint = make_endpoint(Limits(per_peer=1))
+    first, _ = endpoint.connect()
+    assert endpoint.refused(IPv4Address("TCP", "192.0.2.1", 50000))
+    endpoint.connect(IPv4Address("TCP", "192.0.2.2", 50000))
+    disconnect(first)
+    endpoint.connect(IPv4Address("TCP", "192.0.2.1", 50000))
+    assert endpoint.guard.ends[Reason.PER_PEER] == 1
 
 
-def test_an_address_mapped_into_ipv6_is_the_same_peer(house: type[House]) -> None:
-    here = house(Limits(per_peer=1))
-    here.enter(IPv6Address("TCP", "::ffff:192.0.2.1", 40000))
-    assert here.refused(IPv4Address("TCP", "192.0.2.1", 40000))
+def test_an_address_mapped_into_ipv6_is_the_same_peer(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(per_peer=1))
+    endpoint.connect(IPv6Address("TCP", "::ffff:192.0.2.1", 40000))
+    assert endpoint.refused(IPv4Address("TCP", "192.0.2.1", 40000))
     assert canonical("::ffff:192.0.2.1") == "192.0.2.1"
     assert canonical("fe80::1%lo") == "fe80::1%lo"
 
@@ -156,139 +158,147 @@ def test_an_address_mapped_into_ipv6_is_the_same_peer(house: type[House]) -> Non
         (["fe80::/10"], [], "fe80::1%lo", True),
     ],
 )
-def test_networks(house: type[House], allow: list[str], deny: list[str], host: str, admitted: bool) -> None:
+def test_networks(
+    make_endpoint: type[GuardedEndpoint], allow: list[str], deny: list[str], host: str, admitted: bool
+) -> None:
     limits = Limits(allow=tuple(map(ip_network, allow)), deny=tuple(map(ip_network, deny)))
-    here = house(limits)
+    endpoint = make_endpoint(limits)
     kind: Any = IPv6Address if ":" in host else IPv4Address
-    assert here.refused(kind("TCP", host, 40000)) is not admitted
-    assert here.guard.ends[Reason.DENIED] == (not admitted)
+    assert endpoint.refused(kind("TCP", host, 40000)) is not admitted
+    assert endpoint.guard.ends[Reason.DENIED] == (not admitted)
 
 
-def test_a_refusal_is_logged_with_who_and_why(house: type[House]) -> None:
-    here = house(Limits(deny=(ip_network("192.0.2.0/24"),)))
-    assert here.refused()
-    (event,) = [e for e in here.events if e["log_namespace"] == "suite.guard.streams"]
+def test_a_refusal_is_logged_with_who_and_why(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(deny=(ip_network("192.0.2.0/24"),)))
+    assert endpoint.refused()
+    (event,) = [e for e in endpoint.events if e["log_namespace"] == "suite.guard.streams"]
     assert event["log_level"].name == "info"
     assert (event["endpoint"], event["peer"], event["reason"]) == ("tcp", "192.0.2.1:40000", "denied")
 
 
 def test_connections_without_a_descriptor_are_all_counted_and_logged_once_a_second(
-    house: type[House],
+    make_endpoint: type[GuardedEndpoint],
 ) -> None:
-    here = house()
+    endpoint = make_endpoint()
     for _ in range(30):
         for _ in range(10):
-            here.factory.out_of_descriptors(PEER)
-        here.clock.advance(0.1)
-    assert here.guard.ends == {Reason.DESCRIPTORS: 300}
-    lines = [event for event in here.events if event.get("reason") == "descriptors"]
+            endpoint.factory.out_of_descriptors(PEER)
+        endpoint.clock.advance(0.1)
+    assert endpoint.guard.ends == {Reason.DESCRIPTORS: 300}
+    lines = [event for event in endpoint.events if event.get("reason") == "descriptors"]
     assert len(lines) == 3
     assert lines[0]["refused"] == 1
 
 
-# Time.
+# Time limits.
 
 
 @pytest.mark.parametrize(
     ("limits", "reason", "end"),
     [(Limits(idle=5.0), Reason.IDLE, "lose"), (Limits(lifetime=5.0), Reason.LIFETIME, "lose")],
 )
-def test_quiet_connections_end_in_time(house: type[House], limits: Limits, reason: Reason, end: str) -> None:
-    here = house(limits)
-    protocol, transport = here.enter()
-    here.wait(4.9)
+def test_quiet_connections_end_in_time(
+    make_endpoint: type[GuardedEndpoint], limits: Limits, reason: Reason, end: str
+) -> None:
+    endpoint = make_endpoint(limits)
+    protocol, transport = endpoint.connect()
+    endpoint.wait(4.9)
     assert transport.ends == []
-    here.wait(SWEEP + 0.2)
+    endpoint.wait(SWEEP + 0.2)
     assert transport.ends == [end]
-    leave(protocol)
-    assert here.guard.ends == {reason: 1}
+    disconnect(protocol)
+    assert endpoint.guard.ends == {reason: 1}
 
 
-def test_who_sends_is_not_idle_but_has_a_lifetime(house: type[House]) -> None:
-    here = house(Limits(idle=2.0, lifetime=10.0))
-    protocol, transport = here.enter()
+def test_who_sends_is_not_idle_but_has_a_lifetime(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(idle=2.0, lifetime=10.0))
+    protocol, transport = endpoint.connect()
     for _ in range(9):
-        here.wait(1)
+        endpoint.wait(1)
         protocol.dataReceived(b"hola")
     assert transport.ends == []
-    here.wait(2)
+    endpoint.wait(2)
     assert transport.ends == ["lose"]
 
 
-def test_a_peer_that_takes_nothing_of_what_it_is_owed_is_cut_off(house: type[House]) -> None:
-    here = house(Limits(idle=60.0, stall=5.0))
-    protocol, transport = here.enter()
+def test_a_peer_that_takes_nothing_of_what_it_is_owed_is_cut_off(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    endpoint = make_endpoint(Limits(idle=60.0, stall=5.0))
+    protocol, transport = endpoint.connect()
     protocol.dataReceived(b"hola")
     transport.owed = 1000
-    here.wait(3)
+    endpoint.wait(3)
     transport.owed = 900  # slow, but not stuck
-    here.wait(4)
+    endpoint.wait(4)
     assert transport.ends == []
-    here.wait(2)
+    endpoint.wait(2)
     assert transport.ends == ["abort"]
-    leave(protocol, ConnectionLost())
-    assert here.guard.ends == {Reason.STALL: 1}
+    disconnect(protocol, ConnectionLost())
+    assert endpoint.guard.ends == {Reason.STALL: 1}
 
 
-def test_a_peer_that_catches_up_is_idle_from_then_on(house: type[House]) -> None:
-    here = house(Limits(idle=5.0, stall=2.0))
-    protocol, transport = here.enter()
+def test_a_peer_that_catches_up_is_idle_from_then_on(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(idle=5.0, stall=2.0))
+    protocol, transport = endpoint.connect()
     protocol.dataReceived(b"hola")
     transport.owed = 1000
-    here.wait(1)
+    endpoint.wait(1)
     transport.owed = 0
-    here.wait(4.5)
+    endpoint.wait(4.5)
     assert transport.ends == []
-    here.wait(1.2)
+    endpoint.wait(1.2)
     assert transport.ends == ["lose"]
 
 
-def test_a_handshake_has_its_time_and_no_more(house: type[House]) -> None:
-    here = house(Limits(handshake=3.0, idle=60.0), handshakes=True)
-    quick, quick_transport = here.enter()
-    slow, slow_transport = here.enter()
-    here.wait(1)
+def test_a_handshake_has_its_time_and_no_more(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(handshake=3.0, idle=60.0), handshakes=True)
+    quick, quick_transport = endpoint.connect()
+    slow, slow_transport = endpoint.connect()
+    endpoint.wait(1)
     quick.handshakeCompleted()
-    here.wait(2.6)
+    endpoint.wait(2.6)
     assert (quick_transport.ends, slow_transport.ends) == ([], ["abort"])
-    leave(slow, ConnectionLost())
-    assert here.guard.ends == {Reason.HANDSHAKE: 1}
+    disconnect(slow, ConnectionLost())
+    assert endpoint.guard.ends == {Reason.HANDSHAKE: 1}
 
 
-def test_a_half_closed_connection_has_its_time(house: type[House]) -> None:
-    here = house(Limits(half_close=3.0, stall=60.0, idle=60.0))
-    protocol, transport = here.enter()
+def test_a_half_closed_connection_has_its_time(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(half_close=3.0, stall=60.0, idle=60.0))
+    protocol, transport = endpoint.connect()
     protocol.dataReceived(b"hola")
     transport.owed = 10
     protocol.readConnectionLost()
     assert transport.ends == ["lose"]
-    here.wait(2.9)
+    endpoint.wait(2.9)
     assert transport.ends == ["lose"]
-    here.wait(SWEEP + 0.2)
+    endpoint.wait(SWEEP + 0.2)
     assert transport.ends == ["lose", "abort"]
-    leave(protocol, ConnectionLost())
-    assert here.guard.ends == {Reason.HALF_CLOSE: 1}
+    disconnect(protocol, ConnectionLost())
+    assert endpoint.guard.ends == {Reason.HALF_CLOSE: 1}
 
 
-def test_no_limit_is_no_limit(house: type[House]) -> None:
-    here = house(Limits(idle=None, stall=None, half_close=None, handshake=None), handshakes=True)
-    _, transport = here.enter()
-    here.wait(100)
+def test_no_limit_is_no_limit(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(idle=None, stall=None, half_close=None, handshake=None), handshakes=True)
+    _, transport = endpoint.connect()
+    endpoint.wait(100)
     assert transport.ends == []
 
 
-def test_limits_may_change_under_a_connection(house: type[House]) -> None:
-    here = house(Limits(idle=600.0))
-    _, transport = here.enter()
-    here.wait(3)
-    here.guard.limits = Limits(idle=2.0)
-    here.wait(SWEEP + 0.1)
+def test_limits_may_change_under_a_connection(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(idle=600.0))
+    _, transport = endpoint.connect()
+    endpoint.wait(3)
+    endpoint.guard.limits = Limits(idle=2.0)
+    endpoint.wait(SWEEP + 0.1)
     assert transport.ends == ["lose"]
 
 
-def test_after_so_many_bytes_the_echo_ends_and_what_follows_is_for_nobody(house: type[House]) -> None:
-    here = house(Limits(bytes=10))
-    protocol, transport = here.enter()
+def test_after_so_many_bytes_the_echo_ends_and_what_follows_is_for_nobody(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    endpoint = make_endpoint(Limits(bytes=10))
+    protocol, transport = endpoint.connect()
     assert isinstance(protocol, MeasuredEcho)
     protocol.dataReceived(b"0123456")
     assert transport.ends == []
@@ -296,12 +306,12 @@ def test_after_so_many_bytes_the_echo_ends_and_what_follows_is_for_nobody(house:
     protocol.dataReceived(b"more")
     assert transport.value() == b"0123456789"
     assert transport.ends == ["half"]
-    leave(protocol)
-    assert here.guard.ends == {Reason.BYTES: 1}
-    assert here.guard.received == 10
+    disconnect(protocol)
+    assert endpoint.guard.ends == {Reason.BYTES: 1}
+    assert endpoint.guard.received == 10
 
 
-# The end.
+# Ends.
 
 
 @pytest.mark.parametrize(
@@ -316,88 +326,92 @@ def test_after_so_many_bytes_the_echo_ends_and_what_follows_is_for_nobody(house:
     ],
 )
 def test_an_end_has_a_reason(
-    house: type[House], error: Exception, established: bool, reason: Reason, level: str
+    make_endpoint: type[GuardedEndpoint], error: Exception, established: bool, reason: Reason, level: str
 ) -> None:
-    here = house(handshakes=True)
-    protocol, _ = here.enter()
+    endpoint = make_endpoint(handshakes=True)
+    protocol, _ = endpoint.connect()
     if established:
         protocol.handshakeCompleted()
         protocol.dataReceived(b"hola")
-    here.clock.advance(0.25)
-    leave(protocol, error)
-    event = here.events[-1]
+    endpoint.clock.advance(0.25)
+    disconnect(protocol, error)
+    event = endpoint.events[-1]
     assert (event["reason"], event["log_level"].name) == (reason.value, level)
     assert (event["endpoint"], event["connection"], event["peer"]) == ("tcp", 1, "192.0.2.1:40000")
     assert (event["received"], event["duration"]) == (4 * established, 0.25)
 
 
-def test_a_connection_over_tls_that_ends_without_close_notify_is_truncated(house: type[House]) -> None:
-    here = house(handshakes=True)
-    protocol, transport = here.enter()
+def test_a_connection_over_tls_that_ends_without_close_notify_is_truncated(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    endpoint = make_endpoint(handshakes=True)
+    protocol, transport = endpoint.connect()
     protocol.handshakeCompleted()
     transport.close_notify_received = False  # type: ignore[attr-defined]  # as the engine's transports have it
     protocol.dataReceived(b"hola")
     protocol.readConnectionLost()
-    leave(protocol)
-    assert here.guard.ends == {Reason.TRUNCATED: 1}
+    disconnect(protocol)
+    assert endpoint.guard.ends == {Reason.TRUNCATED: 1}
 
 
-def test_who_ends_tls_like_that_without_a_byte_has_not_been_cut_off(house: type[House]) -> None:
-    here = house(handshakes=True)
-    protocol, transport = here.enter()
+def test_who_ends_tls_like_that_without_a_byte_has_not_been_cut_off(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    endpoint = make_endpoint(handshakes=True)
+    protocol, transport = endpoint.connect()
     protocol.handshakeCompleted()
     transport.close_notify_received = False  # type: ignore[attr-defined]
     protocol.readConnectionLost()
-    leave(protocol)
-    assert here.guard.ends == {Reason.CLOSED: 1}
+    disconnect(protocol)
+    assert endpoint.guard.ends == {Reason.CLOSED: 1}
 
 
-def test_draining_closes_the_quiet_and_waits_for_the_others(house: type[House]) -> None:
-    here = house()
+def test_draining_closes_the_quiet_and_waits_for_the_others(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint()
     (quiet, quiet_transport), (busy, busy_transport), (owed, owed_transport) = (
-        here.enter() for _ in range(3)
+        endpoint.connect() for _ in range(3)
     )
-    here.wait(5)
+    endpoint.wait(5)
     owed.dataReceived(b"hola")
     owed_transport.owed = 1
     done: list[bool] = []
-    here.guard.drain(10, lambda: done.append(True))
+    endpoint.guard.drain(10, lambda: done.append(True))
     for _ in range(4):
         busy.dataReceived(b"hola")
-        here.wait(QUIET / 2)
+        endpoint.wait(QUIET / 2)
     assert (quiet_transport.ends, busy_transport.ends, owed_transport.ends) == (["lose"], [], [])
-    here.wait(QUIET)
+    endpoint.wait(QUIET)
     assert (busy_transport.ends, owed_transport.ends) == (["lose"], [])
-    here.wait(7.2)
+    endpoint.wait(7.2)
     assert owed_transport.ends[0] == "abort"
     for protocol in (quiet, busy, owed):
         assert not done
-        leave(protocol)
+        disconnect(protocol)
     assert done == [True]
-    assert here.guard.ends == {Reason.DRAIN: 3}
+    assert endpoint.guard.ends == {Reason.DRAIN: 3}
 
 
-def test_there_is_nothing_to_wait_for_where_nobody_is(house: type[House]) -> None:
+def test_there_is_nothing_to_wait_for_where_nobody_is(make_endpoint: type[GuardedEndpoint]) -> None:
     done: list[bool] = []
-    house().guard.drain(10, lambda: done.append(True))
+    make_endpoint().guard.drain(10, lambda: done.append(True))
     assert done == [True]
 
 
-def test_all_may_be_ended_at_once(house: type[House]) -> None:
-    here = house()
-    transports = [here.enter()[1] for _ in range(3)]
-    here.guard.abort()
+def test_all_may_be_ended_at_once(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint()
+    transports = [endpoint.connect()[1] for _ in range(3)]
+    endpoint.guard.abort()
     assert [transport.ends for transport in transports] == [["abort"]] * 3
 
 
-def test_an_empty_house_needs_no_sweeping(house: type[House]) -> None:
-    here = house()
-    protocol, _ = here.enter()
-    assert here.clock.getDelayedCalls() != []
-    leave(protocol)
-    assert here.clock.getDelayedCalls() == []
-    here.enter()
-    assert here.clock.getDelayedCalls() != []
+def test_an_empty_house_needs_no_sweeping(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint()
+    protocol, _ = endpoint.connect()
+    assert endpoint.clock.getDelayedCalls() != []
+    disconnect(protocol)
+    assert endpoint.clock.getDelayedCalls() == []
+    endpoint.connect()
+    assert endpoint.clock.getDelayedCalls() != []
 
 
 # UNIX sockets.
@@ -424,23 +438,23 @@ def test_the_peer_of_a_unix_socket_is_known() -> None:
         (Limits(users=("no such user, not any more",)), False),
     ],
 )
-def test_users_and_groups(house: type[House], limits: Limits, welcome: bool) -> None:
-    here = house(limits)
+def test_users_and_groups(make_endpoint: type[GuardedEndpoint], limits: Limits, welcome: bool) -> None:
+    endpoint = make_endpoint(limits)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        protocol = here.factory.buildProtocol(UNIXAddress(None))
+        protocol = endpoint.factory.buildProtocol(UNIXAddress(None))
         assert isinstance(protocol, Echo)
         transport = Transport(UNIXAddress(None))
         transport.getHandle = lambda: ours  # type: ignore[attr-defined]
         protocol.makeConnection(transport)
         assert transport.ends == ([] if welcome else ["abort"])
-        leave(protocol, None if welcome else ConnectionLost())
-        assert here.guard.ends[Reason.DENIED] == (not welcome)
+        disconnect(protocol, None if welcome else ConnectionLost())
+        assert endpoint.guard.ends[Reason.DENIED] == (not welcome)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user for once")
 def test_another_user_is_another() -> None:
-    """The credentials are those of the process that has connected, by the kernel's word."""
+    """The kernel reports the credentials of the process that has connected."""
     name = f"echo-suite-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"\0{name}")

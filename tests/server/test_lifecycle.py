@@ -169,11 +169,17 @@ def test_an_idle_suite_ends_at_once(tmp_path: Path) -> None:
 def reload(suite: RunningSuite, config: str, answer: str = "] reloaded: ") -> None:
     """Have *suite* reload *config*, and wait until it logs *answer*."""
     (suite.directory / "config.toml").write_text(config)
+    answer = answer.strip("] ")
+    suite.asked_for.append(answer)
     before = len(suite.errors)
     suite.process.send_signal(signal.SIGHUP)
-    wait_until(
-        lambda: any(answer.strip("] ") in line for line in suite.errors[before:]), f"it says {answer!r}"
-    )
+    wait_until(lambda: any(answer in line for line in suite.errors[before:]), f"it says {answer!r}")
+
+
+def connect_to_new(suite: RunningSuite, name: str) -> socket.socket:
+    """Connect to the endpoint *name*, which added by a reload: stdout may be read after the log."""
+    wait_until(lambda: name in suite.addresses, f"{name} is announced")
+    return suite.connect(name)
 
 
 def exchanges(sock: socket.socket) -> bool:
@@ -210,7 +216,7 @@ def test_added_removed_changed_and_kept(tmp_path: Path, reactor: str) -> None:
         reload(suite, FOUR_TRANSPORTS + 'added = "tcp:0"\nmoved = "unix:elsewhere.sock"\n')
         assert said(suite, "reloaded: 1 added, 1 removed, 1 changed, 4 as before")
         wait_until(lambda: "added" in suite.addresses, "it says where the new one is")
-        with suite.connect("added") as sock:
+        with connect_to_new(suite, "added") as sock:
             assert exchanges(sock)
         with suite.connect("moved") as sock:
             assert exchanges(sock)
@@ -303,7 +309,7 @@ def test_a_port_that_is_taken_changes_nothing_at_all(tmp_path: Path) -> None:
         with suite.connect("tcp") as other:
             assert exchanges(other)
         reload(suite, config.replace("taken", "# taken"))
-        with suite.connect("fine") as other:
+        with connect_to_new(suite, "fine") as other:
             assert exchanges(other)
 
 

@@ -600,7 +600,7 @@ def test_the_documentation_names_every_key_and_option(measured: Path) -> None:
 def test_interrupted_it_tells_what_was_measured(suite: RunningSuite, number: signal.Signals) -> None:
     arguments = ("load", target_of(suite, "tls"), "--duration", "60m")
     with started(suite.directory, *arguments, says=PROGRESS, text=True) as process:
-        wait_until(lambda: "messages/s" in process.errors, "it says how far it has got")
+        wait_until(lambda: "messages/s" in process.said, "it says how far it has got")
         process.send_signal(number)
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0

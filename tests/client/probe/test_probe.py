@@ -574,7 +574,7 @@ def test_late_and_repeated_datagrams_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_denied(tmp_path: Path) -> None:
-    """UDP to a broadcast address needs SO_BROADCAST, which is not set. Loopback's needs no other interface."""
+    """A broadcast needs SO_BROADCAST, which is not set; loopback's needs no other interface."""
     assert failure_of(tmp_path, "udp:127.255.255.255:9")["word"] == "denied"
 
 
