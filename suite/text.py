@@ -28,7 +28,7 @@ def shown(path: str | os.PathLike[str]) -> str:
     """*path* as a user would write it: relative to the working directory if that is shorter and a name."""
     absolute = os.path.abspath(path)
     relative = os.path.relpath(absolute)
-    if os.path.basename(relative) in (os.curdir, os.pardir):
+    if os.path.basename(relative) == os.pardir:
         return one_line(absolute)
     return one_line(min(relative, absolute, key=len))
 
