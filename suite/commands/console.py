@@ -30,8 +30,8 @@ def say(line: str) -> None:
     try:
         print(one_line(line), flush=True)
     except OSError as error:
-        # What Python's documentation advises (library/signal.html, "Note on SIGPIPE"): nothing more is written,
-        # also when Python flushes at its end.
+        # What Python's documentation advises (library/signal.html, "Note on SIGPIPE"): nothing more is
+        # written, not even when Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             raise SuiteError(f"standard output: {error.strerror}") from None

@@ -367,7 +367,7 @@ def test_a_full_standard_output(tmp_path: Path) -> None:
         assert (result.returncode, result.stderr) == (1, "standard output: No space left on device\n")
         with subprocess.Popen([sys.executable, "-m", "suite"], cwd=tmp_path, stdout=full) as process:
             try:
-                wait_until(lambda: (tmp_path / "echo.sock").is_socket(), "it listens")
+                wait_until((tmp_path / "echo.sock").is_socket, "it listens")
                 with socket.socket(socket.AF_UNIX) as sock:
                     sock.connect(str(tmp_path / "echo.sock"))
                     assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
