@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from suite import __version__
 from suite.commands import serve
+from suite.commands.console import escape_output
 from suite.commands.options import add_config
 from suite.errors import EXIT_USAGE, SuiteError
 from suite.text import near, one_line
@@ -137,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :raises SystemExit: for ``--help``, ``--version`` and a wrong command line, as argparse does.
     """
+    escape_output()
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser(argv)
     check_command(parser, argv)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from suite import logs
-from suite.commands.console import say
+from suite.commands.console import announce
 from suite.server import process
 from suite.server.plan import Plan
 
@@ -33,4 +33,4 @@ def run(options: argparse.Namespace) -> int:
     """
     settings = logs.Settings(options.log, options.log_level)
     plan = Plan(options.config, mint=True)
-    return process.run(process.install_reactor(options.reactor), plan, say, settings)
+    return process.run(process.install_reactor(options.reactor), plan, announce, settings)

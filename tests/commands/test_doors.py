@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -334,3 +335,42 @@ def test_an_inherited_unix_socket_is_served_and_left_to_its_owner(tmp_path: Path
     ):
         assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
     assert (tmp_path / "echo.sock").is_socket()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_standard_output_that_is_not_utf_8(tmp_path: Path, encoding: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "suite", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"commands:" in result.stdout
+
+
+def test_a_full_standard_output(tmp_path: Path) -> None:
+    """A command whose result is lost says so; a server serves all the same."""
+    (tmp_path / "config.toml").write_text('[endpoints]\nunix = "unix:echo.sock"')
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "suite", "check"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (result.returncode, result.stderr) == (1, "standard output: No space left on device\n")
+        with subprocess.Popen([sys.executable, "-m", "suite"], cwd=tmp_path, stdout=full) as process:
+            try:
+                wait_until((tmp_path / "echo.sock").is_socket, "it listens")
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.connect(str(tmp_path / "echo.sock"))
+                    assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
+            finally:
+                process.terminate()
+            assert process.wait(PATIENCE) == 0

@@ -1,6 +1,6 @@
 """Runs Twisted's own tests of reactors on one reactor; prints the result of each.
 
-    python -m tests.engine.twisted_tests {engine|stock} [MODULE…]
+    python -m tests.engine.twisted_tests {engine|stock} MODULE…
 
 One line of JSON: the names of the tests, by what became of them.
 """
@@ -17,29 +17,6 @@ from twisted.internet import epollreactor
 from twisted.trial import reporter, runner
 
 from suite.engine import reactor
-
-MODULES = [
-    *(
-        f"twisted.internet.test.test_{name}"
-        for name in (
-            "core",
-            "fdset",
-            "tcp",
-            "tls",
-            "udp",
-            "unix",
-            "time",
-            "threads",
-            "endpoints",
-            "process",
-            "sigchld",
-        )
-    ),
-    "twisted.test.test_tcp",
-    "twisted.test.test_ssl",
-    "twisted.test.test_sslverify",
-    "twisted.protocols.test.test_tls",
-]
 
 
 class EPollReactor(reactor.EngineReactor):
@@ -87,7 +64,7 @@ def main(which: str, modules: list[str]) -> None:
         sys.path[0] = os.getcwd()
         os.chdir(directory)
         trial: Any = runner.TrialRunner(Names, stream=nowhere, workingDirectory="trial")
-        suite = runner.TestLoader().loadByNames(modules or MODULES, recurse=True)
+        suite = runner.TestLoader().loadByNames(modules, recurse=True)
         names = trial.run(suite)
         os.chdir("/")
     result = getattr(names, "original", names)
