@@ -22,10 +22,10 @@ ROUNDS: Final = 3
 
 TRANSPORTS: Final = ("tcp", "unix", "tls", "udp")
 
-#: What is tried: a message at a time on many connections, and several on the way at once.
+#: What is tried: a message at a time on many connections, and several in flight at once.
 MANNERS: Final = {
-    "64 connections, 1 on the way": ("--connections", "64"),
-    "8 connections, 8 on the way": ("--connections", "8", "--window", "8"),
+    "64 connections, 1 in flight": ("--connections", "64"),
+    "8 connections, 8 in flight": ("--connections", "8", "--window", "8"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ def make(directory: Path, python: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [client_program("make"), "--silent", f"PYTHON={python}", ".venv/python"],
         cwd=directory,
+        # Not as a part of the make that may be running the tests.
+        env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import signal
 import subprocess
@@ -21,7 +23,7 @@ INSTALLING = 300
 
 TCP = '[endpoints]\ntcp = "tcp:0"'
 
-pytestmark = [pytest.mark.xdist_group("wheel"), pytest.mark.timeout(2 * INSTALLING)]
+pytestmark = pytest.mark.timeout(3 * INSTALLING)
 
 
 def run(*command: str | Path, cwd: Path, timeout: float = PATIENCE) -> str:
@@ -55,8 +57,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the sdist: what is missing there is missing here."""
     directory = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(directory, filter="data")
+    run("tar", "-xf", sdist, cwd=directory)  # Python 3.11.2 has no safe way, later ones no other
     (source,) = directory.iterdir()
     return build("wheel", source, tmp_path_factory.mktemp("wheel"))
 
@@ -71,28 +72,34 @@ def pytest_requirements(directory: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def bin_directory(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a fresh environment in which nothing but the wheel, what it needs, and pytest is."""
-    environment = tmp_path_factory.mktemp("environment")
+def install(environment: Path, wheel: Path) -> None:
+    """Make an *environment* with nothing in it but the wheel, what it needs, and pytest."""
     subprocess.run([sys.executable, "-m", "venv", environment], check=True, timeout=INSTALLING)
-    pip: list[str | Path] = [
-        environment / "bin/python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
-    requirements: list[str | Path] = ["--require-hashes", "-r", ROOT / "requirements/run.txt"]
-    pytest_too: list[str | Path] = ["--require-hashes", "-r", pytest_requirements(environment)]
-    ours: list[str | Path] = ["--no-deps", "--no-index", wheel]
-    for arguments in (requirements, pytest_too, ours):
-        result = subprocess.run(
-            [*pip, *arguments], capture_output=True, text=True, timeout=INSTALLING, check=False
-        )
+    pip = [environment / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for arguments in (
+        ["--require-hashes", "-r", ROOT / "requirements/run.txt"],
+        ["--require-hashes", "-r", pytest_requirements(environment)],
+        ["--no-deps", "--no-index", wheel],
+    ):
+        command = [str(word) for word in [*pip, *arguments]]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING, check=False)
         if result.returncode:
             cannot_run(f"pip cannot install here: {result.stderr.strip().splitlines()[-1]}")
+
+
+@pytest.fixture(scope="module")
+def bin_directory(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its programs; made once, whichever of several pytest-xdist workers comes first."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    environment = root / "wheel-environment"
+    done = root / "wheel-installed"
+    with (root / "wheel-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            install(environment, wheel)
+            done.touch()
     return environment / "bin"
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -135,6 +136,7 @@ class StreamProber:
         self._protocol: VerifyingProtocol | None = None
         self._transport: Stream | None = None
         self._session: Session | None = None
+        self._hung_up = False  # the last probe was ended before a byte had come back
 
     @property
     def timeout(self) -> float:
@@ -179,20 +181,31 @@ class StreamProber:
             if error is late:
                 back = len(payload) - protocol.missing
                 raise timeout_error(f"{back} of {len(payload)} bytes came back", self.timeout) from None
-            hint = await self._tls_hint(protocol, error)
-            raise TargetError(error.word, error.detail + hint, error.facts) if hint else error from None
+            if self.dialer.target.transport == "tcp" and not self.report.stats.times:
+                if protocol.first.startswith(TLS_ALERT):
+                    raise self._with_tls_hint(error) from None
+                self._hung_up = not protocol.first and error.word in ("closed", "reset")
+            raise
         return time.perf_counter() - began
 
-    async def _tls_hint(self, protocol: VerifyingProtocol, error: TargetError) -> str:
-        """What to try if *error* came because the target, probed as plain TCP, speaks TLS."""
-        target = self.dialer.target
-        if target.transport != "tcp" or self.report.stats.times:
-            return ""
-        speaks = protocol.first.startswith(TLS_ALERT)
-        # Most servers, OpenSSL's among them, end without a word when a first message is not TLS.
-        if not protocol.first and error.word in ("closed", "reset"):
-            speaks = await self._speaks_tls()
-        return f"; the target seems to speak TLS; try tls{target.text[len('tcp') :]}" if speaks else ""
+    @property
+    def _tls_hint(self) -> str:
+        """What to try if a target that was probed as plain TCP speaks TLS."""
+        return f"the target seems to speak TLS; try tls{self.dialer.target.text[len('tcp') :]}"
+
+    def _with_tls_hint(self, error: TargetError) -> TargetError:
+        return TargetError(error.word, f"{error.detail}; {self._tls_hint}", error.facts)
+
+    async def _look_for_tls(self) -> None:
+        """Explain the last failure, if nothing has ever come back from a target that speaks TLS.
+
+        Most servers, OpenSSL's among them, close without a word when a first message is not TLS. Asking takes
+        a connection of its own, so it comes after the probes, and only when they have all failed.
+        """
+        if self._hung_up and not self.report.stats.times and await self._speaks_tls():
+            last = self.report.failures[-1]
+            self.report.failures[-1] = replace(last, error=self._with_tls_hint(last.error))
+            self.say(self._tls_hint)
 
     async def _speaks_tls(self) -> bool:
         """Whether the answer to the beginning of a TLS handshake is TLS."""
@@ -216,6 +229,7 @@ class StreamProber:
         """
         protocol = self._protocol
         if protocol is None:
+            await self._look_for_tls()
             return
         try:
             await self._half_close(protocol, os.urandom(length))
