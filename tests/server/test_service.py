@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -322,8 +323,11 @@ def with_port(listen: str) -> tuple[Description, Any]:
         (["haproxy:tcp:1", "udp:2"], "nc -u -W 1 127.0.0.1 3"),
     ],
 )
-def test_the_last_line_has_a_command_for_the_simplest_endpoint(listens: list[str], ending: str) -> None:
+def test_the_last_line_has_a_command_for_the_simplest_endpoint(
+    monkeypatch: pytest.MonkeyPatch, listens: list[str], ending: str
+) -> None:
     """Not one behind a PROXY header, where netcat would be refused."""
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     line = announce.ready_line([with_port(listen) for listen in listens])
     assert line.startswith("ready; try: ")
     assert line.endswith(ending)
@@ -342,7 +346,8 @@ def test_minted_files_are_named() -> None:
 # Opening and closing.
 
 
-def test_everything_is_opened_and_announced_in_the_order_of_the_file() -> None:
+def test_everything_is_opened_and_announced_in_the_order_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     reactor = SuiteReactor()
     started = Started(reactor, plan(FOUR, mint=True))
     assert started.results == [None]
