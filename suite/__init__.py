@@ -2,19 +2,19 @@
 
 A folder for each question; imports point down only (``make check`` holds the contract):
 
-============ ==================================================================================
-doors        ``__main__``, ``cli``: the command line; ``twistd_plugin``; ``pytest_plugin``
-``commands`` one file for each subcommand: its parser, and what it runs
-``testing``  the suite inside other programs' tests
-``client``   tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``
-``server``   the running suite: from a configuration to open ports, and back
+============= ==================================================================================
+doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``dropin``; ``pytest_plugin``
+``commands``  one file for each subcommand: its parser, and what it runs
+``testing``   the suite inside other programs' tests
+``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``
+``server``    the running suite: from a configuration to open ports, and back
 ``endpoints`` where an endpoint listens: descriptions, listeners, TLS, PROXY headers
-``echo``     the heart: what an endpoint answers
-``guard``    whom an endpoint admits, and for how long
-``engine``   our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
-``config``   the configuration file, and the values it holds
-ground       ``certs``, ``system``, ``logs``, ``reasons``, ``errors``, ``text``: plain Python
-============ ==================================================================================
+``echo``      the heart: what an endpoint answers
+``guard``     whom an endpoint admits, and for how long
+``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
+``config``    the configuration file, and the values it holds
+ground        ``certs``, ``system``, ``logs``, ``reasons``, ``errors``, ``text``: no Twisted but in ``logs``
+============= ==================================================================================
 """
 
 __version__ = "0.1.0"
