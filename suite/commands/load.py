@@ -13,11 +13,21 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
+from twisted.internet.defer import CancelledError
+
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.target import parse_target
 from suite.client.load import plot, report, results
 from suite.client.load.load import Load
-from suite.client.load.options import LEAST_RATE, MAX_CONNECTIONS, MAX_MESSAGE, MAX_RATE, MAX_WINDOW, Options
+from suite.client.load.options import (
+    LEAST_RATE,
+    MAX_CONNECTIONS,
+    MAX_MESSAGE,
+    MAX_RATE,
+    MAX_WINDOW,
+    LoadError,
+    Options,
+)
 from suite.client.load.results import Result
 from suite.client.run import run_until
 from suite.commands.console import say
@@ -80,7 +90,10 @@ def run(options: argparse.Namespace) -> int:
     dialer = Dialer(reactor, settings.target, reach)
     with nullcontext(_ignore) if options.json else report.progress(settings) as show:
         load = Load(reactor, settings, dialer, show)
-        result = run_until(reactor, load.run, lambda _: load.interrupt())
+        try:
+            result = run_until(reactor, load.run, lambda _: load.interrupt())
+        except CancelledError:  # before it began; later, `interrupt` ends it with a result
+            raise LoadError(settings.target.text, "interrupted before anything was sent") from None
     for line in results.to_json(result).splitlines() if options.json else report.report(result):
         say(line)
     _draw([(result.target, result)], options.plot, quiet=options.json)

@@ -24,3 +24,13 @@ async def with_timeout(reactor: Any, seconds: float, late: TargetError, waiting:
         return await waiting
     except defer.TimeoutError:
         raise late from None
+
+
+def settle(waiting: Deferred[None] | None, problem: TargetError | None) -> None:
+    """Fire *waiting*, or fail it with *problem*; do nothing if nobody waits any more."""
+    if waiting is None or waiting.called:
+        return
+    if problem is None:
+        waiting.callback(None)
+    else:
+        waiting.errback(problem)

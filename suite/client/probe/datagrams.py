@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from suite.client.dial.datagrams import Datagrams
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.client.dial.waiting import with_timeout
+from suite.client.dial.waiting import settle, with_timeout
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 
@@ -109,12 +109,7 @@ class DatagramProber:
 
     def _settle(self, problem: TargetError | None) -> None:
         waiting, self._waiting = self._waiting, None
-        if waiting is None or waiting.called:
-            return
-        if problem is None:
-            waiting.callback(None)
-        else:
-            waiting.errback(problem)
+        settle(waiting, problem)
 
     async def finish(self, _length: int) -> None:
         """Close the socket; UDP has no half-close to test."""

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
 from suite.client.dial.tls import Session, TLSClient, client_hello
-from suite.client.dial.waiting import timeout_error, with_timeout
+from suite.client.dial.waiting import settle, timeout_error, with_timeout
 from suite.client.probe.compare import mismatch
 from suite.client.probe.report import Report
 from suite.engine.stream import Stream
@@ -78,12 +78,7 @@ class VerifyingProtocol(Protocol):
         if problem is not None and self.problem is None:
             self.problem = problem
         waiting, self._waiting = self._waiting, None
-        if waiting is None or waiting.called:
-            return
-        if problem is None:
-            waiting.callback(None)
-        else:
-            waiting.errback(problem)
+        settle(waiting, problem)
 
     @override
     def dataReceived(self, data: bytes) -> None:

@@ -857,3 +857,24 @@ def test_it_leaves_the_servers_nothing_to_complain_about(suite: RunningSuite) ->
     load(suite.directory, target_of(suite, "tcp"), "--duration", "200ms")
     wait_until(lambda: suite.descriptors() < 25, "all connections are closed")
     assert suite.errors[before:] == []
+
+
+def test_interrupted_before_it_began(tmp_path: Path) -> None:
+    """Ctrl-C in the reactor's first turn."""
+    code = (
+        "import sys; from suite.cli import main; from suite.server import process\n"
+        "reactor = process.install_reactor(None)\n"
+        "process.install_reactor = lambda name: reactor\n"
+        "reactor.callWhenRunning(reactor.stop)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "load", "tcp:127.0.0.1:1", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "tcp:127.0.0.1:1: interrupted before anything was sent\n"
