@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +22,20 @@ from suite.text import host_and_port, one_line
 UNNAMED: Final = "unknown"
 
 
+#: The environment with which this process was started (proc(5)): Twisted removes the variables about
+#: descriptors from `os.environ` when it is imported.
+ENVIRONMENT: Final = "/proc/self/environ"
+
+
+def _first_environment() -> Mapping[str, str]:
+    try:
+        with open(ENVIRONMENT, "rb") as file:
+            pairs = [pair.partition("=") for pair in os.fsdecode(file.read()).split("\0")]
+    except OSError:  # no Linux, so no systemd either
+        return os.environ
+    return {name: value for name, _, value in pairs}
+
+
 class UnusableSocketError(Exception):
     """A descriptor that cannot be served; its argument says why, and what was expected."""
 
@@ -29,16 +43,18 @@ class UnusableSocketError(Exception):
 class Inherited:
     """The descriptors that were passed to this process, and those that it has adopted.
 
-    :param environ: the environment; the variables for this process are removed.
+    :param environ: the environment; by default, that with which this process was started.
     :ivar names: the names of the descriptors that a service manager has passed, by number.
     """
 
-    def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
-        pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
-        names = environ.pop("LISTEN_FDNAMES", None)
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        if environ is None:
+            environ = _first_environment()
+        pid, count = environ.get("LISTEN_PID", ""), environ.get("LISTEN_FDS", "")
+        names = environ.get("LISTEN_FDNAMES")
         self.names: dict[int, str] = {}
         self._adopted: dict[int, socket.socket] = {}
-        # "for accident": an environment may have been inherited from the process that the sockets were for.
+        # The variables may also be those of a parent, for which the sockets were meant.
         if pid == str(os.getpid()) and count.isascii() and count.isdigit():
             given = names.split(":") if names else []
             for index in range(min(int(count), _most_descriptors())):

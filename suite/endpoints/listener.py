@@ -17,7 +17,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from suite.endpoints.descriptions import Description
 from suite.endpoints.proxy_protocol import ProxyFactory, ProxyHeader
-from suite.endpoints.sockets import ListeningSocket, listen_error
+from suite.endpoints.sockets import ListeningSocket, listen_error, make_directory
 from suite.endpoints.tls import ContextFactory
 from suite.engine.accept import Reserve
 from suite.guard.streams import Guard
@@ -90,6 +90,7 @@ class Listener:
 
         :raises ListenError: it cannot be bound, or something that it needs is missing.
         """
+        make_directory(self.description)
         try:
             if self.description.transport == "UDP":
                 return await self._listen_datagrams()

@@ -222,7 +222,7 @@ def _bind(description: Description, rivals: Iterable[socket.socket]) -> socket.s
         arguments["interface"],
         int(arguments["port"]),
         type=kind,
-        flags=socket.AI_NUMERICHOST | socket.AI_PASSIVE,
+        flags=socket.AI_NUMERICHOST,
     )[0]
     sock = socket.socket(family, kind)
     try:
@@ -256,8 +256,8 @@ def _listen_beside(
 ) -> None:
     """Listen although *rivals* of this process still hold the address (socket(7), SO_REUSEPORT).
 
-    The option is set only for this moment: with it, other processes of the same user could take a share of
-    the connections.
+    The option is set only for this moment, because it lets other processes of the same user take a share of
+    the connections. (Linux may remember it of the port until all sockets there are closed.)
     """
     option = getattr(socket, "SO_REUSEPORT", None)
     if option is None:

@@ -82,7 +82,7 @@ class AcceptingPort(tcp.Port):
         self.startListening()
 
     def detach(self) -> None:
-        """Stop accepting on a socket given to `serve`, which stays open: what waits in its queue stays there."""
+        """Stop accepting on a socket given to `serve`; it stays open, and its queue waits."""
         self.stopReading()
         # The reactor knows selectables by descriptor, and this one may be another port's from now on.
         self.fileno = lambda: -1  # type: ignore[method-assign]  # as in Twisted's ports

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from socket import AF_INET6, socket
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet import udp
 from twisted.internet.base import BasePort
@@ -46,16 +46,16 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
 
     @classmethod
     def on(cls, sock: socket, protocol: DatagramProtocol, reactor: Any, maxPacketSize: int) -> DatagramPort:
-        """A port that receives on *sock*, which is bound; `detach` ends it, and it never closes the socket."""
+        """A port that receives on *sock*, which is bound, until `detach`; it never closes the socket."""
         name = sock.getsockname()
         port = cls(name[1], protocol, name[0], maxPacketSize, reactor)
         port._owns_socket = False  # of this class
-        port._preexistingSocket = sock
+        port._preexistingSocket = cast(Any, sock)  # Twisted's annotation says None
         port.startListening()
         return port
 
     def detach(self) -> None:
-        """Stop receiving on a socket given to `on`, which stays open: what waits in its queue stays there."""
+        """Stop receiving on a socket given to `on`; it stays open, and its queue waits."""
         self.stopReading()
         # The reactor knows selectables by descriptor, and this one may be another port's from now on.
         self.fileno = lambda: -1  # type: ignore[method-assign]  # as in Twisted's ports

@@ -51,6 +51,11 @@ class PathLock:
 
         :raises OSError: the file can be neither opened nor created.
         """
+        if self._fd is not None:
+            if self._names(self._fd):
+                return True
+            os.close(self._fd)  # somebody has removed the file
+            self._fd = None
         while True:
             try:
                 fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -67,11 +72,17 @@ class PathLock:
             except BlockingIOError:
                 os.close(fd)
                 return False
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.stat(self.path)):
-                    self._fd = fd
-                    return True
+            if self._names(fd):
+                self._fd = fd
+                return True
             os.close(fd)  # its last owner has just removed it: lock the new one
+
+    def _names(self, fd: int) -> bool:
+        """Whether the path still names the file that is open as *fd*."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Remove the file, then release the lock."""

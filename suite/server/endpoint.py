@@ -177,6 +177,7 @@ class RunningEndpoint:
         accept_what_waits(foreign)
         await maybeDeferred(cast(IListeningPort, foreign).stopListening)
 
+    @property
     def keys(self) -> list[tuple[object, ...]]:
         """What a description must match for this endpoint to go on under it."""
         return [sock.key for sock in self.sockets] or [self.description.foreign_key()]

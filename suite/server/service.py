@@ -2,8 +2,8 @@
 
 Rules: every error in the configuration is found before the first port opens; either all endpoints open or
 none (but for optional ones), and no connection is served before; a reload opens everything new before it
-closes anything old, so that it takes effect completely or not at all; an endpoint whose address stays keeps its
-connections and its queue; closing lets echoes in progress finish, and removes the files that opening has
+closes anything old, so that it takes effect completely or not at all; an endpoint whose address stays keeps
+its connections and its queue; closing lets echoes in progress finish, and removes the files that opening has
 created.
 """
 
@@ -152,7 +152,7 @@ class EchoSuite(Service):
         :raises ListenError: an endpoint that is not optional cannot be opened.
         """
         change = Change()
-        by_key = {key: endpoint for endpoint in self.endpoints.values() for key in endpoint.keys()}
+        by_key = {key: endpoint for endpoint in self.endpoints.values() for key in endpoint.keys}
         taken: dict[ListeningSocket, str] = {}
         async for description, context in self._in_turns(plan.planned()):
             name = description.endpoint.name
@@ -241,8 +241,8 @@ class EchoSuite(Service):
     def reload(self, plan: Plan) -> Deferred[str]:
         """Switch to *plan* completely or, failing with `ListenError`, not at all.
 
-        Endpoints whose address stays the same keep their connections; removed endpoints are drained. Fires with
-        a summary of the changes, for people.
+        Endpoints whose address stays the same keep their connections; removed endpoints are drained. Fires
+        with a summary of the changes, for people.
         """
         return self._lock.run(Deferred.fromCoroutine, self._reload(plan))
 
