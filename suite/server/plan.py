@@ -31,7 +31,19 @@ class Plan:
             that do not exist; otherwise only note in `missing` that serving would.
         """
         mistakes = Mistakes()
-        self.config = config.read(file, mistakes)
+        self._load(config.read(file, mistakes), mistakes, mint=mint)
+
+    def renewed(self) -> Plan:
+        """The same configuration, with its certificates read again.
+
+        :raises SuiteError: a certificate or key cannot be used.
+        """
+        plan = object.__new__(Plan)
+        plan._load(self.config, Mistakes(), mint=True)
+        return plan
+
+    def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool) -> None:
+        self.config = settings
         self.descriptions = parser.parse_all(self.config, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None

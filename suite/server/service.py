@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from OpenSSL import SSL
@@ -235,6 +236,14 @@ class EchoSuite(Service):
         before, self._unused = self._unused, [*self.sockets.inherited.unused(used)]
         if self._unused and self._unused != before:
             log.warn("inherited, but of no endpoint: {unused}", unused=", ".join(self._unused))
+
+    def files(self) -> Iterator[Path]:
+        """The files whose change matters while they are in use: those of certificates, and UNIX sockets."""
+        for endpoint in self.endpoints.values():
+            yield from endpoint.description.credentials()
+            for sock in endpoint.sockets:
+                if sock.path is not None:
+                    yield Path(sock.path.path)
 
     # Reloading.
 

@@ -522,8 +522,8 @@ def test_lost_datagrams_are_counted_and_do_not_stop_the_others(tmp_path: Path) -
     with answering(lambda number, data: [] if number and number % 5 == 0 else [data]) as target:
         options = ("--connections", "2", "--duration", "1s", "--rate", "100", "--timeout", "2s")
         result = load(tmp_path, target, *options, code=1)
-        options = ("--duration", "500ms", "--timeout", "500ms")
-        done = run_suite(tmp_path, "load", target, *options, says=PROGRESS.replace("0 err", r"\d+ err"))
+        short = ("--duration", "500ms", "--timeout", "500ms")
+        done = run_suite(tmp_path, "load", target, *short, says=PROGRESS.replace("0 err", r"\d+ err"))
     assert result["lost"] == 20
     assert result["messages"] == 80
     assert (result["errors"], result["late"]) == ({}, 0)
