@@ -12,11 +12,12 @@ import os
 import socket
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from suite.endpoints.descriptions import INHERITED, Description
 from suite.endpoints.inherited import Inherited, UnusableSocketError, transport_of
 from suite.errors import ListenError
+from suite.system import Stamp, stamp_of
 from suite.text import shown
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class ListeningSocket:
     :ivar key: `Description.socket_key`; for an inherited socket, its descriptor.
     :ivar path: the path of a UNIX socket; None for others.
     :ivar transport: TCP, UDP or UNIX, as the socket itself says.
+    :ivar stamp: `suite.system.stamp_of` *path* since it was made or changed last; empty without one.
     :ivar fd: the number of the descriptor if it was inherited; otherwise None.
     """
 
@@ -52,9 +54,13 @@ class ListeningSocket:
         self.transport = transport_of(sock)
         self.fd = fd
         self.path = path
+        self.stamp = self._stamp()
         self.v6only = description.v6only
         self._backlog = description.arguments.get("backlog", "")
         self._mode = description.arguments.get("mode", "")
+
+    def _stamp(self) -> Stamp:
+        return stamp_of(self.path.path) if self.path is not None else ()
 
     @property
     def intact(self) -> bool:
@@ -73,8 +79,13 @@ class ListeningSocket:
         if self.path is not None and mode:
             before = os.stat(self.path.path).st_mode & 0o777
             if before != int(mode, 8):  # changed in the configuration, or by somebody else
-                os.chmod(self.path.path, int(mode, 8))
-                undo.callback(os.chmod, self.path.path, before)
+                undo.callback(self._chmod, before)
+                self._chmod(int(mode, 8))
+
+    def _chmod(self, mode: int) -> None:
+        path = cast("BoundPath", self.path).path
+        os.chmod(path, mode)
+        self.stamp = self._stamp()
 
     def _listen(self, backlog: str) -> None:
         self.sock.listen(int(backlog))

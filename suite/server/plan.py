@@ -13,13 +13,14 @@ from suite.endpoints import parser, tls
 from suite.endpoints.descriptions import Description
 from suite.errors import ConfigError, Mistakes
 from suite.server.announce import listening_line
-from suite.system import ProcessIdentity, UnknownIdentityError, identity
+from suite.system import ProcessIdentity, UnknownIdentityError, identity, stamp_of
 
 
 class Plan:
     """A configuration that has been read and checked in full.
 
     :ivar descriptions: what is to be opened, in the order of the file.
+    :ivar stamps: the files of the certificates, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
@@ -50,6 +51,10 @@ class Plan:
         self.identity: ProcessIdentity | None = None
         with mistakes.noted():
             self.identity = self._identity()
+        # Before they are read: what changes meanwhile will look changed.
+        self.stamps = {
+            path: stamp_of(path) for description in self.descriptions for path in description.credentials()
+        }
         directory = self.config.directory / "certs"
         contexts: dict[str, SSL.Context | None] = {}
         later: list[Description] = []
@@ -63,6 +68,7 @@ class Plan:
         mistakes.raise_any()
         if later and mint:
             self.minted = certs.mint(directory)
+            self.stamps = {path: stamp_of(path) for path in self.stamps}
             for description in later:
                 with mistakes.noted():
                     contexts[description.endpoint.name] = tls.load_context(self.config, description)

@@ -30,7 +30,7 @@ class Reloader:
         self._notifier = notifier
         self._busy = False
         self._again = False
-        self._watch = Watch(suite.reactor, suite.files, self._renew)
+        self._watch = Watch(suite.reactor, suite.stamps, self._renew)
 
     def watch(self) -> None:
         """Look for changes of certificates and of UNIX sockets from now on, until the suite stops."""

@@ -31,7 +31,7 @@ from suite.errors import ConfigError, ListenError
 from suite.server.announce import minted_line, ready_line
 from suite.server.endpoint import RunningEndpoint, Surroundings
 from suite.server.plan import Plan
-from suite.system import become
+from suite.system import Stamp, become
 
 log = Logger()
 
@@ -237,13 +237,11 @@ class EchoSuite(Service):
         if self._unused and self._unused != before:
             log.warn("inherited, but of no endpoint: {unused}", unused=", ".join(self._unused))
 
-    def files(self) -> Iterator[Path]:
-        """The files whose change matters while they are in use: those of certificates, and UNIX sockets."""
-        for endpoint in self.endpoints.values():
-            yield from endpoint.description.credentials()
-            for sock in endpoint.sockets:
-                if sock.path is not None:
-                    yield Path(sock.path.path)
+    def stamps(self) -> dict[Path, Stamp]:
+        """The files in use, certificates and UNIX sockets, as they were when they were read or made."""
+        sockets = [sock for endpoint in self.endpoints.values() for sock in endpoint.sockets]
+        made = {Path(sock.path.path): sock.stamp for sock in sockets if sock.path is not None}
+        return self.plan.stamps | made
 
     # Reloading.
 

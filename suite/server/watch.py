@@ -7,8 +7,7 @@ help is not tried again until something changes.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,43 +15,32 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from suite.system import Stamp, stamp_of
+
 log = Logger()
 
 #: Seconds between two looks.
 INTERVAL: Final = 2.0
 
 
-def state_of(files: Iterable[Path]) -> Hashable:
-    """What tells whether one of *files*, or what a link among them leads to, is another one than before."""
-    found: list[Hashable] = []
-    for file in files:
-        try:
-            status = os.stat(file)
-        except OSError as error:
-            found.append(error.errno)
-        else:
-            found.append((status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns))
-    return tuple(found)
-
-
 class Watch:
     """Looks at files every `INTERVAL` seconds.
 
-    :param files: the files to look at.
-    :param act: called when they have changed.
+    :param expected: returns the files to look at, each with its stamp when it was read or made.
+    :param act: called when a file has another stamp.
     """
 
     def __init__(
         self,
         reactor: Any,
-        files: Callable[[], Iterable[Path]],
+        expected: Callable[[], Mapping[Path, Stamp]],
         act: Callable[[], Coroutine[Deferred[Any], Any, None]],
     ) -> None:
         self._reactor = reactor
-        self._files = files
+        self._expected = expected
         self._act = act
-        self._known: tuple[tuple[Path, ...], Hashable] | None = None
-        self._seen: Hashable = None
+        self._seen: dict[Path, Stamp] | None = None
+        self._tried: dict[Path, Stamp] | None = None
 
     def start(self) -> None:
         """Look from now on, until the reactor stops."""
@@ -64,16 +52,16 @@ class Watch:
         looking.addBoth(lambda _: self.start())
 
     async def _compare(self) -> None:
-        files = tuple(self._files())
-        if not files:
+        expected = self._expected()
+        if not expected:
             return
-        state = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), state_of, files)
-        before, self._seen = self._seen, state
-        if self._known is None or self._known[0] != files:
-            self._known = files, state  # others than before: a reload has just read them
-        elif state != self._known[1] and state == before:
+        pool = self._reactor.getThreadPool()
+        stamps = await deferToThreadPool(self._reactor, pool, _stamps, [*expected])
+        before, self._seen = self._seen, stamps
+        if stamps != self._expected() and stamps == before and stamps != self._tried:
+            self._tried = stamps
             await self._act()
-            self._known = (
-                files,
-                await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), state_of, files),
-            )
+
+
+def _stamps(files: list[Path]) -> dict[Path, Stamp]:
+    return {file: stamp_of(file) for file in files}
