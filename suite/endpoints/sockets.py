@@ -181,22 +181,23 @@ def _listen_on_path(description: Description, old: ListeningSocket | None) -> Li
 
     arguments = description.arguments
     backlog, mode = int(arguments["backlog"]), int(arguments["mode"], 8)
+    make_directory(description)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
     if arguments["address"].startswith("\0"):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
             sock.bind(arguments["address"])
             sock.listen(backlog)
         except BaseException:
             sock.close()
             raise
         return ListeningSocket(sock, description)
-    make_directory(description)
     path = BoundPath(arguments["address"], lock=arguments["lockfile"] == "1")
     if old is not None and old.path is not None:
         old.path.hand_lock_to(path)
     try:
-        return ListeningSocket(path.listen(backlog, mode), description, path=path)
+        path.listen(sock, backlog, mode)
+        return ListeningSocket(sock, description, path=path)
     except BaseException:
         if old is not None and old.path is not None:
             path.hand_lock_to(old.path)

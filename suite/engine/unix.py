@@ -46,6 +46,11 @@ class PathLock:
         self.path = path
         self._fd: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether this process has taken the lock."""
+        return self._fd is not None
+
     def acquire(self) -> bool:
         """Try to take the lock; return whether it is held now.
 
@@ -165,13 +170,12 @@ class BoundPath:
         self._lock = PathLock(path + ".lock") if lock else None
         self._made: os.stat_result | None = None  # the socket created here, to remove no other at the end
 
-    def listen(self, backlog: int, mode: int) -> socket.socket:
-        """Create the socket, with *mode* from its first instant.
+    def listen(self, sock: socket.socket, backlog: int, mode: int) -> None:
+        """Let *sock* listen at the path, with *mode* from its first instant.
 
-        :raises OSError: the path is in use, or cannot be used.
+        :raises OSError: the path is in use, or cannot be used; *sock* has been closed.
         """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
+        had_lock = self._lock is not None and self._lock.held
         try:
             if self._lock is not None and not self._lock.acquire():
                 raise OSError(errno.EADDRINUSE, f"{self._lock.path} is held by a running server")
@@ -181,10 +185,11 @@ class BoundPath:
             self._made = os.stat(self.path)
             sock.listen(backlog)
         except BaseException:
-            self.release()
+            self._remove()
+            if self._lock is not None and not had_lock:
+                self._lock.release()
             sock.close()
             raise
-        return sock
 
     @property
     def intact(self) -> bool:
@@ -200,13 +205,16 @@ class BoundPath:
 
     def release(self) -> None:
         """Remove the socket and lock created here, unless another process has replaced the socket."""
+        self._remove()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _remove(self) -> None:
         if self._made is not None:
             with suppress(FileNotFoundError, PermissionError):  # the process may run as another user by now
                 if os.path.samestat(self._made, os.lstat(self.path)):
                     os.unlink(self.path)
             self._made = None
-        if self._lock is not None:
-            self._lock.release()
 
 
 class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):
@@ -244,9 +252,11 @@ class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):
             super().startListening()
         else:
             try:
-                self._accept_on(self._bound.listen(self.backlog, self.mode))
+                sock = self.createInternetSocket()
+                self._bound.listen(sock, self.backlog, self.mode)
             except OSError as error:
                 raise CannotListenError(None, self.path, error) from error
+            self._accept_on(sock)
 
     def _accept_on(self, sock: socket.socket) -> None:
         log.msg(f"{self._getLogPrefix(self.factory)} starting on {self.path!r}")
