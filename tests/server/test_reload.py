@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,16 @@ import pytest
 
 from suite import certs
 from tests import activate
-from tests.running import PATIENCE, RunningSuite, TLSClient, read_to_end, running, wait_until
+from tests.running import (
+    PATIENCE,
+    RunningSuite,
+    TLSClient,
+    cannot_run,
+    client_program,
+    read_to_end,
+    running,
+    wait_until,
+)
 
 REACTORS: Final = ("echo-engine", "epoll", "poll", "select", "asyncio")
 
@@ -450,3 +460,38 @@ def test_certificates_that_are_renewed_are_served_without_a_signal(tmp_path: Pat
         (mounted / "server.pem").write_text("nothing of use")
         wait_until(lambda: any("cannot be used: config.toml" in line for line in suite.errors), "a complaint")
         assert serial_of(suite) == after, "all or nothing"
+
+
+# Addresses that are of one interface only.
+
+ASK = """
+import socket, sys
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    family, _, _, _, address = socket.getaddrinfo("fe80::1%lo", 1234, type=kind)[0]
+    with socket.socket(family, kind) as sock:
+        sock.settimeout(30)
+        sock.connect(address)
+        sock.send(b"hola")
+        print(sock.recv(100).decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_local_address_has_a_scope(tmp_path: Path) -> None:
+    ip, unshare, nsenter = (client_program(name) for name in ("ip", "unshare", "nsenter"))
+    if subprocess.run([unshare, "--net", "true"], capture_output=True, check=False).returncode:
+        cannot_run("networks cannot be unshared here")
+    prepare = f'{ip} link set lo up && {ip} address add fe80::1/64 dev lo nodad && exec "$@"'
+    command = [unshare, "--net", "sh", "-c", prepare, "sh", sys.executable, "-m", "suite"]
+    listen = "6:1234:interface=fe80\\\\:\\\\:1%lo"
+    with running(
+        tmp_path, f'[endpoints]\ntcp = "tcp{listen}"\nudp = "udp{listen}"\n', command=command
+    ) as suite:
+        asked = subprocess.run(
+            [nsenter, "--net", "--target", str(suite.process.pid), sys.executable, "-c", ASK],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (asked.stdout, asked.stderr) == ("hola\nhola\n", "")
