@@ -495,3 +495,44 @@ def test_a_link_local_address_has_a_scope(tmp_path: Path) -> None:
             check=False,
         )
         assert (asked.stdout, asked.stderr) == ("hola\nhola\n", "")
+
+
+# From others' bug reports.
+
+
+def test_an_endpoint_may_become_another_transport_on_the_same_port(tmp_path: Path) -> None:
+    """As in https://github.com/vectordotdev/vector/issues/3727, and back."""
+    port = free_port()
+    with running(tmp_path, f'[endpoints]\na = "tcp:{port}"') as suite:
+        assert "0 added, 0 removed, 1 changed" in reloaded(suite, f'[endpoints]\na = "udp:{port}"')
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(("127.0.0.1", port))
+            sock.send(b"one")
+            assert sock.recv(100) == b"one"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), PATIENCE)
+        reloaded(suite, f'[endpoints]\na = "tcp:{port}"')
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+            assert echoes(sock)
+
+
+def test_two_endpoints_may_change_places(tmp_path: Path) -> None:
+    """Each name is served where it is said to be, and nobody is disconnected."""
+    one, other = free_port(), free_port()
+    texts = (
+        f'[endpoints]\na = "tcp:{one}"\nb = "ssl:{other}:certs/server.key:certs/server.pem"',
+        f'[endpoints]\nb = "ssl:{one}:certs/server.key:certs/server.pem"\na = "tcp:{other}"',
+    )
+    with running(tmp_path, texts[0]) as suite, suite.connect("a") as held:
+        assert echoes(held)
+        for number in range(4):
+            reloaded(suite, texts[(number + 1) % 2])
+            with socket.create_connection(("127.0.0.1", (other, one)[number % 2]), PATIENCE) as sock:
+                assert echoes(sock)
+            with (
+                socket.create_connection(("127.0.0.1", (one, other)[number % 2]), PATIENCE) as raw,
+                suite.client_context().wrap_socket(raw, server_hostname="localhost") as tls,
+            ):
+                assert echoes(tls)
+        assert echoes(held)
