@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from suite.errors import CertificateError
+from suite.files import read_file
 from suite.text import shown
 
 #: The names in the development server certificate.
@@ -120,7 +121,7 @@ def read(path: Path) -> bytes:
     :raises CertificateError: the file cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         raise CertificateError(
             shown(path), "no such file; `python -m suite certs` makes development certificates"

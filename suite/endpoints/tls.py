@@ -24,6 +24,7 @@ from suite.endpoints.descriptions import DEFAULT_KEY, PATHS, SSL_METHODS, Descri
 from suite.engine.openssl import set_groups
 from suite.engine.tls import Preamble, reason_of
 from suite.errors import CertificateError, ConfigError, Mistakes
+from suite.files import read_file
 from suite.text import shown
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -93,6 +94,7 @@ def server_context(
     use_identity(context, identity)
     if dh_parameters is not None:
         try:
+            read_file(dh_parameters)  # OpenSSL would wait for a pipe
             context.load_tmp_dh(str(dh_parameters))
         except (SSL.Error, OSError):
             raise CertificateError(
