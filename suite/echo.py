@@ -89,6 +89,7 @@ class EchoFactory(Factory):
     :param guard: decides which connections are accepted; None accepts all.
     :param refusal: the protocol for refused connections; None builds none, which closes the connection, but
         not every type of endpoint allows that.
+    :ivar proxied: whether the connections begin with a PROXY header that their transport reads.
     """
 
     protocol: type[Echo] = Echo
@@ -98,13 +99,21 @@ class EchoFactory(Factory):
     def __init__(self, guard: Guard | None = None, refusal: type[Protocol] | None = None) -> None:
         self.guard = guard
         self.refusal = refusal
+        self.proxied = guard is not None and guard.proxied
 
     @override
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return self.build(addr, header=self.proxied)
+
+    def build(self, addr: IAddress | None, *, header: bool) -> Protocol | None:
+        """The protocol for a connection from *addr*; if that is refused, `refusal`'s or None.
+
+        :param header: whether a PROXY header will name the client.
+        """
         guard = self.guard
         if guard is None:
             return self.protocol()
-        if guard.refuses(addr):
+        if guard.refuses(addr, header=header):
             return self.refusal() if self.refusal is not None else None
         if guard.limits.bytes is not None:
             return self.measured(guard, guard.limits.bytes)

@@ -30,8 +30,11 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
 
-#: The shortest duration that can be kept to (see `suite.guard.streams.SWEEP`).
+#: The shortest duration that can be kept to (see `suite.guard.sweep.SWEEP`).
 SHORTEST: Final = 0.25
+
+#: The longest keep-alive, in seconds: 9 h. Linux takes 32,767 s at the most (``MAX_TCP_KEEPIDLE``).
+LONGEST_KEEPALIVE: Final = 32_400.0
 
 #: How long echoes under way may take when the suite ends, in seconds (nginx and HAProxy wait for ever,
 #: Docker and Kubernetes kill after 10 and 30, counted from the same signal).
@@ -227,6 +230,12 @@ class _Reader:
     def no_duration(self, value: object, key: str) -> float | None:
         return None if value == "none" else self.duration(value, key)
 
+    def keepalive(self, value: object, key: str) -> float | None:
+        seconds = self.no_duration(value, key)
+        if seconds is not None and not 1 <= seconds <= LONGEST_KEEPALIVE:
+            raise self.error(key, f'{value!r} is out of range; expected "1s" to "9h", or "none"')
+        return seconds
+
     def no_count(self, value: object, key: str) -> int | None:
         return None if value == "none" else self.count(value, key)
 
@@ -334,6 +343,7 @@ LIMITS: Final[Mapping[str, Callable[[_Reader, object, str], object]]] = {
     "idle": _Reader.no_duration,
     "stall": _Reader.no_duration,
     "half_close": _Reader.no_duration,
+    "keepalive": _Reader.keepalive,
     "lifetime": _Reader.no_duration,
     "bytes": _Reader.size,
     "rate": _Reader.no_count,

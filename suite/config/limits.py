@@ -17,6 +17,10 @@ Network = IPv4Network | IPv6Network
 #: which a TCP segment that is lost may take).
 PROXY_TIMEOUT: Final = 5.0
 
+#: An IPv6 host can use every address of its network, so what is counted is a network of this prefix length
+#: (RFC 6177; BIND's ipv6-prefix-length is 56).
+SOURCE_PREFIX: Final = 64
+
 LOOPBACK: Final[tuple[Network, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
@@ -25,12 +29,15 @@ class Limits:
     """The limits of one endpoint. Durations are in seconds.
 
     :ivar connections: open at a time (the measure of kegel.com/c10k.html).
-    :ivar per_peer: open at a time from one address; half of `connections`, as Postfix has it
+    :ivar per_peer: open at a time from one address, or one IPv6 /64; half of `connections`, as Postfix has it
         (``smtpd_client_connection_count_limit``), so that one peer cannot take all.
     :ivar handshake: from accept to the end of a TLS handshake (Go's ``TLSHandshakeTimeout``).
     :ivar idle: without a byte in either direction (nginx's stream ``proxy_timeout``).
     :ivar stall: in which a peer takes none of the bytes it is owed (nginx's ``send_timeout``).
     :ivar half_close: from a peer's end of input to ours (Linux's ``tcp_fin_timeout``).
+    :ivar keepalive: from a TCP peer's last packet to the first question whether it is still there; if it does
+        not answer, it is gone within twice this time (Go's default is 15 s, Linux's two hours; a minute is
+        what most gateways remember a silent connection for, at the least).
     :ivar lifetime: of a connection, whatever it does.
     :ivar bytes: echoed on a connection, after which it ends.
     :ivar rate: datagrams answered per second and source, on average (Linux's ``icmp_msgs_per_sec``).
@@ -49,6 +56,7 @@ class Limits:
     idle: float | None = 600.0
     stall: float | None = 60.0
     half_close: float | None = 60.0
+    keepalive: float | None = 60.0
     lifetime: float | None = None
     bytes: int | None = None
     rate: int | None = 1_000
@@ -72,6 +80,14 @@ def address_of(host: str) -> IPv4Address | IPv6Address:
     """The address that *host* says; one that is mapped into IPv6 (RFC 4291, 2.5.5.2) is what it is."""
     address = ip_address(host)
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def source_of(address: IPv4Address | IPv6Address) -> int:
+    """What counts as one source, or one peer: an IPv4 address, or an IPv6 network of `SOURCE_PREFIX` bits.
+
+    IPv6 networks are negative, unlike any IPv4 address.
+    """
+    return int(address) if address.version == 4 else ~(int(address) >> 128 - SOURCE_PREFIX)
 
 
 def within(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:

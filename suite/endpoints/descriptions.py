@@ -73,6 +73,7 @@ APPLIES_TO: Final = {
     "idle": "streams",
     "stall": "streams",
     "half_close": "streams",
+    "keepalive": "addresses of streams",
     "lifetime": "streams",
     "bytes": "streams",
     "rate": "UDP",

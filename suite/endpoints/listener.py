@@ -15,12 +15,12 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import DatagramProtocol
 
+from suite.echo import EchoFactory
 from suite.endpoints.descriptions import Description
 from suite.endpoints.proxy_protocol import ProxyFactory, ProxyHeader
 from suite.endpoints.sockets import ListeningSocket, listen_error, make_directory
 from suite.endpoints.tls import ContextFactory
 from suite.engine.accept import Reserve
-from suite.guard.streams import Guard
 
 
 class UDPServerEndpoint:
@@ -50,7 +50,6 @@ class Listener:
     :param context: the OpenSSL context of an ``ssl:`` endpoint, otherwise None.
     :param factory: the protocol factory of a stream endpoint; None for UDP.
     :param protocol: the protocol of a UDP endpoint; None for streams.
-    :param guard: decides whose PROXY headers are accepted, and counts the others; None accepts all.
     :ivar context_factory: gives every connection of an ``ssl:`` endpoint its context; None for others.
     """
 
@@ -61,7 +60,6 @@ class Listener:
         context: SSL.Context | None,
         factory: IProtocolFactory | None,
         protocol: DatagramProtocol | None,
-        guard: Guard | None = None,
     ) -> None:
         self.reactor = reactor
         self.description = description
@@ -72,9 +70,7 @@ class Listener:
         self.factory: Any = factory
         # Over TLS the header comes before the handshake, so the transport reads it.
         if description.proxied and context is None:
-            self.factory = ProxyFactory(reactor, cast(IProtocolFactory, factory))
-            if guard is not None:
-                self.factory.trusted, self.factory.refused = guard.trusts, guard.header_refused
+            self.factory = ProxyFactory(reactor, cast(EchoFactory, factory))
 
     def serve(self, sock: ListeningSocket, reserve: Reserve) -> IListeningPort:
         """Answer on *sock* from now on; the port's ``detach`` ends that and leaves *sock* open."""

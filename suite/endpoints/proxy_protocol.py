@@ -3,17 +3,15 @@
 Rules: one parser, `ProxyHeader`, for plain streams and for TLS; its result does not depend on how the bytes
 were split on the way; it never holds more than `LONGEST` bytes; a connection that does not begin with a
 header is aborted. The wrapped protocol is connected when the header is complete, and sees only the client
-that the proxy names.
+that the proxy names; its guard owns the connection from accept.
 
-A header forged by a client looks like a proxy's own, so `ProxyFactory` accepts headers only from addresses
-that its ``trusted`` approves.
+A header forged by a client looks like a proxy's own, so headers are accepted only from `proxy_from`.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable
 from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
 from typing import Any, Final, cast
@@ -21,7 +19,6 @@ from typing import Any, Final, cast
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IProtocolFactory,
     IReactorTime,
@@ -33,7 +30,8 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import directlyProvides, implementer, providedBy
 
-from suite.config.limits import PROXY_TIMEOUT
+from suite.echo import EchoFactory
+from suite.guard.streams import Guarded
 
 #: The beginning of a version 1 header, and its maximum length with the end of line (section 2.1).
 WORD: Final = b"PROXY "
@@ -179,17 +177,27 @@ def _address(family: int, packed: bytes, port: int) -> IAddress:
 class ProxyProtocol(ProtocolWrapper):
     """One connection through a proxy: reads the header, then acts as the transport of the wrapped protocol.
 
-    :ivar wrappedProtocol: the protocol for the connection; None until the header is complete.
+    The wrapped protocol is made at accept and known to its guard from then on; it is connected when the
+    header is complete and its client admitted.
+
+    :ivar wrappedProtocol: the protocol for the connection; None once the connection is lost.
     """
 
     factory: Any  # a ProxyFactory
     transport: Any
     wrappedProtocol: Any
 
-    def __init__(self, factory: ProxyFactory) -> None:
-        super().__init__(cast(Any, factory), cast(Any, None))
+    def __init__(self, factory: ProxyFactory, wrapped: Guarded) -> None:
+        super().__init__(cast(Any, factory), wrapped)
         self._header = ProxyHeader()
-        self._deadline: IDelayedCall | None = None
+        self._begun = False  # some of the header has arrived
+        self._connected = False  # the wrapped protocol has been connected
+        self._refused = False  # what still arrives is discarded
+
+    @property
+    def preamble_complete(self) -> bool:
+        """Whether the whole header has been read."""
+        return self._header.complete
 
     # Called by the connection.
 
@@ -198,43 +206,59 @@ class ProxyProtocol(ProtocolWrapper):
         # As in ProtocolWrapper, except that the wrapped protocol is connected later, after the header.
         directlyProvides(self, providedBy(transport))
         self.factory.registerProtocol(self)
-        self._deadline = self.factory.reactor.callLater(self.factory.timeout, self._late)
         Protocol.makeConnection(self, transport)
+        self.wrappedProtocol.transport = self
+        self.wrappedProtocol.accepted()
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        if self.wrappedProtocol is not None:
+        if self._connected:
             self.wrappedProtocol.dataReceived(data)
-            return
-        if self._deadline is None:  # refused already
-            return
+        elif not self._refused:
+            self._read_header(data)
+
+    def _read_header(self, data: bytes) -> None:
+        self._begun = True
         try:
             taken = self._header.feed(data)
         except ValueError as error:
             self._refuse(str(error))
             return
-        if self._header.complete:
-            self._admit(data[taken:])
+        if not self._header.complete:
+            return
+        if not self.wrappedProtocol.preamble_completed():
+            self._refused = True
+            return
+        self._connected = True
+        self.wrappedProtocol.makeConnection(self)
+        if len(data) > taken:
+            self.wrappedProtocol.dataReceived(data[taken:])
 
     def readConnectionLost(self) -> None:
         """The peer has closed its side."""
-        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+        if not self._connected:
+            if self._begun and not self._refused:
+                self._refuse("the connection ended within its PROXY header")
+            else:
+                self.transport.loseConnection()
+        elif IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.readConnectionLost()
         else:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """This side has been closed."""
-        if IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
+        if self._connected and IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
             self.wrappedProtocol.writeConnectionLost()
 
     @override
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]  # as in ProtocolWrapper
-        self._cancel_deadline()
         self.factory.unregisterProtocol(self)
         wrapped, self.wrappedProtocol = self.wrappedProtocol, None
-        if wrapped is not None:
+        if self._connected:
             wrapped.connectionLost(reason)
+        else:  # a protocol hears of the end only if it has heard of the beginning
+            wrapped.lost(reason)
 
     # Called by the wrapped protocol.
 
@@ -248,75 +272,33 @@ class ProxyProtocol(ProtocolWrapper):
         """The address that the client connected to."""
         return self._header.destination or cast(IAddress, self.transport.getHost())
 
-    # After the header.
-
-    def _admit(self, data: bytes) -> None:
-        """The header is complete: connect the wrapped protocol, and deliver *data*, its first bytes."""
-        self._cancel_deadline()
-        wrapped = self.factory.wrappedFactory.buildProtocol(self.getPeer())
-        if wrapped is None:
-            self.transport.abortConnection()
-            return
-        self.wrappedProtocol = wrapped
-        wrapped.makeConnection(self)
-        if data:
-            wrapped.dataReceived(data)
-
-    def _late(self) -> None:
-        self._refuse(f"no PROXY header within {self.factory.timeout:g} seconds")
-
-    def _refuse(self, reason: str) -> None:
-        self._cancel_deadline()
-        self.factory.refused(self.transport.getPeer(), reason)
-        self.transport.abortConnection()
-
-    def _cancel_deadline(self) -> None:
-        deadline, self._deadline = self._deadline, None
-        if deadline is not None and deadline.active():
-            deadline.cancel()
-
-
-def anyone(_address: IAddress | None) -> bool:
-    """Trust every address."""
-    return True
-
-
-def ignore_refusal(_address: IAddress, _problem: str) -> None:
-    """Report a refused connection to nobody."""
+    def _refuse(self, problem: str) -> None:
+        self._refused = True
+        self.wrappedProtocol.preamble_invalid(problem)
 
 
 class ProxyFactory(WrappingFactory):
-    """Reads a PROXY header, version 1 or 2, from every connection before *wrapped* sees it.
+    """Reads a PROXY header, version 1 or 2, from every connection before *wrapped*'s protocol sees it.
 
-    When the header is complete, *wrapped* builds a protocol for the address of the client; if it builds none,
-    the connection is aborted.
+    Whose headers are accepted, how long they may take, and which clients are admitted is for the guard of
+    *wrapped* to decide; without one, all are, and there is no deadline.
 
-    :param reactor: the clock for *timeout*.
-    :param wrapped: the factory of the protocols for the clients.
-    :param trusted: decides, by the address of the peer, whether its headers are accepted; if not, the
-        connection is closed before anything is read.
-    :param refused: called with the address of the peer and the reason when a connection is aborted.
-    :param timeout: seconds from accept until the header must be complete; an overdue connection is aborted.
+    :param reactor: the reactor of the connections.
+    :param wrapped: makes the protocols for the clients.
     """
 
     protocol: Any = ProxyProtocol
     noisy = False
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        wrapped: IProtocolFactory,
-        *,
-        trusted: Callable[[IAddress | None], bool] = anyone,
-        refused: Callable[[IAddress, str], None] = ignore_refusal,
-        timeout: float = PROXY_TIMEOUT,
-    ) -> None:
-        super().__init__(wrapped)
+    def __init__(self, reactor: IReactorTime, wrapped: EchoFactory) -> None:
+        super().__init__(cast(IProtocolFactory, wrapped))
         self.reactor = reactor
-        self.trusted = trusted
-        self.refused = refused
-        self.timeout = timeout
 
     @override
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        return self.protocol(self) if self.trusted(addr) else None
+        inner = cast(Any, self.wrappedFactory).build(addr, header=True)
+        return self.protocol(self, inner) if isinstance(inner, Guarded) else inner
+
+    def out_of_descriptors(self, addr: IAddress) -> None:
+        """A connection was closed at once, for want of a file descriptor."""
+        cast(Any, self.wrappedFactory).out_of_descriptors(addr)

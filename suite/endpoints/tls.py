@@ -21,8 +21,8 @@ from suite.certs import Identity, load_certificates, load_identity, load_key
 from suite.config.file import Config
 from suite.config.tls import TLS
 from suite.endpoints.descriptions import DEFAULT_KEY, PATHS, SSL_METHODS, Description
+from suite.engine.handshake import Preamble, reason_of
 from suite.engine.openssl import set_groups
-from suite.engine.tls import Preamble, reason_of
 from suite.errors import CertificateError, ConfigError, Mistakes
 from suite.files import read_file
 from suite.text import shown

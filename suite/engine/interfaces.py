@@ -25,6 +25,16 @@ class INeedsNoLogContext(Interface):
     """
 
 
+class IPreambleListener(Interface):
+    """A protocol that is told when the bytes before a handshake are complete, such as a PROXY header."""
+
+    def preamble_completed() -> bool:
+        """``transport.getPeer()`` is the client now; return whether to go on.
+
+        If not, the protocol has aborted the connection.
+        """
+
+
 class IEchoesDatagrams(Interface):
     """A datagram protocol that either sends a datagram back unchanged or does not answer it.
 

@@ -2,8 +2,9 @@
 
 Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all do,
 allocates only its result and does not query OpenSSL for errors. This is the only module that uses names
-private to pyOpenSSL (`_ssl`, `_context`, `_info_callback`, `_reverse_mapping`, `_raise_ssl_error`,
-`OpenSSL._util`); tests/engine/test_stream.py fails if one of them disappears.
+private to pyOpenSSL (`_ssl`, `_socket`, `_into_ssl`, `_from_ssl`, `_context`, `_info_callback`,
+`_reverse_mapping`, `_raise_ssl_error`, `OpenSSL._util`); tests/engine/test_stream.py fails if one of them
+disappears.
 """
 
 from __future__ import annotations
@@ -29,14 +30,20 @@ _SSL_write: Any = lib.SSL_write
 
 
 class Connection(SSL.Connection):
-    """A TLS connection directly on a socket.
+    """A TLS connection, in memory (`bio_write`, `bio_read`) until it is attached to a socket.
 
     :param scratch: a buffer from `scratch_buffer` for decrypted records; connections may share it.
     """
 
-    def __init__(self, context: SSL.Context, socket: Any, scratch: Any) -> None:
-        super().__init__(context, socket)
+    def __init__(self, context: SSL.Context, scratch: Any) -> None:
+        super().__init__(context, None)
         self._scratch = scratch
+
+    def attach(self, sock: Any) -> None:
+        """Read from *sock* and write to it from now on; whatever is still in memory is lost."""
+        lib.SSL_set_fd(self._ssl, sock.fileno())  # frees the memory
+        self._socket = sock
+        self._into_ssl = self._from_ssl = None
 
     @override
     def recv(self, bufsiz: int = MAX_PLAINTEXT, flags: int | None = None) -> bytes:

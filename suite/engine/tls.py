@@ -1,8 +1,8 @@
-"""TLS directly on the socket: OpenSSL reads and writes the descriptor itself.
+"""TLS directly on the socket: after the handshake, OpenSSL reads and writes the descriptor itself.
 
-Rules: ``close_notify`` is an end of input, and so is a bare FIN, but the two are distinguished; this side's
-``close_notify`` follows its last byte (RFC 8446, section 6.1); every alert that OpenSSL sends reaches the
-peer before the socket closes.
+Rules: the handshake comes first (`suite.engine.handshake`); ``close_notify`` is an end of input, and so is a
+bare FIN, but the two are distinguished; this side's ``close_notify`` follows its last byte (RFC 8446, section
+6.1); every alert that OpenSSL sends reaches the peer before the socket closes.
 
 Twisted's own TLS (``twisted.protocols.tls``) puts memory BIOs between OpenSSL and the transport. It drops
 replies that are still in its aggregation buffer when ``close_notify`` arrives, and if a producer is paused at
@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet import main
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
-    IHandshakeListener,
     INegotiated,
     IOpenSSLContextFactory,
     IProtocolFactory,
@@ -32,9 +30,10 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
+from suite.engine.handshake import HandshakingStream
+from suite.engine.handshake_records import HandshakeBudget
 from suite.engine.linux.malloc import trim_heap
-from suite.engine.openssl import MAX_PLAINTEXT, Connection, scratch_buffer
-from suite.engine.stream import SEND_LIMIT, Stream
+from suite.engine.openssl import MAX_PLAINTEXT, scratch_buffer
 
 #: Maximum number of full records read from one connection before the others have their turn.
 RECORDS_PER_TURN: Final = 8
@@ -74,37 +73,8 @@ def note_records(connection: SSL.Connection, where: int, result: int) -> None:
             connection.set_shutdown(SSL.RECEIVED_SHUTDOWN)
 
 
-def reason_of(error: Exception) -> str:
-    """The reason for *error* in OpenSSL's words, such as ``tlsv1 alert unknown ca``."""
-    queue = error.args[0] if error.args else None
-    if isinstance(queue, list) and queue:
-        return str(queue[-1][-1])
-    return str(error.args[-1] if error.args else error) or type(error).__name__
-
-
-class InvalidPreambleError(Exception):
-    """The bytes before a handshake are not valid; the argument says why."""
-
-
-class Preamble(Protocol):
-    """Reads the bytes that come before a handshake, such as a PROXY header.
-
-    :ivar complete: whether all of them have been read.
-    :ivar source: the address of the client that they name; None if they name none.
-    """
-
-    complete: bool
-    source: IAddress | None
-
-    def feed(self, data: bytes) -> int:
-        """Read this preamble's bytes from the beginning of *data*; return how many they are.
-
-        :raises ValueError: the bytes are not valid.
-        """
-
-
 @implementer(INegotiated)
-class TLSServer(Stream):
+class TLSServer(HandshakingStream):
     """The server side of one TLS connection.
 
     :ivar close_notify_received: whether the peer has closed its side properly. `note_records` sets it; a
@@ -112,24 +82,9 @@ class TLSServer(Stream):
     """
 
     close_notify_received = False
-    _established = False  # the handshake has completed
     _chatter = 0  # handshake messages since the last application data
     _read_wants_write = False  # doRead waits until the socket is writable, to answer a key update
     _linger: IDelayedCall | None = None  # ends the connection; set while the peer's last bytes are discarded
-    _preamble: Preamble | None = None  # None if connections begin with the handshake
-
-    def __init__(self, sock: Any, protocol: Any, client: Any, server: TLSPort, *args: Any) -> None:
-        connection = Connection(server.contextFactory.getContext(), sock, server.scratch)
-        # Without this, OpenSSL 3 and later treat a bare FIN as an error, and then refuse to write.
-        connection.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
-        connection.set_accept_state()
-        connection.set_app_data(self)
-        self._connection = connection
-        self._records = connection.records()
-        make_preamble = getattr(server.contextFactory, "preamble", None)
-        if make_preamble is not None:
-            self._preamble = make_preamble()
-        super().__init__(sock, protocol, client, server, *args)
 
     # Reading.
 
@@ -182,32 +137,6 @@ class TLSServer(Stream):
             self._chatter += 1
         return self._chatter > MAX_CHATTER
 
-    @property
-    def preamble_complete(self) -> bool:
-        """Whether all bytes that come before the handshake have been read."""
-        return self._preamble is None or self._preamble.complete
-
-    def _read_preamble(self, preamble: Preamble) -> Exception | None:
-        try:
-            # Peek first, because the bytes after the preamble are for OpenSSL to read.
-            data = self.socket.recv(MAX_PLAINTEXT, socket.MSG_PEEK)
-            if not data:
-                return main.CONNECTION_LOST
-            self.socket.recv(preamble.feed(data))
-        except BlockingIOError:
-            return None
-        except OSError:
-            return main.CONNECTION_LOST
-        except ValueError as error:
-            return self._failed(InvalidPreambleError(str(error)))
-        return None
-
-    @override
-    def getPeer(self) -> Any:
-        """The peer; behind a proxy, the client that it names."""
-        source = self._preamble.source if self._preamble is not None else None
-        return source if source is not None else super().getPeer()
-
     # Writing.
 
     @override
@@ -219,7 +148,7 @@ class TLSServer(Stream):
     @override
     def doWrite(self) -> Any:
         if not self._established:
-            return main.CONNECTION_DONE if self.disconnecting else self._handshake()
+            return main.CONNECTION_DONE if self.disconnecting else self._send_flight()
         if self._read_wants_write:
             self._read_wants_write = False
             why = self.doRead()
@@ -298,44 +227,17 @@ class TLSServer(Stream):
         return True
 
     @override
+    def handshake_finished(self) -> None:
+        # Not earlier: during the handshake OpenSSL would call it some twenty times without need.
+        self._connection.share_info_callback(note_records)
+
+    @override
     def _update_can_send_now(self) -> None:
         super()._update_can_send_now()
         if not self._established or self._linger is not None:
             self._can_send_now = False
 
     # The connection as a whole.
-
-    def _handshake(self) -> Exception | None:
-        try:
-            self._connection.do_handshake()
-        except SSL.WantReadError:
-            self.stopWriting()
-            return None
-        except SSL.WantWriteError:
-            super().startWriting()
-            return None
-        except Exception as error:  # noqa: BLE001  # from OpenSSL, or from a callback such as ALPN selection
-            return self._failed(error)
-        self._established = True
-        # Not earlier: during the handshake OpenSSL would call it some twenty times without need.
-        self._connection.share_info_callback(note_records)
-        self._update_can_send_now()
-        if IHandshakeListener.providedBy(self.protocol):
-            self.protocol.handshakeCompleted()
-        if self._unsent is not None or self.disconnecting or self._half_closing:
-            self.startWriting()
-        else:
-            self.stopWriting()
-        return None
-
-    def _failed(self, error: Exception) -> Exception:
-        """Why the connection is lost; makes sure that an alert already sent is not lost, too."""
-        if isinstance(error, SSL.SysCallError):
-            return main.CONNECTION_LOST
-        with suppress(OSError):
-            # Closing with unread bytes would send a RST, which could overtake the alert.
-            self.socket.recv(SEND_LIMIT)
-        return error
 
     @override
     def connectionLost(self, reason: Failure) -> None:
@@ -365,6 +267,7 @@ class TLSPort(AcceptingPort):
     """A TCP port whose connections speak TLS.
 
     :ivar contextFactory: gives the OpenSSL context of each new connection.
+    :ivar handshakes: what the handshakes in progress hold.
     """
 
     transport: Any = TLSServer
@@ -383,6 +286,7 @@ class TLSPort(AcceptingPort):
         super().__init__(port, factory, backlog, interface, reactor)
         self.contextFactory = contextFactory
         self.scratch = scratch_buffer()
+        self.handshakes = HandshakeBudget()
         self._closed = 0
 
     def connection_closed(self) -> None:

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from twisted.logger import Logger
 
-from suite.config.limits import Limits, address_of, within
+from suite.config.limits import Limits, address_of, source_of, within
 from suite.reasons import Reason
 from suite.text import host_and_port
 
@@ -29,10 +29,6 @@ REMEMBERED_SOURCES = 8192
 
 #: Maximum number of sources with a token bucket.
 BUCKETS = 8192
-
-#: An IPv6 host can use every address of its network as a source, so a bucket is for a network of this prefix
-#: length (RFC 6177; BIND's ipv6-prefix-length is 56).
-SOURCE_PREFIX = 64
 
 #: Minimum number of seconds between log entries about refused datagrams.
 LOG_INTERVAL = 1.0
@@ -70,9 +66,7 @@ class TokenBuckets:
 
     def take(self, address: Address) -> bool:
         """Take a token for *address*; return whether there was one."""
-        source = int(address)
-        if address.version == 6:
-            source = ~(source >> 128 - SOURCE_PREFIX)  # negative, unlike any IPv4 address
+        source = source_of(address)
         now = self.clock()
         tokens, then = self._buckets.pop(source, (float(self.burst), now))
         tokens = min(self.burst, tokens + (now - then) * self.rate)

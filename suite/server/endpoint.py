@@ -90,7 +90,7 @@ class RunningEndpoint:
             self.guard.proxied = description.proxied and description.kind == "ssl"
             factory = self.make_factory(self.guard)
         reactor = with_listeners(surroundings.reactor)
-        return Listener(reactor, description, context, factory, protocol, self.guard)
+        return Listener(reactor, description, context, factory, protocol)
 
     # Opening and changing.
 

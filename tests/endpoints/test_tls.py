@@ -72,7 +72,7 @@ class Pair:
     def __init__(
         self, context: SSL.Context, client: ssl.SSLContext, session: ssl.SSLSession | None = None
     ) -> None:
-        self.server = Connection(context, None, scratch_buffer())
+        self.server = Connection(context, scratch_buffer())
         self.server.set_accept_state()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = client.wrap_bio(

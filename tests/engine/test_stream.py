@@ -28,7 +28,8 @@ from suite.echo import Echo, EchoFactory
 from suite.endpoints.tls import ContextFactory, server_context
 from suite.engine import stream as stream_module
 from suite.engine.listeners import Listeners
-from suite.engine.tls import LINGER, TLSPort, TLSServer, reason_of
+from suite.engine.handshake import reason_of
+from suite.engine.tls import LINGER, TLSPort, TLSServer
 from tests.helpers import Watcher
 from tests.running import TLSClient
 

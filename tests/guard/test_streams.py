@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from suite.config.limits import Limits
 from suite.echo import Echo, EchoFactory, MeasuredEcho
-from suite.engine.tls import InvalidPreambleError
+from suite.engine.handshake import InvalidPreambleError
 from suite.guard.streams import QUIET, SWEEP, Guard, canonical
 from suite.reasons import Reason
 from suite.system import credentials, group_ids, user_ids

@@ -33,9 +33,11 @@ from suite.certs import load_certificates, load_identity
 from suite.client.dial.failures import TargetError, from_errno
 from suite.client.dial.target import Target
 from suite.endpoints.tls import ContextFactory, use_identity
+from suite.engine.handshake import reason_of
 from suite.engine.interfaces import INeedsNoLogContext, is_echo
 from suite.engine.openssl import scratch_buffer
-from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_records, reason_of
+from suite.engine.stream import Stream
+from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_records
 from suite.errors import CertificateError, UsageError
 from suite.text import shown
 
@@ -348,6 +350,7 @@ class TLSClient(TLSServer):
         self.ready: Deferred[TLSClient] = Deferred(lambda _: self.abortConnection())
         server: Any = tls  # it has the attributes that are used of a port
         super().__init__(sock, _HandshakeProtocol(self.ready), peer, server, 0, reactor)
+        self._connection.attach(sock)
         self._connection.set_connect_state()
         if tls.sni is not None:
             self._connection.set_tlsext_host_name(tls.sni)
@@ -373,14 +376,28 @@ class TLSClient(TLSServer):
 
     @override
     def _handshake(self) -> Exception | None:
-        why = super()._handshake()
-        if why is None and self._established:
-            self._misnamed = self._tls.wrong_name(self._connection)
-            if self._misnamed is not None:
-                return self._misnamed
-            if not self.ready.called:
-                self.ready.callback(self)
-        return why
+        # OpenSSL reads and writes the socket from the beginning: a server's limits are not for a client.
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            self.stopWriting()
+            return None
+        except SSL.WantWriteError:
+            Stream.startWriting(self)
+            return None
+        except SSL.Error as error:
+            return self._failed(error)
+        self._finish_handshake()
+        self._misnamed = self._tls.wrong_name(self._connection)
+        if self._misnamed is not None:
+            return self._misnamed
+        if not self.ready.called:
+            self.ready.callback(self)
+        return None
+
+    @override
+    def _send_flight(self) -> Exception | None:
+        return self._handshake()
 
     @override
     def _failed(self, error: Exception) -> Exception:

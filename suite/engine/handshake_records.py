@@ -1,0 +1,158 @@
+"""The records of a TLS handshake, and what a handshake may make this side hold.
+
+Rules: a client's records are read here, whole, and only then given to OpenSSL, which allocates memory for a
+message as soon as it has seen its header; so an unfinished handshake holds what its client has sent, and a
+message that is too long is refused before anything is allocated for it. Messages larger than
+`ORDINARY_MESSAGE` share a budget for each port.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+#: The longest ClientHello that is accepted, in bytes (Go's ``maxHandshake``). OpenSSL accepts 131,396; the
+#: largest real ones have some 2 KiB, or contain a session ticket, which is shorter than 64 KiB.
+MAX_CLIENT_HELLO: Final = 65_536
+
+#: The longest of the other messages, in bytes: a chain of certificates (OpenSSL's
+#: ``SSL_MAX_CERT_LIST_DEFAULT``; in TLS 1.3, where it is encrypted, OpenSSL checks that itself).
+MAX_MESSAGE: Final = 102_400
+
+#: Bytes that OpenSSL allocates for messages in any case. The largest message that BoringSSL accepts.
+ORDINARY_MESSAGE: Final = 16_384
+
+#: The most that the larger handshakes of one port may hold together, in bytes.
+MAX_HELD: Final = 8 * 2**20
+
+#: The most that a client may send in one handshake, in bytes: twice a ClientHello, and its certificates.
+MAX_HANDSHAKE: Final = 256 * 1024
+
+#: RFC 8446, section 5.1 and 5.2: the header of a record, and the longest record after it (in TLS 1.2, 2,048
+#: bytes longer than its content, RFC 5246, section 6.2.3).
+RECORD_HEADER: Final = 5
+MAX_RECORD: Final = 2**14 + 2048
+
+#: RFC 8446, section 4: type and length of a handshake message.
+MESSAGE_HEADER: Final = 4
+
+_CHANGE_CIPHER_SPEC, _HANDSHAKE = 20, 22  # content types
+_CLIENT_HELLO = 1  # a message type, in SSL 2 as well
+_MAJOR_VERSION = 3
+
+#: A fatal ``illegal_parameter`` (RFC 8446, section 6), which OpenSSL sends for a message that is too long.
+ALERT: Final = b"\x15\x03\x03\x00\x02\x02\x2f"
+
+
+class HandshakeTooLargeError(Exception):
+    """A handshake would make this side hold too much; the argument says how much."""
+
+
+class HandshakeRecords:
+    """Reads the records of one handshake from a socket.
+
+    :ivar received: the number of bytes that have been received.
+    :ivar holds: the number of bytes that the handshake makes us hold: what has been received, or the
+        announced length of its longest message, if that is more.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.holds = 0
+        self._record = bytearray()
+        self._message = b""  # the beginning of a message whose header is not complete
+        self._rest = 0  # bytes missing of the present message
+        self._encrypted = False  # in TLS 1.2, after change_cipher_spec
+
+    def read(self, sock: socket.socket, *, version13: bool) -> bytes | None:
+        """Read the next record; None if it has not arrived completely.
+
+        :param version13: whether the two sides have agreed on TLS 1.3, in which change_cipher_spec means
+            nothing.
+        :raises EOFError: the peer has closed its side.
+        :raises HandshakeTooLargeError: the record begins a message that is too long, or is one too many.
+        :raises OSError: the connection is lost.
+        """
+        record = self._record
+        while (missing := record_length(record) - len(record)) > 0:
+            try:
+                data = sock.recv(missing)
+            except BlockingIOError:
+                return None
+            if not data:
+                raise EOFError
+            record += data
+            self.received += len(data)
+        self._record = bytearray()
+        if self.received > MAX_HANDSHAKE:
+            raise HandshakeTooLargeError(f"more than {MAX_HANDSHAKE:,} bytes in a handshake")
+        kind = record[0]
+        if kind == _CHANGE_CIPHER_SPEC and not version13:
+            self._encrypted = True
+        elif kind == _HANDSHAKE and not self._encrypted:
+            self._look_at(bytes(record[RECORD_HEADER:]))
+        self.holds = max(self.holds, self.received)
+        return bytes(record)
+
+    def _look_at(self, content: bytes) -> None:
+        """Find the headers of the messages that *content*, of a record in the clear, goes on with."""
+        while content:
+            if self._rest:
+                taken = min(self._rest, len(content))
+                self._rest -= taken
+                content = content[taken:]
+                continue
+            self._message += content
+            if len(self._message) < MESSAGE_HEADER:
+                return
+            length = int.from_bytes(self._message[1:MESSAGE_HEADER], "big")
+            hello = self._message[0] == _CLIENT_HELLO
+            limit = MAX_CLIENT_HELLO if hello else MAX_MESSAGE
+            if length > limit:
+                what = "ClientHello" if hello else "handshake message"
+                raise HandshakeTooLargeError(f"a {what} of {length:,} bytes; expected {limit:,} at the most")
+            content, self._message = self._message[MESSAGE_HEADER:], b""
+            self._rest = length
+            self.holds = max(self.holds, length)
+
+
+def record_length(record: bytes | bytearray) -> int:
+    """The length of the record that begins with *record*, as far as it is known.
+
+    What cannot be the header of a record is a whole one, so that OpenSSL sees it and refuses it.
+    """
+    if len(record) < RECORD_HEADER:
+        return RECORD_HEADER
+    if record[0] & 0x80 and record[2] == _CLIENT_HELLO:  # RFC 5246, appendix E.2
+        return 2 + ((record[0] & 0x7F) << 8 | record[1])
+    length = int.from_bytes(record[3:RECORD_HEADER], "big")
+    if record[1] != _MAJOR_VERSION or length > MAX_RECORD:
+        return RECORD_HEADER
+    return RECORD_HEADER + length
+
+
+class HandshakeBudget:
+    """What the handshakes of one port hold, as far as they are larger than ordinary ones.
+
+    :ivar held: bytes.
+    """
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def change(self, before: int, now: int) -> None:
+        """A handshake that held *before* bytes holds *now*; 0 when it has ended.
+
+        :raises HandshakeTooLargeError: there is no room for that.
+        """
+        more = _beyond_ordinary(now) - _beyond_ordinary(before)
+        if more > 0 and self.held + more > MAX_HELD:
+            raise HandshakeTooLargeError(
+                f"a handshake of {now:,} bytes while other large ones hold {self.held:,};"
+                f" expected {MAX_HELD:,} at the most together"
+            )
+        self.held += more
+
+
+def _beyond_ordinary(size: int) -> int:
+    return size if size > ORDINARY_MESSAGE else 0

@@ -1,0 +1,167 @@
+"""Whom a stream endpoint admits; every refusal is counted and logged.
+
+Rules: what decides is checked as soon as it is known, and once; a client is counted, for `per_peer`, from
+when it is known until its connection has ended.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from typing import Any, Final, cast
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger, LogLevel
+
+from suite.config.limits import Limits, address_of, source_of, within
+from suite.reasons import Reason
+from suite.system import credentials, group_ids, user_ids
+from suite.text import host_and_port
+
+log = Logger()
+
+#: Reasons not to serve a connection at all.
+REFUSALS: Final = frozenset({Reason.CONNECTIONS, Reason.PER_PEER, Reason.DENIED, Reason.PROXY})
+
+
+class Admission:
+    """Decides who may connect to one endpoint.
+
+    :param clock: the source of time.
+    :param name: the name of the endpoint.
+    :ivar ends: the number of connections ended or refused, by reason.
+    """
+
+    def __init__(self, clock: IReactorTime, name: str, limits: Limits) -> None:
+        self.clock = clock
+        self.name = name
+        self.ends: Counter[Reason] = Counter()
+        self._limits = limits
+        self._by_source: Counter[int] = Counter()
+        self._silent_until = float("-inf")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits to enforce; they may be replaced at any time, for open connections too."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        before, self._limits = self._limits, limits
+        self._limits_changed(before, limits)
+
+    @abstractmethod
+    def _limits_changed(self, before: Limits, after: Limits) -> None:
+        """Apply new limits to open connections."""
+
+    @abstractmethod
+    def _count_open(self) -> int:
+        """The number of open connections."""
+
+    def refuses(self, address: IAddress | None, *, header: bool = False) -> bool:
+        """Whether a connection from *address* is refused; a refusal is counted and logged.
+
+        :param header: whether it has to send a PROXY header, which will name the client.
+        """
+        if header and not self.trusts(address):
+            return True
+        reason: Reason | None = None
+        if self._count_open() >= self.limits.connections:
+            reason = Reason.CONNECTIONS
+        elif not header:
+            reason = self.refusal_of(getattr(address, "host", None))
+        if reason is not None:
+            self._refuse(reason, shown_peer(address))
+        return reason is not None
+
+    def trusts(self, address: IAddress | None) -> bool:
+        """Whether PROXY headers are accepted from *address*; a refusal is counted and logged.
+
+        On a UNIX socket there is no address to check: the socket's mode, `users` and `groups` decide.
+        """
+        host = getattr(address, "host", None)
+        if host is None or within(address_of(host), self.limits.proxy_from):
+            return True
+        self.header_refused(cast(IAddress, address), "not from proxy_from")
+        return False
+
+    def header_refused(self, address: IAddress, problem: str) -> None:
+        """Count and log a connection from *address* without an acceptable PROXY header."""
+        self._refuse(Reason.PROXY, shown_peer(address), problem)
+
+    def refusal_of(self, host: str | None) -> Reason | None:
+        """Why a client at *host* is refused, if it is."""
+        limits = self.limits
+        if host is None:
+            return None
+        if not limits.admits(host):
+            return Reason.DENIED
+        if self._by_source[source_of(address_of(host))] >= limits.per_peer:
+            return Reason.PER_PEER
+        return None
+
+    def _refuse(self, reason: Reason, peer: str, detail: str = "") -> None:
+        self.ends[reason] += 1
+        log.emit(
+            level_of(reason),
+            "refused: {detail}" if detail else "refused",
+            endpoint=self.name,
+            peer=peer,
+            reason=reason.value,
+            detail=detail,
+        )
+
+    def out_of_descriptors(self, address: IAddress) -> None:
+        """Count a connection from *address* that was closed at once, for want of a file descriptor.
+
+        One a second is logged at most: a process short of descriptors is short of other things, too.
+        """
+        self.ends[Reason.DESCRIPTORS] += 1
+        now = self.clock.seconds()
+        if now >= self._silent_until:
+            self._silent_until = now + 1
+            log.emit(
+                level_of(Reason.DESCRIPTORS),
+                "refused; {refused:,} so far",
+                endpoint=self.name,
+                peer=shown_peer(address),
+                reason=Reason.DESCRIPTORS.value,
+                refused=self.ends[Reason.DESCRIPTORS],
+            )
+
+    def admits_user(self, transport: Any) -> bool:
+        """Whether the process that has connected *transport*, a UNIX socket's, may do so."""
+        limits = self.limits
+        if not (limits.users or limits.groups):
+            return True
+        try:
+            uid, groups = credentials(transport.getHandle())
+            return uid in user_ids(limits.users) or not groups.isdisjoint(group_ids(limits.groups))
+        except (OSError, KeyError):  # an unknown user is not admitted
+            return False
+
+    def count(self, host: str | None) -> int | None:
+        """Count a connection for the client at *host*; return what it is counted under, for `uncount`."""
+        if host is None:
+            return None
+        source = source_of(address_of(host))
+        self._by_source[source] += 1
+        return source
+
+    def uncount(self, source: int | None) -> None:
+        """A connection counted under *source* has ended."""
+        if source is not None:
+            self._by_source[source] -= 1
+            if not self._by_source[source]:
+                del self._by_source[source]
+
+
+def level_of(reason: Reason) -> Any:
+    """The log level of *reason*."""
+    return LogLevel.lookupByName(reason.level)
+
+
+def shown_peer(address: object) -> str:
+    """The address of a peer, for people."""
+    host = getattr(address, "host", None)
+    return "local" if host is None else host_and_port(host, cast(Any, address).port)
