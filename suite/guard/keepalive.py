@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import socket
+from contextlib import suppress
 from typing import Any, Final
 
 from suite.config.limits import Limits
@@ -37,12 +38,13 @@ def options(limits: Limits) -> dict[str, int]:
 
 
 def keep_alive(transport: Any, limits: Limits) -> None:
-    """Apply the limit `keepalive` to the TCP connection of *transport*."""
-    transport.setTcpKeepAlive(limits.keepalive is not None)
+    """Apply the limit `keepalive` to the connection of *transport*, if it is TCP."""
     sock = getattr(transport, "socket", None)
-    if sock is None:  # a transport in memory
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    for name, value in options(limits).items():
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    with suppress(OSError):  # BSD: the peer has reset it already, which reading will tell
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, limits.keepalive is not None)
+        for name, value in options(limits).items():
+            option = getattr(socket, name, None)
+            if option is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)

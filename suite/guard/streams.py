@@ -20,7 +20,6 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHandshakeListener,
     IReactorTime,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
@@ -166,7 +165,7 @@ class Guard(Admission):
     def _limits_changed(self, before: Limits, after: Limits) -> None:
         if (before.keepalive, before.stall) != (after.keepalive, after.stall):
             for connection in self.open:
-                self._keep_alive(connection)
+                keep_alive(connection.transport, after)
 
     @override
     def _count_open(self) -> int:
@@ -181,9 +180,9 @@ class Guard(Admission):
         connection.number = next(self._numbers)
         connection.peer = shown_peer(address)
         connection.accepted_at = connection.since = connection.unchanged_since = self.clock.seconds()
+        keep_alive(transport, self.limits)
         self.open[connection] = None
         self.accepted_count += 1
-        self._keep_alive(connection)
         if self._next_sweep is None:
             self._schedule_sweep()
         header = not getattr(transport, "preamble_complete", True)
@@ -197,10 +196,6 @@ class Guard(Admission):
             self._abort(connection, Reason.DENIED)
         elif not header:
             connection.source = self.count(host)
-
-    def _keep_alive(self, connection: Guarded) -> None:
-        if ITCPTransport.providedBy(connection.transport):
-            keep_alive(connection.transport, self.limits)
 
     def header_completed(self, connection: Guarded) -> bool:
         """The PROXY header of *connection* has named the client; return whether that is admitted.

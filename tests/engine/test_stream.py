@@ -27,8 +27,9 @@ from suite.config.tls import TLS
 from suite.echo import Echo, EchoFactory
 from suite.endpoints.tls import ContextFactory, server_context
 from suite.engine import stream as stream_module
+from suite.engine.handshake import LEFT_HANDSHAKE, reason_of
+from suite.engine.handshake_records import ALERT, MAX_HELD, HandshakeTooLargeError
 from suite.engine.listeners import Listeners
-from suite.engine.handshake import reason_of
 from suite.engine.tls import LINGER, TLSPort, TLSServer
 from tests.helpers import Watcher
 from tests.running import TLSClient
@@ -43,11 +44,18 @@ class StubReactor(Watcher):
         self.callLater = self.clock.callLater
 
 
+#: A record of a handshake: the shortest ClientHello there can be.
+RECORD = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"
+
+
 class StubTLS:
     """A scripted OpenSSL connection: each call returns the next value, or raises it if it is an exception."""
 
     def __init__(self) -> None:
         self.sent = b""
+        self.attached = False
+        self.taken = b""
+        self.flight = b""
         self.handshake: list[Any] = []
         self.received: list[Any] = []
         self.send_results: list[Any] = []
@@ -62,6 +70,22 @@ class StubTLS:
 
     def share_info_callback(self, callback: object) -> None:
         pass
+
+    def get_protocol_version(self) -> int:
+        return SSL.TLS1_3_VERSION
+
+    def attach(self, _sock: object) -> None:
+        self.attached = True
+
+    def bio_write(self, data: bytes) -> int:
+        self.taken += data
+        return len(data)
+
+    def bio_read(self, _size: int) -> bytes:
+        data, self.flight = self.flight, b""
+        if not data:
+            raise SSL.WantReadError
+        return data
 
     def do_handshake(self) -> None:
         self._next(self.handshake, None)
@@ -148,7 +172,12 @@ class TLSFixture:
         self.transport._connection = self.tls  # type: ignore[assignment]
         protocol.makeConnection(self.transport)
         if established:
-            assert self.transport.doRead() is None
+            self.shake_hands()
+
+    def shake_hands(self) -> None:
+        """Let the peer send a record of its handshake, which completes it unless the stub says otherwise."""
+        self.peer.send(RECORD)
+        assert self.transport.doRead() is None
 
     def reading(self) -> bool:
         return self.transport in self.reactor.readers
@@ -234,7 +263,7 @@ def test_nothing_is_written_before_the_handshake_is_over(make_tls: Callable[...,
     assert (fixture.tls.sent, fixture.writing()) == (b"", False), (
         "a writable socket would wake us for nothing"
     )
-    assert fixture.transport.doRead() is None
+    fixture.shake_hands()
     assert fixture.writing()
     assert fixture.transport.doWrite() is None
     assert fixture.tls.sent == b"hola"
@@ -429,21 +458,91 @@ def test_an_error_met_by_reading_that_had_to_write_loses_the_connection(
     assert fixture.transport.doWrite() is main.CONNECTION_LOST
 
 
-def test_a_handshake_that_must_write_first_goes_on_when_it_can(make_tls: Callable[..., TLSFixture]) -> None:
+def test_a_handshake_is_over_when_its_last_byte_is_sent(make_tls: Callable[..., TLSFixture]) -> None:
+    """The application's bytes must not overtake the rest of the handshake."""
     fixture = make_tls(established=False)
-    fixture.tls.handshake = [SSL.WantWriteError(), SSL.WantReadError()]
+    fixture.tls.flight = bytes(2**22)
+    fixture.shake_hands()
+    assert fixture.tls.taken == RECORD
     assert fixture.transport.doRead() is None
-    assert fixture.writing()
-    assert fixture.transport.doWrite() is None
-    assert not fixture.writing()
-    assert fixture.transport.doRead() is None
+    assert (fixture.writing(), fixture.reading(), fixture.tls.attached) == (True, False, False)
+    assert fixture.protocol.events == []
+    received = 0
+    while received < 2**22:
+        received += len(fixture.peer.recv(2**20))
+        assert fixture.transport.doWrite() is None
     assert fixture.protocol.events == ["handshake"]
+    assert (fixture.writing(), fixture.reading(), fixture.tls.attached) == (False, True, True)
+
+
+def test_in_the_handshake_no_record_is_taken_before_it_is_complete(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    """OpenSSL gets whole records only, and none of what follows the handshake."""
+    fixture = make_tls(established=False)
+    for byte in RECORD[:-1]:
+        fixture.peer.send(bytes([byte]))
+        assert fixture.transport.doRead() is None
+        assert fixture.tls.taken == b""
+    fixture.peer.send(RECORD[-1:] + b"first bytes of the application")
+    assert fixture.transport.doRead() is None
+    assert fixture.tls.taken == RECORD
+    assert fixture.protocol.events == ["handshake"]
+    assert fixture.transport.socket.recv(100) == b"first bytes of the application"
+
+
+def test_a_client_hello_that_is_too_long_is_refused_at_its_first_bytes(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls(established=False)
+    fixture.peer.send(b"\x16\x03\x01\x00\x04\x01\x02\x00\x00")
+    why = fixture.transport.doRead()
+    assert isinstance(why, HandshakeTooLargeError)
+    assert fixture.tls.taken == b""
+    assert fixture.peer.recv(100) == ALERT
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [(b"", main.CONNECTION_DONE), (b"\x16\x03", LEFT_HANDSHAKE), (RECORD, LEFT_HANDSHAKE)],
+)
+def test_a_peer_that_connects_and_leaves_is_told_from_one_that_breaks_off(
+    make_tls: Callable[..., TLSFixture], sent: bytes, expected: Exception
+) -> None:
+    fixture = make_tls(established=False)
+    fixture.tls.handshake = [SSL.WantReadError()]
+    fixture.peer.sendall(sent)
+    fixture.peer.shutdown(socket.SHUT_WR)
+    assert fixture.transport.doRead() is expected
+
+
+def test_the_handshakes_of_a_port_share_its_budget_and_return_what_they_held(
+    make_tls: Callable[..., TLSFixture],
+) -> None:
+    fixture = make_tls(established=False)
+    budget = fixture.transport.server.handshakes
+    budget.held = MAX_HELD - 40_000
+    fixture.tls.handshake = [SSL.WantReadError()]
+    fixture.peer.send(b"\x16\x03\x01\x00\x04\x01\x00\x9c\x40")
+    assert fixture.transport.doRead() is None
+    assert budget.held == MAX_HELD
+    fixture.shake_hands()
+    assert fixture.protocol.events == ["handshake"]
+    assert budget.held == MAX_HELD - 40_000
+
+    other = make_tls(established=False)
+    other.transport.server = fixture.transport.server
+    budget.held = MAX_HELD - 39_999
+    other.peer.send(b"\x16\x03\x01\x00\x04\x01\x00\x9c\x40")
+    assert isinstance(other.transport.doRead(), HandshakeTooLargeError)
+    assert budget.held == MAX_HELD - 39_999
 
 
 def test_errors_are_told_in_openssls_words() -> None:
     assert reason_of(SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")])) == "tlsv1 alert unknown ca"
     assert reason_of(SSL.SysCallError(104, "ECONNRESET")) == "ECONNRESET"
-    assert reason_of(ValueError()) == "ValueError"
+    assert reason_of(ValueError()) == "no reason given"
+    assert reason_of(SSL.ZeroReturnError()) == "the peer closed the connection"
 
 
 # On a real reactor.

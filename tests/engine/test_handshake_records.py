@@ -1,0 +1,168 @@
+"""`suite.engine.handshake_records`: whole records, bounded messages."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from suite.engine.handshake_records import (
+    MAX_CLIENT_HELLO,
+    MAX_HANDSHAKE,
+    MAX_HELD,
+    MAX_MESSAGE,
+    MAX_RECORD,
+    ORDINARY_MESSAGE,
+    HandshakeBudget,
+    HandshakeRecords,
+    HandshakeTooLargeError,
+)
+
+HELLO, CERTIFICATE, FINISHED = 1, 11, 20
+
+
+def record(content: bytes, kind: int = 22) -> bytes:
+    """A TLS record."""
+    return bytes([kind, 3, 1]) + len(content).to_bytes(2, "big") + content
+
+
+def message(kind: int, length: int) -> bytes:
+    """The header of a handshake message that announces *length* bytes."""
+    return bytes([kind]) + length.to_bytes(3, "big")
+
+
+def records(content: bytes, size: int) -> bytes:
+    """*content* in records of *size* bytes."""
+    return b"".join(record(content[at : at + size]) for at in range(0, len(content), size))
+
+
+class Ends:
+    """Both ends of a connection, and a reader at one of them."""
+
+    def __init__(self) -> None:
+        self.client, self.server = socket.socketpair()
+        self.server.setblocking(False)
+        self.reader = HandshakeRecords()
+
+    def read(self, *, version13: bool = True) -> bytes | None:
+        return self.reader.read(self.server, version13=version13)
+
+    def read_all(self, data: bytes, *, version13: bool = True) -> list[bytes]:
+        """The records in *data*."""
+        self.client.sendall(data)
+        found = []
+        while (one := self.read(version13=version13)) is not None:
+            found.append(one)
+        return found
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ends = Ends()
+    yield ends
+    ends.close()
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 50))
+def test_records_come_whole_however_they_were_cut(sizes: list[int], step: int) -> None:
+    sent = [record(bytes(size), kind=23) for size in sizes]
+    data, found, ends = b"".join(sent), [], Ends()
+    for at in range(0, len(data), step):
+        found += ends.read_all(data[at : at + step])
+    ends.close()
+    assert found == sent
+    assert ends.reader.received == ends.reader.holds == len(data)
+
+
+def test_a_real_client_hello_passes_as_it_is(ends: Ends) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = outgoing.read()
+    assert b"".join(ends.read_all(hello)) == hello
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 1000])
+@pytest.mark.parametrize(
+    ("kind", "limit"), [(HELLO, MAX_CLIENT_HELLO), (CERTIFICATE, MAX_MESSAGE), (FINISHED, MAX_MESSAGE)]
+)
+def test_a_message_may_be_so_long_and_no_longer(ends: Ends, size: int, kind: int, limit: int) -> None:
+    assert ends.read_all(records(message(kind, limit), size))
+    assert ends.reader.holds == limit
+    ends.reader = HandshakeRecords()
+    with pytest.raises(HandshakeTooLargeError, match=f"{limit + 1:,} bytes; expected {limit:,}"):
+        ends.read_all(records(message(kind, limit + 1), size))
+
+
+def test_the_second_hello_is_bounded_too(ends: Ends) -> None:
+    """After a HelloRetryRequest there is another, perhaps behind a change_cipher_spec that means nothing."""
+    ends.read_all(record(message(HELLO, 100) + bytes(100)))
+    ends.read_all(record(b"\x01", kind=20))
+    with pytest.raises(HandshakeTooLargeError):
+        ends.read_all(record(message(HELLO, 2**17)))
+
+
+def test_in_tls_1_2_what_follows_change_cipher_spec_is_encrypted(ends: Ends) -> None:
+    ends.read_all(record(message(HELLO, 100) + bytes(100)), version13=False)
+    ends.read_all(record(b"\x01", kind=20), version13=False)
+    assert ends.read_all(record(b"\x01\xff\xff\xff" + bytes(36)), version13=False)
+
+
+def test_several_messages_in_one_record_are_each_seen(ends: Ends) -> None:
+    with pytest.raises(HandshakeTooLargeError):
+        ends.read_all(record(message(CERTIFICATE, 10) + bytes(10) + message(16, 2**18)))
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01\xff\xff", b"hola mundo", b"\x16\x04\x01\x00\x10"],
+)
+def test_what_is_no_record_is_left_to_openssl_to_refuse(ends: Ends, garbage: bytes) -> None:
+    ends.client.sendall(garbage)
+    assert ends.read() == garbage[:5]
+
+
+def test_a_hello_of_ssl_2_is_a_record_as_well(ends: Ends) -> None:
+    hello = b"\x80\x09\x01\x03\x03" + bytes(6)
+    assert ends.read_all(hello) == [hello]
+
+
+def test_a_handshake_may_be_so_long_and_no_longer(ends: Ends) -> None:
+    full = record(bytes(MAX_RECORD), kind=23)
+    for _ in range(MAX_HANDSHAKE // len(full)):
+        assert ends.read_all(full) == [full]
+    with pytest.raises(HandshakeTooLargeError, match="in a handshake"):
+        ends.read_all(full)
+
+
+def test_the_end_of_the_peers_side_is_an_end(ends: Ends) -> None:
+    ends.client.sendall(b"\x16\x03")
+    ends.client.shutdown(socket.SHUT_WR)
+    with pytest.raises(EOFError):
+        ends.read()
+    assert ends.reader.received == 2
+
+
+def test_ordinary_handshakes_cost_the_budget_nothing_and_large_ones_share_it() -> None:
+    budget = HandshakeBudget()
+    for _ in range(10_000):
+        budget.change(0, ORDINARY_MESSAGE)
+    assert budget.held == 0
+    for _ in range(MAX_HELD // MAX_CLIENT_HELLO):
+        budget.change(0, MAX_CLIENT_HELLO)
+    assert budget.held == MAX_HELD
+    with pytest.raises(HandshakeTooLargeError, match="together"):
+        budget.change(0, ORDINARY_MESSAGE + 1)
+    budget.change(0, ORDINARY_MESSAGE)
+    budget.change(MAX_CLIENT_HELLO, 0)
+    budget.change(ORDINARY_MESSAGE, MAX_CLIENT_HELLO)
+    assert budget.held == MAX_HELD
