@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from suite.config.limits import PROXY_TIMEOUT
-from suite.echo import EchoFactory
+from suite.config.limits import PROXY_TIMEOUT, Limits
+from suite.echo import Echo, EchoFactory
 from suite.endpoints.proxy_protocol import LONGEST, LONGEST_LINE, SIGNATURE, ProxyFactory, ProxyHeader
+from suite.guard.streams import QUIET, Guard
+from suite.guard.sweep import SWEEP
+from suite.reasons import Reason
 
 V4 = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + b"\xdc\x04\x01\xbb"
 V6 = (
@@ -155,29 +162,83 @@ def test_the_lengths_at_the_limits_are_what_they_are_called() -> None:
 # Connections.
 
 
-class ProxiedConnection:
-    """A connection to a `ProxyFactory`."""
+class Transport(StringTransport):
+    """A transport that records being aborted."""
 
-    def __init__(self, clock: Clock, factory: ProxyFactory) -> None:
-        self.clock = clock
-        self.proxy = IPv4Address("TCP", "198.51.100.1", 4711)
-        self.transport = StringTransport(peerAddress=self.proxy)
-        self.protocol: Any = factory.buildProtocol(self.proxy)
-        self.protocol.makeConnection(self.transport)
+    aborted = False
 
-    @property
-    def aborted(self) -> bool:
-        return bool(self.transport.disconnected)
+    def abortConnection(self) -> None:
+        self.aborted = True
+        super().abortConnection()
+
+
+PROXY = IPv4Address("TCP", "127.0.0.1", 4711)
+
+
+class ProxiedEndpoint:
+    """An endpoint behind a PROXY header, with a guard, in memory.
+
+    :ivar ends: why connections have ended.
+    :ivar events: what the guard has logged.
+    """
+
+    def __init__(self, limits: Limits | None = None, protocol: type[Echo] = Echo, **options: Any) -> None:
+        self.clock = Clock()
+        self.guard = Guard(self.clock, "tcp", limits or Limits(), **options)
+        wrapped = EchoFactory(self.guard)
+        wrapped.protocol = protocol
+        self.factory = ProxyFactory(self.clock, wrapped)
+        self.ends = self.guard.ends
+        self.events: list[Any] = []
+
+    def refused(self, address: IAddress = PROXY) -> bool:
+        return self.factory.buildProtocol(address) is None
+
+    def connect(self, data: bytes = b"", address: IAddress = PROXY, handle: Any = None) -> Any:
+        """A connection that has received *data*; its ``transport`` is a `Transport`."""
+        protocol = self.factory.buildProtocol(address)
+        transport = Transport(peerAddress=address)
+        transport.getHandle = lambda: handle  # type: ignore[attr-defined]  # of a UNIX socket, for its credentials
+        protocol.makeConnection(transport)
+        if data:
+            protocol.dataReceived(data)
+        return protocol
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, sweep by sweep."""
+        self.clock.pump([SWEEP / 5] * round(seconds * 5 / SWEEP))
+
+
+def lose(protocol: Any, reason: Exception | None = None) -> None:
+    protocol.connectionLost(Failure(reason or ConnectionDone()))
+
+
+@pytest.fixture
+def endpoint() -> Iterator[ProxiedEndpoint]:
+    """An endpoint; at the end, when all its connections are lost, nothing may be left of them."""
+    yield from watched(ProxiedEndpoint())
+
+
+def watched(endpoint: ProxiedEndpoint) -> Iterator[ProxiedEndpoint]:
+    globalLogPublisher.addObserver(endpoint.events.append)
+    yield endpoint
+    for protocol in [*endpoint.factory.protocols]:
+        lose(protocol)
+    globalLogPublisher.removeObserver(endpoint.events.append)
+    assert endpoint.guard.open == {}
+    assert endpoint.clock.getDelayedCalls() == []
 
 
 @implementer(IHalfCloseableProtocol)
-class Inner(Protocol):
+class Inner(Echo):
     """Records its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        super().__init__(guard)
         self.events: list[object] = []
 
     def connectionMade(self) -> None:
+        super().connectionMade()
         assert self.transport is not None
         self.events.append(self.transport.getPeer())
 
@@ -191,162 +252,206 @@ class Inner(Protocol):
         self.events.append("write lost")
 
     def connectionLost(self, reason: Failure = Failure(ConnectionError())) -> None:  # noqa: B008
+        super().connectionLost(reason)
         self.events.append("lost")
 
 
-class InnerFactory(Factory):
-    """Builds one protocol, and records the addresses that it is for."""
-
-    noisy = False
-
-    def __init__(self, inner: Protocol | None) -> None:
-        self.inner = inner
-        self.asked: list[IAddress | None] = []
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        self.asked.append(addr)
-        return self.inner
-
-
-def connect(inner: Protocol | None = None, **options: Any) -> tuple[ProxiedConnection, InnerFactory]:
-    clock, factory = Clock(), InnerFactory(inner)
-    return ProxiedConnection(clock, ProxyFactory(clock, factory, **options)), factory
-
-
 def test_what_is_behind_it_begins_when_the_header_ends() -> None:
-    inner = Inner()
-    connection, factory = connect(inner)
-    connection.protocol.dataReceived(LINE[:-1])
-    assert (inner.events, factory.asked) == ([], [])
-    connection.protocol.dataReceived(LINE[-1:] + b"hola")
-    connection.protocol.dataReceived(b"mundo")
+    connection = ProxiedEndpoint(protocol=Inner).connect(LINE[:-1])
+    inner = connection.wrappedProtocol
+    assert inner.events == []
+    connection.dataReceived(LINE[-1:] + b"hola")
+    connection.dataReceived(b"mundo")
     assert inner.events == [CLIENT, b"hola", b"mundo"]
-    assert factory.asked == [CLIENT]
-    assert connection.protocol.getHost() == SERVER
+    assert connection.getHost() == SERVER
 
 
 def test_a_proxy_that_speaks_for_itself_is_the_peer() -> None:
-    inner = Inner()
-    connection, factory = connect(inner)
-    connection.protocol.dataReceived(b"PROXY UNKNOWN\r\n")
-    assert inner.events == factory.asked == [connection.proxy]
-    assert connection.protocol.getHost() == connection.transport.getHost()
+    connection = ProxiedEndpoint(protocol=Inner).connect(b"PROXY UNKNOWN\r\n")
+    assert connection.wrappedProtocol.events == [PROXY]
+    assert connection.getHost() == connection.transport.getHost()
 
 
 def test_a_header_alone_reads_nothing() -> None:
-    inner = Inner()
-    connection, _ = connect(inner)
-    connection.protocol.dataReceived(block())
-    assert inner.events == [CLIENT]
+    assert ProxiedEndpoint(protocol=Inner).connect(block()).wrappedProtocol.events == [CLIENT]
 
 
-def test_the_echo_behind_it_has_a_transport_like_any_other() -> None:
-    clock = Clock()
-    connection = ProxiedConnection(clock, ProxyFactory(clock, EchoFactory()))
-    assert not ITCPTransport.providedBy(connection.protocol), "no more than the transport does"
-    connection.protocol.dataReceived(LINE + b"hola")
+@pytest.mark.parametrize("guarded", [True, False])
+def test_the_echo_behind_it_has_a_transport_like_any_other(guarded: bool) -> None:
+    endpoint = ProxiedEndpoint()
+    if not guarded:
+        endpoint.factory = ProxyFactory(endpoint.clock, EchoFactory())
+    connection = endpoint.connect()
+    assert not ITCPTransport.providedBy(connection), "no more than the transport does"
+    connection.dataReceived(LINE + b"hola")
     assert connection.transport.value() == b"hola"
-    assert connection.transport.producer is connection.protocol
+    assert connection.transport.producer is connection
+
+
+def test_without_a_guard_what_is_no_header_is_aborted_as_well() -> None:
+    endpoint = ProxiedEndpoint()
+    endpoint.factory = ProxyFactory(endpoint.clock, EchoFactory())
+    assert endpoint.connect(b"hola").transport.aborted
 
 
 def test_all_ends_are_passed_on() -> None:
-    inner = Inner()
-    connection, _ = connect(inner)
-    connection.protocol.dataReceived(LINE)
-    connection.protocol.readConnectionLost()
-    connection.protocol.writeConnectionLost()
-    connection.protocol.connectionLost(Failure(ConnectionError()))
+    connection = ProxiedEndpoint(protocol=Inner).connect(LINE)
+    inner = connection.wrappedProtocol
+    connection.readConnectionLost()
+    connection.writeConnectionLost()
+    lose(connection)
     assert inner.events == [CLIENT, "read lost", "write lost", "lost"]
     assert not connection.transport.disconnecting, "the wrapped protocol decides that"
 
 
-def test_a_protocol_that_cannot_be_half_closed_is_closed() -> None:
-    connection, _ = connect(Protocol())
-    connection.protocol.dataReceived(LINE)
-    connection.protocol.writeConnectionLost()
-    assert not connection.transport.disconnecting
-    connection.protocol.readConnectionLost()
-    assert connection.transport.disconnecting
+# The guard owns the connection from accept.
 
 
-@pytest.mark.parametrize("sent", [b"", b"PROXY TC"])
-def test_an_end_before_the_header_is_the_end_and_nobody_else_hears_of_it(sent: bytes) -> None:
-    inner = Inner()
-    connection, factory = connect(inner)
-    if sent:
-        connection.protocol.dataReceived(sent)
-    connection.protocol.writeConnectionLost()
-    connection.protocol.readConnectionLost()
-    assert connection.transport.disconnecting
-    connection.protocol.connectionLost(Failure(ConnectionError()))
-    assert (inner.events, factory.asked) == ([], [])
-    assert connection.clock.getDelayedCalls() == []
+def test_connections_count_before_their_header() -> None:
+    endpoint = ProxiedEndpoint(Limits(connections=2))
+    waiting = endpoint.connect()
+    served = endpoint.connect(LINE + b"hola")
+    assert endpoint.refused()
+    waiting.dataReceived(LINE + b"hola")
+    assert (waiting.transport.value(), served.transport.value()) == (b"hola", b"hola"), "two of two"
+    lose(waiting)
+    assert not endpoint.refused()
+    assert endpoint.ends == {Reason.CONNECTIONS: 1, Reason.CLOSED: 1}
 
 
-def test_a_connection_without_a_header_is_aborted_and_read_no_further() -> None:
-    inner = Inner()
-    connection, _ = connect(inner)
-    connection.protocol.dataReceived(b"hola")
-    assert connection.aborted
-    connection.protocol.dataReceived(LINE)
-    assert inner.events == []
-    assert connection.clock.getDelayedCalls() == []
+def test_a_header_that_does_not_come_in_time_is_not_waited_for(endpoint: ProxiedEndpoint) -> None:
+    slow, quick = endpoint.connect(), endpoint.connect(LINE)
+    endpoint.wait(PROXY_TIMEOUT - 0.5)
+    slow.dataReceived(b"PROXY ")
+    assert not slow.transport.aborted
+    endpoint.wait(0.5 + 2 * SWEEP)
+    assert slow.transport.aborted, "a byte now and then does not help"
+    slow.dataReceived(LINE[6:] + b"hola")
+    assert slow.transport.value() == b""
+    lose(slow)
+    endpoint.wait(PROXY_TIMEOUT)
+    assert not quick.transport.aborted
+    assert endpoint.ends == {Reason.PROXY: 1}
+    assert endpoint.events[-1]["detail"] == "no PROXY header within 5 seconds"
 
 
-def test_a_connection_that_nobody_behind_wants_is_aborted() -> None:
-    connection, factory = connect(None)
-    connection.protocol.dataReceived(LINE + b"hola")
-    assert factory.asked == [CLIENT]
-    assert connection.aborted
-    connection.protocol.connectionLost(Failure(ConnectionError()))
+def test_draining_and_aborting_include_those_without_a_header(endpoint: ProxiedEndpoint) -> None:
+    silent = endpoint.connect()
+    done: list[bool] = []
+    endpoint.guard.drain(10, lambda: done.append(True))
+    assert not done
+    endpoint.wait(QUIET + SWEEP)
+    assert silent.transport.disconnecting
+    assert not done
+    lose(silent)
+    assert done
+    other = endpoint.connect()
+    endpoint.guard.abort()
+    assert other.transport.aborted
+    lose(other)
+    assert endpoint.ends == {Reason.DRAIN: 2}
 
 
-# Trust and timeouts.
+def test_a_header_that_comes_while_draining_is_served(endpoint: ProxiedEndpoint) -> None:
+    connection = endpoint.connect()
+    endpoint.guard.drain(10, lambda: None)
+    endpoint.wait(QUIET / 2)
+    connection.dataReceived(LINE + b"hola")
+    endpoint.wait(QUIET / 2)
+    assert (connection.transport.value(), connection.transport.disconnecting) == (b"hola", False)
 
 
-def test_a_connection_from_elsewhere_gets_no_protocol() -> None:
-    asked: list[IAddress | None] = []
-
-    def trusted(address: IAddress | None) -> bool:
-        asked.append(address)
-        return address == CLIENT
-
-    clock = Clock()
-    factory = ProxyFactory(clock, EchoFactory(), trusted=trusted)
-    assert factory.buildProtocol(SERVER) is None
-    assert isinstance(factory.buildProtocol(CLIENT), Protocol)
-    assert asked == [SERVER, CLIENT]
-    assert clock.getDelayedCalls() == []
-
-
-@pytest.mark.parametrize("options", [{}, {"timeout": 0.5}])
-def test_a_header_that_does_not_come_in_time_is_not_waited_for(options: dict[str, float]) -> None:
-    connection, _ = connect(Inner(), **options)
-    timeout = options.get("timeout", PROXY_TIMEOUT)
-    connection.clock.advance(timeout - 0.1)
-    connection.protocol.dataReceived(b"PROXY ")
-    assert connection.transport.disconnected is False
-    connection.clock.advance(0.1)
-    assert connection.aborted, "a byte now and then does not help"
-    connection.protocol.connectionLost(Failure(ConnectionError()))
-    assert connection.clock.getDelayedCalls() == []
+@pytest.mark.parametrize(
+    "header", [LINE, b"PROXY UNKNOWN\r\n", block(command=0x20), block(family=0x31, body=UNIX)]
+)
+@pytest.mark.parametrize("welcome", [True, False])
+def test_the_user_of_a_unix_socket_is_checked_whatever_the_header_says(header: bytes, welcome: bool) -> None:
+    user = str(os.getuid() if welcome else 4711)
+    endpoint = ProxiedEndpoint(Limits(users=(user,)))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection = endpoint.connect(address=UNIXAddress(None), handle=ours)
+        assert connection.transport.aborted is not welcome, "at accept"
+        connection.dataReceived(header + b"hola")
+    assert connection.transport.value() == (b"hola" if welcome else b"")
+    lose(connection)
+    assert endpoint.ends == {Reason.CLOSED if welcome else Reason.DENIED: 1}
 
 
-@pytest.mark.parametrize("data", [LINE, LINE + b"hola", b"no header"])
-def test_once_the_header_is_decided_on_no_time_is_counted(data: bytes) -> None:
-    connection, _ = connect(Inner())
-    connection.protocol.dataReceived(data)
-    assert connection.clock.getDelayedCalls() == []
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(deny=(ip_network("192.0.2.0/24"),)), Reason.DENIED),
+        (Limits(allow=(ip_network("127.0.0.0/8"),)), Reason.DENIED),
+        (Limits(per_peer=1), Reason.PER_PEER),
+    ],
+)
+def test_a_client_is_judged_when_the_header_names_it_and_gets_nothing_back(
+    limits: Limits, reason: Reason
+) -> None:
+    endpoint = ProxiedEndpoint(limits, Inner)
+    if reason is Reason.PER_PEER:
+        endpoint.connect(LINE)
+    connection = endpoint.connect(LINE + b"hola")
+    inner = connection.wrappedProtocol
+    connection.dataReceived(b"mundo")
+    connection.readConnectionLost()
+    lose(connection)
+    assert (connection.transport.aborted, connection.transport.value()) == (True, b"")
+    assert inner.events == [], "who has not been served hears nothing"
+    assert endpoint.ends == {reason: 1}
 
 
-def test_a_connection_that_is_lost_leaves_nothing_behind() -> None:
-    inner = Inner()
-    clock, wrapped = Clock(), InnerFactory(inner)
-    factory = ProxyFactory(clock, wrapped)
+def test_a_proxy_itself_is_not_limited_to_per_peer() -> None:
+    endpoint = ProxiedEndpoint(Limits(per_peer=1))
+    connections = [endpoint.connect(LINE.replace(b"2.1 ", b"2.%d " % number)) for number in (1, 2, 3)]
+    assert not any(connection.transport.aborted for connection in connections)
+
+
+def test_headers_are_believed_only_from_proxy_from() -> None:
+    endpoint = ProxiedEndpoint()
+    assert endpoint.refused(SERVER)
+    assert not endpoint.refused(PROXY)
+    assert endpoint.ends == {Reason.PROXY: 1}
+
+
+# Ends before the header.
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("header", [b"", LINE])
+def test_a_health_check_that_leaves_without_a_byte_is_debug(
+    endpoint: ProxiedEndpoint, header: bytes, reset: bool
+) -> None:
+    connection = endpoint.connect(header)
+    if not reset:
+        connection.readConnectionLost()
+        assert connection.transport.disconnecting
+    lose(connection, ConnectionLost() if reset else None)
+    assert endpoint.ends == {Reason.RESET if reset else Reason.CLOSED: 1}
+    assert endpoint.events[-1]["log_level"].name == "debug"
+
+
+@pytest.mark.parametrize(("data", "ends"), [(b"hola", False), (b"PROXY TC", True)])
+def test_a_connection_without_a_whole_header_is_aborted_and_read_no_further(
+    endpoint: ProxiedEndpoint, data: bytes, ends: bool
+) -> None:
+    connection = endpoint.connect(data)
+    connection.writeConnectionLost()
+    if ends:
+        connection.readConnectionLost()
+    assert connection.transport.aborted
+    connection.dataReceived(LINE + b"hola")
+    lose(connection)
+    assert connection.transport.value() == b""
+    assert endpoint.ends == {Reason.PROXY: 1}
+    assert endpoint.events[-1]["log_level"].name == "info"
+
+
+def test_a_connection_that_is_lost_leaves_nothing_behind(endpoint: ProxiedEndpoint) -> None:
     for data in (b"", b"PROXY", LINE):
-        connection = ProxiedConnection(clock, factory)
-        connection.protocol.dataReceived(data)
-        connection.protocol.connectionLost(Failure(ConnectionError()))
-        assert connection.protocol.wrappedProtocol is None
-    assert clock.getDelayedCalls() == []
-    assert factory.protocols == {}
+        connection = endpoint.connect(data)
+        lose(connection, ConnectionLost())
+        assert connection.wrappedProtocol is None
+    assert endpoint.factory.protocols == {}
+    assert endpoint.guard._by_source == {}
