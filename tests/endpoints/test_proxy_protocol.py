@@ -190,6 +190,7 @@ class ProxiedEndpoint:
         self.factory = ProxyFactory(self.clock, wrapped)
         self.ends = self.guard.ends
         self.events: list[Any] = []
+        self.observe: Any = self.events.append
 
     def refused(self, address: IAddress = PROXY) -> bool:
         return self.factory.buildProtocol(address) is None
@@ -220,11 +221,11 @@ def endpoint() -> Iterator[ProxiedEndpoint]:
 
 
 def watched(endpoint: ProxiedEndpoint) -> Iterator[ProxiedEndpoint]:
-    globalLogPublisher.addObserver(endpoint.events.append)
+    globalLogPublisher.addObserver(endpoint.observe)
     yield endpoint
     for protocol in [*endpoint.factory.protocols]:
         lose(protocol)
-    globalLogPublisher.removeObserver(endpoint.events.append)
+    globalLogPublisher.removeObserver(endpoint.observe)
     assert endpoint.guard.open == {}
     assert endpoint.clock.getDelayedCalls() == []
 

@@ -13,22 +13,24 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from suite.config.limits import Limits
 from suite.echo import Echo, EchoFactory, MeasuredEcho
 from suite.engine.handshake import InvalidPreambleError
+from suite.guard.keepalive import keep_alive
 from suite.guard.streams import QUIET, Guard
-from suite.guard.sweep import SWEEP
+from suite.guard.sweep import SWEEP, Phase
 from suite.reasons import Reason
 from suite.system import credentials, group_ids, user_ids
 from tests.running import client_program
 
 PEER = IPv4Address("TCP", "192.0.2.1", 40000)
+LOOPBACK = IPv4Address("TCP", "127.0.0.1", 40000)
 
 
 class Transport(StringTransport):
@@ -36,12 +38,23 @@ class Transport(StringTransport):
 
     :ivar owed: the number of unsent bytes to report.
     :ivar ends: the calls that closed it: ``lose``, ``abort`` and ``half``.
+    :ivar protocol: its protocol.
     """
+
+    protocol: Any
 
     def __init__(self, address: Any = PEER) -> None:
         super().__init__(peerAddress=address)
         self.owed = 0
+        self.preamble_complete = True
+        self.handshake_complete = False
         self.ends: list[str] = []
+
+    def read_header(self, client: Any) -> bool:
+        """The PROXY header is complete and names *client*; return whether that is admitted."""
+        self.preamble_complete = True
+        self.peerAddr = client
+        return bool(self.protocol.preamble_completed())
 
     def loseConnection(self) -> None:
         self.ends.append("lose")
@@ -70,11 +83,13 @@ class GuardedEndpoint:
         self.events: list[dict[str, Any]] = []
         self.observe: Any = self.events.append
 
-    def connect(self, address: Any = PEER) -> tuple[Any, Transport]:
-        """A connection from *address*, and its transport."""
+    def connect(self, address: Any = PEER, *, header: bool = False) -> tuple[Any, Any]:
+        """A connection from *address*, and its `Transport`, which a *header* may have to begin."""
         protocol = self.factory.buildProtocol(address)
         assert protocol is not None, "refused"
         transport = Transport(address)
+        transport.preamble_complete = not header
+        transport.protocol = protocol
         protocol.makeConnection(transport)
         return protocol, transport
 
@@ -142,6 +157,18 @@ def test_an_address_mapped_into_ipv6_is_the_same_peer(make_endpoint: type[Guarde
     endpoint = make_endpoint(Limits(per_peer=1))
     endpoint.connect(IPv6Address("TCP", "::ffff:192.0.2.1", 40000))
     assert endpoint.refused(IPv4Address("TCP", "192.0.2.1", 40000))
+
+
+def test_an_ipv6_network_of_64_bits_is_one_peer(make_endpoint: type[GuardedEndpoint]) -> None:
+    """As it is for UDP: a host can use every address of its network."""
+    endpoint = make_endpoint(Limits(per_peer=2))
+    first, _ = endpoint.connect(IPv6Address("TCP", "2001:db8::1", 40000))
+    endpoint.connect(IPv6Address("TCP", "2001:db8::ffff:2", 40000))
+    assert endpoint.refused(IPv6Address("TCP", "2001:db8::3", 40000))
+    endpoint.connect(IPv6Address("TCP", "2001:db8:0:1::3", 40000))
+    disconnect(first)
+    endpoint.connect(IPv6Address("TCP", "2001:db8::3", 40000))
+    assert endpoint.guard.ends[Reason.PER_PEER] == 1
 
 
 @pytest.mark.parametrize(
@@ -277,6 +304,104 @@ def test_a_half_closed_connection_has_its_time(make_endpoint: type[GuardedEndpoi
     assert endpoint.guard.ends == {Reason.HALF_CLOSE: 1}
 
 
+def test_an_end_has_its_first_reason(make_endpoint: type[GuardedEndpoint]) -> None:
+    """A peer that is idle and does not answer our end was ended for being idle."""
+    endpoint = make_endpoint(Limits(idle=2.0, half_close=3.0))
+    protocol, transport = endpoint.connect()
+    endpoint.wait(2 + 2 * SWEEP)
+    assert transport.ends == ["lose"]
+    endpoint.wait(3 + 2 * SWEEP)
+    assert transport.ends == ["lose", "abort"]
+    disconnect(protocol, ConnectionAborted())
+    assert endpoint.guard.ends == {Reason.IDLE: 1}
+
+
+def test_only_those_that_have_received_or_owe_are_asked_what_they_owe(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    """The question may cost a system call."""
+    endpoint = make_endpoint()
+    asked: list[str] = []
+
+    class Asked(Transport):
+        name = ""
+
+        @property
+        def owed(self) -> int:
+            asked.append(self.name)
+            return 0
+
+        @owed.setter
+        def owed(self, _owed: int) -> None:
+            pass
+
+    for name in ("quiet", "busy"):
+        protocol = endpoint.factory.buildProtocol(PEER)
+        transport = Asked()
+        transport.name = name
+        assert protocol is not None
+        protocol.makeConnection(transport)
+    assert isinstance(protocol, Echo)
+    protocol.dataReceived(b"hola")
+    endpoint.wait(2)
+    endpoint.guard.drain(10, lambda: None)
+    endpoint.wait(2)
+    assert asked == ["busy"]
+
+
+# Pauses.
+
+
+@pytest.mark.parametrize("gap", [2.0, 3600.0])
+@pytest.mark.parametrize(
+    ("limits", "start", "end"),
+    [
+        (Limits(idle=5.0), "", "lose"),
+        (Limits(stall=5.0), "owe", "abort"),
+        (Limits(half_close=5.0, stall=None), "half", "abort"),
+        (Limits(handshake=5.0), "handshake", "abort"),
+        (Limits(), "header", "abort"),
+    ],
+)
+def test_a_pause_of_the_process_is_not_a_silence_of_the_peer(
+    make_endpoint: type[GuardedEndpoint], limits: Limits, start: str, end: str, gap: float
+) -> None:
+    """SIGSTOP, a suspended machine, a CPU that others had: nothing could be seen meanwhile."""
+    endpoint = make_endpoint(limits, handshakes=start == "handshake", proxied=start == "header")
+    protocol, transport = endpoint.connect(LOOPBACK, header=start == "header")
+    if start in ("owe", "half"):
+        protocol.dataReceived(b"hola")
+        transport.owed = 10
+    if start == "half":
+        protocol.readConnectionLost()
+    before = [*transport.ends]
+    endpoint.wait(4)
+    endpoint.clock.advance(gap)
+    endpoint.wait(0.5)
+    assert transport.ends == before
+    endpoint.wait(0.5 + 2 * SWEEP)
+    assert transport.ends == [*before, end]
+
+
+def test_a_pause_gives_nothing_to_those_that_came_after_it(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(idle=5.0))
+    endpoint.connect()
+    endpoint.wait(1)
+    # What has happened since the process went on comes before the sweep, which is late.
+    endpoint.clock.callLater(SWEEP / 100, lambda: later.append(endpoint.connect()[1]))
+    later: list[Transport] = []
+    endpoint.clock.advance(3600)
+    endpoint.wait(5 + 2 * SWEEP)
+    assert later[0].ends == ["lose"]
+
+
+def test_a_lifetime_goes_on_in_a_pause(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(lifetime=60.0))
+    _, transport = endpoint.connect()
+    endpoint.clock.advance(3600)
+    assert transport.ends == ["lose"]
+
+
 def test_no_limit_is_no_limit(make_endpoint: type[GuardedEndpoint]) -> None:
     endpoint = make_endpoint(Limits(idle=None, stall=None, half_close=None, handshake=None), handshakes=True)
     _, transport = endpoint.connect()
@@ -346,7 +471,7 @@ def test_a_connection_over_tls_that_ends_without_close_notify_is_truncated(
     endpoint = make_endpoint(handshakes=True)
     protocol, transport = endpoint.connect()
     protocol.handshakeCompleted()
-    transport.close_notify_received = False  # type: ignore[attr-defined]  # as the engine's transports have it
+    transport.close_notify_received = False  # as the engine's transports have it
     protocol.dataReceived(b"hola")
     protocol.readConnectionLost()
     disconnect(protocol)
@@ -359,10 +484,32 @@ def test_who_ends_tls_like_that_without_a_byte_has_not_been_cut_off(
     endpoint = make_endpoint(handshakes=True)
     protocol, transport = endpoint.connect()
     protocol.handshakeCompleted()
-    transport.close_notify_received = False  # type: ignore[attr-defined]
+    transport.close_notify_received = False
     protocol.readConnectionLost()
     disconnect(protocol)
     assert endpoint.guard.ends == {Reason.CLOSED: 1}
+
+
+def test_no_end_is_logged_with_the_name_of_a_class(make_endpoint: type[GuardedEndpoint]) -> None:
+    errors = [
+        SSL.Error(),
+        SSL.ZeroReturnError(),
+        SSL.SysCallError(-1, "Unexpected EOF"),
+        ConnectionLost(),
+        ConnectionAborted(),
+        InvalidPreambleError("no PROXY header"),
+        ZeroDivisionError(),
+        ZeroDivisionError("a callback's"),
+    ]
+    for established in (False, True):
+        for error in errors:
+            endpoint = make_endpoint(handshakes=True)
+            protocol, _ = endpoint.connect()
+            if established:
+                protocol.handshakeCompleted()
+            disconnect(protocol, error)
+            line = formatEvent(endpoint.events[-1]) + str(endpoint.events[-1]["detail"])
+            assert not [each for each in errors if type(each).__name__ in line], line
 
 
 def test_draining_closes_the_quiet_and_waits_for_the_others(make_endpoint: type[GuardedEndpoint]) -> None:
@@ -411,6 +558,109 @@ def test_an_empty_house_needs_no_sweeping(make_endpoint: type[GuardedEndpoint]) 
     assert endpoint.clock.getDelayedCalls() == []
     endpoint.connect()
     assert endpoint.clock.getDelayedCalls() != []
+
+
+# PROXY headers before a handshake.
+
+
+def test_as_many_are_admitted_behind_a_header_as_the_limit_says(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(connections=2), handshakes=True, proxied=True)
+    admitted = [endpoint.connect(LOOPBACK, header=True) for _ in range(2)]
+    assert endpoint.refused(LOOPBACK)
+    for protocol, transport in admitted:
+        transport.read_header(PEER)
+        assert protocol.phase is Phase.HANDSHAKE
+        protocol.handshakeCompleted()
+        protocol.dataReceived(b"hola")
+        assert (transport.ends, transport.value()) == ([], b"hola")
+    assert endpoint.guard.ends == {Reason.CONNECTIONS: 1}
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [(Limits(deny=(ip_network("192.0.2.0/24"),)), Reason.DENIED), (Limits(per_peer=1), Reason.PER_PEER)],
+)
+def test_a_client_named_by_a_header_is_judged_before_the_handshake(
+    make_endpoint: type[GuardedEndpoint], limits: Limits, reason: Reason
+) -> None:
+    endpoint = make_endpoint(limits, handshakes=True, proxied=True)
+    if reason is Reason.PER_PEER:
+        endpoint.connect(LOOPBACK, header=True)[1].read_header(PEER)
+    protocol, transport = endpoint.connect(LOOPBACK, header=True)
+    assert not transport.read_header(PEER)
+    assert (transport.ends, protocol.phase) == (["abort"], Phase.HEADER)
+    disconnect(protocol, ConnectionAborted())
+    assert endpoint.guard.ends == {reason: 1}
+    assert endpoint.events[-1]["log_format"] == "refused"
+    assert endpoint.events[-1]["peer"] == "192.0.2.1:40000"
+
+
+def test_a_handshake_behind_a_header_counts_from_accept(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(handshake=6.0), handshakes=True, proxied=True)
+    _, transport = endpoint.connect(LOOPBACK, header=True)
+    endpoint.wait(4)
+    transport.read_header(PEER)
+    endpoint.wait(1.5)
+    assert transport.ends == []
+    endpoint.wait(1)
+    assert transport.ends == ["abort"]
+
+
+def test_whether_a_header_comes_is_said_by_the_connection(make_endpoint: type[GuardedEndpoint]) -> None:
+    """A reload may switch an open port from the one to the other."""
+    endpoint = make_endpoint(proxied=True)
+    before, _ = endpoint.connect(LOOPBACK, header=True)
+    endpoint.factory.proxied = False
+    after, _ = endpoint.connect(LOOPBACK)
+    assert (before.phase, after.phase) == (Phase.HEADER, Phase.ANSWERING)
+
+
+# Keep-alive.
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(keepalive=60.0, stall=60.0), (1, 60, 12, 5, 120_000)),
+        (Limits(keepalive=10.0, stall=60.0), (1, 10, 2, 5, 0)),
+        (Limits(keepalive=10.0, stall=None), (1, 10, 2, 5, 0)),
+        (Limits(keepalive=1.5, stall=2.0), (1, 2, 1, 5, 3000)),
+    ],
+)
+def test_a_keep_alive_is_as_the_limits_say(limits: Limits, expected: tuple[int, ...]) -> None:
+    """A limit for bytes on the way below `stall` would also end a peer that is there and reads nothing."""
+    with socket.socket() as sock:
+        transport = Transport()
+        transport.socket = sock  # type: ignore[attr-defined]  # as Twisted's and the engine's transports have it
+        keep_alive(transport, limits)
+        assert keep_alive_of(sock) == expected
+        keep_alive(transport, Limits(keepalive=None))
+        assert keep_alive_of(sock)[0] == 0
+
+
+def keep_alive_of(sock: socket.socket) -> tuple[int, ...]:
+    """SO_KEEPALIVE, the idle time, the interval, the number of probes, and the user timeout."""
+    return (
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        *(
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (
+                socket.TCP_KEEPIDLE,
+                socket.TCP_KEEPINTVL,
+                socket.TCP_KEEPCNT,
+                socket.TCP_USER_TIMEOUT,
+            )
+        ),
+    )
+
+
+def test_a_new_keep_alive_is_for_open_connections_too(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint()
+    with socket.socket() as sock:
+        _, transport = endpoint.connect()
+        transport.socket = sock
+        endpoint.guard.limits = Limits(keepalive=7.0)
+        assert keep_alive_of(sock)[:2] == (1, 7)
 
 
 # UNIX sockets.
