@@ -18,7 +18,12 @@ from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.handshake_records import ALERT, HandshakeRecords, HandshakeTooLargeError
+from suite.engine.handshake_records import (
+    ALERT,
+    CHANGE_CIPHER_SPEC,
+    HandshakeRecords,
+    HandshakeTooLargeError,
+)
 from suite.engine.interfaces import IPreambleListener
 from suite.engine.openssl import MAX_PLAINTEXT, Connection
 from suite.engine.stream import SEND_LIMIT, Stream
@@ -149,6 +154,8 @@ class HandshakingStream(Stream):
                     self.socket.send(ALERT)
                 return self._failed(error)
             connection.bio_write(record)
+            if record[0] == CHANGE_CIPHER_SPEC:  # never the last
+                continue
             try:
                 connection.do_handshake()
                 self._agreed = True
@@ -167,9 +174,7 @@ class HandshakingStream(Stream):
 
     def _send_flight(self) -> Exception | None:
         """Send what OpenSSL has written during the handshake; when that was the end of it, finish it."""
-        with suppress(SSL.WantReadError):  # nothing, or nothing more
-            while True:
-                self._flight += self._connection.bio_read(SEND_LIMIT)
+        self._flight += self._connection.output()
         if self._flight:
             try:
                 sent = self.socket.send(self._flight)

@@ -36,7 +36,10 @@ MAX_RECORD: Final = 2**14 + 2048
 #: RFC 8446, section 4: type and length of a handshake message.
 MESSAGE_HEADER: Final = 4
 
-_CHANGE_CIPHER_SPEC, _HANDSHAKE = 20, 22  # content types
+#: RFC 8446, appendix B.1: the content type of a record that says nothing in TLS 1.3.
+CHANGE_CIPHER_SPEC: Final = 20
+
+_HANDSHAKE = 22  # a content type
 _CLIENT_HELLO = 1  # a message type, in SSL 2 as well
 _MAJOR_VERSION = 3
 
@@ -87,7 +90,7 @@ class HandshakeRecords:
         if self.received > MAX_HANDSHAKE:
             raise HandshakeTooLargeError(f"more than {MAX_HANDSHAKE:,} bytes in a handshake")
         kind = record[0]
-        if kind == _CHANGE_CIPHER_SPEC and not version13:
+        if kind == CHANGE_CIPHER_SPEC and not version13:
             self._encrypted = True
         elif kind == _HANDSHAKE and not self._encrypted:
             self._look_at(bytes(record[RECORD_HEADER:]))

@@ -30,7 +30,7 @@ _SSL_write: Any = lib.SSL_write
 
 
 class Connection(SSL.Connection):
-    """A TLS connection, in memory (`bio_write`, `bio_read`) until it is attached to a socket.
+    """A TLS connection, in memory (`bio_write`, `output`) until it is attached to a socket.
 
     :param scratch: a buffer from `scratch_buffer` for decrypted records; connections may share it.
     """
@@ -38,6 +38,13 @@ class Connection(SSL.Connection):
     def __init__(self, context: SSL.Context, scratch: Any) -> None:
         super().__init__(context, None)
         self._scratch = scratch
+
+    def output(self) -> bytes:
+        """Take what has been written in memory; unlike `bio_read`, nothing is no error."""
+        chunks = []
+        while (count := lib.BIO_read(self._from_ssl, self._scratch, MAX_PLAINTEXT)) > 0:
+            chunks.append(_buffer(self._scratch, count)[:])
+        return b"".join(chunks)
 
     def attach(self, sock: Any) -> None:
         """Read from *sock* and write to it from now on; whatever is still in memory is lost."""
