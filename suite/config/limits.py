@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -76,6 +77,7 @@ class Limits:
         return not within(address, self.deny) and (not self.allow or within(address, self.allow))
 
 
+@lru_cache(maxsize=1024)  # parsing costs as much as all else that is decided about a connection
 def address_of(host: str) -> IPv4Address | IPv6Address:
     """The address that *host* says; one that is mapped into IPv6 (RFC 4291, 2.5.5.2) is what it is."""
     address = ip_address(host)
