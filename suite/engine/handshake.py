@@ -18,12 +18,7 @@ from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.handshake_records import (
-    ALERT,
-    CHANGE_CIPHER_SPEC,
-    HandshakeRecords,
-    HandshakeTooLargeError,
-)
+from suite.engine.handshake_records import ALERT, HandshakeRecords, HandshakeTooLargeError
 from suite.engine.interfaces import IPreambleListener
 from suite.engine.openssl import MAX_PLAINTEXT, Connection
 from suite.engine.stream import SEND_LIMIT, Stream
@@ -143,8 +138,8 @@ class HandshakingStream(Stream):
                 )
                 if record is None:
                     return None
-                self.server.handshakes.change(self._held, incoming.holds)
-                self._held = incoming.holds
+                self.server.handshakes.change(self._held, incoming.received)
+                self._held = incoming.received
             except EOFError:
                 return LEFT_HANDSHAKE if incoming.received else main.CONNECTION_DONE
             except OSError:
@@ -154,7 +149,7 @@ class HandshakingStream(Stream):
                     self.socket.send(ALERT)
                 return self._failed(error)
             connection.bio_write(record)
-            if record[0] == CHANGE_CIPHER_SPEC:  # never the last
+            if incoming.incomplete:
                 continue
             try:
                 connection.do_handshake()

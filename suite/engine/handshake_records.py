@@ -1,9 +1,9 @@
 """The records of a TLS handshake, and what a handshake may make this side hold.
 
-Rules: a client's records are read here, whole, and only then given to OpenSSL, which allocates memory for a
-message as soon as it has seen its header; so an unfinished handshake holds what its client has sent, and a
-message that is too long is refused before anything is allocated for it. Messages larger than
-`ORDINARY_MESSAGE` share a budget for each port.
+Rules: a client's messages are read here, and OpenSSL is asked only when they are complete: it allocates
+memory for a message as soon as it has seen its header. So an unfinished message holds what its client has
+sent, and one that is too long is refused at its header. Handshakes of more than `ORDINARY_HANDSHAKE` share a
+budget for each port.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ MAX_CLIENT_HELLO: Final = 65_536
 #: ``SSL_MAX_CERT_LIST_DEFAULT``; in TLS 1.3, where it is encrypted, OpenSSL checks that itself).
 MAX_MESSAGE: Final = 102_400
 
-#: Bytes that OpenSSL allocates for messages in any case. The largest message that BoringSSL accepts.
-ORDINARY_MESSAGE: Final = 16_384
+#: Bytes from a client that cost the budget nothing: OpenSSL allocates as many in any case, and most clients
+#: send fewer (the largest message that BoringSSL accepts).
+ORDINARY_HANDSHAKE: Final = 16_384
 
 #: The most that the larger handshakes of one port may hold together, in bytes.
 MAX_HELD: Final = 8 * 2**20
@@ -36,10 +37,7 @@ MAX_RECORD: Final = 2**14 + 2048
 #: RFC 8446, section 4: type and length of a handshake message.
 MESSAGE_HEADER: Final = 4
 
-#: RFC 8446, appendix B.1: the content type of a record that says nothing in TLS 1.3.
-CHANGE_CIPHER_SPEC: Final = 20
-
-_HANDSHAKE = 22  # a content type
+_CHANGE_CIPHER_SPEC, _HANDSHAKE = 20, 22  # content types
 _CLIENT_HELLO = 1  # a message type, in SSL 2 as well
 _MAJOR_VERSION = 3
 
@@ -55,13 +53,12 @@ class HandshakeRecords:
     """Reads the records of one handshake from a socket.
 
     :ivar received: the number of bytes that have been received.
-    :ivar holds: the number of bytes that the handshake makes us hold: what has been received, or the
-        announced length of its longest message, if that is more.
+    :ivar incomplete: whether the last record ends within a message, so that OpenSSL need not be asked yet.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self.holds = 0
+        self.incomplete = False
         self._record = bytearray()
         self._message = b""  # the beginning of a message whose header is not complete
         self._rest = 0  # bytes missing of the present message
@@ -90,11 +87,13 @@ class HandshakeRecords:
         if self.received > MAX_HANDSHAKE:
             raise HandshakeTooLargeError(f"more than {MAX_HANDSHAKE:,} bytes in a handshake")
         kind = record[0]
-        if kind == CHANGE_CIPHER_SPEC and not version13:
+        if kind == _CHANGE_CIPHER_SPEC and not version13:
             self._encrypted = True
-        elif kind == _HANDSHAKE and not self._encrypted:
+        in_the_clear = kind == _HANDSHAKE and not self._encrypted
+        if in_the_clear:
             self._look_at(bytes(record[RECORD_HEADER:]))
-        self.holds = max(self.holds, self.received)
+        # A change_cipher_spec is not the last record either, and TLS 1.3 ignores it.
+        self.incomplete = kind == _CHANGE_CIPHER_SPEC or (in_the_clear and bool(self._rest or self._message))
         return bytes(record)
 
     def _look_at(self, content: bytes) -> None:
@@ -116,7 +115,6 @@ class HandshakeRecords:
                 raise HandshakeTooLargeError(f"a {what} of {length:,} bytes; expected {limit:,} at the most")
             content, self._message = self._message[MESSAGE_HEADER:], b""
             self._rest = length
-            self.holds = max(self.holds, length)
 
 
 def record_length(record: bytes | bytearray) -> int:
@@ -158,4 +156,4 @@ class HandshakeBudget:
 
 
 def _beyond_ordinary(size: int) -> int:
-    return size if size > ORDINARY_MESSAGE else 0
+    return size if size > ORDINARY_HANDSHAKE else 0

@@ -48,6 +48,12 @@ class StubReactor(Watcher):
 RECORD = b"\x16\x03\x01\x00\x04\x01\x00\x00\x00"
 
 
+#: Two records of 16 KiB each, all of one ClientHello.
+LARGE_HELLO = (
+    b"\x16\x03\x01\x40\x00\x01\x00\x7f\xfc" + bytes(16_380) + b"\x16\x03\x01\x40\x00" + bytes(16_384)
+)
+
+
 class StubTLS:
     """A scripted OpenSSL connection: each call returns the next value, or raises it if it is an exception."""
 
@@ -519,21 +525,29 @@ def test_the_handshakes_of_a_port_share_its_budget_and_return_what_they_held(
 ) -> None:
     fixture = make_tls(established=False)
     budget = fixture.transport.server.handshakes
-    budget.held = MAX_HELD - 40_000
-    fixture.tls.handshake = [SSL.WantReadError()]
-    fixture.peer.send(b"\x16\x03\x01\x00\x04\x01\x00\x9c\x40")
+    budget.held = MAX_HELD - len(LARGE_HELLO)
+    fixture.tls.handshake = [AssertionError("the message is not complete")]
+    fixture.peer.send(LARGE_HELLO[:-1])
+    assert fixture.transport.doRead() is None
+    fixture.tls.handshake = [None]
+    fixture.peer.send(LARGE_HELLO[-1:])
+    fixture.tls.flight = bytes(2**22)  # which takes a while to send
     assert fixture.transport.doRead() is None
     assert budget.held == MAX_HELD
-    fixture.shake_hands()
+    received = 0
+    while received < 2**22:
+        received += len(fixture.peer.recv(2**20))
+        assert fixture.transport.doWrite() is None
     assert fixture.protocol.events == ["handshake"]
-    assert budget.held == MAX_HELD - 40_000
+    assert budget.held == MAX_HELD - len(LARGE_HELLO)
 
     other = make_tls(established=False)
     other.transport.server = fixture.transport.server
-    budget.held = MAX_HELD - 39_999
-    other.peer.send(b"\x16\x03\x01\x00\x04\x01\x00\x9c\x40")
+    budget.held = MAX_HELD - len(LARGE_HELLO) + 1
+    other.peer.send(LARGE_HELLO)
     assert isinstance(other.transport.doRead(), HandshakeTooLargeError)
-    assert budget.held == MAX_HELD - 39_999
+    # Until it is gone, it has its first record.
+    assert budget.held == MAX_HELD - len(LARGE_HELLO) + 1 + 5 + 16_384
 
 
 def test_errors_are_told_in_openssls_words() -> None:
