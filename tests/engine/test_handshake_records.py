@@ -119,16 +119,17 @@ def test_in_tls_1_2_what_follows_change_cipher_spec_is_encrypted(ends: Ends) -> 
 
 def test_a_message_is_complete_with_its_last_byte(ends: Ends) -> None:
     """Only then is OpenSSL asked, which would allocate memory for all of it at its header."""
-    whole = message(HELLO, 50) + bytes(50)
-    for at in range(0, 50, 10):
-        ends.read_all(record(whole[at : at + 10]))
-        assert ends.reader.incomplete
-    ends.read_all(record(whole[50:]))
-    assert not ends.reader.incomplete
-    ends.read_all(record(whole + whole[:3]))
-    assert ends.reader.incomplete
-    ends.read_all(record(b"\x02\x28", kind=21))
-    assert not ends.reader.incomplete, "an alert is for OpenSSL, whatever it interrupts"
+    whole = message(HELLO, 56) + bytes(56)
+
+    def incomplete_after(data: bytes) -> bool:
+        ends.read_all(data)
+        return ends.reader.incomplete
+
+    assert [incomplete_after(record(whole[at : at + 10])) for at in range(0, 60, 10)] == [True] * 5 + [False]
+    assert incomplete_after(record(whole + whole[:3]))
+    assert not incomplete_after(record(b"\x02\x28", kind=21)), (
+        "an alert is for OpenSSL, whatever it interrupts"
+    )
 
 
 def test_several_messages_in_one_record_are_each_seen(ends: Ends) -> None:
