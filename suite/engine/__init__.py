@@ -6,6 +6,7 @@
 - `accept`: accepting in bounded turns
 - `stream`: writing at once, and buffering only what the kernel refuses
 - `ring`: echoing many connections at once
+- `handshake`: the beginning of a TLS connection, and `handshake_records`: what a handshake may make us hold
 - `tls`: TLS directly on the socket; `openssl`: pyOpenSSL with less overhead
 - `unix`: UNIX sockets that are private from the first instant, and not blocked by a killed process's socket
 - `datagram`: UDP in bounded turns

@@ -1,5 +1,8 @@
 """Which peers an endpoint admits, and for how long.
 
-- `streams`: connections
+- `streams`: the connections of an endpoint, from accept to their end
+- `admission`: whom it admits
+- `sweep`: the phases of a connection, and the time that each may take
+- `keepalive`: noticing that a peer has vanished
 - `datagrams`: UDP
 """
