@@ -29,6 +29,8 @@ class Admission:
 
     :param clock: the source of time.
     :param name: the name of the endpoint.
+    :ivar limits: the limits to enforce; they may be replaced at any time, also for open connections, except
+        that these keep their `keepalive`.
     :ivar ends: the number of connections ended or refused, by reason.
     """
 
@@ -36,23 +38,9 @@ class Admission:
         self.clock = clock
         self.name = name
         self.ends: Counter[Reason] = Counter()
-        self._limits = limits
+        self.limits = limits
         self._by_source: Counter[int] = Counter()
         self._silent_until = float("-inf")
-
-    @property
-    def limits(self) -> Limits:
-        """The limits to enforce; they may be replaced at any time, for open connections too."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        before, self._limits = self._limits, limits
-        self._limits_changed(before, limits)
-
-    @abstractmethod
-    def _limits_changed(self, before: Limits, after: Limits) -> None:
-        """Apply new limits to open connections."""
 
     @abstractmethod
     def _count_open(self) -> int:

@@ -162,12 +162,6 @@ class Guard(Admission):
         self._drained: list[Callable[[], None]] = []
 
     @override
-    def _limits_changed(self, before: Limits, after: Limits) -> None:
-        if (before.keepalive, before.stall) != (after.keepalive, after.stall):
-            for connection in self.open:
-                keep_alive(connection.transport, after)
-
-    @override
     def _count_open(self) -> int:
         return len(self.open)
 

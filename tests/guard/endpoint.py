@@ -34,6 +34,7 @@ class Transport(StringTransport):
         self.owed = 0
         self.preamble_complete = True
         self.handshake_complete = False
+        self.socket: Any = None
         self.ends: list[str] = []
 
     def read_header(self, client: Any) -> bool:
@@ -69,12 +70,13 @@ class GuardedEndpoint:
         self.events: list[dict[str, Any]] = []
         self.observe: Any = self.events.append
 
-    def connect(self, address: Any = PEER, *, header: bool = False) -> tuple[Any, Any]:
+    def connect(self, address: Any = PEER, *, header: bool = False, sock: Any = None) -> tuple[Any, Any]:
         """A connection from *address*, and its `Transport`, which a *header* may have to begin."""
         protocol = self.factory.buildProtocol(address)
         assert protocol is not None, "refused"
         transport = Transport(address)
         transport.preamble_complete = not header
+        transport.socket = sock
         transport.protocol = protocol
         protocol.makeConnection(transport)
         return protocol, transport
