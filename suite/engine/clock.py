@@ -1,9 +1,9 @@
 """Monotonic time for Twisted's reactors.
 
-`ReactorBase.seconds` is ``time.time``: set the system's clock back an hour, and for an hour no timer fires; set
-it forward, and every connection is idle at once. Every reactor computes its delays from that one method, also
-those that leave the waiting to another loop (asyncio's own clock is monotonic). So it is replaced on the
-reactor, and nothing else is.
+`ReactorBase.seconds` is ``time.time``: set the system's clock back an hour, and for an hour no timer fires;
+set it forward, and every connection is idle at once. Every reactor computes its delays from that one method,
+also those that leave the waiting to another loop (asyncio's own clock is monotonic). So it is replaced on
+the reactor, and nothing else is.
 """
 
 from __future__ import annotations

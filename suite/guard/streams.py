@@ -44,6 +44,9 @@ DRAIN_SWEEP: Final = 0.1
 #: Seconds. While draining, a connection silent this long, with nothing unsent, is finished.
 QUIET: Final = 1.0
 
+#: `Guarded.last_owed` while bytes are arriving, to ask the kernel only once they are not.
+UNKNOWN: Final = -1
+
 #: Reasons for a graceful close: unsent bytes are delivered first.
 GRACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN})
 
@@ -62,7 +65,7 @@ class Guarded(Protocol):
     :ivar half_closed_at: when the first of the two sides was closed, the peer's or ours; None: both are open.
     :ivar reason: why this side ended it; None if it did not.
     :ivar last_received: `received` at the last sweep that saw a change.
-    :ivar last_owed: `owed` at that sweep.
+    :ivar last_owed: `owed` at the last sweep; `UNKNOWN` at one that saw more received.
     :ivar unchanged_since: when that sweep was.
     """
 
@@ -120,9 +123,18 @@ class Guarded(Protocol):
 
     @property
     def owed(self) -> int:
-        """Bytes not sent yet; on transports that cannot tell, 1 while writing is paused."""
+        """Bytes that the peer has not taken yet, also those that the kernel holds: it costs a system call.
+
+        On transports that cannot tell, 1 while writing is paused.
+        """
         owed = getattr(self.transport, "owed", None)
         return int(getattr(self.transport, "producerPaused", False)) if owed is None else owed
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not accepted yet; on transports that cannot tell, `owed`."""
+        unsent = getattr(self.transport, "unsent", None)
+        return self.owed if unsent is None else unsent
 
 
 class Guard:
@@ -352,11 +364,15 @@ class Guard:
     def _overdue(self, now: float, idle: float, lifetime: float) -> Iterator[tuple[Guarded, Reason]]:
         for connection in self.open:
             received = connection.received
-            if received != connection.last_received or connection.last_owed:
+            if received != connection.last_received:
+                connection.last_received, connection.last_owed = received, UNKNOWN
+                connection.unchanged_since = now
+            elif connection.last_owed:
                 owed = connection.owed
-                if received != connection.last_received or owed != connection.last_owed:
-                    connection.last_received, connection.last_owed = received, owed
-                    connection.unchanged_since = now
+                if owed != connection.last_owed:
+                    if connection.last_owed != UNKNOWN:
+                        connection.unchanged_since = now
+                    connection.last_owed = owed
             since = connection.unchanged_since
             if now - connection.accepted_at >= lifetime and connection.reason is None:
                 yield connection, Reason.LIFETIME
@@ -414,12 +430,14 @@ class Guard:
             self._next_sweep = self.clock.callLater(0, self._sweep)
 
     def _drain_some(self, now: float) -> None:
+        late = now >= self._deadline
         for connection in [*self.open]:
-            if now >= self._deadline:
+            # Bytes that the kernel holds already are delivered after a close, but not after an abort.
+            if late and (connection.unsent or connection.reason is not None):
                 self._abort(connection)
                 continue
             silent = now - connection.unchanged_since >= QUIET
-            if silent and not connection.owed and connection.reason is None:
+            if (late or silent and not connection.owed) and connection.reason is None:
                 self._end(connection, Reason.DRAIN)
 
     def abort(self) -> None:

@@ -170,15 +170,15 @@ def test_who_does_not_read_leaves_and_gets_everything_later(
         sent += message[: peer.send(message)]
         fixture.ring.doRead()
         assert [other.recv(100) for other in fixture.peers[:others]] == [b"x"] * others
-        if stream.owed:
+        if stream.unsent:
             break
     fixture.ring.doRead()
-    assert 0 < stream.owed <= BUFFER_SIZE
+    assert 0 < stream.unsent <= BUFFER_SIZE
     assert stream in fixture.reactor.writers
     assert stream not in fixture.reactor.readers
     assert stream._ring is None
     got = b""
-    while stream.owed or len(got) < len(sent):
+    while stream.unsent or len(got) < len(sent):
         got += peer.recv(1 << 20)
         assert stream.doWrite() is None
     assert got == sent

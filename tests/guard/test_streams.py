@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from suite.config.limits import Limits
 from suite.echo import Echo, EchoFactory, MeasuredEcho
 from suite.engine.tls import InvalidPreambleError
-from suite.guard.streams import QUIET, SWEEP, Guard, canonical
+from suite.guard.streams import QUIET, SWEEP, Guard, Guarded, canonical
 from suite.reasons import Reason
 from suite.system import credentials, group_ids, user_ids
 from tests.running import client_program
@@ -33,13 +33,15 @@ PEER = IPv4Address("TCP", "192.0.2.1", 40000)
 class Transport(StringTransport):
     """A transport that records how it was closed, and whose peer may be slow.
 
-    :ivar owed: the number of unsent bytes to report.
+    :ivar owed: the number of bytes to report that the peer has not taken.
+    :ivar unsent: the number of those to report that the kernel has not accepted; None: it does not tell.
     :ivar ends: the calls that closed it: ``lose``, ``abort`` and ``half``.
     """
 
     def __init__(self, address: Any = PEER) -> None:
         super().__init__(peerAddress=address)
         self.owed = 0
+        self.unsent: int | None = None
         self.ends: list[str] = []
 
     def loseConnection(self) -> None:
@@ -219,6 +221,46 @@ def test_who_sends_is_not_idle_but_has_a_lifetime(make_endpoint: type[GuardedEnd
     assert transport.ends == []
     endpoint.wait(2)
     assert transport.ends == ["lose"]
+
+
+def test_while_bytes_arrive_the_kernel_is_not_asked_what_it_holds(
+    make_endpoint: type[GuardedEndpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a busy connection costs: its peer makes progress anyway."""
+    asked: list[float] = []
+    endpoint = make_endpoint(Limits(stall=1))
+    protocol, _ = endpoint.connect()
+
+    def owed(_: Guarded) -> int:
+        asked.append(endpoint.clock.seconds())
+        return 0
+
+    monkeypatch.setattr(Guarded, "owed", property(owed))
+    for _ in range(20):
+        protocol.dataReceived(b"hola")
+        endpoint.wait(SWEEP / 2)
+    assert asked == []
+    endpoint.wait(3 * SWEEP)
+    assert len(asked) == 1, "and once more, to find that nothing is owed"
+
+
+def test_at_the_end_of_a_drain_what_the_kernel_holds_is_not_thrown_away(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    """Closing lets the kernel deliver it; aborting would not."""
+    endpoint = make_endpoint()
+    (held, held_transport), (unsent, unsent_transport) = (endpoint.connect() for _ in range(2))
+    for protocol, transport, bytes_unsent in ((held, held_transport, 0), (unsent, unsent_transport, 1)):
+        protocol.dataReceived(b"hola")
+        transport.owed, transport.unsent = 1000, bytes_unsent
+    endpoint.guard.drain(3, lambda: None)
+    endpoint.wait(2.5)
+    assert (held_transport.ends, unsent_transport.ends) == ([], []), "the peer may still read"
+    endpoint.wait(1)
+    assert held_transport.ends[0] == "lose"
+    assert unsent_transport.ends == ["abort"]
+    for protocol in (held, unsent):
+        disconnect(protocol)
 
 
 def test_a_peer_that_takes_nothing_of_what_it_is_owed_is_cut_off(

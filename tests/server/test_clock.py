@@ -174,7 +174,7 @@ def test_under_twist_as_well(tmp_path: Path, clock: Faketime, reactor: str, step
                 assert gone(idle)
                 assert is_echoed(healthy)
             process.terminate()
-            assert process.wait(PATIENCE) == 0
+            assert process.wait(PATIENCE) == -signal.SIGTERM, "as twist does"
         finally:
             process.kill()
         assert b"Traceback" not in os.pread(log.fileno(), 2**24, 0)
