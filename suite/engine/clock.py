@@ -23,7 +23,7 @@ def use_monotonic_clock(reactor: Any) -> None:
     if not isinstance(reactor, ReactorBase) or reactor.seconds is monotonic:
         return
     shift = monotonic() - reactor.seconds()
-    reactor.seconds = monotonic  # type: ignore[method-assign]  # instances have no other way to choose a clock
+    reactor.seconds = monotonic
     # All by the same amount, so that the heap stays in order; cancelled calls, which
     # `IReactorTime.getDelayedCalls` omits, are in it, too.
     for call in (*reactor._pendingTimedCalls, *reactor._newTimedCalls):  # noqa: SLF001

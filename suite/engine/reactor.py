@@ -24,7 +24,7 @@ from suite.engine.ring import EchoRing
 MIN_EVENTS: Final = 8
 
 
-#: Seconds after which there may be another ring, when one has failed; the kernel was short of memory, perhaps.
+#: Seconds from the failure of a ring to the next one; perhaps the kernel was short of memory.
 RING_RETRY: Final = 60.0
 
 
@@ -87,7 +87,7 @@ class EngineReactor(ListenersMixin, EPollReactor):
         return ring
 
     def _allow_ring(self) -> None:
-        self._min_events = type(self)._min_events
+        del self._min_events  # so that the class's holds again
 
     def _make_ring(self) -> EchoRing | None:
         try:

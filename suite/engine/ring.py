@@ -1,10 +1,10 @@
 """Echoing many connections at once: one call sends all messages back from the buffers they arrived in.
 
 Rules: a connection is on the ring while it only echoes, has nothing unsent, is being read and is not silent;
-otherwise it is off the ring, and `PlainStream` reads and writes. A batch with anything unusual in it is handled
-message by message. A connection has left when the kernel says so, and only then may its descriptor be reused;
-bytes received until then are kept, never more than the buffers that all connections share. If the kernel
-refuses a call, all connections leave, and lose nothing.
+otherwise it is off the ring, and `PlainStream` reads and writes. A batch with anything unusual in it is
+handled message by message. A connection has left when the kernel says so, and only then may its descriptor be
+reused; bytes received until then are kept, never more than the buffers that all connections share. If the
+kernel refuses a call, all connections leave, and lose nothing.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ MIN_BATCH: Final = 4
 #: the ring.
 MAX_SMALL_TURNS: Final = 16
 
-#: Seconds between two looks for silent connections, which leave: after 0.5 s of silence at the earliest, after
-#: 1 s at the latest. Linux 6.18 can lose the end of a UNIX connection that comes together with data.
+#: Seconds between two looks for silent connections, which leave: after 0.5 s of silence at the earliest, and
+#: after 1 s at the latest. Linux 6.18 can lose the end of a UNIX connection that comes together with data.
 LOOK: Final = 0.5
 
 #: Number of times to ask a kernel that refuses for the completions that it still has.
@@ -165,7 +165,7 @@ class EchoRing(Selectable):
             with suppress(NotAcceptedError):  # as before; the next call may succeed
                 ring.enter(0)
             self._take_all()
-        # The others have only the news of their cancellation to come, unless there was no room for completions.
+        # The others only wait to be told of their cancellation, unless there was no room for completions.
         unknown = ring.has_lost_some()
         for fd in [*self.streams]:
             stream = self._left(fd)
@@ -180,7 +180,7 @@ class EchoRing(Selectable):
 
     # Echoing.
 
-    def doRead(self) -> Exception | None:
+    def doRead(self) -> Any:
         """Echo the messages that have arrived; the result is the reason for the end of the ring."""
         ring = self._ring
         ring.begin()

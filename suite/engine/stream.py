@@ -25,8 +25,8 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite.engine.accept import AcceptingPort
-from suite.engine.linux.queues import bound_unsent, queued
 from suite.engine.interfaces import EchoesTogether, INeedsNoLogContext, Selectable, is_echo
+from suite.engine.linux.queues import bound_unsent, queued
 
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024

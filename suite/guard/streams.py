@@ -437,7 +437,7 @@ class Guard:
                 self._abort(connection)
                 continue
             silent = now - connection.unchanged_since >= QUIET
-            if (late or silent and not connection.owed) and connection.reason is None:
+            if (late or (silent and not connection.owed)) and connection.reason is None:
                 self._end(connection, Reason.DRAIN)
 
     def abort(self) -> None:

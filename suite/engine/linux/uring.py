@@ -255,8 +255,8 @@ class Ring:
     def enter(self, count: int) -> None:
         """Submit *count* entries, and let the kernel complete all operations that it can.
 
-        :raises NotAcceptedError: the call has failed (io_uring_enter(2): ``EAGAIN``, ``EBUSY``, ``ENOMEM``), or
-            the kernel has not accepted all entries.
+        :raises NotAcceptedError: the call has failed (io_uring_enter(2): ``EAGAIN``, ``EBUSY``, ``ENOMEM``),
+            or the kernel has not accepted all entries.
         """
         done = _CALL(ENTER, self._fd, count, 0, GETEVENTS, 0, 0)
         if done < count and (count or ffi.errno != errno.EINTR):
