@@ -78,7 +78,7 @@ def test_who_reads_steadily_stays(suite: RunningSuite, endpoint: str) -> None:
         writer = threading.Thread(target=stream.sendall, args=(data,))
         writer.start()
         received = []
-        for _ in range(30):  # three seconds, of the second that one may read nothing
+        for _ in range(20):  # two seconds, of the second that one may read nothing
             time.sleep(0.1)  # this client's pace
             left = pace // 10
             while left:
@@ -118,7 +118,10 @@ def test_urgent_data_comes_back_in_order(tmp_path: Path, reactor: str, endpoint:
             sock.sendall(b"before")
             sock.send(b"!", socket.MSG_OOB)
             sock.sendall(b"after")
-            assert sock.recv(12, socket.MSG_WAITALL) == b"before!after"
+            received = b""
+            while len(received) < len(b"before!after") and (data := sock.recv(100)):
+                received += data
+            assert received == b"before!after"
 
 
 def held_for(port: int) -> list[tuple[int, int]]:
@@ -153,14 +156,14 @@ def flood(sock: socket.socket, most: int) -> None:
                 received += len(sock.recv(2**20))
 
 
-@pytest.mark.parametrize("most", [0, 64 * 2**20], ids=["never", "no longer"])
+@pytest.mark.parametrize("most", [0, 16 * 2**20], ids=["never", "no longer"])
 def test_what_the_kernel_holds_for_who_does_not_read_is_bounded(tmp_path: Path, most: int) -> None:
     """What is received, by net.ipv4.tcp_rmem, and what is to be sent, by us."""
     with running(tmp_path, '[endpoints]\ntcp = "tcp:0"') as suite, ExitStack() as stack:
-        for _ in range(5):
+        for _ in range(3):
             flood(stack.enter_context(suite.connect("tcp")), most)
         held = held_for(suite.addresses["tcp"][1])
-        assert len(held) == 5
+        assert len(held) == 3
         largest = int(Path("/proc/sys/net/ipv4/tcp_rmem").read_text().split()[-1])
         assert max(received for received, _ in held) <= largest
         assert max(to_send for _, to_send in held) < 512 * 1024
