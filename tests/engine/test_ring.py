@@ -29,7 +29,7 @@ from suite.engine.ring import LOOK, MAX_SMALL_TURNS, EchoRing
 from suite.engine.stream import SMALL_READ, PlainStream
 from suite.engine.unix import UNIXStream
 from tests.helpers import Watcher
-from tests.running import RunningSuite, running, wait_until
+from tests.running import ON_RING, RunningSuite, read_to_end, running, running_on, wait_until
 
 try:
     Ring().close()
@@ -596,3 +596,25 @@ def test_a_crowd_gets_a_ring_and_nobody_else_does(tmp_path: Path) -> None:
             sock.shutdown(socket.SHUT_WR)
             assert sock.recv(100) == b"adios"
             assert sock.recv(100) == b""
+
+
+@pytest.mark.parametrize("count", [3_000, pytest.param(60_000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("endpoint", ["tcp", "unix"])
+@pytest.mark.timeout(1200)
+def test_whoever_ends_with_its_data_sees_the_end(tmp_path: Path, endpoint: str, count: int) -> None:
+    """Some speak before, and so are on the ring; some end with their last message, some with their first."""
+    crowd = 60
+    with running_on(ON_RING, tmp_path, '[endpoints]\ntcp = "tcp:0"\nunix = "unix:s"\n') as suite:
+        for _ in range(count // crowd):
+            with ExitStack() as stack:
+                socks = [stack.enter_context(suite.connect(endpoint)) for _ in range(crowd)]
+                early = socks[::2]
+                for sock in early:
+                    sock.sendall(b"hola")
+                for sock in early:
+                    assert sock.recv(4) == b"hola"
+                for sock in socks:
+                    sock.sendall(b"adios")
+                    sock.shutdown(socket.SHUT_WR)
+                for sock in socks:
+                    assert read_to_end(sock.recv) == b"adios"
