@@ -56,12 +56,14 @@ def makeService(options: Options) -> EchoSuite:
     from twisted.internet import reactor
     from twisted.logger import Logger
 
+    from suite.engine.clock import use_monotonic_clock
     from suite.errors import SuiteError
     from suite.server.process import Controls, fit_descriptor_limit
     from suite.server.service import EchoSuite
     from suite.signals import Signals
     from suite.system import Notifier
 
+    use_monotonic_clock(reactor)
     log = Logger(namespace="suite")
     signals = Signals()
 

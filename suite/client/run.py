@@ -15,6 +15,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
+from suite.engine.clock import use_monotonic_clock
+
 T = TypeVar("T")
 
 
@@ -23,7 +25,7 @@ def run_until(
     work: Callable[[], Deferred[T]],
     interrupt: Callable[[Deferred[T]], object] = Deferred.cancel,
 ) -> T:
-    """Run *reactor* until the Deferred from *work* fires; return its result.
+    """Run *reactor*, on a monotonic clock, until the Deferred from *work* fires; return its result.
 
     :param work: starts the work; called once the reactor is running.
     :param interrupt: called with the Deferred on Ctrl-C and SIGTERM; must make it fire soon. By default, the
@@ -31,6 +33,7 @@ def run_until(
     :raises CancelledError: the work was cancelled, or interrupted before it began.
     :raises Exception: any other exception that the work failed with.
     """
+    use_monotonic_clock(reactor)
     results: list[T | Failure] = []
     over: Deferred[None] = Deferred()
 

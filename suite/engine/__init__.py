@@ -3,6 +3,7 @@
 - `interfaces`: what the engine asks of protocols and selectables, with defaults
 - `reactor`: a lean epoll reactor that uses all of this
 - `listeners`: a reactor's ``listen...`` methods, which open the ports below
+- `clock`: monotonic time for a reactor
 - `accept`: accepting in bounded turns
 - `stream`: writing at once, and buffering only what the kernel refuses
 - `ring`: echoing many connections at once

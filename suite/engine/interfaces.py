@@ -82,7 +82,7 @@ class Selectable:
 class RingMember(Protocol):
     """A connection that an `EchoesTogether` can echo.
 
-    :ivar protocol: the protocol of the connection, marked with `writes_back`.
+    :ivar protocol: the protocol of the connection, marked with `writes_back`; it counts in ``received``.
     :ivar connected: whether the connection is up; false once it is lost.
     """
 

@@ -24,6 +24,10 @@ from suite.engine.ring import EchoRing
 MIN_EVENTS: Final = 8
 
 
+#: Seconds from the failure of a ring to the next one; perhaps the kernel was short of memory.
+RING_RETRY: Final = 60.0
+
+
 class EngineReactor(ListenersMixin, EPollReactor):
     """`EPollReactor`, faster."""
 
@@ -75,14 +79,19 @@ class EngineReactor(ListenersMixin, EPollReactor):
         if ring is None:
             ring = self._make_ring()
         elif ring.fileno() < 0:  # it has failed
+            self._removeInternalReader(ring)
             ring = self._ring = None
+            self.callLater(RING_RETRY, self._allow_ring)
         if ring is None:
             self._min_events = sys.maxsize
         return ring
 
+    def _allow_ring(self) -> None:
+        del self._min_events  # so that the class's holds again
+
     def _make_ring(self) -> EchoRing | None:
         try:
-            ring = self._ring = EchoRing(self._disconnectSelectable)
+            ring = self._ring = EchoRing(self._disconnectSelectable, self.callLater)
         except OSError:  # not supported here, or no free descriptors; it only serves speed
             return None
         self._addInternalReader(ring)

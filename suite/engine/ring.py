@@ -1,24 +1,38 @@
 """Echoing many connections at once: one call sends all messages back from the buffers they arrived in.
 
-Rules: a connection is on the ring while it only echoes, has nothing unsent and is being read; otherwise it is
-off the ring, and `PlainStream` reads and writes. A batch with anything unusual in it is handled message by
-message. A connection has left when the kernel says so, and only then may its descriptor be reused; bytes
-received until then are kept, never more than the buffers that all connections share.
+Rules: a connection is on the ring while it only echoes, has nothing unsent, is being read and is not silent;
+otherwise it is off the ring, and `PlainStream` reads and writes. A batch with anything unusual in it is
+handled message by message. A connection has left when the kernel says so, and only then may its descriptor be
+reused; bytes received until then are kept, never more than the buffers that all connections share. If the
+kernel refuses a call, all connections leave, and lose nothing.
 """
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet import main
-from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor
+from twisted.logger import Logger
 from twisted.python import log
 from zope.interface import implementer
 
 from suite.engine.interfaces import RingMember, Selectable
-from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, MORE, RECEIVED, SENT, USED_BUFFER, Ring
+from suite.engine.linux.uring import (
+    BUFFER_SIZE,
+    BUFFERS,
+    MORE,
+    RECEIVED,
+    SENT,
+    USED_BUFFER,
+    NotAcceptedError,
+    Ring,
+)
+
+logger = Logger()
 
 #: Maximum number of batches before every other descriptor has its turn.
 BATCHES_PER_TURN: Final = 4
@@ -30,6 +44,13 @@ MIN_BATCH: Final = 4
 #: the ring.
 MAX_SMALL_TURNS: Final = 16
 
+#: Seconds between two looks for silent connections, which leave: after 0.5 s of silence at the earliest, and
+#: after 1 s at the latest. Linux 6.18 can lose the end of a UNIX connection that comes together with data.
+LOOK: Final = 0.5
+
+#: Number of times to ask a kernel that refuses for the completions that it still has.
+LAST_CALLS: Final = 16
+
 #: Errors with which the kernel stops receiving although the connection is intact: the receive was cancelled,
 #: or ran out of buffers or of room for completions.
 RECEIVE_RESTARTS: Final = frozenset({errno.ECANCELED, errno.ENOBUFS, errno.EAGAIN, errno.EINTR})
@@ -40,6 +61,7 @@ class EchoRing(Selectable):
     """The connections that one reactor echoes together.
 
     :param disconnect: called with a connection that is lost, the reason, and True (it was reading).
+    :param call_later: `IReactorTime.callLater`.
     :raises OSError: ``io_uring`` is not available.
     :ivar streams: the connections on the ring, by descriptor.
     :ivar batch: the number of messages in the largest batch of the last turn.
@@ -48,11 +70,17 @@ class EchoRing(Selectable):
     needs_log_context = False
     batch = 0
     _small_turns = 0
+    _failure: OSError | None = None  # a call that the kernel has refused: the ring ends at its next turn
+    _next_look: IDelayedCall | None = None  # while there are connections
 
-    def __init__(self, disconnect: Callable[[Any, Any, bool], object]) -> None:
+    def __init__(
+        self, disconnect: Callable[[Any, Any, bool], object], call_later: Callable[..., IDelayedCall]
+    ) -> None:
         self.streams: dict[int, RingMember] = {}
         self._ring = Ring()
         self._disconnect = disconnect
+        self._call_later = call_later
+        self._received: dict[int, int] = {}  # at the last look, by descriptor
         self._leaving: dict[int, Callable[[], object] | None] = {}
         self._next_buffer = 0
 
@@ -70,6 +98,9 @@ class EchoRing(Selectable):
 
     def close(self) -> None:
         """Disconnect every connection, because the fate of its last bytes is unknown."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
         self._ring.close()
         for fd in [*self.streams]:
             stream = self._left(fd)
@@ -85,12 +116,18 @@ class EchoRing(Selectable):
         """
         self._ring.receive(fd)
         self.streams[fd] = stream
+        if self._next_look is None:
+            self._next_look = self._call_later(LOOK, self._look)
 
     def leave(self, fd: int, close: Callable[[], object] | None = None) -> None:
         """Make the stream at *fd* leave soon, then call *close*, if any; until then *fd* is in use."""
         if fd not in self._leaving:
             self._leaving[fd] = None
-            self._ring.cancel(fd)
+            try:
+                self._ring.cancel(fd)
+            except NotAcceptedError as error:
+                self._failure = error
+                self._ring.wake()
         if close is not None:
             self._leaving[fd] = close
 
@@ -103,27 +140,72 @@ class EchoRing(Selectable):
             close()
         return stream
 
+    def _look(self) -> None:
+        """Make those leave that have been silent since the last look."""
+        self._next_look = self._call_later(LOOK, self._look) if self.streams else None
+        before = self._received
+        self._received = {fd: stream.protocol.received for fd, stream in self.streams.items()}
+        for fd, received in self._received.items():
+            if before.get(fd) == received:
+                self.leave(fd)
+
+    def _give_up(self, failure: OSError) -> Exception:
+        """The kernel has refused a call: make all connections leave, with every byte that was received."""
+        logger.warn(
+            "io_uring: {problem}; {count} connections continue without it",
+            problem=failure.strerror,
+            count=len(self.streams),
+        )
+        ring = self._ring
+        ring.cancel_all()
+        self._take_all()
+        for _ in range(LAST_CALLS):
+            if not self.streams:
+                break
+            with suppress(NotAcceptedError):  # as before; the next call may succeed
+                ring.enter(0)
+            self._take_all()
+        # The others only wait to be told of their cancellation, unless there was no room for completions.
+        unknown = ring.has_lost_some()
+        for fd in [*self.streams]:
+            stream = self._left(fd)
+            if unknown and stream.connected:
+                self._disconnect(stream, main.CONNECTION_LOST, True)
+        return main.CONNECTION_LOST
+
+    def _take_all(self) -> None:
+        while count := self._ring.completed():
+            self._take_apart(self._ring.completions(count))
+            self._ring.take(count)
+
     # Echoing.
 
-    def doRead(self) -> None:
-        """Echo the messages that have arrived."""
+    def doRead(self) -> Any:
+        """Echo the messages that have arrived; the result is the reason for the end of the ring."""
         ring = self._ring
         ring.begin()
-        ring.enter(0)
         largest = 0
-        for _ in range(BATCHES_PER_TURN):
-            count = ring.completed()
-            if not count:
-                break
-            largest = max(largest, count)
-            view = ring.completions(count)
-            if count < MIN_BATCH or not self._echo(view, count):
-                self._take_apart(view)
-                ring.take(count)
+        try:
+            ring.enter(0)
+        except NotAcceptedError as error:
+            self._failure = error
+        else:
+            for _ in range(BATCHES_PER_TURN):
+                count = ring.completed()
+                if not count:
+                    break
+                largest = max(largest, count)
+                view = ring.completions(count)
+                if count < MIN_BATCH or not self._echo(view, count):
+                    self._take_apart(view)
+                    ring.take(count)
+        if self._failure is not None:
+            return self._give_up(self._failure)
         ring.end()
         if largest:
             self.batch = largest
             self._small_turns = 0 if largest >= MIN_BATCH else self._small_turns + 1
+        return None
 
     def _echo(self, view: memoryview, count: int) -> bool:
         """Send a whole batch back and collect new completions; False if anything in it is unusual."""
@@ -145,7 +227,13 @@ class EchoRing(Selectable):
             streams[fd].protocol.received += length  # as `writes_back` promises
         self._next_buffer = (first + count) % BUFFERS
         ring.take(count)
-        ring.enter(count)
+        try:
+            ring.enter(count)
+        except NotAcceptedError as error:
+            self._failure = error
+            for index in range(error.accepted, count):
+                data = ring.buffer((first + index) % BUFFERS, lengths[index])
+                streams[fds[index]].keep_unsent(data)
         more = ring.completed()
         if more:
             view = ring.completions(more)

@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from suite.engine.accept import AcceptingPort
 from suite.engine.interfaces import EchoesTogether, INeedsNoLogContext, Selectable, is_echo
+from suite.engine.linux.queues import bound_unsent, queued
 
 #: Bytes handed to the kernel in one call (Twisted's own ``FileDescriptor.SEND_LIMIT``).
 SEND_LIMIT: Final = 128 * 1024
@@ -95,6 +96,9 @@ class Stream(tcp.Server, Selectable):
         self.needs_log_context = not INeedsNoLogContext.providedBy(protocol)
         self._update_can_send_now()
         sock.setblocking(False)
+        # Urgent data would otherwise be left out of the stream (tcp(7), unix(7)).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        bound_unsent(sock)
         self.startReading()
 
     @property
@@ -162,9 +166,18 @@ class Stream(tcp.Server, Selectable):
     # Writing.
 
     @property
-    def owed(self) -> int:
+    def unsent(self) -> int:
         """Number of bytes that the kernel has not accepted yet."""
         return len(self._unsent) if self._unsent is not None else 0
+
+    @property
+    def owed(self) -> int:
+        """Number of bytes that the peer has not taken yet, as far as its kernel tells: a system call.
+
+        They are `unsent`, or in the kernel's queue: over TCP until the peer's kernel has acknowledged them,
+        over a UNIX socket until the peer has read them, each with its overhead.
+        """
+        return self.unsent + (queued(self.fileno()) if self.connected else 0)
 
     @override
     def write(self, data: bytes) -> None:

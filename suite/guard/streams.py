@@ -120,9 +120,18 @@ class Guarded(Watched, Protocol):
     @property
     @override
     def owed(self) -> int:
-        """Bytes not sent yet; on transports that cannot tell, 1 while writing is paused."""
+        """Bytes that the peer has not taken yet, also those that the kernel holds: it costs a system call.
+
+        On transports that cannot tell, 1 while writing is paused.
+        """
         owed = getattr(self.transport, "owed", None)
         return int(getattr(self.transport, "producerPaused", False)) if owed is None else owed
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the kernel has not accepted yet; on transports that cannot tell, `owed`."""
+        unsent = getattr(self.transport, "unsent", None)
+        return self.owed if unsent is None else unsent
 
 
 class Guard(Admission):
@@ -331,12 +340,14 @@ class Guard(Admission):
             self._schedule_sweep(0)
 
     def _drain_some(self, now: float) -> None:
+        late = now >= self._deadline
         for connection in [*self.open]:
-            if now >= self._deadline:
+            # Bytes that the kernel holds already are delivered after a close, but not after an abort.
+            if late and (connection.unsent or connection.reason is not None):
                 self._abort(connection, Reason.DRAIN)
                 continue
             silent = now - connection.unchanged_since >= QUIET
-            if silent and not connection.last_owed and connection.reason is None:
+            if (late or (silent and not connection.last_owed)) and connection.reason is None:
                 self._end(connection, Reason.DRAIN)
 
     def abort(self) -> None:

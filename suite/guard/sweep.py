@@ -24,6 +24,10 @@ DRAIN_SWEEP: Final = 0.1
 PAUSE: Final = SWEEP
 
 
+#: `Watched.last_owed` while bytes are arriving, to ask the kernel only once they are not.
+UNKNOWN: Final = -1
+
+
 class Phase(Enum):
     """What a connection is doing; it never goes back to an earlier phase."""
 
@@ -50,7 +54,7 @@ class Watched:
     :ivar received: bytes received from the peer, counted where they are read.
     :ivar reason: why this side ended it; None if it did not.
     :ivar last_received: `received` at the last sweep that saw a change.
-    :ivar last_owed: `owed` at that sweep.
+    :ivar last_owed: `owed` at the last sweep; `UNKNOWN` at one that saw more received.
     :ivar unchanged_since: when that sweep was.
     """
 
@@ -65,7 +69,7 @@ class Watched:
 
     @property
     def owed(self) -> int:
-        """Bytes that the peer has not got yet."""
+        """Bytes that the peer has not taken yet, also those that the kernel holds: it costs a system call."""
         raise NotImplementedError
 
 
@@ -127,14 +131,17 @@ def expired(connection: Watched, limits: Limits, now: float) -> Reason | None:
 def look_at(connection: Watched, now: float) -> None:
     """Note whether *connection* has made progress since the last sweep.
 
-    `Watched.owed` costs a system call, so only those that have received or owe something are asked for it.
+    `Watched.owed` costs a system call, so it is not asked for while bytes arrive, nor when nothing is owed.
     """
-    received = connection.received
-    if received != connection.last_received or connection.last_owed:
+    if connection.received != connection.last_received:
+        connection.last_received, connection.last_owed = connection.received, UNKNOWN
+        connection.unchanged_since = now
+    elif connection.last_owed:
         owed = connection.owed
-        if received != connection.last_received or owed != connection.last_owed:
-            connection.last_received, connection.last_owed = received, owed
-            connection.unchanged_since = now
+        if owed != connection.last_owed:
+            if connection.last_owed != UNKNOWN:
+                connection.unchanged_since = now
+            connection.last_owed = owed
 
 
 def overdue(

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from suite import text
+from suite.engine.clock import use_monotonic_clock
 from suite.errors import EXIT_OK, UsageError
 from suite.logs.log import DEFAULT, LogFile, Settings
 from suite.logs.log import start as start_log
@@ -33,7 +34,7 @@ log = Logger()
 def install_reactor(name: str | None) -> Any:
     """Install the reactor called *name* and return it.
 
-    None means the engine on Linux, and Twisted's default elsewhere.
+    None means the engine on Linux, and Twisted's default elsewhere. Its clock is monotonic.
 
     :raises UsageError: there is no reactor of that name, or it does not work here.
     """
@@ -55,6 +56,7 @@ def install_reactor(name: str | None) -> Any:
             raise UsageError(f"--reactor {name!r}: does not work here: {error}") from None
     from twisted.internet import reactor  # noqa: PLC0415  # importing it installs one
 
+    use_monotonic_clock(reactor)
     return reactor
 
 

@@ -9,7 +9,6 @@ created.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -153,11 +152,12 @@ class EchoSuite(Service):
 
     async def _in_turns(self, items: Iterable[T]) -> AsyncIterator[T]:
         """*items*, with a turn for everything else every `SLICE` seconds."""
-        until = time.monotonic() + SLICE
+        now = self.reactor.seconds
+        until = now() + SLICE
         for item in items:
-            if time.monotonic() >= until:
+            if now() >= until:
                 await deferLater(self.reactor, 0, lambda: None)
-                until = time.monotonic() + SLICE
+                until = now() + SLICE
             yield item
 
     async def _prepare(self, plan: Plan, undo: AsyncExitStack) -> Change:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -14,6 +15,7 @@ import pytest
 from twisted.internet import main
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,13 +23,13 @@ from suite.echo import Echo
 from suite.engine import ring as ring_module
 from suite.engine.interfaces import writes_back
 from suite.engine.linux import uring
-from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, COMPLETIONS, Ring
-from suite.engine.reactor import MIN_EVENTS, EngineReactor
-from suite.engine.ring import MAX_SMALL_TURNS, EchoRing
+from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, COMPLETIONS, ENTER, NotAcceptedError, Ring
+from suite.engine.reactor import MIN_EVENTS, RING_RETRY, EngineReactor
+from suite.engine.ring import LOOK, MAX_SMALL_TURNS, EchoRing
 from suite.engine.stream import SMALL_READ, PlainStream
 from suite.engine.unix import UNIXStream
 from tests.helpers import Watcher
-from tests.running import RunningSuite, running, wait_until
+from tests.running import ON_RING, RunningSuite, read_to_end, running, running_on, wait_until
 
 try:
     Ring().close()
@@ -40,6 +42,7 @@ class StubReactor(Watcher):
 
     def __init__(self) -> None:
         super().__init__()
+        self.clock = Clock()
         self.later: list[Callable[[], object]] = []
         self.ended: list[tuple[object, object]] = []
 
@@ -59,7 +62,7 @@ class RingFixture:
 
     def __init__(self) -> None:
         self.reactor = StubReactor()
-        self.ring = EchoRing(self.reactor.disconnect)
+        self.ring = EchoRing(self.reactor.disconnect, self.reactor.clock.callLater)
         self.streams: list[PlainStream] = []
         self.peers: list[socket.socket] = []
 
@@ -170,15 +173,15 @@ def test_who_does_not_read_leaves_and_gets_everything_later(
         sent += message[: peer.send(message)]
         fixture.ring.doRead()
         assert [other.recv(100) for other in fixture.peers[:others]] == [b"x"] * others
-        if stream.owed:
+        if stream.unsent:
             break
     fixture.ring.doRead()
-    assert 0 < stream.owed <= BUFFER_SIZE
+    assert 0 < stream.unsent <= BUFFER_SIZE
     assert stream in fixture.reactor.writers
     assert stream not in fixture.reactor.readers
     assert stream._ring is None
     got = b""
-    while stream.owed or len(got) < len(sent):
+    while stream.unsent or len(got) < len(sent):
         got += peer.recv(1 << 20)
         assert stream.doWrite() is None
     assert got == sent
@@ -357,14 +360,147 @@ def test_an_entry_that_the_kernel_refuses_is_not_left_behind(
         return -1
 
     monkeypatch.setattr(uring, "_CALL", refuse)
-    with pytest.raises(BlockingIOError):
+    with pytest.raises(NotAcceptedError):
         fixture.ring._ring.receive(stream.fileno())
-    with pytest.raises(OSError, match="io_uring_enter"):
-        fixture.ring._ring.enter(1)
+    with pytest.raises(NotAcceptedError, match="temporarily unavailable"):
+        fixture.ring._ring.enter(0)
     monkeypatch.setattr(uring, "_CALL", before)
     peer.send(b"hola")
     fixture.ring.doRead()
     assert peer.recv(100) == b"hola"
+
+
+def test_who_is_silent_leaves_within_a_second(fixture: RingFixture) -> None:
+    silent, _ = fixture.connect()
+    busy, peer = fixture.connect()
+    for _ in range(3):
+        peer.send(b"hola")
+        fixture.ring.doRead()
+        fixture.reactor.clock.advance(LOOK)
+    fixture.ring.doRead()
+    assert silent in fixture.reactor.readers
+    assert busy not in fixture.reactor.readers
+    fixture.reactor.clock.advance(LOOK)
+    fixture.ring.doRead()
+    assert busy in fixture.reactor.readers
+    fixture.reactor.clock.advance(LOOK)
+    assert fixture.reactor.clock.getDelayedCalls() == [], "no one to look after"
+    assert 2 * LOOK <= 1
+
+
+def test_an_end_that_comes_with_data_is_seen(fixture: RingFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux 6.18 does not tell the ring of it, on a UNIX socket, if it has waited for data first."""
+    poll_first = 1 << 0  # IORING_RECVSEND_POLL_FIRST
+    monkeypatch.setattr(uring, "MULTISHOT", uring.MULTISHOT | poll_first)
+    stream, peer = fixture.connect()
+    peer.send(b"hola")
+    peer.shutdown(socket.SHUT_WR)
+    fixture.ring.doRead()
+    assert peer.recv(100) == b"hola"
+    for _ in range(2):
+        fixture.reactor.clock.advance(LOOK)
+    fixture.ring.doRead()
+    assert stream in fixture.reactor.readers
+    assert stream.doRead() is main.CONNECTION_DONE
+
+
+class Refusing:
+    """``io_uring_enter`` that fails from one call on.
+
+    :param after: the number of calls before.
+    :param times: the number of calls that fail.
+    :param accepted: with ``EAGAIN``: as many entries are accepted at the first of them, if it has more.
+    """
+
+    def __init__(self, after: int, times: int, error: int, accepted: int = 0) -> None:
+        self._call = uring._CALL
+        self.after, self.times, self.error, self.accepted = after, times, error, accepted
+
+    def __call__(self, number: int, fd: int, *args: int) -> int:
+        if number != ENTER:
+            result: int = self._call(number, fd, *args)
+            return result
+        self.after -= 1
+        if self.after >= 0 or self.times <= 0:
+            return int(self._call(number, fd, *args))
+        self.times -= 1
+        count, *rest = args
+        if self.accepted and count > self.accepted:
+            accepted, self.accepted = self.accepted, 0
+            return int(self._call(number, fd, accepted, *rest))
+        uring.ffi.errno = self.error
+        return -1
+
+
+@pytest.mark.parametrize("times", [1, 5, 1000], ids=["once", "some times", "for ever"])
+@pytest.mark.parametrize("accepted", [0, 3], ids=["nothing", "a part"])
+@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.EAGAIN, errno.EBUSY])
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_a_call_that_the_kernel_refuses_costs_no_connection_and_no_byte(
+    monkeypatch: pytest.MonkeyPatch, tcp: bool, error: int, after: int, accepted: int, times: int
+) -> None:
+    """Whichever call it is: that which looks for messages, that which sends them, or that which cancels."""
+    fixture = RingFixture()
+    count = 3 * MIN_EVENTS
+    try:
+        for _ in range(count):
+            fixture.connect(tcp=tcp)
+        sent = [b""] * count
+        monkeypatch.setattr(uring, "_CALL", Refusing(after, times, error, accepted))
+        over = None
+        for turn in range(5):
+            for index, peer in enumerate(fixture.peers):
+                message = b"%d of %d" % (turn, index)
+                peer.send(message)
+                sent[index] += message
+            if over is None:
+                over = fixture.ring.doRead()
+                if turn == 1 and over is None:
+                    fixture.streams[0].stopReading()  # a cancellation
+                    fixture.streams[0].startReading()
+        over = over or fixture.ring.doRead()
+        assert over is main.CONNECTION_LOST
+        fixture.ring.connectionLost(Failure(over))  # as the reactor does
+        assert fixture.reactor.ended == []
+        assert fixture.ring.streams == {}
+        for index, (stream, peer) in enumerate(zip(fixture.streams, fixture.peers, strict=True)):
+            peer.setblocking(False)
+            if stream.unsent:
+                assert stream in fixture.reactor.writers
+                assert stream.doWrite() is None
+            assert stream in fixture.reactor.readers
+            got = b""
+            while len(got) < len(sent[index]):
+                assert stream.doRead() is None
+                with contextlib.suppress(BlockingIOError):  # TCP takes a moment, at times
+                    got += peer.recv(1000)
+            assert got == sent[index]
+            assert stream.protocol.received == len(got)  # type: ignore[attr-defined]
+    finally:
+        monkeypatch.undo()
+        fixture.close()
+
+
+def test_a_system_that_has_refused_gets_another_ring_later() -> None:
+    reactor = EngineReactor()
+    try:
+        ring = reactor._ring_for(MIN_EVENTS)
+        assert ring is not None
+        ring._failure = OSError(errno.ENOMEM, "Cannot allocate memory")
+        ring._ring.wake()
+        reactor.doPoll(0)
+        assert ring.fileno() == -1
+        assert reactor._ring_for(MIN_EVENTS) is None
+        (call,) = reactor.getDelayedCalls()
+        assert call.getTime() - reactor.seconds() == pytest.approx(RING_RETRY, abs=30)
+        call.reset(0)
+        reactor.runUntilCurrent()
+        assert reactor._ring_for(MIN_EVENTS) is not None
+        reactor._drop_ring()
+    finally:
+        reactor.waker.connectionLost(Failure(main.CONNECTION_DONE))
+        reactor._poller.close()
 
 
 @pytest.mark.parametrize("reason", ["no such call", "an old kernel", "not allowed"])
@@ -460,3 +596,25 @@ def test_a_crowd_gets_a_ring_and_nobody_else_does(tmp_path: Path) -> None:
             sock.shutdown(socket.SHUT_WR)
             assert sock.recv(100) == b"adios"
             assert sock.recv(100) == b""
+
+
+@pytest.mark.parametrize("count", [3_000, pytest.param(60_000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("endpoint", ["tcp", "unix"])
+@pytest.mark.timeout(1200)
+def test_whoever_ends_with_its_data_sees_the_end(tmp_path: Path, endpoint: str, count: int) -> None:
+    """Some speak before, and so are on the ring; some end with their last message, some with their first."""
+    crowd = 60
+    with running_on(ON_RING, tmp_path, '[endpoints]\ntcp = "tcp:0"\nunix = "unix:s"\n') as suite:
+        for _ in range(count // crowd):
+            with ExitStack() as stack:
+                socks = [stack.enter_context(suite.connect(endpoint)) for _ in range(crowd)]
+                early = socks[::2]
+                for sock in early:
+                    sock.sendall(b"hola")
+                for sock in early:
+                    assert sock.recv(4) == b"hola"
+                for sock in socks:
+                    sock.sendall(b"adios")
+                    sock.shutdown(socket.SHUT_WR)
+                for sock in socks:
+                    assert read_to_end(sock.recv) == b"adios"

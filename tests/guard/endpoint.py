@@ -22,7 +22,8 @@ LOOPBACK = IPv4Address("TCP", "127.0.0.1", 40000)
 class Transport(StringTransport):
     """A transport that records how it was closed, and whose peer may be slow.
 
-    :ivar owed: the number of unsent bytes to report.
+    :ivar owed: the number of bytes to report that the peer has not taken.
+    :ivar unsent: the number of those to report that the kernel has not accepted; None: it does not tell.
     :ivar ends: the calls that closed it: ``lose``, ``abort`` and ``half``.
     :ivar protocol: its protocol.
     """
@@ -32,6 +33,7 @@ class Transport(StringTransport):
     def __init__(self, address: Any = PEER) -> None:
         super().__init__(peerAddress=address)
         self.owed = 0
+        self.unsent: int | None = None
         self.preamble_complete = True
         self.handshake_complete = False
         self.socket: Any = None

@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost
 from suite.config.limits import Limits
 from suite.echo import Echo, MeasuredEcho
 from suite.guard.keepalive import keep_alive
+from suite.guard.streams import Guarded
 from suite.guard.sweep import SWEEP, Phase
 from suite.reasons import Reason
 from tests.guard.endpoint import LOOPBACK, PEER, GuardedEndpoint, Transport, disconnect
@@ -44,6 +45,46 @@ def test_who_sends_is_not_idle_but_has_a_lifetime(make_endpoint: type[GuardedEnd
     assert transport.ends == []
     endpoint.wait(2)
     assert transport.ends == ["lose"]
+
+
+def test_while_bytes_arrive_the_kernel_is_not_asked_what_it_holds(
+    make_endpoint: type[GuardedEndpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a busy connection costs: its peer makes progress anyway."""
+    asked: list[float] = []
+    endpoint = make_endpoint(Limits(stall=1))
+    protocol, _ = endpoint.connect()
+
+    def owed(_: Guarded) -> int:
+        asked.append(endpoint.clock.seconds())
+        return 0
+
+    monkeypatch.setattr(Guarded, "owed", property(owed))
+    for _ in range(20):
+        protocol.dataReceived(b"hola")
+        endpoint.wait(SWEEP / 2)
+    assert asked == []
+    endpoint.wait(3 * SWEEP)
+    assert len(asked) == 1, "and once more, to find that nothing is owed"
+
+
+def test_at_the_end_of_a_drain_what_the_kernel_holds_is_not_thrown_away(
+    make_endpoint: type[GuardedEndpoint],
+) -> None:
+    """Closing lets the kernel deliver it; aborting would not."""
+    endpoint = make_endpoint()
+    (held, held_transport), (unsent, unsent_transport) = (endpoint.connect() for _ in range(2))
+    for protocol, transport, bytes_unsent in ((held, held_transport, 0), (unsent, unsent_transport, 1)):
+        protocol.dataReceived(b"hola")
+        transport.owed, transport.unsent = 1000, bytes_unsent
+    endpoint.guard.drain(3, lambda: None)
+    endpoint.wait(2.5)
+    assert (held_transport.ends, unsent_transport.ends) == ([], []), "the peer may still read"
+    endpoint.wait(1)
+    assert held_transport.ends[0] == "lose"
+    assert unsent_transport.ends == ["abort"]
+    for protocol in (held, unsent):
+        disconnect(protocol)
 
 
 def test_a_peer_that_takes_nothing_of_what_it_is_owed_is_cut_off(

@@ -43,7 +43,8 @@ SETUP_FLAGS: Final = 1 << 3 | 1 << 7 | 1 << 9 | 1 << 12 | 1 << 13
 #: tested there.
 NEEDED_FEATURES: Final = 1 << 14
 GETEVENTS: Final = 1
-UNFINISHED: Final = 1 << 1 | 1 << 2  # IORING_SQ_CQ_OVERFLOW, IORING_SQ_TASKRUN
+OVERFLOW: Final = 1 << 1  # IORING_SQ_CQ_OVERFLOW
+UNFINISHED: Final = OVERFLOW | 1 << 2  # and IORING_SQ_TASKRUN
 EVENTFD_DISABLED: Final = 1 << 0
 REGISTER_EVENTFD, REGISTER_BUFFERS, REGISTER_SYNC_CANCEL = 4, 22, 24
 CANCEL_ALL_OF_ANY: Final = 1 << 0 | 1 << 2
@@ -81,6 +82,15 @@ def _system_call() -> Any:
 
 
 _CALL: Final = _system_call()
+
+
+class NotAcceptedError(OSError):
+    """The kernel has not accepted all entries; the others have been taken back.
+
+    :ivar accepted: the number of entries accepted, the first ones.
+    """
+
+    accepted = 0
 
 
 def _address(thing: Any) -> int:
@@ -172,16 +182,23 @@ class Ring:
     def _register(self, what: int, argument: Any, count: int) -> None:
         _check(_CALL(REGISTER, self._fd, what, _address(argument), count, 0, 0))
 
+    def cancel_all(self) -> None:
+        """Cancel all operations: from now on, nothing more is received.
+
+        The completions that say so come at the next `enter`; the cancellations need none.
+        """
+        everything: Any = ffi.new("struct cancel *")
+        everything.flags = CANCEL_ALL_OF_ANY
+        everything.seconds = everything.nanoseconds = -1
+        _CALL(REGISTER, self._fd, REGISTER_SYNC_CANCEL, _address(everything), 1, 0, 0)
+
     def close(self) -> None:
         """Cancel all operations, and release their sockets."""
         if self._fd < 0:
             return
         if self.wakeup >= 0:
-            everything: Any = ffi.new("struct cancel *")
-            everything.flags = CANCEL_ALL_OF_ANY
-            everything.seconds = everything.nanoseconds = -1
             # Without this, the kernel would release the sockets some time after the ring is closed.
-            _CALL(REGISTER, self._fd, REGISTER_SYNC_CANCEL, _address(everything), 1, 0, 0)
+            self.cancel_all()
             with suppress(OSError):  # the ring is being closed: no error matters any more
                 self.enter(0)
             os.close(self.wakeup)
@@ -200,13 +217,19 @@ class Ring:
 
     def _do(self, *entry: int) -> None:
         ENTRY.pack_into(self._entries, 64 * BUFFERS, *entry)
-        before = self._submitted
         self._submit(self._other)
-        try:
-            _check(_CALL(ENTER, self._fd, 1, 0, 0, 0, 0))
-        except OSError:
-            self._submitted = self._words[self._submitted_at] = before  # the kernel has not accepted it
-            raise
+        done = _CALL(ENTER, self._fd, 1, 0, 0, 0, 0)
+        if done < 1:
+            raise self._take_back(done, 1)
+
+    def _take_back(self, done: int, count: int) -> NotAcceptedError:
+        """The kernel has accepted only *done* of *count* entries: remove the rest from the queue."""
+        number = ffi.errno if done < 0 else errno.EAGAIN
+        error = NotAcceptedError(number, os.strerror(number))
+        error.accepted = max(done, 0)
+        self._submitted = self._submitted - count + error.accepted & 0xFFFFFFFF
+        self._words[self._submitted_at] = self._submitted
+        return error
 
     def send_back(self, fds: memoryview, lengths: memoryview, first: int) -> None:
         """Send to each of *fds*, at the next `enter`, one of the buffers from *first* on."""
@@ -232,11 +255,12 @@ class Ring:
     def enter(self, count: int) -> None:
         """Submit *count* entries, and let the kernel complete all operations that it can.
 
-        :raises OSError: the kernel has not accepted all entries.
+        :raises NotAcceptedError: the call has failed (io_uring_enter(2): ``EAGAIN``, ``EBUSY``, ``ENOMEM``),
+            or the kernel has not accepted all entries.
         """
         done = _CALL(ENTER, self._fd, count, 0, GETEVENTS, 0, 0)
         if done < count and (count or ffi.errno != errno.EINTR):
-            raise OSError(ffi.errno, f"io_uring_enter has accepted {done} of {count} entries")
+            raise self._take_back(done, count)
 
     # Completions.
 
@@ -253,7 +277,15 @@ class Ring:
             os.eventfd_read(self.wakeup)
         # Later completions make the eventfd readable again; earlier ones are found here.
         if self.has_more():
-            os.eventfd_write(self.wakeup, 1)
+            self.wake()
+
+    def wake(self) -> None:
+        """Make `wakeup` readable."""
+        os.eventfd_write(self.wakeup, 1)
+
+    def has_lost_some(self) -> bool:
+        """Whether there are completions that only a call of `enter` can bring."""
+        return bool(self._words[self._flags_at] & OVERFLOW)
 
     def has_more(self) -> bool:
         """Whether completions are left: the kernel completes a limited number at each `enter`."""
