@@ -44,6 +44,7 @@ PARAMETERS: Final = {
         "backlog",
         "extraCertChain",
         "dhParameters",
+        "directory",
     ),
     "unix": ("address", "mode", "backlog", "lockfile"),
     "udp": ("port", "interface"),
@@ -54,10 +55,10 @@ PARAMETERS: Final = {
 }
 
 #: Parameters that are paths, relative to the configuration file's directory.
-PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "path"}
+PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "directory", "path"}
 
 #: Parameters that make an OpenSSL context, which can be replaced under an open port.
-CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"}
+CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters", "directory"}
 
 #: The values of `sslmethod`, which Twisted still accepts, and the single TLS version each selects, if any.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
@@ -122,7 +123,6 @@ class Description:
             "tcp": "TCP",
             "tcp6": "TCP",
             "ssl": "TLS",
-            "tls": "TLS",
             "unix": "UNIX",
             "udp": "UDP",
             "udp6": "UDP",

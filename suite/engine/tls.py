@@ -82,6 +82,11 @@ def reason_of(error: Exception) -> str:
     return str(error.args[-1] if error.args else error) or type(error).__name__
 
 
+def with_detail(error: Exception, detail: str) -> Exception:
+    """*error* with *detail* after its reason, if it is one of OpenSSL's."""
+    return SSL.Error([("", "", f"{reason_of(error)}: {detail}")]) if type(error) is SSL.Error else error
+
+
 class InvalidPreambleError(Exception):
     """The bytes before a handshake are not valid; the argument says why."""
 
@@ -315,7 +320,8 @@ class TLSServer(Stream):
             super().startWriting()
             return None
         except Exception as error:  # noqa: BLE001  # from OpenSSL, or from a callback such as ALPN selection
-            return self._failed(error)
+            refused = self._connection.verify_error()
+            return self._failed(with_detail(error, refused) if refused else error)
         self._established = True
         # Not earlier: during the handshake OpenSSL would call it some twenty times without need.
         self._connection.share_info_callback(note_records)

@@ -94,7 +94,7 @@ def _is_installed(program: str) -> bool:
 
 def _ca_beside(description: Description) -> Path:
     """Where the CA of a TLS endpoint is, if it is one that `certs` has made."""
-    certificate = description.arguments.get("certKey") or description.arguments["path"]
+    certificate = description.arguments.get("certKey") or description.arguments["directory"]
     return Path(certificate).with_name("ca.pem")
 
 

@@ -25,7 +25,7 @@ def reload(suite: EchoSuite, notifier: Notifier) -> None:
         return
     notifier.reloading("reading the configuration")
     try:
-        plan = Plan(suite.plan.config.file, mint=True)
+        plan = Plan(suite.plan.config.file, mint=True, before=suite.plan)
         suite.check_change(plan)
     except SuiteError as error:
         for line in str(error).splitlines():

@@ -83,10 +83,17 @@ class EchoSuite(Service):
         self.endpoints = {endpoint.description.endpoint.name: endpoint for endpoint in endpoints}
         if self.plan.minted:
             self.announce(minted_line(self.plan.minted))
+        self._warn(self.plan)
         for endpoint in endpoints:
             endpoint.start()
             self.announce(endpoint.line())
         self.announce(ready_line([(e.description, cast(IListeningPort, e.port)) for e in endpoints]))
+
+    @staticmethod
+    def _warn(plan: Plan) -> None:
+        """Log what an operator should know."""
+        for warning in plan.warnings:
+            log.warn("{warning}", warning=warning)
 
     @staticmethod
     def _become(plan: Plan) -> None:
@@ -151,6 +158,7 @@ class EchoSuite(Service):
         for name, (description, context) in kept.items():
             old[name].adopt(description, context)
         self.plan = plan
+        self._warn(plan)
         by_name = {endpoint.description.endpoint.name: endpoint for endpoint in fresh}
         self.endpoints = {
             d.endpoint.name: by_name.get(d.endpoint.name) or old[d.endpoint.name] for d in plan.descriptions

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from suite import certs
 from suite.cli import main
+from suite.identities import load_certificates
 from tests.helpers import write_config
 
 TLS = "ssl:0:privateKey=pki/server.key:certKey=pki/server.pem"
@@ -521,7 +522,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content, mode in (
         ("junk.pem", b"junk\n", 0o644),
         ("junk.key", b"junk\n", 0o600),
-        ("server.der", certs.load_certificates(pki / "server.pem")[0].public_bytes(Encoding.DER), 0o644),
+        ("server.der", load_certificates(pki / "server.pem")[0].public_bytes(Encoding.DER), 0o644),
         ("private.pem", certificate, 0o600),
         ("half.pem", certificate + crl, 0o644),
         ("curve.pem", without_curve(certificate), 0o644),

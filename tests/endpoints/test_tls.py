@@ -21,12 +21,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from suite import certs
-from suite.certs import Identity, load_identity
 from suite.config.tls import TLS
 from suite.endpoints.tls import ContextFactory, NoApplicationProtocolError, server_context
 from suite.engine.openssl import Connection, scratch_buffer, set_groups
 from suite.engine.tls import TLSServer, note_records
 from suite.errors import CertificateError
+from suite.identities import Identity, load_certificates, load_identity
 
 V1_1, V1_2, V1_3 = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -462,7 +462,7 @@ def test_with_a_client_ca_a_client_of_its_is_admitted(names: Names, version: ssl
     context = names.server(TLS(client_ca=names.directory / "ca.pem"))
     pair = accepted(Pair(context, names.client(identity="client", versions=(version, version))))
     shown = pair.server.get_peer_certificate(as_cryptography=True)
-    assert [shown] == certs.load_certificates(names.directory / "client.pem")
+    assert [shown] == load_certificates(names.directory / "client.pem")
 
 
 @pytest.mark.parametrize("version", [V1_2, V1_3])
