@@ -101,8 +101,8 @@ def mint_due(directory: Path) -> list[Path]:
 def due(directory: Path) -> str | None:
     """Why the certificates in *directory* are to be minted, if they are.
 
-    :returns: ``missing``, ``incomplete``, or what is wrong with their dates; None if they are there, or are the
-        user's.
+    :returns: ``missing``, ``incomplete``, or what is wrong with their dates; None if they are there, or are
+        the user's.
     """
     if any(os.path.lexists(directory / name) for name in (STAGED, STAGED_REPLACING)):
         return "incomplete"
@@ -187,7 +187,7 @@ def _is_our_ca(certificate: Certificate) -> bool:
 
 
 def _authority(directory: Path) -> trustme.CA | None:
-    """Our CA in *directory*, whose clients trust it already; None if one of its files is missing or not ours."""
+    """Our CA in *directory*, whose clients trust it already; None if a file of it is missing or not ours."""
     names = MINTED[:2]
     certificate = _certificate(directory / "ca.pem")
     if certificate is None or not _is_ours(directory, names):
@@ -286,8 +286,9 @@ def _mint(directory: Path, authority: trustme.CA | None, *, force: bool) -> list
     _sync(directory)
     try:
         return _publish(staged)
-    except FileExistsError:
-        shutil.rmtree(staged)
+    except OSError:
+        if all(os.path.lexists(staged / name) for name in MINTED):  # nothing has been moved
+            shutil.rmtree(staged)
         raise
 
 

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from suite import certs, text
-from suite.errors import CertificateError
+from suite.errors import CertificateError, UnwritableError
 from suite.identities import load_key
 
 
@@ -203,10 +203,11 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "server.key").write_text("precious")
-    monkeypatch.setattr(os.path, "lexists", lambda _path: False)
-    with pytest.raises(CertificateError, match=r"server\.key: cannot be written: File exists"):
+    monkeypatch.setattr(certs, "due", lambda _directory: "missing")
+    monkeypatch.setattr(certs, "STAGED_REPLACING", certs.STAGED)
+    with pytest.raises(UnwritableError, match=r"server\.key: cannot be written: File exists"):
         certs.mint(tmp_path)
-    assert (tmp_path / "server.key").read_text() == "precious"
+    assert contents(tmp_path) == {"server.key": b"precious"}
 
 
 def test_force_replaces_all_of_them(pki: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_shared_file_is_as_private_as_its_key(pki: Path) -> None:
     both = pki / "both.pem"
     both.write_bytes((pki / "server.key").read_bytes() + (pki / "server.pem").read_bytes())
     both.chmod(0o644)
-    assert "can be read by group or others" in refusal(both, both).problem
+    assert "private key with mode 0644 can be read by everyone" in refusal(both, both).problem
 
 
 def test_text_around_the_pem_blocks_is_ignored(pki: Path) -> None:
@@ -125,20 +125,59 @@ def test_openssls_traditional_format_is_loaded(tmp_path: Path) -> None:
     assert identities.load_key(path).public_key() == key.public_key()
 
 
-@pytest.mark.parametrize("allowed", [0o600, 0o400, 0o700, 0o611])
-def test_a_key_that_only_its_owner_reads_is_loaded(pki: Path, allowed: int) -> None:
+@pytest.mark.parametrize("allowed", [0o600, 0o400, 0o700, 0o611, 0o640, 0o440, 0o650])
+def test_a_key_that_its_owner_and_group_alone_read_is_loaded(pki: Path, allowed: int) -> None:
+    """As Kubernetes (``fsGroup``: root, 0440) and Debian (``ssl-cert``: root, 0640) have them."""
     (pki / "server.key").chmod(allowed)
     identities.load_key(pki / "server.key")
 
 
-@pytest.mark.parametrize("wide", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666, 0o660])
-def test_a_key_that_others_can_read_or_write_is_refused(pki: Path, wide: int) -> None:
+@pytest.mark.parametrize(
+    ("wide", "can"),
+    [
+        (0o604, "read by everyone"),
+        (0o644, "read by everyone"),
+        (0o666, "read by everyone"),
+        (0o620, "changed by others than its owner"),
+        (0o602, "changed by others than its owner"),
+        (0o660, "changed by others than its owner"),
+    ],
+)
+def test_a_key_that_everyone_reads_or_others_change_is_refused(pki: Path, wide: int, can: str) -> None:
     (pki / "server.key").chmod(wide)
     error = refusal(pki / "server.pem", pki / "server.key")
     assert os.path.basename(error.path) == "server.key"
-    assert f"mode {wide:04o}" in error.problem
-    assert "expected 0600" in error.problem
-    assert f"chmod 600 {error.path}" in error.problem
+    assert error.problem == (
+        f"private key with mode {wide:04o} can be {can}; expected 0600 or 0640;"
+        f" run `chmod g-w,o-rwx {error.path}`"
+    )
+
+
+def test_the_hint_can_be_followed(pki: Path) -> None:
+    (pki / "server.key").chmod(0o666)
+    hint = refusal(pki / "server.pem", pki / "server.key").problem.partition("run `")[2].rstrip("`")
+    subprocess.run(hint.split(), check=True)
+    identities.load_key(pki / "server.key")
+
+
+class _ReadOnly:
+    f_flag = os.ST_RDONLY
+
+
+@pytest.mark.parametrize("why", ["a read-only mount", "another owner"])
+def test_no_hint_is_given_that_cannot_be_followed(
+    pki: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    (pki / "server.key").chmod(0o644)
+    if why == "a read-only mount":
+        monkeypatch.setattr(os, "statvfs", lambda _path: _ReadOnly)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.stat(pki / "server.key").st_uid + 1)
+    problem = refusal(pki / "server.pem", pki / "server.key").problem
+    assert "chmod" not in problem
+    assert problem.endswith(
+        "expected 0600 or 0640, which whoever provides the file has to set (in Kubernetes: defaultMode: 0440)"
+    )
 
 
 def test_the_mode_of_the_file_counts_and_not_of_a_link_to_it(pki: Path) -> None:
@@ -167,10 +206,10 @@ def test_a_directory_is_no_certificate(minted: Path) -> None:
 def test_a_file_that_may_not_be_read_says_so(minted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root can read every file, so the system's error is simulated."""
 
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path, _flags: int) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     error = refusal(minted / "server.pem", minted / "server.key")
     assert error.problem == "cannot be read: Permission denied"
 
@@ -213,7 +252,9 @@ def test_an_encrypted_key_is_refused(minted: Path, tmp_path: Path) -> None:
     )
     key.chmod(0o600)
     error = refusal(minted / "server.pem", key)
-    assert error.problem == "private key is encrypted; expected one without a passphrase"
+    assert error.problem == (
+        "private key is encrypted; expected one without a password, or for an endpoint tls.password_file"
+    )
 
 
 def test_a_key_that_cannot_sign_is_refused(minted: Path, tmp_path: Path) -> None:
@@ -223,7 +264,9 @@ def test_a_key_that_cannot_sign_is_refused(minted: Path, tmp_path: Path) -> None
     )
     key.chmod(0o600)
     error = refusal(minted / "server.pem", key)
-    assert error.problem == "is a X448PrivateKey; expected an RSA, EC or Edwards-curve key"
+    assert error.problem == (
+        "is an X448 key, which cannot sign a TLS handshake; expected an RSA, EC or Edwards-curve key"
+    )
 
 
 def test_the_key_of_another_certificate_is_refused(minted: Path) -> None:

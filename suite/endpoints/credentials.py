@@ -187,13 +187,20 @@ class Credentials:
             self.keylogs[path] = before if before is not None and before.in_place else KeyLog(path)
         return self.keylogs[path]
 
+    def _dh_digest(self, path: Path | None) -> bytes | None:
+        if path is None:
+            return None
+        if not path.exists():
+            raise CertificateError(shown(path), "no such file; expected one with Diffie-Hellman parameters")
+        return self.files.digest(path)
+
     def _content(self, wanted: _Wanted, *identities: Identity, keylog: KeyLog | None) -> tuple[Hashable, ...]:
         """All that decides what is in a context, by content instead of by path."""
         tls = wanted.tls
         return (
             replace(tls, client_ca=None, chain=None, password_file=None, keylog=None),
             tls.client_ca is not None and self.files.digest(tls.client_ca),
-            wanted.dh_parameters is not None and self.files.digest(wanted.dh_parameters),
+            self._dh_digest(wanted.dh_parameters),
             keylog,
             tuple(
                 (

@@ -134,7 +134,7 @@ def names_of(identity: Identity) -> list[str]:
 
 
 def _preferred(name: str, one: Identity, other: Identity) -> tuple[Identity, Identity]:
-    """Of two identities for *name*, the one to serve (the file of that name, or the later end), then the other."""
+    """Of two identities for *name*, the one to serve (the file of that name, or the later end), first."""
     if one.path.stem.lower() == name or other.path.stem.lower() == name:
         return (one, other) if one.path.stem.lower() == name else (other, one)
     later = other.certificate.not_valid_after_utc > one.certificate.not_valid_after_utc

@@ -131,8 +131,8 @@ def scratch_buffer() -> Any:
 def use_key(context: SSL.Context, key: crypto.PKey) -> None:
     """Make *context* use *key* as it is.
 
-    `SSL.Context.use_privatekey` wants an object of `cryptography`, which takes an RSA-PSS key for an RSA key: it
-    could not sign.
+    `SSL.Context.use_privatekey` wants an object of `cryptography`, which takes an RSA-PSS key for an RSA key:
+    it could not sign.
 
     :raises SSL.Error: OpenSSL does not accept it.
     """

@@ -351,12 +351,12 @@ CREDENTIALS = [
         "encrypted key",
         "ssl:0:privateKey=pki/encrypted.key:certKey=pki/server.pem",
         "pki/encrypted.key: private key is encrypted",
-        "expected one without a passphrase",
+        "expected one without a password, or for an endpoint tls.password_file",
     ),
     listen(
         "key of a kind that does not sign",
         "ssl:0:privateKey=pki/x25519.key:certKey=pki/server.pem",
-        "pki/x25519.key: is a X25519PrivateKey",
+        "pki/x25519.key: is an X25519 key, which cannot sign a TLS handshake",
         "expected an RSA, EC or Edwards-curve key",
     ),
     listen(
@@ -372,10 +372,10 @@ CREDENTIALS = [
         "expected",
     ),
     listen(
-        "key that its group can read",
-        "ssl:0:privateKey=pki/group.key:certKey=pki/server.pem",
-        "pki/group.key: private key with mode 0640",
-        "expected 0600",
+        "key that everyone can read",
+        "ssl:0:privateKey=pki/everyone.key:certKey=pki/server.pem",
+        "pki/everyone.key: private key with mode 0644 can be read by everyone",
+        "expected 0600 or 0640",
     ),
     listen(
         "key that everyone can write",
@@ -470,7 +470,7 @@ TLS_TABLES = [
     tls("client_ca is an array", "client_ca = []", "client_ca", "[] is an array; expected the path"),
     tls("client_ca is empty", 'client_ca = ""', "client_ca", "''", "expected the path of a PEM file"),
     tls("chain has a NUL", 'chain = "a\\u0000b"', "chain", r"'a\x00b'", "expected the path of a PEM file"),
-    tls("unknown key of [tls]", 'ca_file = "ca.pem"', "ca_file", "unknown key", "client_ca"),
+    tls("unknown key of [tls]", 'ca_file = "ca.pem"', "ca_file", "unknown key", "did you mean"),
     Bad(
         "maximum below an inherited minimum",
         f"[tls]\nminimum = '1.3'\n[endpoints.echo]\nlisten = '{TLS}'\ntls.maximum = '1.2'",
@@ -529,7 +529,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("curve.key", without_curve(key), 0o600),
         ("encrypted.key", encrypted, 0o600),
         ("x25519.key", exchange, 0o600),
-        ("group.key", key, 0o640),
+        ("everyone.key", key, 0o644),
         ("others.key", key, 0o602),
     ):
         (pki / name).write_bytes(content)
