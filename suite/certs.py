@@ -75,14 +75,15 @@ def mint(directory: Path, *, force: bool = False) -> list[Path]:
         finished = _finish(directory)
         if finished and not force:
             return finished
-        if not force and due(directory) is None:
+        why = due(directory)
+        if not force and why is None:
             existing = next(name for name in MINTED if os.path.lexists(directory / name))
             raise CertificateError(
                 shown(directory / existing),
                 "already exists, and nothing was changed; use it, or replace all certificates and keys"
                 f" there: python -m suite certs {shlex.quote(shown(directory))} --force",
             )
-        return _mint(directory, None if force else _authority(directory), force=force)
+        return _mint(directory, None if force else _authority(directory), replacing=force or why != "missing")
 
 
 def mint_due(directory: Path) -> list[Path]:
@@ -93,9 +94,10 @@ def mint_due(directory: Path) -> list[Path]:
     """
     with _writing(directory):
         finished = _finish(directory)
-        if due(directory) is None:
+        why = due(directory)
+        if why is None:
             return finished
-        return _mint(directory, _authority(directory), force=False)
+        return _mint(directory, _authority(directory), replacing=why != "missing")
 
 
 def due(directory: Path) -> str | None:
@@ -251,7 +253,7 @@ def _lock(fd: int, directory: Path) -> None:
             if waited >= LOCK_PATIENCE:
                 raise UnwritableError(
                     shown(directory),
-                    f"is locked by another process for {LOCK_PATIENCE:g} s; expected it to end",
+                    f"has been locked by another process for {LOCK_PATIENCE:g} s; expected it to end",
                 ) from None
             time.sleep(0.02)
             waited += 0.02
@@ -263,16 +265,16 @@ def _lock(fd: int, directory: Path) -> None:
             return
 
 
-def _mint(directory: Path, authority: trustme.CA | None, *, force: bool) -> list[Path]:
+def _mint(directory: Path, authority: trustme.CA | None, *, replacing: bool) -> list[Path]:
     """Write a whole set beside its place, then put it there.
 
     :param authority: the CA that signs; None: a new one.
+    :param replacing: whether files that are in their place are replaced.
     """
     for name in MINTED:
         if (directory / name).is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), directory / name)
     _clean(directory)
-    replacing = force or any(os.path.lexists(directory / name) for name in MINTED)
     staging = Path(tempfile.mkdtemp(prefix=".minting-", dir=directory))  # with mode 0700
     try:
         for name, content in _contents(authority).items():

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from suite import certs, text
-from suite.errors import CertificateError, UnwritableError
+from suite.errors import EXIT_FAILURE, CertificateError, UnwritableError
 from suite.identities import load_key
 
 
@@ -43,7 +45,7 @@ def certificate(path: Path) -> x509.Certificate:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 def names_in(directory: Path) -> list[str]:
@@ -204,7 +206,6 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(
 ) -> None:
     (tmp_path / "server.key").write_text("precious")
     monkeypatch.setattr(certs, "due", lambda _directory: "missing")
-    monkeypatch.setattr(certs, "STAGED_REPLACING", certs.STAGED)
     with pytest.raises(UnwritableError, match=r"server\.key: cannot be written: File exists"):
         certs.mint(tmp_path)
     assert contents(tmp_path) == {"server.key": b"precious"}
@@ -242,6 +243,7 @@ def test_force_replaces_a_file_whole_or_not_at_all(pki: Path, monkeypatch: pytes
         certs.mint(pki, force=True)
     assert x509.load_pem_x509_certificate(*seen)
     assert contents(pki) == before
+    assert names_in(pki) == sorted(certs.MINTED)
 
 
 def test_what_a_killed_process_has_left_is_not_in_the_way(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +319,273 @@ def test_where_one_exists_none_is_minted(tmp_path: Path, existing: str) -> None:
 def test_where_a_dangling_link_is_none_is_minted(tmp_path: Path) -> None:
     (tmp_path / "ca.key").symlink_to("nowhere")
     assert not certs.would_mint(tmp_path, [tmp_path / "server.key"])
+
+
+# Interruptions.
+
+
+class Killed(BaseException):
+    """The process has died: nothing after it runs."""
+
+
+class Mortal:
+    """Lets the process die at one of the system calls that change files, and everything after it fail.
+
+    :ivar calls: the system calls so far.
+    """
+
+    CALLS = ("mkdir", "open", "chmod", "fsync", "rename", "replace", "link", "unlink", "rmdir")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, dies_at: int, *, afterwards: bool) -> None:
+        self.calls = 0
+        for name in self.CALLS:
+            monkeypatch.setattr(os, name, self._mortal(getattr(os, name), dies_at, afterwards))
+
+    def _mortal(self, call: Callable[..., Any], dies_at: int, afterwards: bool) -> Callable[..., Any]:
+        def made(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.calls > dies_at or (self.calls == dies_at and not afterwards):
+                raise Killed
+            result = call(*args, **kwargs)
+            if self.calls == dies_at:
+                if call.__name__ == "open":
+                    os.close(result)
+                raise Killed
+            return result
+
+        return made
+
+
+def whole(directory: Path) -> None:
+    """Fail unless *directory* has a whole set, and nothing else."""
+    assert names_in(directory) == sorted(certs.MINTED)
+    ca = certificate(directory / "ca.pem")
+    for name in ("server", "client"):
+        certificate(directory / f"{name}.pem").verify_directly_issued_by(ca)
+    for name in ("ca", "server", "client"):
+        key = load_key(directory / f"{name}.key")
+        assert key.public_key() == certificate(directory / f"{name}.pem").public_key()
+    assert certs.due(directory) is None
+
+
+def die(directory: Path, at: int, mint: Callable[[Path], object], *, afterwards: bool = False) -> bool:
+    """Let a minting die at its system call number *at*; return whether it came that far."""
+    with pytest.MonkeyPatch.context() as patch:
+        Mortal(patch, at, afterwards=afterwards)
+        try:
+            mint(directory)
+        except Killed:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("afterwards", [False, True], ids=["before the call", "after it"])
+def test_wherever_a_minting_is_killed_the_next_one_finishes(tmp_path: Path, afterwards: bool) -> None:
+    for at in range(1, 1000):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        if not die(directory, at, certs.mint_due, afterwards=afterwards):
+            break
+        certs.mint_due(directory)
+        whole(directory)
+    assert at > 30
+
+
+def test_wherever_a_replacing_is_killed_the_next_one_finishes(tmp_path: Path) -> None:
+    for at in range(1, 1000):
+        directory = tmp_path / str(at)
+        certs.mint(directory)
+        before = contents(directory)
+        if not die(directory, at, lambda directory: certs.mint(directory, force=True)):
+            break
+        if certs.due(directory) is not None:  # otherwise the files are as before, whole
+            certs.mint_due(directory)
+        else:
+            assert contents(directory) == before
+        certs.mint(directory, force=True)
+        whole(directory)
+    assert at > 30
+
+
+def test_what_two_kills_leave_is_finished_too(tmp_path: Path) -> None:
+    for at in range(20, 60, 3):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        die(directory, at, certs.mint_due)
+        die(directory, 60 - at, certs.mint_due)
+        certs.mint_due(directory)
+        whole(directory)
+
+
+def test_the_command_that_the_messages_name_finishes_too(tmp_path: Path) -> None:
+    for at in (3, 25, 36, 40):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        assert die(directory, at, certs.mint_due)
+        certs.mint(directory)
+        whole(directory)
+
+
+@pytest.mark.parametrize("count", range(1, 4))
+def test_what_an_earlier_version_left_is_completed_with_the_same_ca(pki: Path, count: int) -> None:
+    """It wrote one file after the other; a kill or a full disk left the first of them."""
+    for name in certs.MINTED[count:]:
+        (pki / name).unlink()
+    (pki / ".server.pem.abc_d3fg").write_text("a temporary file of --force")
+    before = contents(pki)
+    assert certs.due(pki) == "incomplete"
+    certs.mint_due(pki)
+    whole(pki)
+    assert (contents(pki)["ca.pem"] == before["ca.pem"]) == (count > 1)  # without its key it cannot sign
+
+
+@pytest.mark.parametrize("count", range(1, 4))
+def test_an_empty_file_at_the_end_is_left_by_an_interruption(pki: Path, count: int) -> None:
+    for name in certs.MINTED[count:]:
+        (pki / name).unlink()
+    (pki / certs.MINTED[count - 1]).write_bytes(b"")
+    certs.mint_due(pki)
+    whole(pki)
+
+
+@pytest.mark.parametrize("there", [("ca.pem",), ("ca.pem", "ca.key")])
+def test_a_users_ca_is_no_leftover(tmp_path: Path, there: tuple[str, ...]) -> None:
+    theirs = trustme.CA(organization_name="Example")
+    for name, blob in (("ca.pem", theirs.cert_pem), ("ca.key", theirs.private_key_pem)):
+        if name in there:
+            blob.write_to_path(tmp_path / name)
+    before = contents(tmp_path)
+    assert certs.due(tmp_path) is None
+    with pytest.raises(CertificateError, match="already exists, and nothing was changed"):
+        certs.mint(tmp_path)
+    assert certs.mint_due(tmp_path) == []
+    assert contents(tmp_path) == before
+
+
+def test_a_key_of_the_users_beside_our_ca_is_no_leftover(pki: Path) -> None:
+    for name in certs.MINTED[2:]:
+        (pki / name).unlink()
+    trustme.CA().private_key_pem.write_to_path(pki / "ca.key")
+    assert certs.due(pki) is None
+
+
+def test_the_users_files_stay_when_they_come_after_an_interruption(tmp_path: Path) -> None:
+    """Killed when a set was ready, or half in place; then the user gave up on us."""
+    seen = set()
+    for at in range(1, 1000):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        if not die(directory, at, certs.mint_due):
+            break
+        if certs.STAGED not in names_in(directory):
+            continue
+        seen.add(len(contents(directory)))
+        for name in ("server.pem", "server.key"):
+            (directory / name).unlink(missing_ok=True)
+            (directory / name).write_text("precious")
+        certs.mint_due(directory)
+        assert contents(directory)["server.pem"] == contents(directory)["server.key"] == b"precious"
+        assert certs.STAGED not in names_in(directory)
+        assert certs.due(directory) is None
+    assert seen == set(range(len(certs.MINTED) + 1))
+
+
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "rename", "link"])
+def test_a_full_disk_is_a_failure_and_not_a_wrong_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Systemd does not start a service again that has ended with 2."""
+
+    def full(*args: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(UnwritableError, match="cannot be written: No space left on device") as caught:
+            certs.mint_due(tmp_path / "certs")
+    assert caught.value.exit_code == EXIT_FAILURE
+    certs.mint_due(tmp_path / "certs")
+    whole(tmp_path / "certs")
+
+
+def test_without_hard_links_files_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on vfat."""
+
+    def unsupported(*args: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    certs.mint(tmp_path)
+    whole(tmp_path)
+
+
+def test_a_directory_that_stays_locked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(certs.time, "sleep", slept.append)
+    with certs.locked(tmp_path), pytest.raises(UnwritableError, match="has been locked by another process"):
+        certs.mint_due(tmp_path)
+    assert sum(slept) == pytest.approx(certs.LOCK_PATIENCE)
+    certs.mint_due(tmp_path)
+    whole(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def unsupported(*_args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(certs.fcntl, "flock", unsupported)
+    certs.mint_due(tmp_path)
+    whole(tmp_path)
+
+
+# Dates.
+
+
+def mint_at(directory: Path, when: datetime) -> None:
+    """Mint with the clock at *when*."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return when
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certs, "datetime", Clock)
+        certs.mint(directory)
+
+
+@pytest.mark.parametrize(
+    ("when", "says"),
+    [
+        (datetime(2011, 1, 1, tzinfo=UTC), "expired on 2013-04-04"),
+        (datetime(2090, 1, 1, tzinfo=UTC), "was not valid before 2089-12-31"),
+    ],
+    ids=["a first boot in the past", "in the future"],
+)
+def test_what_was_minted_with_a_wrong_clock_is_minted_anew(tmp_path: Path, when: datetime, says: str) -> None:
+    mint_at(tmp_path, when)
+    before = contents(tmp_path)
+    due = certs.due(tmp_path)
+    assert due is not None
+    assert due.endswith(f"server.pem {says}")
+    assert len(certs.mint_due(tmp_path)) == len(certs.MINTED)
+    whole(tmp_path)
+    after = contents(tmp_path)
+    assert after["ca.pem"] == before["ca.pem"], "clients trust it already"
+    assert after["server.pem"] != before["server.pem"]
+
+
+@pytest.mark.parametrize("name", certs.MINTED)
+def test_an_old_set_with_a_file_of_the_users_in_it_is_theirs(tmp_path: Path, name: str) -> None:
+    mint_at(tmp_path, datetime(2011, 1, 1, tzinfo=UTC))
+    other = trustme.CA()
+    (tmp_path / name).write_bytes(
+        (other.cert_pem if name.endswith(".pem") else other.private_key_pem).bytes()
+    )
+    assert certs.due(tmp_path) is None
 
 
 # Paths, for people.
