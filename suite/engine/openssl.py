@@ -59,6 +59,21 @@ class Connection(SSL.Connection):
         """Faster access to the records of this connection."""
         return Records(self, self._ssl, self._scratch)
 
+    @override
+    def do_handshake(self) -> None:
+        """Go on with the handshake; if the peer's certificate is refused, the error says why.
+
+        :raises SSL.Error: as in `SSL.Connection.do_handshake`.
+        """
+        try:
+            super().do_handshake()
+        except SSL.Error as error:
+            refused = self.verify_error() if type(error) is SSL.Error else ""
+            if not refused:
+                raise
+            *before, (library, function, reason) = error.args[0]
+            raise SSL.Error([*before, (library, function, f"{reason}: {refused}")]) from error
+
     def verify_error(self) -> str:
         """Why the peer's certificate was refused, in OpenSSL's words; empty if it was not."""
         code: int = lib.SSL_get_verify_result(self._ssl)

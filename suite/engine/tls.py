@@ -15,6 +15,7 @@ import socket
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
+from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet import main
@@ -80,11 +81,6 @@ def reason_of(error: Exception) -> str:
     if isinstance(queue, list) and queue:
         return str(queue[-1][-1])
     return str(error.args[-1] if error.args else error) or type(error).__name__
-
-
-def with_detail(error: Exception, detail: str) -> Exception:
-    """*error* with *detail* after its reason, if it is one of OpenSSL's."""
-    return SSL.Error([("", "", f"{reason_of(error)}: {detail}")]) if type(error) is SSL.Error else error
 
 
 class InvalidPreambleError(Exception):
@@ -320,8 +316,7 @@ class TLSServer(Stream):
             super().startWriting()
             return None
         except Exception as error:  # noqa: BLE001  # from OpenSSL, or from a callback such as ALPN selection
-            refused = self._connection.verify_error()
-            return self._failed(with_detail(error, refused) if refused else error)
+            return self._failed(error)
         self._established = True
         # Not earlier: during the handshake OpenSSL would call it some twenty times without need.
         self._connection.share_info_callback(note_records)
@@ -360,6 +355,16 @@ class TLSServer(Stream):
     def getPeerCertificate(self) -> X509 | None:
         """The certificate that the peer has presented, if any."""
         return self._connection.get_peer_certificate()
+
+    @property
+    def client_certificate(self) -> str:
+        """What the client has shown, for people: subject, serial number and fingerprint; empty if nothing."""
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return ""
+        subject = certificate.subject.rfc4514_string() or "no subject"
+        fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+        return f"{subject}, serial {certificate.serial_number:x}, SHA-256 {fingerprint}"
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
