@@ -51,11 +51,13 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> EchoSuite:
     """The service for *options*, on the installed reactor."""
+    import signal
+
     from twisted.internet import reactor
     from twisted.logger import Logger
 
     from suite.errors import SuiteError
-    from suite.server.reload import reload_on_hangup
+    from suite.server.reload import Reloader
     from suite.server.service import EchoSuite
     from suite.system import Notifier
 
@@ -77,6 +79,9 @@ def makeService(options: Options) -> EchoSuite:
                     failure.raiseException()
                 print(error, file=sys.__stderr__)  # sys.stderr is redirected to the log
                 raise SystemExit(error.exit_code)
-            reload_on_hangup(self.reactor, self, Notifier())
+            reloader = Reloader(self, Notifier())
+            reloader.watch()
+            if hasattr(signal, "SIGHUP"):
+                signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(reloader.reload))
 
     return StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line))

@@ -51,6 +51,7 @@ class Endpoint:
 
     :ivar own_tls: what its own ``tls`` table says, by key; None if it has no such table.
     :ivar own_limits: what its own ``limits`` table says, by key.
+    :ivar optional: whether the others are served if this one cannot be opened.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Endpoint:
     limits: Limits = field(default_factory=Limits)
     own_tls: frozenset[str] | None = None
     own_limits: frozenset[str] = frozenset()
+    optional: bool = False
 
     def limits_key(self, name: str) -> str:
         """Where in the file the limit *name* of this endpoint stands."""
@@ -146,6 +148,11 @@ class _Reader:
             raise self.wrong_type(key, value, expected)
         if not value:
             raise self.error(key, f"{value!r} cannot be used; expected {expected}")
+        return value
+
+    def boolean(self, value: object, key: str) -> bool:
+        if not isinstance(value, bool):
+            raise self.wrong_type(key, value, "true or false")
         return value
 
     def path(self, value: object, key: str, expected: str = "the path of a PEM file") -> Path:
@@ -302,7 +309,7 @@ class _Reader:
             return Endpoint(name, self.string(value, key, expected), tls, limits)
         if not isinstance(value, dict):
             raise self.wrong_type(key, value, f"{expected}, or a table with `listen`")
-        table = self.table(value, key, ("listen", "limits", "tls"))
+        table = self.table(value, key, ("listen", "limits", "optional", "tls"))
         listen: str | None = None
         own_limits: frozenset[str] = frozenset()
         own_tls: frozenset[str] | None = None
@@ -317,7 +324,10 @@ class _Reader:
                 tls, own_tls = self.tls(table["tls"], f"{key}.tls", tls)
                 if "client_auth" in own_tls and tls.client_ca is None:
                     raise self.error(f"{key}.tls.client_auth", NO_CLIENT_CA)
-        return None if listen is None else Endpoint(name, listen, tls, limits, own_tls, own_limits)
+        optional = False
+        with self.mistakes.noted():
+            optional = self.boolean(table.get("optional", False), f"{key}.optional")
+        return None if listen is None else Endpoint(name, listen, tls, limits, own_tls, own_limits, optional)
 
 
 NETWORKS: Final = 'an array of networks, such as ["192.0.2.0/24", "2001:db8::/32"]'

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,9 +28,11 @@ LOOPBACK: Final = "127.0.0.1"
 DEFAULT_KEY: Final = "server.pem"
 
 LOOPBACK6: Final = "::1"
+ANY: Final = "0.0.0.0"  # noqa: S104  # only where the configuration asks for it
+ANY6: Final = "::"
 
-#: Values of `interface` that mean every interface, each with an address that reaches it.
-EVERY_HOST: Final = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": LOOPBACK6}  # noqa: S104  # compared only
+#: Addresses that mean every interface, each with an address that reaches it.
+EVERY_HOST: Final = {ANY: LOOPBACK, ANY6: LOOPBACK6}
 
 #: The parameters of each type that is checked here, in the order of Twisted's parsers.
 PARAMETERS: Final = {
@@ -83,6 +86,16 @@ APPLIES_TO: Final = {
     "proxy_from": "haproxy:",
 }
 
+#: Types whose sockets the parent process has opened.
+INHERITED: Final = frozenset({"systemd", "fd"})
+
+#: The first descriptor that a service manager passes (sd_listen_fds(3), SD_LISTEN_FDS_START).
+FIRST_DESCRIPTOR: Final = 3
+
+#: Types whose listening sockets are the suite's own (see `suite.endpoints.sockets`); the others are opened by
+#: Twisted or a plugin.
+OWNED: Final = frozenset({"tcp", "tcp6", "ssl", "unix", "udp", "udp6", "systemd", "fd"})
+
 #: Types whose endpoints connect the factory's protocol itself, without a wrapper, and close the connection if
 #: the factory returns none.
 DIRECT: Final = frozenset({"tcp", "tcp6", "ssl", "unix", "systemd", "fd"})
@@ -91,9 +104,10 @@ DIRECT: Final = frozenset({"tcp", "tcp6", "ssl", "unix", "systemd", "fd"})
 class BoundAddress(NamedTuple):
     """An address that a socket binds.
 
-    :ivar family: ``tcp4``, ``tcp6``, ``udp4``, ``udp6`` or ``unix``.
-    :ivar host: an IP address; for ``unix``, a path.
-    :ivar port: a port number; empty for ``unix``.
+    :ivar family: ``tcp4``, ``tcp6``, ``udp4``, ``udp6`` or ``unix``; ``descriptor`` or ``name`` for an
+        inherited socket, whose address is not known yet.
+    :ivar host: an IP address; for ``unix``, a path; for an inherited socket, its number or name.
+    :ivar port: a port number; empty for others than addresses.
     """
 
     family: str
@@ -109,12 +123,17 @@ class Description:
     :ivar kind: the type, such as ``tcp``.
     :ivar arguments: the parameters by name, with defaults, and paths absolute; empty for a plugin's type.
     :ivar proxied: whether the description has the prefix ``haproxy:``.
+    :ivar v6only: whether a socket for every IPv6 address leaves IPv4 to another endpoint (ipv6(7),
+        ``IPV6_V6ONLY``).
+    :ivar found: the transport of an inherited socket, once it is known; otherwise empty.
     """
 
     endpoint: Endpoint
     kind: str
     arguments: dict[str, str]
     proxied: bool
+    v6only: bool = False
+    found: str = ""
 
     @property
     def transport(self) -> str:
@@ -127,6 +146,8 @@ class Description:
             "udp": "UDP",
             "udp6": "UDP",
         }
+        if self.found:
+            return self.found
         if self.kind == "systemd":
             return "UNIX" if self.arguments["domain"] == "UNIX" else "TCP"
         return by_kind.get(self.kind, self.kind)
@@ -152,6 +173,8 @@ class Description:
     def accepts_limit(self, name: str) -> bool:
         """Whether the limit *name* means anything for this endpoint."""
         what = APPLIES_TO[name]
+        if self.kind in INHERITED and not self.found and what != "haproxy:":
+            return True  # the socket will tell its transport
         return {
             "streams": self.transport != "UDP",
             "addresses": self.transport != "UNIX",
@@ -166,32 +189,41 @@ class Description:
         """
         if self.kind == "unix":
             return BoundAddress("unix", os.path.normpath(self.arguments["address"]), "")
+        if "name" in self.arguments:
+            return BoundAddress("name", self.arguments["name"], "")
+        if self.kind in INHERITED:
+            fd = self.arguments.get("fileno") or str(FIRST_DESCRIPTOR + int(self.arguments["index"]))
+            return BoundAddress("descriptor", fd, "")
         if "port" not in self.arguments:
             return None
         port = int(self.arguments["port"]) or port
         if port == 0:
             return None
         host = self.arguments["interface"]
+        if host.startswith("::ffff:"):  # an IPv4 address mapped into IPv6 is what it is
+            host = str(IPv6Address(host).ipv4_mapped or host)
         family = ("udp" if self.transport == "UDP" else "tcp") + ("6" if ":" in host else "4")
         return BoundAddress(family, host, str(port))
 
-    def bound_to(self, port: int) -> Description:
-        """The same description at *port*; unchanged if its type has no port."""
-        if "port" not in self.arguments:
-            return self
-        return replace(self, arguments={**self.arguments, "port": str(port)})
-
     def socket_key(self) -> tuple[object, ...]:
-        """Equal for two descriptions that can share one listening socket."""
+        """Equal for two descriptions that can share one listening socket, whatever answers on it."""
+        if self.kind == "unix":
+            return ("unix", self.arguments["address"])
+        where = self.bound_address()
+        # The system chooses the port of each such endpoint.
+        return where or (self.transport == "UDP", self.arguments["interface"], self.endpoint.name)
+
+    def foreign_key(self) -> tuple[object, ...]:
+        """Equal for two descriptions of what only Twisted or a plugin opens, if one port can serve both."""
         if self.kind not in PARAMETERS:
-            return (self.endpoint.listen,)
+            return ("foreign", self.endpoint.listen)
         arguments = {name: value for name, value in self.arguments.items() if name not in CREDENTIALS}
-        return (self.kind, self.proxied, frozenset(arguments.items()))
+        return ("foreign", self.kind, self.proxied, frozenset(arguments.items()))
 
     def credentials(self) -> Iterator[Path]:
-        """The files that an ``ssl:`` endpoint needs; none for other types."""
+        """The files that an ``ssl:`` endpoint needs, or the directory; none for other types."""
         if self.kind == "ssl":
-            for name in ("privateKey", "certKey", "extraCertChain", "dhParameters"):
+            for name in ("privateKey", "certKey", "extraCertChain", "dhParameters", "directory"):
                 if name in self.arguments:
                     yield Path(self.arguments[name])
             yield from self.endpoint.tls.files().values()
@@ -202,8 +234,33 @@ def shown_socket(path: str) -> str:
     return one_line("@" + path[1:]) if path.startswith("\0") else shown(path)
 
 
-def conflicts(one: BoundAddress | None, other: BoundAddress | None) -> bool:
-    """Whether two addresses exclude each other, so that only one of them can be bound."""
-    if one is None or other is None or (one.family, one.port) != (other.family, other.port):
-        return False
-    return one.host == other.host or one.host in EVERY_HOST or other.host in EVERY_HOST
+class Claims:
+    """The addresses that endpoints claim; no two may conflict."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[tuple[str, str], dict[str, str]] = {}
+
+    def add(self, claim: BoundAddress, name: str) -> str | None:
+        """Claim an address for the endpoint *name*; return the endpoint that has it already, if one has."""
+        hosts = self._hosts.setdefault((claim.family, claim.port), {})
+        for host in (claim.host, ANY, ANY6):
+            if host in hosts:
+                return hosts[host]
+        if claim.host in EVERY_HOST and hosts:
+            return next(iter(hosts.values()))
+        hosts[claim.host] = name
+        return None
+
+    def shares_port(self, claim: BoundAddress) -> bool:
+        """Whether an IPv4 endpoint claims the port of *claim*, an IPv6 address, for the same protocol."""
+        return bool(self._hosts.get((claim.family.replace("6", "4"), claim.port)))
+
+
+def separate(descriptions: Iterable[Description], claims: Claims) -> list[Description]:
+    """*descriptions*; one for every IPv6 address leaves IPv4 to those that claim its port with it."""
+    found = []
+    for description in descriptions:
+        claim = description.bound_address()
+        shared = claim is not None and claim.host == ANY6 and claims.shares_port(claim)
+        found.append(replace(description, v6only=True) if shared else description)
+    return found

@@ -1,18 +1,12 @@
-"""Opening the socket that a description describes."""
+"""Putting what answers on a listening socket, and on what only Twisted or a plugin can open."""
 
 from __future__ import annotations
 
-import errno
-import socket
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, execute, fail
-from twisted.internet.endpoints import (
-    AdoptedStreamServerEndpoint,
-    SSL4ServerEndpoint,
-    serverFromString,
-)
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.endpoints import SSL4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -20,12 +14,12 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
 )
 from twisted.internet.protocol import DatagramProtocol
-from zope.interface import implementer
 
 from suite.endpoints.descriptions import Description
 from suite.endpoints.proxy_protocol import ProxyFactory, ProxyHeader
+from suite.endpoints.sockets import ListeningSocket, listen_error, make_directory
 from suite.endpoints.tls import ContextFactory
-from suite.errors import ListenError
+from suite.engine.accept import Reserve
 from suite.guard.streams import Guard
 
 
@@ -48,52 +42,16 @@ class UDPServerEndpoint:
         return listening
 
 
-@implementer(IStreamServerEndpoint)
-class InheritedServerEndpoint:
-    """A listening stream socket inherited from the parent process.
-
-    :param fileno: the descriptor of the socket.
-    """
-
-    def __init__(self, reactor: Any, fileno: int) -> None:
-        self.reactor = reactor
-        self.fileno = fileno
-
-    def listen(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Adopt the socket.
-
-        :returns: fires with the port, or fails with `OSError` if it is not a listening stream socket.
-        """
-        try:
-            inherited = socket.socket(fileno=self.fileno)
-            try:
-                if not inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    raise OSError(errno.EINVAL, "the socket is not listening")
-                family = inherited.family
-            finally:
-                inherited.detach()
-        except OSError:
-            return fail()
-        endpoint = AdoptedStreamServerEndpoint(self.reactor, self.fileno, family)
-        adopted: Deferred[IListeningPort] = endpoint.listen(factory)
-        return adopted
-
-
-#: What makes it possible to open a port below 1024.
-LOW_PORT: Final = (
-    "; ports below 1024 are for root: start as root with `user` in the configuration, or give a systemd unit"
-    " AmbientCapabilities=CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start"
-)
-
-
 class Listener:
-    """Opens one endpoint, again if need be.
+    """Makes the ports of one endpoint.
 
     :param reactor: a reactor, or `suite.engine.listeners.Listeners` on top of one.
-    :param description: the endpoint to open.
+    :param description: the endpoint.
     :param context: the OpenSSL context of an ``ssl:`` endpoint, otherwise None.
-    :param answer: the protocol factory of the endpoint; for a UDP port, its datagram protocol.
+    :param factory: the protocol factory of a stream endpoint; None for UDP.
+    :param protocol: the protocol of a UDP endpoint; None for streams.
     :param guard: decides whose PROXY headers are accepted, and counts the others; None accepts all.
+    :ivar context_factory: gives every connection of an ``ssl:`` endpoint its context; None for others.
     """
 
     def __init__(
@@ -101,40 +59,51 @@ class Listener:
         reactor: Any,
         description: Description,
         context: SSL.Context | None,
-        answer: IProtocolFactory | DatagramProtocol,
+        factory: IProtocolFactory | None,
+        protocol: DatagramProtocol | None,
         guard: Guard | None = None,
     ) -> None:
         self.reactor = reactor
         self.description = description
         self.context_factory: ContextFactory | None = None
+        self.protocol = protocol
         if context is not None:
             self.context_factory = ContextFactory(context, ProxyHeader if description.proxied else None)
+        self.factory: Any = factory
         # Over TLS the header comes before the handshake, so the transport reads it.
-        wrapped = description.proxied and context is None
-        self.answer: Any = answer
-        if wrapped:
-            self.answer = ProxyFactory(reactor, cast(IProtocolFactory, answer))
+        if description.proxied and context is None:
+            self.factory = ProxyFactory(reactor, cast(IProtocolFactory, factory))
             if guard is not None:
-                self.answer.trusted, self.answer.refused = guard.trusts, guard.header_refused
+                self.factory.trusted, self.factory.refused = guard.trusts, guard.header_refused
+
+    def serve(self, sock: ListeningSocket, reserve: Reserve) -> IListeningPort:
+        """Answer on *sock* from now on; the port's ``detach`` ends that and leaves *sock* open."""
+        port: IListeningPort
+        if sock.transport == "UDP":
+            port = self.reactor.serve_datagrams(sock.sock, self.protocol)
+        else:
+            port = self.reactor.serve_streams(sock.sock, self.factory, self.context_factory, reserve)
+        return port
 
     async def listen(self) -> IListeningPort:
-        """Open the endpoint.
+        """Let the reactor, or a plugin, open a socket, and answer on it.
 
-        :raises ListenError: it cannot be bound, or a file or descriptor that it needs is missing.
+        :raises ListenError: it cannot be bound, or something that it needs is missing.
         """
+        make_directory(self.description)
         try:
             if self.description.transport == "UDP":
                 return await self._listen_datagrams()
-            return await self._stream_endpoint().listen(self.answer)
+            return await self._stream_endpoint().listen(self.factory)
         except CannotListenError as error:
-            raise self._error(error.socketError) from error
+            raise listen_error(self.description, error.socketError) from error
         except Exception as error:  # a plugin may raise anything
-            raise self._error(error) from error
+            raise listen_error(self.description, error) from error
 
     async def _listen_datagrams(self) -> IListeningPort:
         arguments = self.description.arguments
         endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
-        return await endpoint.listen(self.answer)
+        return await endpoint.listen(cast(DatagramProtocol, self.protocol))
 
     def _stream_endpoint(self) -> IStreamServerEndpoint:
         arguments = self.description.arguments
@@ -146,18 +115,5 @@ class Listener:
                 int(arguments["backlog"]),
                 arguments["interface"],
             )
-        if self.description.kind == "fd":
-            return InheritedServerEndpoint(self.reactor, int(arguments["fileno"]))
         endpoint: IStreamServerEndpoint = serverFromString(self.reactor, self.description.text)
         return endpoint
-
-    def _error(self, error: object) -> ListenError:
-        if self.description.kind == "systemd" and isinstance(error, LookupError):
-            reason = "no such descriptor was inherited (see LISTEN_FDS and LISTEN_FDNAMES)"
-        elif isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-            if error.errno == errno.EACCES and 0 < int(self.description.arguments.get("port", 0)) < 1024:
-                reason += LOW_PORT
-        else:
-            reason = str(error) or type(error).__name__
-        return ListenError(self.description.endpoint.name, self.description.address, reason)

@@ -22,17 +22,20 @@ from twisted.plugin import getPlugins
 
 from suite.config.file import Config, Endpoint
 from suite.endpoints.descriptions import (
+    ANY,
+    ANY6,
     APPLIES_TO,
     DEFAULT_KEY,
     LOOPBACK,
     LOOPBACK6,
     MAX_UNIX_PATH,
+    OWNED,
     PARAMETERS,
     PATHS,
     SSL_METHODS,
-    BoundAddress,
+    Claims,
     Description,
-    conflicts,
+    separate,
 )
 from suite.errors import ConfigError, Mistakes
 from suite.system import group_ids, user_ids
@@ -196,10 +199,8 @@ class _Parser:
                 arguments[name] = self.path(name, value)
         if kind == "systemd":
             self.check_systemd(arguments)
-        if kind in ("udp", "udp6") and arguments["interface"] == "localhost":
-            raise self.error(
-                f"interface {arguments['interface']!r} is a name; expected an address for {kind}:"
-            )
+        if "interface" in arguments and kind in OWNED | {"tls"}:
+            arguments["interface"] = self.bind_address(kind, arguments["interface"])
         if "privateKey" in arguments:
             arguments.setdefault("certKey", arguments["privateKey"])
         return arguments
@@ -295,6 +296,20 @@ class _Parser:
                 ) from None
             return value
 
+    def bind_address(self, kind: str, interface: str) -> str:
+        """The address to bind for *interface*: an address, ``localhost``, or empty for every address."""
+        six = kind.endswith("6")
+        if not interface:
+            return ANY6 if six else ANY
+        if interface == "localhost":
+            return LOOPBACK6 if six else LOOPBACK
+        if six and ":" not in interface:
+            raise self.error(
+                f"interface {interface!r} is an IPv4 address; expected an IPv6 one for {kind}:, or"
+                f" {kind.removesuffix('6')}:"
+            )
+        return interface
+
     def check_sslmethod(self, name: str, value: str) -> str:
         if value not in SSL_METHODS:
             raise self.error(
@@ -356,19 +371,16 @@ def parse(config: Config) -> list[Description]:
 def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
     """Parse the descriptions that can be understood; what is wrong with the others is in *mistakes*."""
     descriptions = []
-    claimed: dict[BoundAddress, str] = {}
+    claims = Claims()
     for endpoint in config.endpoints:
         parser = _Parser(config, endpoint, mistakes)
         with mistakes.noted():
             description = parser.parse()
             descriptions.append(description)
             claim = description.bound_address()
-            if claim is None:
-                continue
-            for other, name in claimed.items():
-                if conflicts(claim, other):
-                    raise parser.error(
-                        f"{description.address} is taken by endpoints.{name}; expected an address of its own"
-                    )
-            claimed[claim] = endpoint.name
-    return descriptions
+            taken = claims.add(claim, endpoint.name) if claim is not None else None
+            if taken is not None:
+                raise parser.error(
+                    f"{description.address} is taken by endpoints.{taken}; expected an address of its own"
+                )
+    return separate(descriptions, claims)

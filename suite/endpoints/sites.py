@@ -51,6 +51,16 @@ class Sites:
         return list({id(each): each for each in (self.default, *self.by_name.values())}.values())
 
 
+def site_files(directory: Path) -> list[Path]:
+    """The files with certificates or keys in *directory*, in order.
+
+    :raises OSError: it cannot be listed.
+    """
+    return sorted(
+        path for path in directory.iterdir() if path.suffix in (".pem", ".key") and path.name[0] != "."
+    )
+
+
 def load_sites(
     files: Files, directory: Path, chains: tuple[Path, ...] = (), password_file: Path | None = None
 ) -> Sites:
@@ -60,7 +70,7 @@ def load_sites(
     :raises CertificateError: the directory or a file in it cannot be used.
     """
     try:
-        paths = sorted(path for path in directory.iterdir() if path.suffix == ".pem" and path.name[0] != ".")
+        paths = [path for path in site_files(directory) if path.suffix == ".pem"]
     except (FileNotFoundError, NotADirectoryError):
         raise CertificateError(shown(directory), "no such directory; expected one with PEM files") from None
     except OSError as error:

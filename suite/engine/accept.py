@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -33,15 +34,59 @@ RETRY_DELAY: Final = 0.5
 TRANSIENT_ACCEPT_ERRORS: Final = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR})
 
 
+class Reserve:
+    """A file descriptor to release when there are no others; ports may share one."""
+
+    #: None while the descriptor is in use or could not be had.
+    _fd: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether there is a descriptor to release."""
+        return self._fd is not None
+
+    def take(self) -> None:
+        """Take a descriptor, if one can be had."""
+        if self._fd is None:
+            with suppress(OSError):
+                self._fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def drop(self) -> None:
+        """Release the descriptor."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
 class AcceptingPort(tcp.Port):
     """A port for stream connections.
 
     If its factory has a method ``out_of_descriptors(address)``, that is called for each connection closed for
     want of a file descriptor.
+
+    :ivar reserve: the descriptor to release when there are no others; the port's own, or shared.
     """
 
-    #: A descriptor to release when there are no others; None while it is in use or could not be had.
-    _reserve: int | None = None
+    _owns_socket = True
+    _owns_reserve = True
+    reserve: Reserve
+
+    def serve(self, sock: socket.socket, reserve: Reserve) -> None:
+        """Accept connections on *sock*, a listening socket, until `detach`; it is never closed here.
+
+        :param reserve: see `reserve`; it stays the caller's.
+        """
+        self._owns_socket = self._owns_reserve = False
+        self.reserve = reserve
+        self._preexistingSocket = sock
+        self.startListening()
+
+    def detach(self) -> None:
+        """Stop accepting on a socket given to `serve`; it stays open, and its queue waits."""
+        self.stopReading()
+        # The reactor knows selectables by descriptor, and this one may be another port's from now on.
+        self.fileno = lambda: -1  # type: ignore[method-assign]  # as in Twisted's ports
+        self.connectionLost(Failure(CONNECTION_DONE))
 
     @override
     def startListening(self) -> None:
@@ -53,14 +98,19 @@ class AcceptingPort(tcp.Port):
         self._drop_reserve()
         super().connectionLost(reason)
 
-    def _drop_reserve(self) -> None:
-        if self._reserve is not None:
-            os.close(self._reserve)
-            self._reserve = None
+    @override
+    def _closeSocket(self, orderly: bool) -> None:
+        if self._owns_socket:
+            super()._closeSocket(orderly)
 
     def _take_reserve(self) -> None:
-        with suppress(OSError):
-            self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        if self._owns_reserve:
+            self.reserve = Reserve()
+        self.reserve.take()
+
+    def _drop_reserve(self) -> None:
+        if self._owns_reserve:
+            self.reserve.drop()
 
     @override
     def doRead(self) -> None:
@@ -106,8 +156,8 @@ class AcceptingPort(tcp.Port):
 
     def _shed(self, error: OSError) -> None:
         """Accept and close the waiting connections, by means of the reserve descriptor."""
-        if error.errno in (errno.EMFILE, errno.ENFILE) and self._reserve is not None:
-            self._drop_reserve()
+        if error.errno in (errno.EMFILE, errno.ENFILE) and self.reserve.held:
+            self.reserve.drop()
             on_shed = getattr(self.factory, "out_of_descriptors", None)
             shed = []
             # Nothing in this loop may open a descriptor.
@@ -116,7 +166,7 @@ class AcceptingPort(tcp.Port):
                     sock, address = self.socket.accept()
                     sock.close()
                     shed.append(address)
-            self._take_reserve()
+            self.reserve.take()
             for address in shed:
                 if on_shed is not None:
                     on_shed(self._buildAddr(address))
@@ -126,7 +176,6 @@ class AcceptingPort(tcp.Port):
         cast(IReactorTime, self.reactor).callLater(RETRY_DELAY, self._resume)
 
     def _resume(self) -> None:
-        if self._reserve is None:
-            self._take_reserve()
+        self.reserve.take()
         if self.connected and not self.disconnecting:
             self.startReading()

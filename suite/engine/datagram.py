@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from socket import AF_INET6
-from typing import Any, Final
+from socket import AF_INET6, socket
+from typing import Any, Final, cast
 
 from twisted.internet import udp
+from twisted.internet.base import BasePort
+from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite.engine.binding import ClosesOnBindFailure
@@ -39,6 +42,33 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
     """
 
     lost = 0
+    _owns_socket = True
+
+    @classmethod
+    def on(cls, sock: socket, protocol: DatagramProtocol, reactor: Any, maxPacketSize: int) -> DatagramPort:
+        """A port that receives on *sock*, which is bound, until `detach`; it never closes the socket."""
+        name = sock.getsockname()
+        port = cls(name[1], protocol, name[0], maxPacketSize, reactor)
+        port._owns_socket = False  # of this class
+        port._preexistingSocket = cast(Any, sock)  # Twisted's annotation says None
+        port.startListening()
+        return port
+
+    def detach(self) -> None:
+        """Stop receiving on a socket given to `on`; it stays open, and its queue waits."""
+        self.stopReading()
+        # The reactor knows selectables by descriptor, and this one may be another port's from now on.
+        self.fileno = lambda: -1  # type: ignore[method-assign]  # as in Twisted's ports
+        self.connectionLost()
+
+    @override
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        if self._owns_socket:
+            super().connectionLost(reason)
+            return
+        BasePort.connectionLost(self, reason)
+        self.protocol.doStop()
+        del self.socket, self.fileno
 
     @override
     def startListening(self) -> None:

@@ -12,6 +12,7 @@ from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import directlyProvides, providedBy
 
+from suite.engine.accept import AcceptingPort, Reserve
 from suite.engine.datagram import DATAGRAM_BUFFER_SIZE, DatagramPort, port_class_for
 from suite.engine.stream import TCPPort
 from suite.engine.tls import TLSPort
@@ -73,6 +74,35 @@ class ListenersMixin:
         udp = port_class_for(protocol)(port, protocol, interface, maxPacketSize, self._runner)
         udp.startListening()
         return udp
+
+    def serve_streams(
+        self,
+        sock: socket.socket,
+        factory: IProtocolFactory,
+        contextFactory: IOpenSSLContextFactory | None,
+        reserve: Reserve,
+    ) -> AcceptingPort:
+        """Accept connections on *sock*, a listening socket that stays its owner's.
+
+        The family is read from the socket. `AcceptingPort.detach` ends it and leaves the socket open.
+
+        :param contextFactory: for TLS; None for plain connections.
+        :param reserve: the descriptor to release when there are no others.
+        """
+        name: Any = sock.getsockname()
+        port: AcceptingPort
+        if sock.family == getattr(socket, "AF_UNIX", None):
+            port = UNIXPort(name, factory, reactor=self._runner)
+        elif contextFactory is None:
+            port = TCPPort(name[1], factory, interface=name[0], reactor=self._runner)
+        else:
+            port = TLSPort(name[1], factory, contextFactory, 0, name[0], self._runner)
+        port.serve(sock, reserve)
+        return port
+
+    def serve_datagrams(self, sock: socket.socket, protocol: DatagramProtocol) -> DatagramPort:
+        """Receive datagrams on *sock*, which is bound and stays its owner's."""
+        return port_class_for(protocol).on(sock, protocol, self._runner, DATAGRAM_BUFFER_SIZE)
 
     def adoptStreamPort(
         self, fileDescriptor: int, addressFamily: int, factory: IProtocolFactory

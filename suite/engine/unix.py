@@ -46,11 +46,21 @@ class PathLock:
         self.path = path
         self._fd: int | None = None
 
+    @property
+    def held(self) -> bool:
+        """Whether this process has taken the lock."""
+        return self._fd is not None
+
     def acquire(self) -> bool:
         """Try to take the lock; return whether it is held now.
 
         :raises OSError: the file can be neither opened nor created.
         """
+        if self._fd is not None:
+            if self._names(self._fd):
+                return True
+            os.close(self._fd)  # somebody has removed the file
+            self._fd = None
         while True:
             try:
                 fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -67,11 +77,17 @@ class PathLock:
             except BlockingIOError:
                 os.close(fd)
                 return False
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), os.stat(self.path)):
-                    self._fd = fd
-                    return True
+            if self._names(fd):
+                self._fd = fd
+                return True
             os.close(fd)  # its last owner has just removed it: lock the new one
+
+    def _names(self, fd: int) -> bool:
+        """Whether the path still names the file that is open as *fd*."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Remove the file, then release the lock."""
@@ -142,6 +158,65 @@ def _transport(sock: Any, protocol: Any, client: Any, *args: Any) -> tcp.Server:
     return UNIXStream(sock, protocol, (client, None), *args)
 
 
+class BoundPath:
+    """A listening socket at a path of the file system.
+
+    :param path: the path.
+    :param lock: whether a lock file ``path.lock`` (``flock``) says that the path is in use.
+    """
+
+    def __init__(self, path: str, *, lock: bool) -> None:
+        self.path = path
+        self._lock = PathLock(path + ".lock") if lock else None
+        self._made: os.stat_result | None = None  # the socket created here, to remove no other at the end
+
+    def listen(self, sock: socket.socket, backlog: int, mode: int) -> None:
+        """Let *sock* listen at the path, with *mode* from its first instant.
+
+        :raises OSError: the path is in use, or cannot be used; *sock* has been closed.
+        """
+        had_lock = self._lock is not None and self._lock.held
+        try:
+            if self._lock is not None and not self._lock.acquire():
+                raise OSError(errno.EADDRINUSE, f"{self._lock.path} is held by a running server")
+            remove_stale_socket(self.path)
+            with _umask(0o777 & ~mode):
+                sock.bind(self.path)
+            self._made = os.stat(self.path)
+            sock.listen(backlog)
+        except BaseException:
+            self._remove()
+            if self._lock is not None and not had_lock:
+                self._lock.release()
+            sock.close()
+            raise
+
+    @property
+    def intact(self) -> bool:
+        """Whether clients still reach this socket at its path; nobody has removed or replaced it."""
+        try:
+            return self._made is not None and os.path.samestat(self._made, os.lstat(self.path))
+        except OSError:
+            return False
+
+    def hand_lock_to(self, other: BoundPath) -> None:
+        """Let *other*, which takes this path over, have the lock."""
+        other._lock, self._lock = self._lock, other._lock  # of its own class
+
+    def release(self) -> None:
+        """Remove the socket and lock created here, unless another process has replaced the socket."""
+        self._remove()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _remove(self) -> None:
+        if self._made is not None:
+            with suppress(FileNotFoundError, PermissionError):  # the process may run as another user by now
+                if os.path.samestat(self._made, os.lstat(self.path)):
+                    os.unlink(self.path)
+            self._made = None
+
+
 class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):
     """A UNIX stream socket.
 
@@ -163,59 +238,38 @@ class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):
         path = os.fsdecode(address)
         super().__init__(path, factory, backlog, mode, reactor, wantPID=False)  # type: ignore[arg-type]  # UNIXAddress takes both
         self.path = path
-        self._abstract = path.startswith("\0")
-        self._lock = PathLock(path + ".lock") if wantPID and not self._abstract else None
-        self._made: os.stat_result | None = None  # the socket created here, to remove no other at the end
+        self._bound = None if path.startswith("\0") else BoundPath(path, lock=wantPID)
 
     @override
     def startListening(self) -> None:
         if self._preexistingSocket is not None:
-            self._adopt(self._preexistingSocket)
-            return
-        if self._abstract:
+            # Its mode, backlog and end are left to its owner: unix.Port would set the mode 666 and a backlog
+            # of 50, and at the end shut it down for every process.
+            sock, self._preexistingSocket = self._preexistingSocket, None
+            self._shouldShutdown = False
+            self._accept_on(sock)
+        elif self._bound is None:
             super().startListening()
-            return
-        try:
-            if self._lock is not None and not self._lock.acquire():
-                raise OSError(errno.EADDRINUSE, f"{self._lock.path} is held by a running server")
-            remove_stale_socket(self.path)
-            with _umask(0o777 & ~self.mode):
-                super().startListening()
-            self._made = os.stat(self.path)
-        except OSError as error:
-            self._release()
-            raise CannotListenError(None, self.path, error) from error
-        except CannotListenError:
-            self._release()
-            raise
+        else:
+            try:
+                sock = self.createInternetSocket()
+                self._bound.listen(sock, self.backlog, self.mode)
+            except OSError as error:
+                raise CannotListenError(None, self.path, error) from error
+            self._accept_on(sock)
 
-    def _adopt(self, given: socket.socket) -> None:
-        """Accept on the inherited socket *given*, whose mode, backlog and end are left to its owner.
-
-        unix.Port would set the mode 666 and a backlog of 50, and at the end shut it down for every process.
-        """
+    def _accept_on(self, sock: socket.socket) -> None:
         log.msg(f"{self._getLogPrefix(self.factory)} starting on {self.path!r}")
-        self._preexistingSocket = None
-        self._shouldShutdown = False
         self.factory.doStart()  # type: ignore[union-attr]  # present until the port closes
         self.connected = True
-        self.socket = given
-        self.fileno = given.fileno  # type: ignore[method-assign]  # as in Twisted's ports
+        self.socket = sock
+        self.fileno = sock.fileno  # type: ignore[method-assign]  # as in Twisted's ports
         self._take_reserve()
         self.startReading()
 
-    def _release(self) -> None:
-        """Remove the socket and lock created here, unless another process has replaced the socket."""
-        if self._made is not None:
-            with suppress(FileNotFoundError, PermissionError):  # the process may run as another user by now
-                if os.path.samestat(self._made, os.lstat(self.path)):
-                    os.unlink(self.path)
-            self._made = None
-        if self._lock is not None:
-            self._lock.release()
-
     @override
     def connectionLost(self, reason: Failure) -> None:
-        self._release()
+        if self._bound is not None:
+            self._bound.release()
         self._drop_reserve()
         tcp.Port.connectionLost(self, reason)  # unix.Port's would remove an inherited socket

@@ -1,59 +1,69 @@
-"""One endpoint of a running suite: its port, and the guard of its connections or datagrams."""
+"""One endpoint of a running suite: its sockets, what answers on them, and whom that admits."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
-from suite import text
 from suite.echo import EchoDatagram, EchoFactory, Refused
-from suite.endpoints.descriptions import DIRECT, BoundAddress, Description
+from suite.endpoints.descriptions import DIRECT, Description
 from suite.endpoints.listener import Listener
-from suite.engine.accept import AcceptingPort
+from suite.endpoints.sockets import ListeningSocket
+from suite.engine.accept import AcceptingPort, Reserve
 from suite.engine.listeners import with_listeners
-from suite.errors import ListenError
 from suite.guard.datagrams import DatagramPolicy, OwnPorts
 from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
 
 
+class Surroundings:
+    """What the endpoints of one suite share.
+
+    :ivar reactor: the reactor of them all.
+    :ivar own_ports: the UDP ports of the suite.
+    :ivar reserve: the file descriptor to release when there are no others.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.own_ports = OwnPorts()
+        self.reserve = Reserve()
+
+
 class RunningEndpoint:
     """One endpoint of a running suite.
 
+    It lives as long as its address does: a reload changes its name, limits, certificates, or what it answers,
+    and its connections stay.
+
+    :param sockets: its listening sockets, which are open and stay their owner's; none if the reactor or a
+        plugin opens its own.
     :ivar description: the current description; a reload may replace it.
-    :ivar port: the port that listens; None before `open` and after `close`.
-    :ivar guard: limits the connections of a stream endpoint; None for UDP.
-    :ivar datagrams: decides which datagrams of a UDP endpoint are answered; None for streams.
+    :ivar ports: one port for each socket; none before `start` and after `close`.
+    :ivar guard: limits the connections of a stream endpoint; None if it has no stream.
+    :ivar datagrams: decides which datagrams of a UDP endpoint are answered; None if it has no UDP.
     """
 
     def __init__(
-        self, reactor: Any, description: Description, context: SSL.Context | None, own_ports: OwnPorts
+        self,
+        surroundings: Surroundings,
+        description: Description,
+        context: SSL.Context | None,
+        sockets: Sequence[ListeningSocket] = (),
     ) -> None:
         self.description = description
-        self.port: IListeningPort | None = None
+        self.sockets = [*sockets]
+        self.ports: list[IListeningPort] = []
         self.guard: Guard | None = None
         self.datagrams: DatagramPolicy | None = None
-        self._own_ports = own_ports
-        limits = description.endpoint.limits
-        if description.transport == "UDP":
-            self.datagrams = DatagramPolicy(limits, own_ports, name=description.endpoint.name)
-            answer: Any = self.make_datagrams(self.datagrams)
-        else:
-            self.guard = Guard(
-                reactor,
-                description.endpoint.name,
-                limits,
-                handshakes=description.transport == "TLS",
-                proxied=description.proxied and description.kind == "ssl",
-            )
-            answer = self.make_factory(self.guard)
-        self._listener = Listener(with_listeners(reactor), description, context, answer, self.guard)
+        self._surroundings = surroundings
+        self._foreign: IListeningPort | None = None
+        self._listener = self._make_listener(context)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
         """The factory for the protocols of a stream endpoint."""
@@ -63,45 +73,116 @@ class RunningEndpoint:
         """The protocol of a UDP endpoint."""
         return EchoDatagram(policy)
 
-    async def open(self) -> None:
-        """Listen, but do not accept anything before `start`.
+    def _make_listener(self, context: SSL.Context | None) -> Listener:
+        """What answers on the sockets; the guard and the policy, once made, stay."""
+        description, surroundings = self.description, self._surroundings
+        name, limits = description.endpoint.name, description.endpoint.limits
+        transports = {sock.transport for sock in self.sockets} or {description.transport}
+        factory = protocol = None
+        if "UDP" in transports:
+            if self.datagrams is None:
+                self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
+            protocol = self.make_datagrams(self.datagrams)
+        if transports - {"UDP"}:
+            if self.guard is None:
+                self.guard = Guard(surroundings.reactor, name, limits)
+            self.guard.handshakes = description.transport == "TLS"
+            self.guard.proxied = description.proxied and description.kind == "ssl"
+            factory = self.make_factory(self.guard)
+        reactor = with_listeners(surroundings.reactor)
+        return Listener(reactor, description, context, factory, protocol, self.guard)
 
-        :raises ListenError: the endpoint cannot be opened.
+    # Opening and changing.
+
+    async def open(self) -> None:
+        """Open what only the reactor or a plugin can open, but do not accept anything before `start`.
+
+        :raises ListenError: it cannot be opened.
         """
-        make_directory(self.description)
-        self.port = await self._listener.listen()
-        pause(self.port)
-        # If it is reopened, it must get the same port again, where its clients expect it.
-        self._listener.description = self.description.bound_to(getattr(self.port.getHost(), "port", 0))
-        if self.datagrams is not None:
-            self._own_ports.join(cast(Any, self.port.getHost()).port, self.datagrams)
+        if not self.sockets:
+            self._foreign = await self._listener.listen()
+            pause(self._foreign)
 
     def start(self) -> None:
         """Start accepting connections or datagrams."""
-        resume(self.port)
+        if self._foreign is not None:
+            self.ports = [self._foreign]
+            resume(self._foreign)
+        for sock in self.sockets[len(self.ports) :]:
+            self._serve(sock)
+        if self._foreign is not None and self.datagrams is not None:
+            self._surroundings.own_ports.join(_port_number(self._foreign), self.datagrams)
 
-    def adopt(self, description: Description, context: SSL.Context | None) -> None:
-        """Switch to *description*, which has the same listening socket; existing connections stay."""
-        self.description = description
-        if self._listener.context_factory is not None and context is not None:
-            self._listener.context_factory.context = context
+    def _serve(self, sock: ListeningSocket) -> None:
+        port = self._listener.serve(sock, self._surroundings.reserve)
+        self.ports.append(port)
+        if sock.transport == "UDP" and self.datagrams is not None:
+            self._surroundings.own_ports.join(_port_number(port), self.datagrams)
+
+    def change(
+        self, description: Description, context: SSL.Context | None, sockets: Sequence[ListeningSocket]
+    ) -> None:
+        """Switch to *description* and *sockets*; existing connections stay."""
+        before, self.description = self.description, description
+        limits = description.endpoint.limits
         for judge in (self.guard, self.datagrams):
             if judge is not None:
-                judge.limits = description.endpoint.limits
-
-    async def close(self) -> None:
-        """Stop listening."""
-        port, self.port = self.port, None
-        if port is None:
+                judge.name = description.endpoint.name
+                if judge.limits != limits:
+                    judge.limits = limits
+        same_answer = (before.proxied, before.transport) == (description.proxied, description.transport)
+        if same_answer and self._listener.context_factory is not None and context is not None:
+            self._listener.context_factory.context = context
+        if same_answer and [*sockets] == self.sockets:
             return
-        if self.datagrams is not None:
-            self._own_ports.leave(cast(Any, port.getHost()).port, self.datagrams)
-        await maybeDeferred(port.stopListening)
+        for sock, port in zip(self.sockets, self.ports, strict=True):
+            if sock not in sockets:
+                accept_what_waits(port)  # its socket is closed once everything has changed
+            self._detach(sock, port)
+        self.sockets, self.ports = [*sockets], []
+        self._listener = self._make_listener(context)
+        for sock in self.sockets:
+            self._serve(sock)
 
-    def bound_address(self) -> BoundAddress | None:
-        """The address it binds, to detect conflicts with other endpoints."""
-        host = self.port.getHost() if self.port is not None else None
-        return self.description.bound_address(getattr(host, "port", 0))
+    def _detach(self, sock: ListeningSocket, port: Any) -> None:
+        if sock.transport == "UDP" and self.datagrams is not None:
+            self._surroundings.own_ports.leave(_port_number(port), self.datagrams)
+        port.detach()
+
+    async def close(self, *, keep_datagrams: bool = False) -> None:
+        """Stop listening; connections that wait in the queue have been accepted.
+
+        :param keep_datagrams: go on answering datagrams.
+        """
+        if self._foreign is not None:
+            await self._close_foreign(keep_datagrams)
+            return
+        kept = []
+        for sock, port in zip(self.sockets, self.ports, strict=False):
+            if keep_datagrams and sock.transport == "UDP":
+                kept.append((sock, port))
+                continue
+            accept_what_waits(port)
+            self._detach(sock, port)
+        self.sockets = [sock for sock, _ in kept]
+        self.ports = [port for _, port in kept]
+
+    async def _close_foreign(self, keep_datagrams: bool) -> None:
+        if keep_datagrams and self.datagrams is not None:
+            return
+        foreign, self._foreign = self._foreign, None
+        if self.ports and self.datagrams is not None:
+            self._surroundings.own_ports.leave(_port_number(foreign), self.datagrams)
+        self.ports = []
+        accept_what_waits(foreign)
+        await maybeDeferred(cast(IListeningPort, foreign).stopListening)
+
+    @property
+    def keys(self) -> list[tuple[object, ...]]:
+        """What a description must match for this endpoint to go on under it."""
+        return [sock.key for sock in self.sockets] or [self.description.foreign_key()]
+
+    # Draining.
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Let connections finish for up to *seconds*; fires when none are left."""
@@ -112,21 +193,31 @@ class RunningEndpoint:
             self.guard.drain(seconds, lambda: drained.callback(None))
         return drained
 
-    def line(self) -> str:
-        """The line that announces this endpoint."""
-        return listening_line(
-            self.description, bound_address(self.description, cast(IListeningPort, self.port))
-        )
+    # For people.
+
+    def lines(self) -> list[str]:
+        """The lines that announce this endpoint: one for each port."""
+        return [
+            listening_line(self.description, bound_address(self.description, port)) for port in self.ports
+        ]
 
     def summary(self) -> str:
         """A summary of the traffic so far, for people; empty if there was none."""
-        if self.guard is None:
-            refusals = self.datagrams.refusals if self.datagrams is not None else Counter()
-            return f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}" if refusals else ""
-        guard = self.guard
-        if not guard.accepted_count and not guard.ends:
-            return ""
-        return f"{guard.accepted_count:,} connections, {guard.received:,} bytes{counted(guard.ends)}"
+        found = []
+        if self.guard is not None and (self.guard.accepted_count or self.guard.ends):
+            guard = self.guard
+            found.append(
+                f"{guard.accepted_count:,} connections, {guard.received:,} bytes{counted(guard.ends)}"
+            )
+        refusals = self.datagrams.refusals if self.datagrams is not None else Counter()
+        if refusals:
+            found.append(f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}")
+        return "; ".join(found)
+
+
+def _port_number(port: Any) -> int:
+    number: int = port.getHost().port
+    return number
 
 
 def pause(port: Any) -> None:
@@ -151,20 +242,3 @@ def counted(what: Mapping[Any, int]) -> str:
     """Counts for people, in descending order."""
     pairs = sorted(what.items(), key=lambda pair: -pair[1])
     return f" ({', '.join(f'{name} {count:,}' for name, count in pairs)})" if pairs else ""
-
-
-def make_directory(description: Description) -> None:
-    """Make the directory of a UNIX socket if it is missing but its parent exists.
-
-    :raises ListenError: the directory cannot be made.
-    """
-    if description.kind != "unix" or description.arguments["address"].startswith("\0"):
-        return
-    directory = os.path.dirname(description.arguments["address"])
-    try:
-        if directory and not os.path.isdir(directory):
-            os.mkdir(directory)
-    except OSError as error:
-        raise ListenError(
-            description.endpoint.name, description.address, f"{text.shown(directory)}: {error.strerror}"
-        ) from error

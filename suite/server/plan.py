@@ -12,9 +12,10 @@ from suite.config import file as config
 from suite.endpoints import parser
 from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
+from suite.endpoints.sites import site_files
 from suite.errors import ConfigError, Mistakes, UnwritableError
 from suite.server.announce import listening_line
-from suite.system import ProcessIdentity, UnknownIdentityError, identity
+from suite.system import ProcessIdentity, Stamp, UnknownIdentityError, identity, stamp_of
 
 
 class Plan:
@@ -23,6 +24,7 @@ class Plan:
     Making one needs no reactor, and may take long: it can run in a thread.
 
     :ivar descriptions: what is to be opened, in the order of the file.
+    :ivar stamps: the files of the certificates, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
         week.
@@ -38,7 +40,19 @@ class Plan:
             files have not changed, so that sessions still resume; it is not modified.
         """
         mistakes = Mistakes()
-        self.config = config.read(file, mistakes)
+        self._load(config.read(file, mistakes), mistakes, mint=mint, before=before)
+
+    def renewed(self) -> Plan:
+        """The same configuration, with its certificates read again.
+
+        :raises SuiteError: a certificate or key cannot be used.
+        """
+        plan = object.__new__(Plan)
+        plan._load(self.config, Mistakes(), mint=True, before=self)
+        return plan
+
+    def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
+        self.config = settings
         self.descriptions = parser.parse_all(self.config, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
@@ -50,25 +64,28 @@ class Plan:
         self._contexts: dict[str, SSL.Context | None] = {}
         with mistakes.noted():
             self.identity = self._identity()
+        # Before they are read: what changes meanwhile will look changed.
+        self.stamps = self._stamps()
         directory = self.config.directory / "certs"
         ours: list[Description] = []
         others: list[Description] = []
         for description in self.descriptions:
             wants = certs.wants_minted(directory, description.credentials())
             (ours if wants else others).append(description)
-        self._load(others, mistakes)
+        self._read_contexts(others, mistakes)
         due = None
         if ours:
             with certs.locked(directory):  # so that nobody mints there meanwhile
                 due = certs.due(directory)
                 if due is None:
-                    self._load(ours, mistakes)
+                    self._read_contexts(ours, mistakes)
         # Nothing is made for a configuration that cannot be served.
         mistakes.raise_any()
         if due is not None and mint:
             self._mint(directory, due)
+            self.stamps = self._stamps()
             with certs.locked(directory):
-                self._load(ours, mistakes)
+                self._read_contexts(ours, mistakes)
             mistakes.raise_any()
         elif due is not None:
             self.missing = directory
@@ -81,7 +98,12 @@ class Plan:
         """What an operator should know, one line each."""
         return [*self._remarks, *self.credentials.warnings]
 
-    def _load(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
+    def _stamps(self) -> dict[Path, Stamp]:
+        named = {path for description in self.descriptions for path in description.credentials()}
+        found = {path for directory in named if directory.is_dir() for path in site_files(directory)}
+        return {path: stamp_of(path) for path in named | found}
+
+    def _read_contexts(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
         for description in descriptions:
             with mistakes.noted():
                 self._contexts[description.endpoint.name] = self.credentials.context(description)

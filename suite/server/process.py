@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from suite import logs, text
 from suite.errors import EXIT_OK, UsageError
 from suite.server.plan import Plan
-from suite.server.reload import reload_on_hangup
+from suite.server.reload import Reloader
 from suite.server.service import EchoSuite
 from suite.system import Notifier, raise_descriptor_limit
 
@@ -89,6 +89,7 @@ def run(
         raise_descriptor_limit()
     suite = make_suite(reactor, plan, announce)
     notifier = Notifier()
+    reloader = Reloader(suite, notifier)
     failures: list[Failure] = []
     ending = False
 
@@ -96,11 +97,13 @@ def run(
         # Set here, after the reactor has installed its own handlers, to replace them.
         for number in ENDING:
             signal.signal(number, lambda *_: reactor.callFromThread(end))
-        reload_on_hangup(reactor, suite, notifier)
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reloader.reload))
         suite.startService()
         suite.opened.addCallbacks(ready, stop)
 
     def ready(_: None) -> None:
+        reloader.watch()
         notifier.ready(f"serving {len(plan.descriptions)} endpoints")
         if notifier.watchdog_interval is not None:
             LoopingCall(notifier.watchdog).start(notifier.watchdog_interval)

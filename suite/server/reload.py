@@ -1,47 +1,91 @@
-"""Reloading on SIGHUP: the new configuration takes effect, or nothing changes."""
+"""Reloading: the new configuration takes effect, or nothing changes.
+
+Rules: files and keys are read in a thread, because a large key or a slow disk must stop no echo; a request
+that arrives meanwhile is one more reload, however many there are; whatever cannot be served is logged in the
+words of `check`.
+"""
 
 from __future__ import annotations
 
-import signal
-from typing import Any
+from collections.abc import Callable
 
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
 
 from suite.errors import SuiteError
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite, log
+from suite.server.watch import Watch
 from suite.system import Notifier
 
 
-def reload_on_hangup(reactor: Any, suite: EchoSuite, notifier: Notifier) -> None:
-    """Make SIGHUP reload the configuration, on systems that have the signal."""
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reload, suite, notifier))
+class Reloader:
+    """Reloads *suite* when it is asked to, and renews its files when they change.
 
+    :param notifier: is told what is going on.
+    """
 
-def reload(suite: EchoSuite, notifier: Notifier) -> None:
-    """Read the configuration again and serve it; each mistake in it is logged in the words of `check`."""
-    if not suite.running:
-        return
-    notifier.reloading("reading the configuration")
-    try:
-        plan = Plan(suite.plan.config.file, mint=True, before=suite.plan)
-        suite.check_change(plan)
-    except SuiteError as error:
-        for line in str(error).splitlines():
-            log.error("not reloaded: {error}", error=line)
-        notifier.ready("reload failed; serving the previous configuration")
-        return
+    def __init__(self, suite: EchoSuite, notifier: Notifier) -> None:
+        self._suite = suite
+        self._notifier = notifier
+        self._busy = False
+        self._again = False
+        self._watch = Watch(suite.reactor, suite.stamps, self._renew)
 
-    def done(what: str) -> None:
-        log.info("reloaded: {what}", what=what)
-        notifier.ready(f"reloaded: {what}")
+    def watch(self) -> None:
+        """Look for changes of certificates and of UNIX sockets from now on, until the suite stops."""
+        self._watch.start()
 
-    def failed(failure: Failure) -> None:
-        if failure.check(SuiteError):
-            log.error("not reloaded: {error}", error=str(failure.value))
+    def reload(self) -> None:
+        """Read the configuration again and serve it."""
+        if self._busy:
+            self._again = True
+            return
+        self._busy = True
+        Deferred.fromCoroutine(self._reload()).addErrback(lambda why: log.failure("not reloaded", why))
+
+    async def _reload(self) -> None:
+        try:
+            while self._suite.running:
+                self._again = False
+                await self._reload_once()
+                if not self._again:
+                    return
+        finally:
+            self._busy = False
+
+    async def _reload_once(self) -> None:
+        self._notifier.reloading("reading the configuration")
+        file = self._suite.plan.config.file
+        try:
+            before = self._suite.plan
+            what = await self._switch(lambda: Plan(file, mint=True, before=before))
+        except SuiteError as error:
+            for line in str(error).splitlines():
+                log.error("not reloaded: {error}", error=line)
+            self._notifier.ready("reload failed; serving the previous configuration")
         else:
-            log.failure("not reloaded", failure)
-        notifier.ready("reload failed; serving the previous configuration")
+            log.info("reloaded: {what}", what=what)
+            self._notifier.ready(f"reloaded: {what}")
 
-    suite.reload(plan).addCallbacks(done, failed)
+    async def _switch(self, make_plan: Callable[[], Plan]) -> str:
+        """Make a plan in a thread, and switch to it.
+
+        :raises SuiteError: it cannot be served; nothing has changed.
+        """
+        reactor = self._suite.reactor
+        plan = await deferToThreadPool(reactor, reactor.getThreadPool(), make_plan)
+        self._suite.check_change(plan)
+        return await self._suite.reload(plan)
+
+    async def _renew(self) -> None:
+        """Certificates or sockets have changed: read and open them again, under the present configuration."""
+        if self._busy or not self._suite.running:
+            return
+        try:
+            await self._switch(self._suite.plan.renewed)
+        except SuiteError as error:
+            for line in str(error).splitlines():
+                log.error("files have changed, and cannot be used: {error}", error=line)
+        else:
+            log.info("files have changed, and are in use")

@@ -1,32 +1,69 @@
 """The running suite as a Twisted service: opening, reloading and closing all endpoints.
 
 Rules: every error in the configuration is found before the first port opens; either all endpoints open or
-none, and no connection is served before; a reload takes effect completely or not at all; closing lets echoes
-in progress finish, and removes the files that opening has created.
+none (but for optional ones), and no connection is served before; a reload opens everything new before it
+closes anything old, so that it takes effect completely or not at all; an endpoint whose address stays keeps
+its connections and its queue; closing lets echoes in progress finish, and removes the files that opening has
+created.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.posixbase import PosixReactorBase
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from typing_extensions import override
 
 from suite import text
-from suite.endpoints.descriptions import Description, conflicts
-from suite.errors import ConfigError
-from suite.guard.datagrams import OwnPorts
+from suite.endpoints.descriptions import OWNED, Description
+from suite.endpoints.sockets import ListeningSocket, Sockets
+from suite.errors import ConfigError, ListenError
 from suite.server.announce import minted_line, ready_line
-from suite.server.endpoint import RunningEndpoint, accept_what_waits
+from suite.server.endpoint import RunningEndpoint, Surroundings
 from suite.server.plan import Plan
-from suite.system import become
+from suite.system import Stamp, become
 
 log = Logger()
+
+T = TypeVar("T")
+
+#: Seconds of work on a long list of endpoints before everything else has its turn.
+SLICE: Final = 0.005
+
+
+@dataclass
+class Change:
+    """A switch to another plan that has been prepared: everything is open, and nothing answers yet.
+
+    :ivar endpoints: the endpoints from then on, by name.
+    :ivar kept: those among them that go on, each with its new description, context and sockets.
+    :ivar fresh: those that are new.
+    :ivar skipped: the errors of optional endpoints that cannot be opened.
+    """
+
+    endpoints: dict[str, RunningEndpoint] = field(default_factory=dict)
+    kept: dict[RunningEndpoint, tuple[Description, SSL.Context | None, list[ListeningSocket]]] = field(
+        default_factory=dict
+    )
+    fresh: list[RunningEndpoint] = field(default_factory=list)
+    skipped: list[ListenError] = field(default_factory=list)
+
+    def sockets(self) -> Iterator[ListeningSocket]:
+        """The listening sockets that are wanted."""
+        for _, _, sockets in self.kept.values():
+            yield from sockets
+        for endpoint in self.fresh:
+            yield from endpoint.sockets
 
 
 class EchoSuite(Service):
@@ -48,14 +85,18 @@ class EchoSuite(Service):
         self.endpoints: dict[str, RunningEndpoint] = {}
         self.leaving: list[RunningEndpoint] = []
         self.opened: Deferred[None] = Deferred()
-        self._starting: list[RunningEndpoint] = []
+        self.surroundings = Surroundings(reactor)
+        self.sockets = Sockets()
+        self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
-        self.own_ports = OwnPorts()
+        self._unused: list[str] = []  # inherited descriptors that the log has named
         self._lock = DeferredLock()  # serializes opening, reloading and closing
 
-    def make_endpoint(self, description: Description, context: SSL.Context | None) -> RunningEndpoint:
-        """Make an endpoint that is not open yet."""
-        return RunningEndpoint(self.reactor, description, context, self.own_ports)
+    def make_endpoint(
+        self, description: Description, context: SSL.Context | None, sockets: list[ListeningSocket]
+    ) -> RunningEndpoint:
+        """Make an endpoint that does not answer yet."""
+        return RunningEndpoint(self.surroundings, description, context, sockets)
 
     # Opening.
 
@@ -66,32 +107,31 @@ class EchoSuite(Service):
         self._lock.run(Deferred.fromCoroutine, self._open()).chainDeferred(self.opened)
 
     async def _open(self) -> None:
-        endpoints = self._starting = [self.make_endpoint(*planned) for planned in self.plan.planned()]
         try:
-            for endpoint in endpoints:
-                await endpoint.open()
-                if not self.running:  # stopped while this endpoint was opening
-                    await endpoint.close()
+            async with AsyncExitStack() as undo:
+                self._opening = undo
+                change = await self._prepare(self.plan, undo)
+                if not self.running:  # stopped meanwhile
                     return
-            self._become(self.plan)
+                if not change.endpoints:  # all of them are optional
+                    raise change.skipped[0]
+                self._become(self.plan)
+                undo.pop_all()
         except BaseException:
             super().stopService()
-            await self._close_all(endpoints)
             raise
         finally:
-            self._starting = []
-        self.endpoints = {endpoint.description.endpoint.name: endpoint for endpoint in endpoints}
-        if self.plan.minted:
-            self.announce(minted_line(self.plan.minted))
+            self._opening = None
         self._warn(self.plan)
-        for endpoint in endpoints:
-            endpoint.start()
-            self.announce(endpoint.line())
-        self.announce(ready_line([(e.description, cast(IListeningPort, e.port)) for e in endpoints]))
+        await self._switch(change)
+        self.announce(
+            ready_line([(e.description, port) for e in self.endpoints.values() for port in e.ports])
+        )
 
-    @staticmethod
-    def _warn(plan: Plan) -> None:
-        """Log what an operator should know."""
+    def _warn(self, plan: Plan) -> None:
+        """Say which certificates have been made, and log what an operator should know."""
+        if plan.minted:
+            self.announce(minted_line(plan.minted))
         for warning in plan.warnings:
             log.warn("{warning}", warning=warning)
 
@@ -101,18 +141,121 @@ class EchoSuite(Service):
         if plan.identity is not None:
             become(plan.identity)
 
-    @staticmethod
-    async def _close_all(endpoints: Iterable[RunningEndpoint]) -> None:
-        for endpoint in endpoints:
-            await endpoint.close()
+    # From one plan to another.
+
+    async def _in_turns(self, items: Iterable[T]) -> AsyncIterator[T]:
+        """*items*, with a turn for everything else every `SLICE` seconds."""
+        until = time.monotonic() + SLICE
+        for item in items:
+            if time.monotonic() >= until:
+                await deferLater(self.reactor, 0, lambda: None)
+                until = time.monotonic() + SLICE
+            yield item
+
+    async def _prepare(self, plan: Plan, undo: AsyncExitStack) -> Change:
+        """Open what *plan* wants and is not open yet; everything goes on as before.
+
+        :param undo: gets what takes it back.
+        :raises ListenError: an endpoint that is not optional cannot be opened.
+        """
+        change = Change()
+        by_key = {key: endpoint for endpoint in self.endpoints.values() for key in endpoint.keys}
+        taken: dict[ListeningSocket, str] = {}
+        async for description, context in self._in_turns(plan.planned()):
+            name = description.endpoint.name
+            try:
+                with ExitStack() as attempt:
+                    found, sockets = self._find(description, taken, attempt)
+                    keys = [sock.key for sock in sockets] or [found.foreign_key()]
+                    before = next((by_key[key] for key in keys if key in by_key), None)
+                    if before is not None and before not in change.kept:
+                        change.kept[before] = (found, context, sockets)
+                        change.endpoints[name] = before
+                    else:
+                        endpoint = self.make_endpoint(found, context, sockets)
+                        await endpoint.open()
+                        undo.push_async_callback(endpoint.close)
+                        change.fresh.append(endpoint)
+                        change.endpoints[name] = endpoint
+                    undo.push(attempt.pop_all())
+            except ListenError as error:
+                if not description.endpoint.optional:
+                    raise
+                change.skipped.append(error)
+        return change
+
+    def _find(
+        self, description: Description, taken: dict[ListeningSocket, str], undo: ExitStack
+    ) -> tuple[Description, list[ListeningSocket]]:
+        """The sockets of *description*, and the description as they make it; none if they are not ours."""
+        if description.kind not in OWNED or not isinstance(self.reactor, PosixReactorBase):
+            return description, []
+        sockets = self.sockets.open(description, undo)
+        for sock in sockets:
+            other = taken.setdefault(sock, description.endpoint.name)
+            if other != description.endpoint.name:
+                raise ListenError(
+                    description.endpoint.name,
+                    description.address,
+                    f"descriptor {sock.fd} is taken by endpoints.{other}; expected one of its own",
+                )
+        if any(sock.fd is not None for sock in sockets):
+            streams = [sock.transport for sock in sockets if sock.transport != "UDP"]
+            description = replace(description, found=(streams or ["UDP"])[0])
+        return description, sockets
+
+    async def _switch(self, change: Change) -> None:
+        """Let the prepared *change* take effect."""
+        old, self.endpoints = self.endpoints, change.endpoints
+        for error in change.skipped:
+            log.warn("not served: {error}", error=error)
+        lines = []
+        async for endpoint, (description, context, sockets) in self._in_turns(change.kept.items()):
+            before = endpoint.lines()
+            if sockets != endpoint.sockets and all(sock.path is not None for sock in sockets):
+                log.warn(
+                    "{path} had been removed or replaced; it is there again",
+                    path=description.address,
+                    endpoint=description.endpoint.name,
+                )
+            endpoint.change(description, context, sockets)
+            lines += [line for line in endpoint.lines() if line not in before]
+        async for endpoint in self._in_turns(change.fresh):
+            endpoint.start()
+            lines += endpoint.lines()
+        async for endpoint in self._in_turns(old.values()):
+            if endpoint not in change.kept:
+                await endpoint.close()
+                self._leave(endpoint)
+        self.sockets.keep_only([*change.sockets()])
+        self._name_unused(change)
+        async for line in self._in_turns(lines):
+            self.announce(line)
+
+    def _leave(self, endpoint: RunningEndpoint) -> None:
+        self.leaving.append(endpoint)
+        endpoint.drain(self.plan.config.drain).addCallback(lambda _: self.leaving.remove(endpoint))
+
+    def _name_unused(self, change: Change) -> None:
+        """Log the inherited descriptors that no endpoint takes: their clients wait in vain."""
+        used = [sock.fd for sock in change.sockets() if sock.fd is not None]
+        before, self._unused = self._unused, [*self.sockets.inherited.unused(used)]
+        if self._unused and self._unused != before:
+            log.warn("inherited, but of no endpoint: {unused}", unused=", ".join(self._unused))
+
+    def stamps(self) -> dict[Path, Stamp]:
+        """The files in use, certificates and UNIX sockets, as they were when they were read or made."""
+        sockets = [sock for endpoint in self.endpoints.values() for sock in endpoint.sockets]
+        made = {Path(sock.path.path): sock.stamp for sock in sockets if sock.path is not None}
+        return self.plan.stamps | made
 
     # Reloading.
 
     def reload(self, plan: Plan) -> Deferred[str]:
         """Switch to *plan* completely or, failing with `ListenError`, not at all.
 
-        Endpoints whose listening socket stays the same keep their connections, under the new limits; removed
-        endpoints are drained. Fires with a summary of the changes, for people.
+        Endpoints whose address stays the same keep their connections; removed endpoints are drained. Fires
+        with a summary of the changes, for people.
         """
         return self._lock.run(Deferred.fromCoroutine, self._reload(plan))
 
@@ -131,53 +274,23 @@ class EchoSuite(Service):
                 )
 
     async def _reload(self, plan: Plan) -> str:
-        old = dict(self.endpoints)
-        kept: dict[str, tuple[Description, SSL.Context | None]] = {}
-        fresh: list[RunningEndpoint] = []
-        for description, context in plan.planned():
-            before = old.get(description.endpoint.name)
-            if before is not None and before.description.socket_key() == description.socket_key():
-                kept[description.endpoint.name] = (description, context)
-            else:
-                fresh.append(self.make_endpoint(description, context))
-        gone = [endpoint for name, endpoint in old.items() if name not in kept]
-        # Close old endpoints whose address a new one needs; reopen them if the new ones fail.
-        wanted = [endpoint.description.bound_address() for endpoint in fresh]
-        away = [e for e in gone if any(conflicts(e.bound_address(), address) for address in wanted)]
-        try:
-            await self._close_all(away)
-            for endpoint in fresh:
-                await endpoint.open()
-        except BaseException:
-            await self._close_all(fresh)
-            for endpoint in away:
-                await endpoint.open()
-                endpoint.start()
-            raise
-        changed = sum(old[name].description != description for name, (description, _) in kept.items())
-        for name, (description, context) in kept.items():
-            old[name].adopt(description, context)
+        before = {name: endpoint.description for name, endpoint in self.endpoints.items()}
+        old = set(self.endpoints.values())
+        async with AsyncExitStack() as undo:
+            change = await self._prepare(plan, undo)
+            undo.pop_all()
+        unchanged = sum(
+            endpoint.description == description for endpoint, (description, _, _) in change.kept.items()
+        )
         self.plan = plan
         self._warn(plan)
-        by_name = {endpoint.description.endpoint.name: endpoint for endpoint in fresh}
-        self.endpoints = {
-            d.endpoint.name: by_name.get(d.endpoint.name) or old[d.endpoint.name] for d in plan.descriptions
-        }
-        for endpoint in fresh:
-            endpoint.start()
-            self.announce(endpoint.line())
-        await self._close_all(gone)
-        for endpoint in gone:
-            self._leave(endpoint)
-        swapped = len(by_name.keys() & old.keys())
+        await self._switch(change)
+        # Another address under the same name is a change.
+        moved = sum(endpoint.description.endpoint.name in before for endpoint in change.fresh)
         return (
-            f"{len(fresh) - swapped} added, {len(gone) - swapped} removed, {changed + swapped} changed,"
-            f" {len(kept) - changed} as before"
+            f"{len(change.fresh) - moved} added, {len(old) - len(change.kept) - moved} removed,"
+            f" {len(change.kept) - unchanged + moved} changed, {unchanged} as before"
         )
-
-    def _leave(self, endpoint: RunningEndpoint) -> None:
-        self.leaving.append(endpoint)
-        endpoint.drain(self.plan.config.drain).addCallback(lambda _: self.leaving.remove(endpoint))
 
     # Closing.
 
@@ -185,20 +298,22 @@ class EchoSuite(Service):
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let echoes in progress finish, and close; fires when everything is closed."""
         super().stopService()
-        if self._starting:  # no connections yet to wait for, and opening might take forever
-            return Deferred.fromCoroutine(self._close_all(self._starting))
+        if self._opening is not None:  # no connections yet to wait for, and opening might take forever
+            return Deferred.fromCoroutine(self._opening.aclose())
         return self._lock.run(Deferred.fromCoroutine, self._stop())
 
     async def _stop(self) -> None:
         endpoints, self.endpoints = list(self.endpoints.values()), {}
-        streams = [endpoint for endpoint in endpoints if endpoint.guard is not None]
-        for endpoint in streams:
-            accept_what_waits(endpoint.port)
-        await self._close_all(streams)
-        self._closing = [*streams, *self.leaving]
+        self._closing = [*endpoints, *self.leaving]
+        for endpoint in endpoints:
+            await endpoint.close(keep_datagrams=True)  # they are answered until the drain has ended
+        self.sockets.keep_only([sock for endpoint in endpoints for sock in endpoint.sockets])
         seconds = self.plan.config.drain
         await gatherResults([endpoint.drain(seconds) for endpoint in self._closing])
-        await self._close_all(endpoints)  # UDP endpoints answer until the drain has ended
+        for endpoint in endpoints:
+            await endpoint.close()
+        self.sockets.keep_only([])
+        self.surroundings.reserve.drop()
         for endpoint in endpoints:
             summary = endpoint.summary()
             if summary:

@@ -32,6 +32,7 @@ from zope.interface import implementer_only
 
 from suite.echo import Echo, EchoDatagram, EchoFactory, MeasuredEcho
 from suite.endpoints.descriptions import EVERY_HOST, Description
+from suite.endpoints.sockets import ListeningSocket
 from suite.engine.interfaces import INeedsNoLogContext
 from suite.errors import SuiteError
 from suite.guard.datagrams import DatagramPolicy
@@ -190,10 +191,10 @@ class RecordingSuite(service.EchoSuite):
 
     @override
     def make_endpoint(
-        self, description: Description, context: SSL.Context | None
+        self, description: Description, context: SSL.Context | None, sockets: list[ListeningSocket]
     ) -> endpoint.RunningEndpoint:
         record = self.records.setdefault(description.endpoint.name, Record())
-        return RecordedEndpoint(record, self.reactor, description, context, self.own_ports)
+        return RecordedEndpoint(record, self.surroundings, description, context, sockets)
 
     @override
     def startService(self) -> None:
@@ -207,7 +208,7 @@ class RecordingSuite(service.EchoSuite):
                 "name": name,
                 "transport": endpoint.description.transport,
                 "proxied": endpoint.description.proxied,
-                "address": client_address(endpoint.description, cast(IListeningPort, endpoint.port)),
+                "address": client_address(endpoint.description, endpoint.ports[0]),
             }
             for name, endpoint in self.endpoints.items()
         ]

@@ -256,7 +256,7 @@ DESCRIPTIONS = [
     listen("an address beyond 255", "tcp:1:interface=127.0.0.256", "interface '127.0.0.256'", "expected one"),
     listen("a network", "tcp:1:interface=10.0.0.0/8", "interface '10.0.0.0/8'", "expected one such as"),
     listen("half an IPv6 address", "tcp6:1:interface=fe80\\:", "interface 'fe80:'", "expected one such as"),
-    listen("a host name for UDP", "udp:1:interface=localhost", "interface 'localhost'", "expected"),
+    listen("a host name for UDP", "udp:1:interface=example.org", "interface 'example.org'", "expected"),
     listen("no such name", "tcp:1:interface=*", "interface '*'", "expected one such as"),
     listen(
         "haproxy before udp", "haproxy:udp:1", "haproxy:udp:1", "does not go with udp:", "expected a stream"
@@ -288,7 +288,7 @@ COLLISIONS = [
     two("one port, written in two ways", "tcp:1234", "tcp:01234", "127.0.0.1:1234"),
     two("every host and one", "tcp:1234:interface=0.0.0.0", "tcp:1234", "127.0.0.1:1234"),
     two("one host and every", "tcp:1234", "tcp:1234:interface=0.0.0.0", "0.0.0.0:1234"),
-    two("one host and every, unnamed", "tcp:1234", "tcp:1234:interface=", "*:1234"),
+    two("one host and every, unnamed", "tcp:1234", "tcp:1234:interface=", "0.0.0.0:1234"),
     two("one IPv6 host and every", "tcp6:1234", "tcp6:1234:interface=\\:\\:", "[::]:1234"),
     two("an IPv6 host, written in two ways", "tcp6:1:interface=\\:\\:1", "tcp6:1:interface=0\\:0\\:\\:1"),
     two("tcp and ssl", "tcp:4433", TLS.replace(":0:", ":4433:"), "127.0.0.1:4433"),

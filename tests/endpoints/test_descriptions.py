@@ -7,7 +7,6 @@ import os
 import socket
 import string
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from twisted.internet.endpoints import _parse, quoteStringArgument, serverFromSt
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint, IStreamServerEndpointStringParser
 from twisted.internet.testing import RaisingMemoryReactor
-from twisted.python.systemd import ListenFDs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -56,8 +54,9 @@ def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_(reactor: Any, description: Description, config: Config | None = None) -> tuple[Listener, Any]:
     """Open *description* on *reactor*: the `Listener`, and the port."""
     context = None if config is None else load_context(config, description)
-    answer = EchoDatagram(DatagramPolicy()) if description.transport == "UDP" else EchoFactory()
-    listener = Listener(reactor, description, context, answer)
+    udp = description.transport == "UDP"
+    factory, protocol = (None, EchoDatagram(DatagramPolicy())) if udp else (EchoFactory(), None)
+    listener = Listener(reactor, description, context, factory, protocol)
     return listener, now(listener.listen())
 
 
@@ -277,9 +276,9 @@ def test_haproxy_before_a_description_is_noted_and_taken_off() -> None:
     [
         ("tcp:1234", "TCP", "127.0.0.1:1234"),
         ("tcp:01234:interface=0.0.0.0", "TCP", "0.0.0.0:1234"),
-        ("tcp:1234:interface=", "TCP", "*:1234"),
+        ("tcp:1234:interface=", "TCP", "0.0.0.0:1234"),
         ("tcp6:1234", "TCP", "[::1]:1234"),
-        ("ssl:4433:interface=localhost", "TLS", "localhost:4433"),
+        ("ssl:4433:interface=localhost", "TLS", "127.0.0.1:4433"),
         ("udp:1234", "UDP", "127.0.0.1:1234"),
         ("udp6:1234:interface=\\:\\:", "UDP", "[::]:1234"),
         ("unix:/run/e.sock", "UNIX", "/run/e.sock"),
@@ -315,8 +314,9 @@ def test_host_and_port(host: str, shown: str) -> None:
         ("unix:/run/x/../e.sock", ("unix", "/run/e.sock", "")),
         ("tcp:0", None),
         ("udp:00", None),
-        ("systemd:INET:0", None),
-        ("fd:3", None),
+        ("systemd:INET:0", ("descriptor", "3", "")),
+        ("systemd:INET:name=web", ("name", "web", "")),
+        ("fd:3", ("descriptor", "3", "")),
     ],
 )
 def test_the_address_that_a_description_binds(listen: str, address: tuple[str, str, str] | None) -> None:
@@ -354,7 +354,7 @@ def test_credentials_are_the_files_that_tls_needs() -> None:
     ("listen", "call"),
     [
         ("tcp:1234", (1234, 4096, "127.0.0.1")),
-        ("tcp:1234:backlog=5:interface=", (1234, 5, "")),
+        ("tcp:1234:backlog=5:interface=", (1234, 5, "0.0.0.0")),
         ("tcp:0:interface=0.0.0.0", (0, 4096, "0.0.0.0")),
         ("tcp6:1234", (1234, 4096, "::1")),
         ("tcp6:1234:5:\\:\\:", (1234, 5, "::")),
@@ -365,7 +365,7 @@ def test_tcp_is_opened_with_listentcp(listen: str, call: tuple[int, int, str]) -
     listener, port = open_(reactor, described(HERE, listen))
     ((number, factory, backlog, interface),) = reactor.tcpServers
     assert (number, backlog, interface) == call
-    assert factory is listener.answer
+    assert factory is listener.factory
     assert isinstance(factory, EchoFactory)
     assert reactor.open == [port]
 
@@ -384,7 +384,7 @@ def test_unix_is_opened_with_listenunix(listen: str, call: tuple[str, int, int, 
     listener, _ = open_(reactor, described(HERE, listen))
     ((address, factory, backlog, mode, locked),) = reactor.unixServers
     assert (address, backlog, mode, locked) == call
-    assert factory is listener.answer
+    assert factory is listener.factory
 
 
 @pytest.mark.parametrize(
@@ -401,7 +401,7 @@ def test_udp_is_opened_with_listenudp(listen: str, call: tuple[int, str]) -> Non
     ((number, protocol, interface),) = reactor.udpServers
     assert (number, interface) == call
     assert isinstance(protocol, EchoDatagram)
-    assert protocol is listener.answer
+    assert protocol is listener.protocol
     assert reactor.open == [port]
 
 
@@ -415,7 +415,7 @@ def test_tls_is_opened_with_listenssl_and_our_own_context(minted: Path) -> None:
     listener, port = open_(reactor, description, config)
     ((number, factory, contexts, backlog, interface),) = reactor.sslServers
     assert (number, backlog, interface) == (4433, 5, "0.0.0.0")
-    assert factory is listener.answer
+    assert factory is listener.factory
     assert isinstance(contexts, ContextFactory)
     assert contexts is listener.context_factory
     assert not reactor.tcpServers
@@ -442,7 +442,7 @@ def test_twisted_reads_our_text_as_we_do(listen: str) -> None:
     ours, theirs = SuiteReactor(), SuiteReactor()
     description = described(HERE, listen)
     listener, _ = open_(ours, description)
-    serverFromString(theirs, description.text).listen(listener.answer)
+    serverFromString(theirs, description.text).listen(listener.factory)
     assert ours.tcpServers == theirs.tcpServers
     assert ours.unixServers == theirs.unixServers
     assert len(ours.open) == len(theirs.open) == 1
@@ -491,7 +491,7 @@ def test_a_plugins_description_reaches_it_unchanged(plugin: Plugin, proxied: boo
     listener, port = open_(reactor, description)
     assert plugin.given == [(reactor, ("a:b", "c\\d"), {"port": "no number", "x": "y=z"})]
     assert reactor.open == [port]
-    assert reactor.tcpServers[0][1] is listener.answer
+    assert reactor.tcpServers[0][1] is listener.factory
 
 
 def test_prefixes_are_matched_as_twisted_does_in_capitals_or_not(plugin: Plugin) -> None:
@@ -587,112 +587,6 @@ def test_the_refusal_of_the_system_is_the_reason_for_tls(minted: Path) -> None:
         "endpoints.e0: cannot listen on 127.0.0.1:443: Permission denied; ports below 1024 are for root"
     )
     assert "net.ipv4.ip_unprivileged_port_start" in str(caught.value)
-
-
-@pytest.mark.parametrize("listen", ["systemd:INET:index=0", "systemd:UNIX:name=echo"])
-def test_systemd_without_a_descriptor_says_so(listen: str) -> None:
-    error = failure(SuiteReactor(), described(HERE, listen))
-    assert error.reason == "no such descriptor was inherited (see LISTEN_FDS and LISTEN_FDNAMES)"
-    assert str(error).startswith("endpoints.e0: cannot listen on systemd:domain=")
-
-
-# Inherited descriptors: real ones, because the kernel's answers matter.
-
-
-@contextlib.contextmanager
-def listening(family: int = socket.AF_INET) -> Iterator[int]:
-    """The descriptor of a listening socket, owned by the test."""
-    with socket.socket(family) as sock:
-        sock.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
-        sock.listen()
-        yield os.dup(sock.fileno())
-
-
-def test_an_inherited_socket_is_adopted() -> None:
-    reactor = SuiteReactor()
-    with listening() as fileno:
-        listener, _ = open_(reactor, described(HERE, f"fd:{fileno}"))
-    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, listener.answer)]
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fileno)  # the reactor has made a duplicate; ours is closed
-
-
-def test_an_inherited_socket_behind_a_proxy_is_adopted() -> None:
-    reactor = SuiteReactor()
-    with listening() as fileno:
-        open_(reactor, described(HERE, f"haproxy:fd:{fileno}"))
-    assert isinstance(reactor.adoptedPorts[0][2], ProxyFactory)
-
-
-def from_systemd(monkeypatch: pytest.MonkeyPatch, fileno: int) -> None:
-    """Pass *fileno* as systemd does, under the name ``echo``."""
-    inherited = ListenFDs([fileno], ["echo"])
-    monkeypatch.setattr("twisted.internet.endpoints._SystemdParser._sddaemon", inherited)
-
-
-@pytest.mark.parametrize("which", ["index=0", "name=echo"])
-def test_a_socket_of_systemd_is_adopted(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
-    reactor = SuiteReactor()
-    with listening() as fileno:
-        from_systemd(monkeypatch, fileno)
-        listener, _ = open_(reactor, described(HERE, f"systemd:INET:{which}"))
-    assert reactor.adoptedPorts == [(fileno, socket.AF_INET, listener.answer)]
-
-
-def test_a_socket_of_systemd_that_cannot_be_adopted_is_no_missing_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from_systemd(monkeypatch, 2**31 - 1)
-    error = failure(SuiteReactor(), described(HERE, "systemd:INET:name=echo"))
-    assert error.reason == "Bad file descriptor"
-
-
-@contextlib.contextmanager
-def pipe() -> Iterator[int]:
-    reading, writing = os.pipe()
-    try:
-        yield reading
-    finally:
-        os.close(reading)
-        os.close(writing)
-
-
-@contextlib.contextmanager
-def connected() -> Iterator[int]:
-    one, other = socket.socketpair()
-    with one, other:
-        yield one.fileno()
-
-
-@contextlib.contextmanager
-def datagram() -> Iterator[int]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        yield sock.fileno()
-
-
-@contextlib.contextmanager
-def nothing() -> Iterator[int]:
-    yield 2**31 - 1
-
-
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        (pipe, "Socket operation on non-socket"),
-        (connected, "the socket is not listening"),
-        (datagram, "the socket is not listening"),
-        (nothing, "Bad file descriptor"),
-    ],
-)
-def test_what_is_no_listening_socket_is_refused_and_left_open(source: Any, reason: str) -> None:
-    reactor = SuiteReactor()
-    with source() as fileno:
-        error = failure(reactor, described(HERE, f"fd:{fileno}"))
-        if source is not nothing:
-            os.fstat(fileno)
-    assert error.reason == reason
-    assert str(error).startswith(f"endpoints.e0: cannot listen on fd:fileno={fileno}: ")
-    assert not reactor.adoptedPorts
 
 
 # Contexts.

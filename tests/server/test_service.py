@@ -24,7 +24,7 @@ from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
 from suite.errors import EXIT_OK, ConfigError, ListenError, MistakesError, UsageError
-from suite.server import announce, endpoint, process
+from suite.server import announce, process
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from tests.helpers import FakePort, SuiteReactor, config_of, described, write_config
@@ -352,7 +352,7 @@ def test_everything_is_opened_and_announced_in_the_order_of_the_file(monkeypatch
     started = Started(reactor, plan(FOUR, mint=True))
     assert started.results == [None]
     assert len(reactor.open) == 4
-    assert [endpoint.port for endpoint in started.suite.endpoints.values()] == reactor.open
+    assert [port for endpoint in started.suite.endpoints.values() for port in endpoint.ports] == reactor.open
     assert started.suite.running
     minted, *lines, ready = started.said
     assert minted.startswith("made development certificates: certs/ca.pem certs/ca.key ")
@@ -511,49 +511,6 @@ def test_a_port_that_opens_when_all_is_over_is_closed_again(monkeypatch: pytest.
     slow.listening.callback(port)
     assert closed == ["closed"]
     assert started.said == []
-
-
-# The directory of a UNIX socket.
-
-
-def test_the_directory_of_a_socket_is_made(directory: Path) -> None:
-    description = described(directory, "unix:run/e.sock")
-    endpoint.make_directory(description)
-    assert (directory / "run").is_dir()
-    endpoint.make_directory(description)  # and may exist already
-    assert os.listdir(directory / "run") == []
-
-
-def test_a_whole_way_is_not_made(directory: Path) -> None:
-    """More than one missing directory looks like a mistake in the path."""
-    with pytest.raises(ListenError) as caught:
-        endpoint.make_directory(described(directory, "unix:no/such/e.sock"))
-    assert str(caught.value) == (
-        "endpoints.e0: cannot listen on no/such/e.sock: no/such: No such file or directory"
-    )
-    assert os.listdir(directory) == []
-
-
-def test_a_file_in_place_of_the_directory_is_named(directory: Path) -> None:
-    (directory / "run").touch()
-    with pytest.raises(ListenError, match="run: File exists"):
-        endpoint.make_directory(described(directory, "unix:run/e.sock"))
-
-
-@pytest.mark.parametrize("listen", ["unix:\0run/e.sock", "tcp:1234", "udp:1234", "fd:3"])
-def test_only_sockets_with_a_path_have_a_directory(directory: Path, listen: str) -> None:
-    endpoint.make_directory(described(directory, listen))
-    assert os.listdir(directory) == []
-
-
-def test_a_socket_where_we_are_needs_no_directory(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = directory / ("x" * 120)
-    deep.mkdir()
-    monkeypatch.chdir(deep)
-    description = described(deep, "unix:e.sock")
-    assert description.arguments["address"] == "e.sock"
-    endpoint.make_directory(description)
-    assert os.listdir(deep) == []
 
 
 # The process.

@@ -522,7 +522,8 @@ def test_lost_datagrams_are_counted_and_do_not_stop_the_others(tmp_path: Path) -
     with answering(lambda number, data: [] if number and number % 5 == 0 else [data]) as target:
         options = ("--connections", "2", "--duration", "1s", "--rate", "100", "--timeout", "2s")
         result = load(tmp_path, target, *options, code=1)
-        done = run_suite(tmp_path, "load", target, "--duration", "500ms", "--timeout", "500ms")
+        short = ("--duration", "500ms", "--timeout", "500ms")
+        done = run_suite(tmp_path, "load", target, *short, says=PROGRESS.replace("0 err", r"\d+ err"))
     assert result["lost"] == 20
     assert result["messages"] == 80
     assert (result["errors"], result["late"]) == ({}, 0)
@@ -690,7 +691,8 @@ def test_a_png_is_one(measured: Path) -> None:
 def test_an_svg_has_a_curve_and_its_name(suite: RunningSuite, tmp_path: Path) -> None:
     target = target_of(suite, "unix")
     file = tmp_path / "curve.svg"
-    done = run_suite(suite.directory, "load", target, "--duration", "300ms", "--plot", str(file))
+    options = ("--duration", "300ms", "--plot", str(file))
+    done = run_suite(suite.directory, "load", target, *options, says=PROGRESS)
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].startswith("wrote ")
     texts = texts_of(file)

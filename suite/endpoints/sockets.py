@@ -1,0 +1,294 @@
+"""The listening sockets of a suite: opened or adopted once, kept until no endpoint wants them.
+
+Rules: a socket is opened before anything that it replaces is closed; what can be changed on an open socket
+(backlog, mode, lock) never closes it; whatever `Sockets.open` has done, it can undo. What answers on a socket
+comes and goes without it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from suite.endpoints.descriptions import INHERITED, Description
+from suite.endpoints.inherited import Inherited, UnusableSocketError, transport_of
+from suite.errors import ListenError
+from suite.system import Stamp, stamp_of
+from suite.text import shown
+
+if TYPE_CHECKING:
+    from suite.engine.unix import BoundPath
+
+#: What makes it possible to open a port below 1024.
+LOW_PORT: Final = (
+    "; ports below 1024 are for root: start as root with `user` in the configuration, or give a systemd unit"
+    " AmbientCapabilities=CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start"
+)
+
+
+class ListeningSocket:
+    """A bound socket; if it is of a stream, it listens.
+
+    :ivar sock: the socket.
+    :ivar key: `Description.socket_key`; for an inherited socket, its descriptor.
+    :ivar path: the path of a UNIX socket; None for others.
+    :ivar transport: TCP, UDP or UNIX, as the socket itself says.
+    :ivar stamp: `suite.system.stamp_of` *path* since it was made or changed last; empty without one.
+    :ivar fd: the number of the descriptor if it was inherited; otherwise None.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        description: Description,
+        *,
+        path: BoundPath | None = None,
+        fd: int | None = None,
+    ) -> None:
+        self.sock = sock
+        self.key = description.socket_key() if fd is None else ("inherited", fd)
+        self.transport = transport_of(sock)
+        self.fd = fd
+        self.path = path
+        self.stamp = self._stamp()
+        self.v6only = description.v6only
+        self._backlog = description.arguments.get("backlog", "")
+        self._mode = description.arguments.get("mode", "")
+
+    def _stamp(self) -> Stamp:
+        return stamp_of(self.path.path) if self.path is not None else ()
+
+    @property
+    def intact(self) -> bool:
+        """Whether clients still reach it: nobody has removed or replaced the path of a UNIX socket."""
+        return self.path is None or self.path.intact
+
+    def change(self, description: Description, undo: ExitStack) -> None:
+        """Apply what *description* says of backlog and mode.
+
+        :raises OSError: the system does not permit it.
+        """
+        backlog, mode = (description.arguments.get(name, "") for name in ("backlog", "mode"))
+        if backlog and backlog != self._backlog:
+            undo.callback(self._listen, self._backlog)
+            self._listen(backlog)
+        if self.path is not None and mode:
+            before = os.stat(self.path.path).st_mode & 0o777
+            if before != int(mode, 8):  # changed in the configuration, or by somebody else
+                undo.callback(self._chmod, before)
+                self._chmod(int(mode, 8))
+
+    def _chmod(self, mode: int) -> None:
+        path = cast("BoundPath", self.path).path
+        os.chmod(path, mode)
+        self.stamp = self._stamp()
+
+    def _listen(self, backlog: str) -> None:
+        self.sock.listen(int(backlog))
+        self._backlog = backlog
+
+    def close(self) -> None:
+        """Stop listening; what waits in the queue is reset. An inherited socket stays open."""
+        if self.fd is not None:
+            return
+        if self.path is not None:
+            self.path.release()
+        self.sock.close()
+
+
+class Sockets:
+    """The listening sockets of one suite.
+
+    :ivar inherited: the descriptors that the parent process has passed.
+    """
+
+    def __init__(self, inherited: Inherited | None = None) -> None:
+        self.inherited = inherited if inherited is not None else Inherited()
+        self._open: dict[tuple[object, ...], ListeningSocket] = {}
+        self._replaced: list[ListeningSocket] = []
+
+    def open(self, description: Description, undo: ExitStack) -> list[ListeningSocket]:
+        """The sockets that *description* describes: those that are open, changed as it says, or new ones.
+
+        Only an inherited name stands for more than one.
+
+        :param undo: gets what takes back the changes and closes the new sockets.
+        :raises ListenError: a socket cannot be opened, changed or adopted.
+        """
+        try:
+            if description.kind in INHERITED:
+                return [self._adopt(fd, description, undo) for fd in self.inherited.wanted(description)]
+            found = self._open.get(description.socket_key())
+            if found is not None and found.intact and found.v6only == description.v6only:
+                found.change(description, undo)
+                return [found]
+            return [self._replace(found, description, undo)]
+        except UnusableSocketError as error:
+            raise ListenError(description.endpoint.name, description.address, str(error)) from None
+        except OSError as error:
+            raise listen_error(description, error) from error
+
+    def _adopt(self, fd: int, description: Description, undo: ExitStack) -> ListeningSocket:
+        sock = self.inherited.adopt(fd, description)
+        found = self._open.get(("inherited", fd))
+        if found is None:
+            found = ListeningSocket(sock, description, fd=fd)
+            self._keep(found, undo)
+        return found
+
+    def _replace(
+        self, old: ListeningSocket | None, description: Description, undo: ExitStack
+    ) -> ListeningSocket:
+        """Open a socket, in place of *old*, which stays open until `keep_only`."""
+        if description.kind == "unix":
+            new = _listen_on_path(description, old)
+        else:
+            rivals = [other.sock for other in self._open.values() if other.transport != "UNIX"]
+            new = ListeningSocket(_bind(description, rivals), description)
+        undo.callback(new.close)
+        if old is not None and old.path is not None and new.path is not None:
+            undo.callback(new.path.hand_lock_to, old.path)
+        self._keep(new, undo)
+        return new
+
+    def _keep(self, new: ListeningSocket, undo: ExitStack) -> None:
+        before = self._open.get(new.key)
+        self._open[new.key] = new
+        if before is None:
+            undo.callback(self._open.pop, new.key)
+        else:
+            self._replaced.append(before)
+            undo.callback(self._replaced.remove, before)
+            undo.callback(self._open.__setitem__, new.key, before)
+
+    def keep_only(self, wanted: Collection[ListeningSocket]) -> None:
+        """Close the sockets that are not *wanted*."""
+        kept = set(wanted)
+        for sock in [*self._open.values(), *self._replaced]:
+            if sock not in kept:
+                sock.close()
+        self._open = {sock.key: sock for sock in wanted}
+        self._replaced = []
+
+
+def _listen_on_path(description: Description, old: ListeningSocket | None) -> ListeningSocket:
+    """Open the UNIX socket of *description*, in place of *old*, if any, whose path somebody has removed."""
+    from suite.engine.unix import BoundPath  # noqa: PLC0415  # needs fcntl
+
+    arguments = description.arguments
+    backlog, mode = int(arguments["backlog"]), int(arguments["mode"], 8)
+    make_directory(description)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    if arguments["address"].startswith("\0"):
+        try:
+            sock.bind(arguments["address"])
+            sock.listen(backlog)
+        except BaseException:
+            sock.close()
+            raise
+        return ListeningSocket(sock, description)
+    path = BoundPath(arguments["address"], lock=arguments["lockfile"] == "1")
+    if old is not None and old.path is not None:
+        old.path.hand_lock_to(path)
+    try:
+        path.listen(sock, backlog, mode)
+        return ListeningSocket(sock, description, path=path)
+    except BaseException:
+        if old is not None and old.path is not None:
+            path.hand_lock_to(old.path)
+        raise
+
+
+def make_directory(description: Description) -> None:
+    """Make the directory of a UNIX socket if it is missing but its parent exists.
+
+    It is at most 0755, whatever the umask.
+
+    :raises ListenError: the directory cannot be made.
+    """
+    if description.kind != "unix" or description.arguments["address"].startswith("\0"):
+        return
+    directory = os.path.dirname(description.arguments["address"])
+    try:
+        if directory and not os.path.isdir(directory):
+            os.mkdir(directory, 0o755)
+    except OSError as error:
+        raise ListenError(
+            description.endpoint.name, description.address, f"{shown(directory)}: {error.strerror}"
+        ) from error
+
+
+def _bind(description: Description, rivals: Iterable[socket.socket]) -> socket.socket:
+    """Bind the address of *description*.
+
+    :param rivals: sockets of this process that may hold it until what they serve has been replaced.
+    """
+    arguments = description.arguments
+    kind = socket.SOCK_DGRAM if description.transport == "UDP" else socket.SOCK_STREAM
+    family, _, _, _, address = socket.getaddrinfo(
+        arguments["interface"],
+        int(arguments["port"]),
+        type=kind,
+        flags=socket.AI_NUMERICHOST,
+    )[0]
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        if kind == socket.SOCK_STREAM and os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, description.v6only)
+        try:
+            _listen(sock, address, arguments)
+        except OSError as error:
+            same = [rival for rival in rivals if rival.type == kind and rival.getsockname()[1] == address[1]]
+            if error.errno != errno.EADDRINUSE or not same:
+                raise
+            _listen_beside(sock, address, arguments, same)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen(sock: socket.socket, address: Any, arguments: dict[str, str]) -> None:
+    if sock.getsockname()[1] == 0:
+        sock.bind(address)
+    if sock.type == socket.SOCK_STREAM:
+        sock.listen(int(arguments["backlog"]))
+
+
+def _listen_beside(
+    sock: socket.socket, address: Any, arguments: dict[str, str], rivals: list[socket.socket]
+) -> None:
+    """Listen although *rivals* of this process still hold the address (socket(7), SO_REUSEPORT).
+
+    The option is set only for this moment, because it lets other processes of the same user take a share of
+    the connections. (Linux may remember it of the port until all sockets there are closed.)
+    """
+    option = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    try:
+        for each in (sock, *rivals):
+            each.setsockopt(socket.SOL_SOCKET, option, 1)
+        _listen(sock, address, arguments)
+    finally:
+        for each in (sock, *rivals):
+            each.setsockopt(socket.SOL_SOCKET, option, 0)
+
+
+def listen_error(description: Description, error: Exception) -> ListenError:
+    """The `ListenError` for an *error* of the system or of a plugin."""
+    if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror
+        if error.errno == errno.EACCES and 0 < int(description.arguments.get("port", 0)) < 1024:
+            reason += LOW_PORT
+    else:
+        reason = str(error) or type(error).__name__
+    return ListenError(description.endpoint.name, description.address, reason)

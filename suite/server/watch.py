@@ -1,0 +1,67 @@
+"""Noticing that files have changed: certificates that have been renewed, UNIX sockets that have been removed.
+
+Rules: looking happens in a thread, because a file system may hang; a change is acted on once it has lasted
+for a look, so that a certificate and its key, written one after the other, are read together; what did not
+help is not tried again until something changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from suite.system import Stamp, stamp_of
+
+log = Logger()
+
+#: Seconds between two looks.
+INTERVAL: Final = 2.0
+
+
+class Watch:
+    """Looks at files every `INTERVAL` seconds.
+
+    :param expected: returns the files to look at, each with its stamp when it was read or made.
+    :param act: called when a file has another stamp.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        expected: Callable[[], Mapping[Path, Stamp]],
+        act: Callable[[], Coroutine[Deferred[Any], Any, None]],
+    ) -> None:
+        self._reactor = reactor
+        self._expected = expected
+        self._act = act
+        self._seen: dict[Path, Stamp] | None = None
+        self._tried: dict[Path, Stamp] | None = None
+
+    def start(self) -> None:
+        """Look from now on, until the reactor stops."""
+        self._reactor.callLater(INTERVAL, self._look)
+
+    def _look(self) -> None:
+        looking = Deferred.fromCoroutine(self._compare())
+        looking.addErrback(lambda why: log.failure("files could not be watched", why))
+        looking.addBoth(lambda _: self.start())
+
+    async def _compare(self) -> None:
+        expected = self._expected()
+        if not expected:
+            return
+        pool = self._reactor.getThreadPool()
+        stamps = await deferToThreadPool(self._reactor, pool, _stamps, [*expected])
+        before, self._seen = self._seen, stamps
+        if stamps != self._expected() and stamps == before and stamps != self._tried:
+            self._tried = stamps
+            await self._act()
+
+
+def _stamps(files: list[Path]) -> dict[Path, Stamp]:
+    return {file: stamp_of(file) for file in files}
