@@ -19,7 +19,7 @@ from OpenSSL import SSL
 from suite.config.file import Config
 from suite.config.tls import TLS
 from suite.endpoints.descriptions import DEFAULT_KEY, PATHS, SSL_METHODS, Description
-from suite.endpoints.keylog import VARIABLE, KeyLog
+from suite.endpoints.keylog import VARIABLE, KeyLog, check_key_log
 from suite.endpoints.sites import Sites, load_sites
 from suite.endpoints.tls import choose_by_name, prove, server_context
 from suite.errors import CertificateError, ConfigError, Mistakes
@@ -164,7 +164,7 @@ class Credentials:
 
     def _make(self, wanted: _Wanted) -> SSL.Context:
         tls = wanted.tls
-        keylog = self._keylog(wanted.keylog) if wanted.keylog is not None and self._serving else None
+        keylog = self._keylog(wanted.keylog) if wanted.keylog is not None else None
         if tls.client_ca is not None:
             self._judge(tls.client_ca, *self.files.authorities(tls.client_ca))
         if wanted.directory is None:
@@ -181,7 +181,10 @@ class Credentials:
             self._judge(identity.path, identity.certificate, *identity.chain)
         return self._many(wanted, sites, keylog)
 
-    def _keylog(self, path: Path) -> KeyLog:
+    def _keylog(self, path: Path) -> KeyLog | None:
+        if not self._serving:
+            check_key_log(path)
+            return None
         if path not in self.keylogs:
             before = self._keylogs_before.get(path)
             self.keylogs[path] = before if before is not None and before.in_place else KeyLog(path)

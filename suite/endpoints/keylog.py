@@ -7,6 +7,7 @@ appended; a file that cannot take a line costs that line, never a handshake.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import weakref
@@ -21,8 +22,29 @@ from suite.text import shown
 
 log = Logger()
 
+NOT_REGULAR: Final = "is not a regular file; expected one to append to"
+
 #: The environment variable that names the file (NSS key log format, RFC 9850).
 VARIABLE: Final = "SSLKEYLOGFILE"
+
+
+def check_key_log(path: Path) -> None:
+    """Check, without creating anything, that the file at *path* can be appended to.
+
+    :raises CertificateError: it cannot.
+    """
+    there = path.exists()
+    if there and not path.is_dir() and not path.is_file():
+        raise CertificateError(shown(path), NOT_REGULAR)
+    number = 0
+    if path.is_dir():
+        number = errno.EISDIR
+    elif not there and not path.parent.is_dir():
+        number = errno.ENOENT
+    elif not os.access(path if there else path.parent, os.W_OK):
+        number = errno.EACCES
+    if number:
+        raise CertificateError(shown(path), f"cannot be appended to: {os.strerror(number)}")
 
 
 class KeyLog:
@@ -42,7 +64,7 @@ class KeyLog:
             raise CertificateError(shown(path), f"cannot be appended to: {error.strerror}") from None
         weakref.finalize(self, os.close, self._fd)
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-            raise CertificateError(shown(path), "is not a regular file; expected one to append to")
+            raise CertificateError(shown(path), NOT_REGULAR)
 
     @property
     def in_place(self) -> bool:

@@ -389,6 +389,33 @@ CREDENTIALS = [
     ),
     listen("no such dhParameters", f"{TLS}:dhParameters=pki/absent.pem", "pki/absent.pem", "expected"),
     listen("dhParameters that are none", f"{TLS}:dhParameters=pki/junk.pem", "pki/junk.pem", "expected"),
+    tls(
+        "client_auth without a client_ca",
+        'client_auth = "optional"',
+        "client_auth",
+        "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it",
+    ),
+    tls(
+        "unknown client_auth",
+        'client_ca = "pki/ca.pem"\nclient_auth = "maybe"',
+        "client_auth",
+        '\'maybe\' is unknown; expected "required" or "optional"',
+    ),
+    tls("client_auth that is no word", "client_auth = true", "client_auth", "True is a boolean; expected "),
+    tls("keylog in no directory", 'keylog = "absent/keys"', "keylog", "cannot be appended to: No such file"),
+    tls("no word for a password_file", "password_file = 1", "password_file", "a file with a password"),
+    listen(
+        "key on a curve that TLS does not use",
+        "ssl:0:privateKey=pki/bitcoin.key:certKey=pki/server.pem",
+        "pki/bitcoin.key: is a key on the curve secp256k1, which TLS does not use",
+        "expected P-256, P-384, P-521, RSA or an Edwards curve",
+    ),
+    listen(
+        "directory and key", "ssl:0:pki/server.key:directory=pki", "privateKey does not go with dir", "expec"
+    ),
+    listen(
+        "empty directory", "tls:none:0", "none: has no certificate for a server", "expected PEM files with"
+    ),
     tls("no such client_ca", 'client_ca = "pki/absent.pem"', "client_ca", "pki/absent.pem: no such file"),
     tls("client_ca that is none", 'client_ca = "pki/junk.pem"', "client_ca", "pki/junk.pem", "expected PEM"),
     tls("client_ca, half of it good", 'client_ca = "pki/half.pem"', "client_ca", "pki/half.pem", "expected"),
@@ -512,6 +539,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     certs.mint(pki)
     key = (pki / "server.key").read_bytes()
     certificate = (pki / "server.pem").read_bytes()
+    bitcoin = ec.generate_private_key(ec.SECP256K1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    (directory / "none").mkdir()
     encrypted = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
     )
@@ -529,6 +560,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("curve.key", without_curve(key), 0o600),
         ("encrypted.key", encrypted, 0o600),
         ("x25519.key", exchange, 0o600),
+        ("bitcoin.key", bitcoin, 0o600),
         ("everyone.key", key, 0o644),
         ("others.key", key, 0o602),
     ):
