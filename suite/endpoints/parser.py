@@ -99,7 +99,9 @@ class _Parser:
             ) from None
         except UnicodeEncodeError as error:
             raise self.error(f"{error.object!r} is not a parameter of any type; expected ASCII") from None
-        names = [name for part in _PART.findall(text) for name in _parse(part)[1]]
+        # Each name has an "=" of its own: with no more of them, none is given twice.
+        twice = text.count("=") > len(named)
+        names = [name for part in _PART.findall(text) for name in _parse(part)[1]] if twice else []
         for name in named:
             if names.count(name) > 1:
                 raise self.error(f"{name!r} is given twice; expected it once")
