@@ -99,12 +99,11 @@ class _Parser:
             ) from None
         except UnicodeEncodeError as error:
             raise self.error(f"{error.object!r} is not a parameter of any type; expected ASCII") from None
-        # Each name has an "=" of its own: with no more of them, none is given twice.
-        twice = text.count("=") > len(named)
-        names = [name for part in _PART.findall(text) for name in _parse(part)[1]] if twice else []
-        for name in named:
-            if names.count(name) > 1:
-                raise self.error(f"{name!r} is given twice; expected it once")
+        if text.count("=") > len(named):  # some are in a value, or a name is there more than once
+            names = [name for part in _PART.findall(text) for name in _parse(part)[1]]
+            for name in named:
+                if names.count(name) > 1:
+                    raise self.error(f"{name!r} is given twice; expected it once")
         positional[:2] = [word.lower() for word in positional[:1]] + positional[1:2]
         proxied = positional[:1] == ["haproxy"]
         if proxied:

@@ -147,7 +147,7 @@ class Sockets:
         if description.kind == "unix":
             new = _listen_on_path(description, old)
         else:
-            rivals = [other.sock for other in self._open.values() if other.transport != "UNIX"]
+            rivals = (other.sock for other in self._open.values() if other.transport != "UNIX")
             new = ListeningSocket(_bind(description, rivals), description)
         undo.callback(new.close)
         if old is not None and old.path is not None and new.path is not None:

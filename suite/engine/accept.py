@@ -69,6 +69,7 @@ class AcceptingPort(tcp.Port):
 
     _owns_socket = True
     _owns_reserve = True
+    _detached = False
     reserve: Reserve
 
     def serve(self, sock: socket.socket, reserve: Reserve) -> None:
@@ -84,9 +85,19 @@ class AcceptingPort(tcp.Port):
     def detach(self) -> None:
         """Stop accepting on a socket given to `serve`; it stays open, and its queue waits."""
         self.stopReading()
-        # The reactor knows selectables by descriptor, and this one may be another port's from now on.
-        self.fileno = lambda: -1  # type: ignore[method-assign]  # as in Twisted's ports
+        self._detached = True
         self.connectionLost(Failure(CONNECTION_DONE))
+
+    # The reactor knows selectables by descriptor, and this one's may be another port's by now.
+
+    @override
+    def stopReading(self) -> None:
+        if not self._detached:
+            super().stopReading()
+
+    @override
+    def stopWriting(self) -> None:
+        """Do nothing: a port never writes."""
 
     @override
     def startListening(self) -> None:

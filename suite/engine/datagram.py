@@ -43,6 +43,7 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
 
     lost = 0
     _owns_socket = True
+    _detached = False
 
     @classmethod
     def on(cls, sock: socket, protocol: DatagramProtocol, reactor: Any, maxPacketSize: int) -> DatagramPort:
@@ -57,9 +58,19 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
     def detach(self) -> None:
         """Stop receiving on a socket given to `on`; it stays open, and its queue waits."""
         self.stopReading()
-        # The reactor knows selectables by descriptor, and this one may be another port's from now on.
-        self.fileno = lambda: -1  # type: ignore[method-assign]  # as in Twisted's ports
+        self._detached = True
         self.connectionLost()
+
+    # The reactor knows selectables by descriptor, and this one's may be another port's by now.
+
+    @override
+    def stopReading(self) -> None:
+        if not self._detached:
+            super().stopReading()
+
+    @override
+    def stopWriting(self) -> None:
+        """Do nothing: a port never writes."""
 
     @override
     def connectionLost(self, reason: Failure | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,16 @@ import pytest
 
 from suite import certs
 from tests import activate
-from tests.running import PATIENCE, RunningSuite, TLSClient, read_to_end, running, wait_until
+from tests.running import (
+    PATIENCE,
+    RunningSuite,
+    TLSClient,
+    cannot_run,
+    client_program,
+    read_to_end,
+    running,
+    wait_until,
+)
 
 REACTORS: Final = ("echo-engine", "epoll", "poll", "select", "asyncio")
 
@@ -450,3 +460,79 @@ def test_certificates_that_are_renewed_are_served_without_a_signal(tmp_path: Pat
         (mounted / "server.pem").write_text("nothing of use")
         wait_until(lambda: any("cannot be used: config.toml" in line for line in suite.errors), "a complaint")
         assert serial_of(suite) == after, "all or nothing"
+
+
+# Addresses that are of one interface only.
+
+ASK = """
+import socket, sys
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    family, _, _, _, address = socket.getaddrinfo("fe80::1%lo", 1234, type=kind)[0]
+    with socket.socket(family, kind) as sock:
+        sock.settimeout(30)
+        sock.connect(address)
+        sock.send(b"hola")
+        print(sock.recv(100).decode())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_link_local_address_has_a_scope(tmp_path: Path) -> None:
+    ip, unshare, nsenter = (client_program(name) for name in ("ip", "unshare", "nsenter"))
+    if subprocess.run([unshare, "--net", "true"], capture_output=True, check=False).returncode:
+        cannot_run("networks cannot be unshared here")
+    prepare = f'{ip} link set lo up && {ip} address add fe80::1/64 dev lo nodad && exec "$@"'
+    command = [unshare, "--net", "sh", "-c", prepare, "sh", sys.executable, "-m", "suite"]
+    listen = "6:1234:interface=fe80\\\\:\\\\:1%lo"
+    with running(
+        tmp_path, f'[endpoints]\ntcp = "tcp{listen}"\nudp = "udp{listen}"\n', command=command
+    ) as suite:
+        asked = subprocess.run(
+            [nsenter, "--net", "--target", str(suite.process.pid), sys.executable, "-c", ASK],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert (asked.stdout, asked.stderr) == ("hola\nhola\n", "")
+
+
+# From others' bug reports.
+
+
+def test_an_endpoint_may_become_another_transport_on_the_same_port(tmp_path: Path) -> None:
+    """As in https://github.com/vectordotdev/vector/issues/3727, and back."""
+    port = free_port()
+    with running(tmp_path, f'[endpoints]\na = "tcp:{port}"') as suite:
+        assert "0 added, 0 removed, 1 changed" in reloaded(suite, f'[endpoints]\na = "udp:{port}"')
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(("127.0.0.1", port))
+            sock.send(b"one")
+            assert sock.recv(100) == b"one"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), PATIENCE)
+        reloaded(suite, f'[endpoints]\na = "tcp:{port}"')
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+            assert echoes(sock)
+
+
+def test_two_endpoints_may_change_places(tmp_path: Path) -> None:
+    """Each name is served where it is said to be, and nobody is disconnected."""
+    one, other = free_port(), free_port()
+    texts = (
+        f'[endpoints]\na = "tcp:{one}"\nb = "ssl:{other}:certs/server.key:certs/server.pem"',
+        f'[endpoints]\nb = "ssl:{one}:certs/server.key:certs/server.pem"\na = "tcp:{other}"',
+    )
+    with running(tmp_path, texts[0]) as suite, suite.connect("a") as held:
+        assert echoes(held)
+        for number in range(4):
+            reloaded(suite, texts[(number + 1) % 2])
+            with socket.create_connection(("127.0.0.1", (other, one)[number % 2]), PATIENCE) as sock:
+                assert echoes(sock)
+            with (
+                socket.create_connection(("127.0.0.1", (one, other)[number % 2]), PATIENCE) as raw,
+                suite.client_context().wrap_socket(raw, server_hostname="localhost") as tls,
+            ):
+                assert echoes(tls)
+        assert echoes(held)
