@@ -13,7 +13,7 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``guard``     whom an endpoint admits, and for how long
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
 ``config``    the configuration file, and the values it holds
-ground        ``certs``, ``system``, ``logs``, ``reasons``, ``errors``, ``text``: no Twisted but in ``logs``
+ground        ``certs``, ``identities``, ``system``, ``reasons``, ``errors``, ``text``; Twisted's ``logs``
 ============= ==================================================================================
 """
 
