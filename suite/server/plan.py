@@ -113,15 +113,14 @@ class Plan:
 
         :raises UnwritableError: they cannot be written, and there are none to go on with.
         """
-        dated = due not in ("missing", "incomplete")
         try:
             self.minted = certs.mint_due(directory)
         except UnwritableError as error:
-            if not dated:
+            if not all((directory / name).exists() for name in certs.MINTED):
                 raise
             self._remarks.append(f"{due}, and new certificates could not be made: {error}")
         else:
-            if dated and self.minted:
+            if due not in ("missing", "incomplete") and self.minted:
                 self._remarks.append(f"{due}; it has been made anew")
 
     def _identity(self) -> ProcessIdentity | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_an_old_set_that_cannot_be_replaced_is_served_with_a_warning(
     def read_only(*_args: object, **_options: object) -> None:
         raise OSError(30, os.strerror(30))
 
-    monkeypatch.setattr(certs.tempfile, "mkdtemp", read_only)
+    monkeypatch.setattr(tempfile, "mkdtemp", read_only)
     plan = Plan(write_config(tmp_path, ONE), mint=True)
     (warning,) = plan.warnings
     assert warning.startswith(
