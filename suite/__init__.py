@@ -13,7 +13,8 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``guard``     whom an endpoint admits, and for how long
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
 ``config``    the configuration file, and the values it holds
-ground        ``certs``, ``identities``, ``system``, ``reasons``, ``errors``, ``text``; Twisted's ``logs``
+ground        ``certs``, ``identities``, ``system``, ``reasons``, ``errors``, ``files``, ``output``,
+              ``signals``, ``text``; Twisted's ``logs``
 ============= ==================================================================================
 """
 

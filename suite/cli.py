@@ -17,9 +17,10 @@ from typing_extensions import override
 
 from suite import __version__
 from suite.commands import serve
-from suite.commands.console import escape_output
+from suite.commands.console import complain, prepare_output
 from suite.commands.options import add_config
-from suite.errors import EXIT_USAGE, SuiteError
+from suite.errors import EXIT_FAILURE, EXIT_USAGE, SuiteError
+from suite.signals import Signals
 from suite.text import near, one_line
 
 #: The commands, each a module in `suite.commands`, and what ``--help`` says of them.
@@ -52,7 +53,8 @@ class Parser(argparse.ArgumentParser):
     @override
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().split())
-        self.exit(EXIT_USAGE, one_line(f"{self.prog}: {message} ({usage})") + "\n")
+        complain(one_line(f"{self.prog}: {message} ({usage})"))
+        self.exit(EXIT_USAGE)
 
     def refuse_option(self, option: str) -> NoReturn:
         """End with what is wrong with *option*, which there is not."""
@@ -91,7 +93,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
     parser.add_argument("--version", action="version", version=f"echo-suite {__version__}")
     add_config(parser)
     serve.add_arguments(parser)
-    parser.set_defaults(run=serve.run, parser=parser)
+    parser.set_defaults(run=None, parser=parser)
     commands = parser.add_subparsers(title="commands", metavar="")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
@@ -133,12 +135,14 @@ def _refuse_command(parser: Parser, word: str, following: str) -> NoReturn:
     parser.error(f"{word!r} is not a command{hint}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, signals: Signals | None = None) -> int:
     """Run the command line *argv*; return the exit code (see `suite.errors`).
 
+    :param signals: the signals that have been caught so far. Serving needs them; what they mean to a command
+        is what they mean to every program.
     :raises SystemExit: for ``--help``, ``--version`` and a wrong command line, as argparse does.
     """
-    escape_output()
+    prepare_output()
     argv = sys.argv[1:] if argv is None else argv
     parser = build_parser(argv)
     check_command(parser, argv)
@@ -148,9 +152,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if extra[0].startswith("-"):
             command.refuse_option(extra[0])
         command.refuse_word(extra[0], options)
+    signals = Signals() if signals is None else signals
     try:
+        if options.run is None:
+            return serve.run(options, signals)
+        signals.release()
         code: int = options.run(options)
     except SuiteError as error:
-        print(error, file=sys.stderr)
+        complain(error)
         return error.exit_code
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return EXIT_FAILURE
     return code

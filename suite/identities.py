@@ -7,7 +7,6 @@ key that everybody can read, or others can change, is refused; no hint is given 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -24,6 +23,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 from OpenSSL import crypto
 
 from suite.errors import CertificateError
+from suite.files import read_file
 from suite.text import shown
 
 T = TypeVar("T")
@@ -191,15 +191,7 @@ class Files:
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
     """The content and the status of the regular file at *path*."""
     try:
-        # O_NONBLOCK: a FIFO without a writer would stop us here.
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
-            if stat.S_ISDIR(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if not stat.S_ISREG(status.st_mode):
-                raise CertificateError(shown(path), "is not a regular file; expected a PEM file")
-            return file.read(), status
+        return read_file(path), os.stat(path)
     except FileNotFoundError:
         raise CertificateError(
             shown(path), "no such file; `python -m suite certs` makes development certificates"

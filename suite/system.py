@@ -27,26 +27,32 @@ if sys.platform != "win32":  # the suite runs on Windows too, without these feat
 #: User and group ids are 32 bits, of which -1 means "leave it as it is" (setresuid(2)).
 MAX_ID: Final = 2**32 - 2
 
-#: Seconds that a change of state may wait for room in the service manager's queue. A manager that never
-#: gets READY=1 ends the service, so it may be busy for this long.
+#: Seconds that the first READY=1 may wait for room in the service manager's queue: a manager that never gets
+#: it ends the service.
 MANAGER_PATIENCE: Final = 1.0
 
+#: Seconds that a later change of state may wait; all connections wait with it.
+SERVING_PATIENCE: Final = 0.01
 
-def raise_descriptor_limit() -> int:
-    """Allow this process as many descriptors as its hard limit permits.
 
-    Do not call it with a select(2) reactor, which cannot watch descriptors above 1023: ``EMFILE`` is better.
+#: As many descriptors as select(2) can watch: FD_SETSIZE, of glibc, musl, and the BSDs.
+SELECTABLE: Final = 1024
 
-    :returns: the new limit; `sys.maxsize` where there is none. Never fails: if the system refuses, the limit
-        stays as it was.
+
+def adjust_descriptor_limit(most: int | None = None) -> None:
+    """Allow this process as many descriptors as its hard limit permits, or *most*.
+
+    Never fails: if the system refuses, or does not even tell, the limit stays as it was.
+
+    :param most: no more than these can be used: `SELECTABLE`. Beyond them, accept(2) then fails with
+        ``EMFILE``, which is dealt with; a descriptor that cannot be watched is not.
     """
     if sys.platform == "win32":
-        return sys.maxsize
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return
     with suppress(OSError, ValueError):  # a sandbox forbids it; macOS refuses "unlimited"
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        fits = most is None or (hard != resource.RLIM_INFINITY and hard <= most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard if most is None or fits else most, hard))
 
 
 class UnknownIdentityError(ValueError):
@@ -239,16 +245,22 @@ class Notifier:
         self._address = os.fsencode(path if path.startswith("/") else "\0" + path[1:])
         # Created now and kept, because notifications must work even when the process is out of descriptors.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        # The kernel's own timeout: Python's uses poll(2), which sees room in our buffer, not the manager's.
-        seconds, microseconds = divmod(int(MANAGER_PATIENCE * 1e6), 10**6)
-        timeval = struct.pack("ll", seconds, microseconds)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        self._wait_at_most(MANAGER_PATIENCE)
         if watched and limit.isascii() and limit.isdigit() and int(limit) > 0:
             self.watchdog_interval = int(limit) / 2e6
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if self._socket is None:
+            return
+        # The kernel's own timeout: Python's uses poll(2), which sees room in our buffer, not the manager's.
+        whole, microseconds = divmod(int(seconds * 1e6), 10**6)
+        timeval = struct.pack("ll", whole, microseconds)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
     def ready(self, status: str) -> None:
         """Everything is open, or open again after `reloading`."""
         self._send("READY=1", f"STATUS={one_line(status)}")
+        self._wait_at_most(SERVING_PATIENCE)
 
     def reloading(self, status: str) -> None:
         """The configuration is being read again; `ready` must follow, whether that succeeds or fails."""

@@ -25,9 +25,15 @@ def suggest(word: str, known: Iterable[str]) -> str:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """*path* as a user would write it: relative to the working directory if that is shorter and a name."""
-    absolute = os.path.abspath(path)
-    relative = os.path.relpath(absolute)
+    """*path* as a user would write it: relative to the working directory if that is shorter and a name.
+
+    Where the working directory has been deleted, as it is.
+    """
+    try:
+        absolute = os.path.abspath(path)
+        relative = os.path.relpath(absolute)
+    except OSError:
+        return one_line(os.fspath(path))
     if os.path.basename(relative) == os.pardir:
         return one_line(absolute)
     return one_line(min(relative, absolute, key=len))

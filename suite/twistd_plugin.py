@@ -51,23 +51,26 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> EchoSuite:
     """The service for *options*, on the installed reactor."""
-    import signal
+    from signal import SIGINT, SIGTERM
 
     from twisted.internet import reactor
     from twisted.logger import Logger
 
     from suite.errors import SuiteError
-    from suite.server.reload import Reloader
+    from suite.server.process import Controls, fit_descriptor_limit
     from suite.server.service import EchoSuite
+    from suite.signals import Signals
     from suite.system import Notifier
 
     log = Logger(namespace="suite")
+    signals = Signals()
 
     class StartedOrNot(EchoSuite):
         """Opens all endpoints before `startService` returns; Twisted would not notice a later failure."""
 
         @override
         def startService(self) -> None:
+            signals.catch()  # not before `twistd` has had its chance to handle SIGUSR1
             super().startService()
             failures: list[Failure] = []
             self.opened.addErrback(failures.append)
@@ -79,9 +82,23 @@ def makeService(options: Options) -> EchoSuite:
                     failure.raiseException()
                 print(error, file=sys.__stderr__)  # sys.stderr is redirected to the log
                 raise SystemExit(error.exit_code)
-            reloader = Reloader(self, Notifier())
-            reloader.watch()
-            if hasattr(signal, "SIGHUP"):
-                signal.signal(signal.SIGHUP, lambda *_: self.reactor.callFromThread(reloader.reload))
+            # Again, and acted on, once the reactor has installed its own handlers.
+            self.reactor.callWhenRunning(self._handle_signals)
 
+        def _handle_signals(self) -> None:
+            signals.catch()
+            controls = Controls(self.reactor, self, Notifier(), self._stop_reactor)
+            controls.watch()
+            controls.connect(signals)
+
+        def _stop_reactor(self, number: int) -> None:
+            # The reactor's own handlers note the signal, so that `twist` ends by it, as its users expect.
+            handlers: dict[int, str] = {SIGINT: "sigInt", SIGTERM: "sigTerm"}
+            handler = getattr(self.reactor, handlers.get(number, ""), None)
+            if handler is None:
+                self.reactor.stop()
+            else:
+                handler(number, None)
+
+    fit_descriptor_limit(reactor)
     return StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line))

@@ -2,7 +2,7 @@
 
 import sys
 
-from suite.cli import main
+from suite.__main__ import main
 from suite.engine import reactor, ring
 
 reactor.MIN_EVENTS = reactor.EngineReactor._min_events = 1  # type: ignore[misc]  # a constant, but for this

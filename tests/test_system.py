@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -23,19 +24,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import pytest
 
 from suite import system
 from suite.errors import EXIT_FAILURE, PrivilegeError
 from suite.system import (
+    SELECTABLE,
     Notifier,
     ProcessIdentity,
     UnknownIdentityError,
+    adjust_descriptor_limit,
     become,
     identity,
-    raise_descriptor_limit,
 )
 from tests import activate
 from tests.helpers import ROOT
@@ -73,30 +75,55 @@ def test_the_descriptor_limit_is_raised_as_far_as_it_goes(descriptor_limit: tupl
     _, hard = descriptor_limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
     for _ in range(2):
-        assert raise_descriptor_limit() == hard
+        adjust_descriptor_limit()
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
 
 
+@pytest.mark.parametrize("soft", [200, 1024, 2000])
+def test_the_limit_is_what_select_can_watch(descriptor_limit: tuple[int, int], soft: int) -> None:
+    """Raised or lowered; the hard limit, which only root can raise again, is kept."""
+    _, hard = descriptor_limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    adjust_descriptor_limit(SELECTABLE)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1024, hard)
+
+
+@pytest.mark.parametrize(
+    ("limits", "most", "expected"),
+    [
+        ((100, 500), 1024, (500, 500)),
+        ((100, resource.RLIM_INFINITY), 1024, (1024, resource.RLIM_INFINITY)),
+        ((resource.RLIM_INFINITY,) * 2, 1024, (1024, resource.RLIM_INFINITY)),
+        ((resource.RLIM_INFINITY,) * 2, None, (resource.RLIM_INFINITY,) * 2),
+    ],
+)
+def test_a_limit_is_never_above_the_hard_one(
+    monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int], most: int | None, expected: tuple[int, int]
+) -> None:
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+    adjust_descriptor_limit(most)
+    assert set_to == [expected]
+
+
 @pytest.mark.parametrize("refusal", [OSError(1, "Operation not permitted"), ValueError("not allowed")])
+@pytest.mark.parametrize("call", ["getrlimit", "setrlimit"])
 def test_a_descriptor_limit_that_cannot_be_raised_stays(
-    descriptor_limit: tuple[int, int], monkeypatch: pytest.MonkeyPatch, refusal: Exception
+    descriptor_limit: tuple[int, int], monkeypatch: pytest.MonkeyPatch, call: str, refusal: Exception
 ) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, descriptor_limit[1]))
+    calls: list[object] = []
 
-    def refuse(*_: object) -> None:
+    def refuse(*arguments: object) -> None:
+        calls.append(arguments)
         raise refusal
 
     with monkeypatch.context() as patched:
-        patched.setattr(resource, "setrlimit", refuse)
-        assert raise_descriptor_limit() == 200
-
-
-def test_no_limit_is_more_than_any_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_to: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
-    assert raise_descriptor_limit() == sys.maxsize
-    assert set_to == [(resource.RLIM_INFINITY,) * 2]
+        patched.setattr(resource, call, refuse)
+        adjust_descriptor_limit()
+    assert calls
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 200
 
 
 # 2. Identities.
@@ -543,6 +570,20 @@ def test_a_change_of_state_waits_for_room_and_a_status_does_not(manager: Manager
     assert heard.pop() == {"READY": "1", "STATUS": "waited for"}
     assert heard
     assert all(fields == {"STATUS": "filler"} for fields in heard)
+
+
+def test_once_it_serves_nothing_waits_for_the_manager(manager: Manager) -> None:
+    """Connections would wait with it: a hundred changes of state take less than the first might."""
+    with notifier(NOTIFY_SOCKET=manager.address) as sender:
+
+        def patience() -> float:
+            packed = cast(Any, sender)._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
+            seconds, microseconds = struct.unpack("ll", packed)
+            return float(seconds + microseconds / 1e6)
+
+        assert 0.9 < patience() <= 1.1, "the kernel rounds to its clock ticks"
+        sender.ready("")
+        assert 0 < patience() < 0.03
 
 
 def test_it_needs_no_further_descriptor(manager: Manager, descriptor_limit: tuple[int, int]) -> None:

@@ -6,7 +6,8 @@ import argparse
 
 from suite.client.connect.session import reactor_name, run_connect
 from suite.client.dial.target import parse_target
-from suite.commands.options import TARGET_HELP, add_config, add_reach, parse_reach
+from suite.commands.options import add_config
+from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
 from suite.server import process
 
 

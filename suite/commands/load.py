@@ -31,7 +31,8 @@ from suite.client.load.options import (
 from suite.client.load.results import Result
 from suite.client.run import run_until
 from suite.commands.console import say
-from suite.commands.options import TARGET_HELP, add_config, add_reach, duration, number, parse_reach, size
+from suite.commands.options import add_config, duration, number, size
+from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
 from suite.text import shown

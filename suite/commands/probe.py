@@ -9,7 +9,8 @@ from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target, parse_target, targets_of_config
 from suite.client.probe.run import Settings, run_probe
 from suite.commands.console import say, warn
-from suite.commands.options import TARGET_HELP, add_config, add_reach, duration, number, parse_reach, size
+from suite.commands.options import add_config, duration, number, size
+from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
 from suite.errors import UsageError
 from suite.server import process
 

@@ -1,13 +1,15 @@
-"""Serving: what ``python -m suite`` does without a command."""
+"""Serving: what ``python -m suite`` does without a command.
+
+Rule: next to nothing is imported before it is known that this is what is to be done.
+"""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from suite import logs
-from suite.commands.console import announce
-from suite.server import process
-from suite.server.plan import Plan
+from suite.errors import EXIT_OK
+from suite.signals import Signals
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,16 +23,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-level",
         metavar="LEVEL",
-        default=logs.DEFAULT.level,
+        default="info",
         help="debug, info, warn, error or critical; default: info",
+    )
+    parser.add_argument(
+        "--log-file",
+        metavar="FILE",
+        type=Path,
+        help="append the log to this file, which SIGUSR1 opens again; default: standard error",
     )
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, signals: Signals) -> int:
     """Serve until a signal ends it; return the exit code.
 
+    :param signals: remembers the signals that have arrived already.
     :raises SuiteError: it cannot.
     """
-    settings = logs.Settings(options.log, options.log_level)
+    from suite.logs.log import Settings  # noqa: PLC0415  # the slow imports
+    from suite.server import process  # noqa: PLC0415
+    from suite.server.announce import Announcer  # noqa: PLC0415
+    from suite.server.plan import Plan  # noqa: PLC0415
+
+    settings = Settings(options.log, options.log_level, options.log_file)
+    if signals.stopping:
+        return EXIT_OK
     plan = Plan(options.config, mint=True)
-    return process.run(process.install_reactor(options.reactor), plan, announce, settings)
+    reactor = process.install_reactor(options.reactor)
+    announcer = Announcer()
+    code = process.run(reactor, plan, announcer, settings, signals=signals)
+    announcer.close()
+    return code

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
@@ -20,6 +21,7 @@ from typing import Any, Final, TypeVar
 from suite.config.limits import Limits, Network
 from suite.config.tls import CLIENT_AUTH, TLS, TLS_VERSIONS
 from suite.errors import ConfigError, Mistakes
+from suite.files import read_file
 from suite.text import SIZES, UNITS, shown, suggest
 
 T = TypeVar("T")
@@ -32,8 +34,8 @@ _SIZE = re.compile(r"(\d{1,15})(B|KiB|MiB|GiB|TiB)")
 SHORTEST: Final = 0.25
 
 #: How long echoes under way may take when the suite ends, in seconds (nginx and HAProxy wait for ever,
-#: Docker and Kubernetes kill after 10 and 30).
-DEFAULT_DRAIN: Final = 10.0
+#: Docker and Kubernetes kill after 10 and 30, counted from the same signal).
+DEFAULT_DRAIN: Final = 8.0
 
 _TOML_TYPES: Final = {
     bool: "a boolean",
@@ -94,8 +96,10 @@ class Config:
 
 
 def directory_of(file: Path) -> Path:
-    """The directory that *file* is in, without dots on the way."""
-    return Path(os.path.normpath(file.absolute().parent))
+    """The directory that *file* is in, without dots on the way; relative if the working directory is gone."""
+    with suppress(OSError):
+        file = file.absolute()
+    return Path(os.path.normpath(file.parent))
 
 
 class _Reader:
@@ -423,7 +427,7 @@ def _document(file: Path) -> dict[str, Any]:
             "standard input cannot be the configuration; expected a file, which SIGHUP can read again",
         )
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = read_file(file).decode("utf-8-sig")  # editors on Windows begin a file with a byte order mark
     except FileNotFoundError:
         raise ConfigError(
             shown(file),

@@ -23,6 +23,7 @@ from suite.config.tls import TLS, TLS_VERSIONS
 from suite.engine.openssl import set_groups, use_key
 from suite.engine.tls import Preamble, reason_of
 from suite.errors import CertificateError
+from suite.files import read_file
 from suite.identities import Files, Identity
 from suite.text import shown
 
@@ -99,6 +100,7 @@ def server_context(
     use_identity(context, identity)
     if dh_parameters is not None:
         try:
+            read_file(dh_parameters)  # OpenSSL would wait for a pipe
             context.load_tmp_dh(str(dh_parameters))
         except (SSL.Error, OSError):
             raise CertificateError(

@@ -5,5 +5,6 @@
 - `service`: all of them, as a Twisted service
 - `reload`: SIGHUP
 - `process`: reactor, signals, exit code
+- `status`: what a signal writes to the log
 - `announce`: what it prints
 """

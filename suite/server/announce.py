@@ -1,4 +1,4 @@
-"""The lines that a running suite prints on standard output."""
+"""The lines that a running suite prints on standard output; printing them never blocks nor raises."""
 
 from __future__ import annotations
 
@@ -13,14 +13,44 @@ from typing import Final, cast
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
 
 from suite import text
 from suite.endpoints import descriptions as endpoints
 from suite.endpoints.descriptions import Description
-from suite.text import host_and_port
+from suite.output import LineWriter, reopened
+from suite.text import host_and_port, one_line
+
+log = Logger()
 
 #: The command whose output the suggested client sends.
 HELLO: Final = "echo 'hola mundo...'"
+
+
+class Announcer:
+    """Prints lines on standard output, which may be closed, full, or not read: a server serves all the same.
+
+    The log has a warning when lines begin to be lost; standard output itself has their number when it can be
+    written to again, or the log at the end.
+    """
+
+    def __init__(self) -> None:
+        self._writer: LineWriter | None = None
+        if sys.stdout is not None:  # None after `>&-`, where nothing is expected
+            self._writer = LineWriter(reopened(sys.stdout.fileno()), sys.stdout.encoding)
+
+    def __call__(self, line: str) -> None:
+        """Print *line* if that is possible now."""
+        if self._writer is None:
+            return
+        lost = self._writer.lost
+        if not self._writer.write(one_line(line)) and not lost:
+            log.warn("standard output cannot be written: {why}; lines are dropped", why=self._writer.why)
+
+    def close(self) -> None:
+        """Tell how many lines are missing at the end, if any are."""
+        if self._writer is not None and self._writer.lost:
+            log.warn("standard output: lines dropped: {lost:,}", lost=self._writer.lost)
 
 
 def bound_address(description: Description, port: IListeningPort) -> str:
@@ -67,7 +97,7 @@ def try_command(description: Description, port: IListeningPort) -> str:
     reachable = endpoints.EVERY_HOST.get(inet.host, inet.host)
     if description.transport == "TLS":
         ca = _ca_beside(description)
-        trust = f" -CAfile {shlex.quote(text.shown(ca))}" if ca.exists() else ""
+        trust = f" -CAfile {shlex.quote(text.shown(ca))}" if os.path.exists(ca) else ""
         target = host_and_port(reachable, inet.port)
         # s_client leaves at the end of its input, with no eye for what is still on its way.
         if description.endpoint.tls.client_ca is not None:
@@ -93,7 +123,10 @@ def _is_installed(program: str) -> bool:
 
 
 def _ca_beside(description: Description) -> Path:
-    """Where the CA of a TLS endpoint is, if it is one that `certs` has made."""
+    """Where the CA of a TLS endpoint is, if it is one that `certs` has made.
+
+    Whether it is there is a question for `os.path.exists`: by now, this process may not be allowed to look.
+    """
     certificate = description.arguments.get("certKey") or description.arguments["directory"]
     return Path(certificate).with_name("ca.pem")
 
@@ -110,7 +143,7 @@ def _connect_command(description: Description, host: object) -> str:
         target = f"{kind}:{host_and_port(reachable, inet.port)}"
         if kind == "tls":
             ca = _ca_beside(description)
-            if ca.exists():
+            if os.path.exists(ca):
                 options += f" --ca {shlex.quote(text.shown(ca))}"
             if description.endpoint.tls.client_ca is not None:
                 client = ca.with_name("client.pem"), ca.with_name("client.key")

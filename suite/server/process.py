@@ -8,25 +8,26 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from twisted.application import reactors
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from suite import logs, text
+from suite import text
 from suite.errors import EXIT_OK, UsageError
+from suite.logs.log import DEFAULT, LogFile, Settings
+from suite.logs.log import start as start_log
 from suite.server.plan import Plan
 from suite.server.reload import Reloader
 from suite.server.service import EchoSuite
-from suite.system import Notifier, raise_descriptor_limit
+from suite.server.status import log_status
+from suite.signals import Action, Signals
+from suite.system import SELECTABLE, Notifier, adjust_descriptor_limit
 
-#: The signals that stop the suite.
-ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-
-#: All signals that the suite handles.
-SIGNALS: Final = (*ENDING, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+log = Logger()
 
 
 def install_reactor(name: str | None) -> Any:
@@ -68,65 +69,131 @@ def _working_reactors() -> list[str]:
     return working
 
 
+class Controls:
+    """What signals do to a running suite.
+
+    :param stop: stops the reactor; called once, with the number of the signal.
+    :param log_file: the log file, if the log goes to one.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        suite: EchoSuite,
+        notifier: Notifier,
+        stop: Callable[[int], None],
+        log_file: LogFile | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._suite = suite
+        self._notifier = notifier
+        self._reloader = Reloader(suite, notifier)
+        self._stop = stop
+        self._log_file = log_file
+        self._stopping = False
+
+    def connect(self, signals: Signals) -> None:
+        """Have *signals* acted on, in the reactor's turn."""
+        self._signals = signals
+        signals.connect(lambda number: self._reactor.callFromThread(self.act, number))
+
+    def watch(self) -> None:
+        """Look for changes of certificates and of UNIX sockets from now on, until the suite stops."""
+        self._reloader.watch()
+
+    def act(self, number: int) -> None:
+        """Do what the signal *number* asks for."""
+        action = self._signals.action(number)
+        if action is Action.STOP:
+            self.stop(number)
+        elif action is Action.ABORT:
+            self._suite.force()
+            if not self._stopping:
+                self.stop(number)
+        elif action is Action.RELOAD:
+            self._reloader.reload()
+        elif action is Action.REOPEN:
+            self._reopen()
+        else:
+            log_status(self._suite)
+
+    def stop(self, number: int) -> None:
+        """Let echoes in progress finish, and end; the second time, do not let them."""
+        if self._stopping:
+            self._suite.force()
+            return
+        self._stopping = True
+        self._notifier.stopping("letting echoes in progress finish")
+        self._stop(number)
+
+    def _reopen(self) -> None:
+        if self._log_file is None:
+            log.info("there is no log file to open again; see --log-file", requested=True)
+            return
+        try:
+            self._log_file.reopen()
+        except OSError as error:
+            log.error(
+                "log file not opened again: {path}: {error}; the previous one is still in use",
+                path=text.shown(self._log_file.path),
+                error=error.strerror,
+            )
+
+
+def fit_descriptor_limit(reactor: Any) -> None:
+    """Allow as many descriptors as the system does and *reactor* can watch."""
+    adjust_descriptor_limit(SELECTABLE if isinstance(reactor, SelectReactor) else None)
+
+
 def run(
     reactor: Any,
     plan: Plan,
     announce: Callable[[str], None],
-    settings: logs.Settings = logs.DEFAULT,
+    settings: Settings = DEFAULT,
     make_suite: Callable[[Any, Plan, Callable[[str], None]], EchoSuite] = EchoSuite,
+    signals: Signals | None = None,
 ) -> int:
     """Serve *plan* on *reactor* until a signal stops it; return the exit code.
 
-    The first SIGTERM or SIGINT lets echoes in progress finish, a second one aborts them; SIGHUP reloads the
-    configuration.
+    What each signal does is in docs/running.md.
 
     :param make_suite: makes the service.
+    :param signals: remembers the signals that have arrived already; None: they are caught from now on.
     :raises SuiteError: an endpoint cannot be opened, or the process cannot switch to the configured user;
-        everything has been closed again.
+        everything has been closed again. Or the log file cannot be opened.
     """
-    logs.start(reactor, settings)
-    if not isinstance(reactor, SelectReactor):  # select(2) cannot watch so many
-        raise_descriptor_limit()
+    signals = Signals() if signals is None else signals
+    signals.catch()
+    log_file = start_log(reactor, settings)
+    fit_descriptor_limit(reactor)
     suite = make_suite(reactor, plan, announce)
     notifier = Notifier()
-    reloader = Reloader(suite, notifier)
+    controls = Controls(reactor, suite, notifier, lambda _number: reactor.stop(), log_file)
     failures: list[Failure] = []
-    ending = False
 
     def start() -> None:
-        # Set here, after the reactor has installed its own handlers, to replace them.
-        for number in ENDING:
-            signal.signal(number, lambda *_: reactor.callFromThread(end))
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reloader.reload))
-        suite.startService()
-        suite.opened.addCallbacks(ready, stop)
+        # Again, because the reactor has installed its own handlers.
+        signals.catch()
+        stopping = signals.stopping
+        controls.connect(signals)
+        if not stopping:
+            suite.startService()
+            suite.opened.addCallbacks(ready, stop)
 
     def ready(_: None) -> None:
-        reloader.watch()
+        controls.watch()
         notifier.ready(f"serving {len(plan.descriptions)} endpoints")
         if notifier.watchdog_interval is not None:
             LoopingCall(notifier.watchdog).start(notifier.watchdog_interval)
 
     def stop(failure: Failure) -> None:
         failures.append(failure)
-        end()
-
-    def end() -> None:
-        nonlocal ending
-        if ending:
-            suite.force()
-            return
-        ending = True
-        notifier.stopping("letting echoes in progress finish")
-        reactor.stop()
+        controls.stop(signal.SIGTERM)
 
     reactor.callWhenRunning(start)
     reactor.addSystemEventTrigger("before", "shutdown", suite.stopService)
     reactor.run()
-    # During its exit, Python restores the default actions; a late signal would then change the exit code.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    signals.ignore()
     notifier.close()
     for failure in failures:
         failure.raiseException()

@@ -9,12 +9,11 @@ created.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from OpenSSL import SSL
 from twisted.application.service import Service
@@ -66,6 +65,18 @@ class Change:
             yield from endpoint.sockets
 
 
+@contextmanager
+def _logged(endpoint: RunningEndpoint, done: str) -> Iterator[None]:
+    """Log an error that ends the block: one endpoint keeps no other from ending well.
+
+    :param done: what should have been done to *endpoint*.
+    """
+    try:
+        yield
+    except Exception:  # noqa: BLE001  # a port may be a plugin's, or have died of a fault of the system
+        log.failure("could not be {done}", endpoint=endpoint.description.endpoint.name, done=done)
+
+
 class EchoSuite(Service):
     """The suite as a Twisted service.
 
@@ -90,6 +101,8 @@ class EchoSuite(Service):
         self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
         self._unused: list[str] = []  # inherited descriptors that the log has named
+        #: When the drain is over, by the reactor's clock; None: nobody has asked for the end yet.
+        self._drain_until: float | None = None
         self._lock = DeferredLock()  # serializes opening, reloading and closing
 
     def make_endpoint(
@@ -145,11 +158,12 @@ class EchoSuite(Service):
 
     async def _in_turns(self, items: Iterable[T]) -> AsyncIterator[T]:
         """*items*, with a turn for everything else every `SLICE` seconds."""
-        until = time.monotonic() + SLICE
+        now = self.reactor.seconds
+        until = now() + SLICE
         for item in items:
-            if time.monotonic() >= until:
+            if now() >= until:
                 await deferLater(self.reactor, 0, lambda: None)
-                until = time.monotonic() + SLICE
+                until = now() + SLICE
             yield item
 
     async def _prepare(self, plan: Plan, undo: AsyncExitStack) -> Change:
@@ -225,7 +239,8 @@ class EchoSuite(Service):
             lines += endpoint.lines()
         async for endpoint in self._in_turns(old.values()):
             if endpoint not in change.kept:
-                await endpoint.close()
+                with _logged(endpoint, "closed"):
+                    await endpoint.close()
                 self._leave(endpoint)
         self.sockets.keep_only([*change.sockets()])
         self._name_unused(change)
@@ -298,6 +313,9 @@ class EchoSuite(Service):
     def stopService(self) -> Deferred[None]:
         """Stop accepting, let echoes in progress finish, and close; fires when everything is closed."""
         super().stopService()
+        # From now, not from the end of a reload in progress: whoever has sent the signal is counting, too.
+        if self._drain_until is None:
+            self._drain_until = self.reactor.seconds() + self.plan.config.drain
         if self._opening is not None:  # no connections yet to wait for, and opening might take forever
             return Deferred.fromCoroutine(self._opening.aclose())
         return self._lock.run(Deferred.fromCoroutine, self._stop())
@@ -306,21 +324,30 @@ class EchoSuite(Service):
         endpoints, self.endpoints = list(self.endpoints.values()), {}
         self._closing = [*endpoints, *self.leaving]
         for endpoint in endpoints:
-            await endpoint.close(keep_datagrams=True)  # they are answered until the drain has ended
+            with _logged(endpoint, "closed"):
+                await endpoint.close(keep_datagrams=True)  # they are answered until the drain has ended
         self.sockets.keep_only([sock for endpoint in endpoints for sock in endpoint.sockets])
-        seconds = self.plan.config.drain
-        await gatherResults([endpoint.drain(seconds) for endpoint in self._closing])
+        seconds = max(0.0, cast(float, self._drain_until) - self.reactor.seconds())
+        drains = []
+        for endpoint in self._closing:
+            with _logged(endpoint, "drained"):
+                drains.append(endpoint.drain(seconds))
+        await gatherResults(drains)
         for endpoint in endpoints:
-            await endpoint.close()
+            with _logged(endpoint, "closed"):
+                await endpoint.close()
         self.sockets.keep_only([])
         self.surroundings.reserve.drop()
         for endpoint in endpoints:
-            summary = endpoint.summary()
+            summary = ""
+            with _logged(endpoint, "summed up"):
+                summary = endpoint.summary()
             if summary:
                 log.debug("{summary}", summary=summary, endpoint=endpoint.description.endpoint.name)
 
     def force(self) -> None:
-        """Abort every connection."""
+        """Abort every connection; those that the end finds still open, too."""
+        self._drain_until = float("-inf")
         for endpoint in [*self.endpoints.values(), *self.leaving, *self._closing]:
             if endpoint.guard is not None:
                 endpoint.guard.abort()

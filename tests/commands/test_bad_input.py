@@ -779,11 +779,11 @@ def test_a_file_that_this_user_may_not_read(
 ) -> None:
     """For root there is no such file, so the system's answer is feigned."""
 
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
 
     path = write_config(tmp_path, GOOD)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr("suite.config.file.read_file", refuse)
     assert "cannot be read: Permission denied" in complaint(path, capsys)
 
 

@@ -15,16 +15,18 @@ import pytest
 import twisted.internet
 from twisted.application import reactors
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.logger import LogEvent
 from twisted.python.failure import Failure
 
-from suite import certs, logs
+from suite import certs
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
 from suite.errors import EXIT_OK, ConfigError, ListenError, MistakesError, UsageError
-from suite.server import announce, process
+from suite.logs.log import Settings
+from suite.server import announce, process, service
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from tests.helpers import FakePort, SuiteReactor, config_of, described, write_config
@@ -513,6 +515,72 @@ def test_a_port_that_opens_when_all_is_over_is_closed_again(monkeypatch: pytest.
     assert started.said == []
 
 
+# What stopping may meet.
+
+
+def test_a_port_that_has_died_ends_neither_the_drain_nor_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever is asked of it raises; the other three are closed all the same, and stopping has an end."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("filedescriptor cannot be a negative integer (-1)")
+
+    reactor = SuiteReactor()
+    started = Started(reactor, plan(FOUR, mint=True))
+    failures: list[LogEvent] = []
+    monkeypatch.setattr(service.log, "failure", lambda form, **fields: failures.append(fields))
+    for name, method in (("tcp", "stopListening"), ("udp", "getHost")):
+        monkeypatch.setattr(started.suite.endpoints[name].ports[0], method, fail)
+    monkeypatch.setattr(started.suite.endpoints["tls"], "drain", fail)
+    monkeypatch.setattr(started.suite.endpoints["unix"], "summary", fail)
+    stopped: list[object] = []
+    started.suite.stopService().addBoth(stopped.append)
+    assert stopped == [None]
+    assert [(event["endpoint"], event["done"]) for event in failures] == [
+        ("tcp", "closed"),
+        ("tls", "drained"),
+        ("udp", "closed"),
+        ("unix", "summed up"),
+    ]
+    assert len(reactor.open) == 2, "the two that could not be closed"
+
+
+def drain_times(started: Started, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long an endpoint is given for its drain, from now on."""
+    seconds: list[float] = []
+
+    def drain(given: float) -> Deferred[None]:
+        seconds.append(given)
+        return succeed(None)
+
+    monkeypatch.setattr(started.suite.endpoints["tcp"], "drain", drain)
+    return seconds
+
+
+@pytest.mark.parametrize(("waited", "left"), [(0, 8), (5, 3), (20, 0)])
+def test_a_drain_is_counted_from_the_signal(monkeypatch: pytest.MonkeyPatch, waited: int, left: int) -> None:
+    """A reload that is still at work takes of its time, which whoever has sent the signal is counting."""
+    reactor = SuiteReactor()
+    started = Started(reactor, plan(FOUR, mint=True))
+    seconds = drain_times(started, monkeypatch)
+    at_work: Deferred[None] = Deferred()
+    started.suite._lock.run(lambda: at_work)
+    started.suite.stopService()
+    reactor.advance(waited)
+    assert seconds == []
+    at_work.callback(None)
+    assert seconds == [left]
+
+
+def test_forced_before_it_could_stop_it_drains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = Started(SuiteReactor(), plan(FOUR, mint=True))
+    seconds = drain_times(started, monkeypatch)
+    started.suite.force()
+    started.suite.stopService()
+    assert seconds == [0]
+
+
 # The process.
 
 
@@ -521,22 +589,33 @@ def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, object]]:
     """Record signal handlers instead of setting them, and keep logging from starting."""
     seen: list[tuple[object, object]] = []
     monkeypatch.setattr(signal, "signal", lambda *args: seen.append(args))
-    monkeypatch.setattr(logs, "start", lambda _reactor, settings: seen.append(("logging", settings)))
+    monkeypatch.setattr(signal, "pthread_sigmask", lambda *args: None)
+    monkeypatch.setattr(process, "start_log", lambda _reactor, settings: seen.append(("logging", settings)))
+    monkeypatch.setattr(process, "fit_descriptor_limit", lambda _reactor: None)
     return seen
 
 
 def test_running_ends_with_0(signals: list[tuple[object, object]]) -> None:
     reactor = SuiteReactor()
     said: list[str] = []
-    settings = logs.Settings("text", "warn")
+    settings = Settings("text", "warn")
     assert process.run(reactor, plan(FOUR, mint=True), said.append, settings) == EXIT_OK
     assert reactor.hasRun
     assert len(reactor.open) == 4
     assert said[-1].startswith("ready")
-    ours = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    assert [what for what, _ in signals] == ["logging", *ours, *ours]
-    assert signals[0] == ("logging", settings)
-    assert [how for _, how in signals[4:]] == [signal.SIG_IGN] * 3
+    assert ("logging", settings) in signals
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
+        *ours, last = [how for what, how in signals if what == number]
+        assert len(ours) == 2, "before the reactor has set its own, and after"
+        assert all(callable(how) for how in ours)
+        assert last == signal.SIG_IGN
 
 
 def test_the_end_of_the_reactor_closes_every_port(signals: list[tuple[object, object]]) -> None:

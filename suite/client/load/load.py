@@ -325,7 +325,10 @@ def make_room(descriptors: int) -> None:
 
     :raises UsageError: the system does not allow that many.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError:  # a sandbox does not even tell; opening them will
+        return
     if soft == resource.RLIM_INFINITY or soft >= descriptors:
         return
     if hard != resource.RLIM_INFINITY and hard < descriptors:
@@ -333,4 +336,10 @@ def make_room(descriptors: int) -> None:
             f"--connections {descriptors - OTHER_DESCRIPTORS}: the system allows {hard} open files;"
             f" expected at most {max(1, hard - OTHER_DESCRIPTORS)}"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+    except OSError as error:
+        raise UsageError(
+            f"--connections {descriptors - OTHER_DESCRIPTORS}: cannot have more than {soft} open files here"
+            f" ({error.strerror}); expected at most {max(1, soft - OTHER_DESCRIPTORS)}"
+        ) from None

@@ -839,6 +839,24 @@ def test_a_file_that_is_no_result_is_one_line(
         assert errors.count("\n") == 1, name
 
 
+@pytest.mark.parametrize("call", ["getrlimit", "setrlimit"])
+def test_a_sandbox_may_forbid_to_ask_for_room(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(f"resource.{call}", refuse)
+    if call == "getrlimit":
+        make_room(3000)
+        return
+    with pytest.raises(UsageError) as caught:
+        make_room(3000)
+    assert str(caught.value) == (
+        "--connections 2936: cannot have more than 1024 open files here (Operation not permitted);"
+        " expected at most 960"
+    )
+
+
 def test_more_connections_than_the_system_allows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr("resource.getrlimit", lambda _: (1024, 4096))

@@ -1,0 +1,61 @@
+"""Reading small files that anybody may have put in place: configurations, certificates, keys.
+
+Rules: reading never waits for anybody, and takes no more memory than the limit; only regular files are read,
+by any number of symbolic links (Kubernetes mounts a file through two).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Final
+
+#: The largest file read, in bytes. Ten thousand endpoints with all their limits are 4 MiB, and the CA
+#: certificates that Debian trusts a quarter of one.
+MAX_FILE: Final = 8 * 2**20
+
+#: What else a path can lead to (inode(7)), for people. A directory has an error of its own.
+_KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+#: Opening a pipe or a device can wait without O_NONBLOCK; a terminal would become ours without O_NOCTTY
+#: (open(2)).
+_FLAGS: Final = (
+    os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def read_file(path: str | os.PathLike[str], limit: int = MAX_FILE) -> bytes:
+    """The content of the regular file at *path*.
+
+    :param limit: the largest content accepted, in bytes.
+    :raises OSError: it cannot be read, is not a regular file, or is larger than *limit*; ``strerror`` says
+        what it is and what was expected.
+    """
+    # Before it is opened, which alone can have effects: a tape rewinds, a watchdog starts.
+    _check_regular(path, os.stat(path))
+    descriptor = os.open(path, _FLAGS | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb", buffering=0) as file:
+        # Again, because it may have been replaced in between.
+        _check_regular(path, os.fstat(descriptor))
+        content = bytearray()
+        # A file in /proc has no size, and any file may grow: what is read decides.
+        while chunk := file.read(min(2**16, limit + 1 - len(content))):
+            content += chunk
+            if len(content) > limit:
+                raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes; expected a smaller file", path)
+    return bytes(content)
+
+
+def _check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    for is_kind, kind in _KINDS:
+        if is_kind(found.st_mode):
+            raise OSError(errno.EINVAL, f"it is {kind}; expected a regular file", path)

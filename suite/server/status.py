@@ -1,0 +1,114 @@
+"""The status of a running suite, written to the log when a signal asks for it.
+
+Rule: however many endpoints there are, it is at most `MAX_LINES` lines and two more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from twisted.logger import Logger
+
+from suite.reasons import Reason
+from suite.server.endpoint import RunningEndpoint, counted
+from suite.server.service import EchoSuite
+
+log = Logger()
+
+#: Endpoints with a line of their own: those with the most connections.
+MAX_LINES: Final = 100
+
+#: The reasons for which connections and datagrams are refused rather than ended.
+REFUSALS: Final = frozenset(
+    {
+        Reason.PROXY,
+        Reason.CONNECTIONS,
+        Reason.PER_PEER,
+        Reason.DENIED,
+        Reason.DESCRIPTORS,
+        Reason.SOURCE,
+        Reason.RATE,
+    }
+)
+
+COUNTS: Final = "{open:,} open, {accepted:,} accepted, {received:,} bytes, {refused:,} refused{by_reason}"
+
+
+@dataclass(frozen=True)
+class Status:
+    """The counts of one endpoint, or of several.
+
+    :ivar open: connections that are open.
+    :ivar accepted: connections accepted since the endpoint was opened.
+    :ivar received: bytes received on them.
+    :ivar refusals: connections or datagrams refused, by reason.
+    """
+
+    open: int
+    accepted: int
+    received: int
+    refusals: Mapping[str, int]
+
+
+def total_of(statuses: Iterable[Status]) -> Status:
+    """The counts of several endpoints together."""
+    opened = accepted = received = 0
+    refusals: Counter[str] = Counter()
+    for status in statuses:
+        opened += status.open
+        accepted += status.accepted
+        received += status.received
+        if status.refusals:
+            refusals.update(status.refusals)
+    return Status(opened, accepted, received, refusals)
+
+
+def status_of(endpoint: RunningEndpoint) -> Status:
+    """The counts of *endpoint*; of datagrams, only refusals are counted."""
+    guard, datagrams = endpoint.guard, endpoint.datagrams
+    counts = [*(guard.ends.items() if guard else ()), *(datagrams.refusals.items() if datagrams else ())]
+    refusals: dict[str, int] = {}
+    for reason, count in counts:
+        if reason in REFUSALS:
+            refusals[str(reason)] = refusals.get(str(reason), 0) + count
+    if guard is None:
+        return Status(0, 0, 0, refusals)
+    received = guard.received + sum(connection.received for connection in guard.open)
+    return Status(len(guard.open), guard.accepted_count, received, refusals)
+
+
+def log_status(suite: EchoSuite) -> None:
+    """Log the counts of *suite* as a whole, and of each endpoint; those that have left are "leaving"."""
+    statuses = [(endpoint, status_of(endpoint)) for endpoint in suite.endpoints.values()]
+    leaving = [(endpoint, status_of(endpoint)) for endpoint in suite.leaving]
+    every = [*statuses, *leaving]
+    total = total_of(status for _, status in every)
+    _log(
+        "status: {endpoints:,} endpoints, {leaving:,} leaving; " + COUNTS,
+        total,
+        endpoints=len(statuses),
+        leaving=len(leaving),
+    )
+    every.sort(key=lambda pair: (pair[1].open, pair[1].accepted), reverse=True)
+    gone = set(suite.leaving)
+    for endpoint, status in every[:MAX_LINES]:
+        form = "status, leaving: " if endpoint in gone else "status: "
+        _log(form + COUNTS, status, endpoint=endpoint.description.endpoint.name)
+    if len(every) > MAX_LINES:
+        log.info("status: {more:,} more endpoints", more=len(every) - MAX_LINES, requested=True)
+
+
+def _log(form: str, status: Status, **fields: object) -> None:
+    log.info(
+        form,
+        open=status.open,
+        accepted=status.accepted,
+        received=status.received,
+        refused=sum(status.refusals.values()),
+        by_reason=counted(status.refusals),
+        requested=True,
+        **fields,
+    )
