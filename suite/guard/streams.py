@@ -291,6 +291,15 @@ class Guard:
         """*connection* has completed its TLS handshake."""
         connection.established = True
         connection.unchanged_since = self.clock.seconds()
+        certificate = getattr(connection.transport, "client_certificate", "")
+        if certificate:
+            log.info(
+                "client certificate: {certificate}",
+                endpoint=self.name,
+                connection=connection.number,
+                peer=connection.peer,
+                certificate=certificate,
+            )
         if self.proxied:
             address = cast(Any, connection.transport).getPeer()
             connection.peer = shown_peer(address)

@@ -29,6 +29,7 @@ from suite.endpoints.tls import ContextFactory, server_context
 from suite.engine import stream as stream_module
 from suite.engine.listeners import Listeners
 from suite.engine.tls import LINGER, TLSPort, TLSServer, reason_of
+from suite.identities import load_identity
 from tests.helpers import Watcher
 from tests.running import TLSClient
 
@@ -129,7 +130,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> SSL.Context:
 
 
 def context_of(directory: Path, tls: TLS | None = None) -> SSL.Context:
-    identity = certs.load_identity(directory / "server.pem", directory / "server.key")
+    identity = load_identity(directory / "server.pem", directory / "server.key")
     return server_context(identity, tls or TLS(), session_id="test")
 
 
