@@ -13,9 +13,9 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``guard``     whom an endpoint admits, and for how long
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
 ``config``    the configuration file, and the values it holds
-ground        ``certs``, ``system``, ``logs``, ``reasons``, ``errors``, ``files``, ``output``, ``signals``,
-``text``: no Twisted but in ``logs`` =============
-==================================================================================
+ground        ``certs``, ``identities``, ``system``, ``reasons``, ``errors``, ``files``, ``output``,
+              ``signals``, ``text``; Twisted's ``logs``
+============= ==================================================================================
 """
 
 __version__ = "0.1.0"

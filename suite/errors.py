@@ -90,6 +90,12 @@ class CertificateError(SuiteError):
         return one_line(f"{self.path}: {self.problem}")
 
 
+class UnwritableError(CertificateError):
+    """A certificate or key that cannot be written now: a full disk, another user's directory, a lock."""
+
+    exit_code = EXIT_FAILURE  # 2 would tell systemd's RestartPreventExitStatus= that another start is in vain
+
+
 class Mistakes:
     """Collects the mistakes in one configuration, so that all of them can be reported at once."""
 

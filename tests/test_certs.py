@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa, x448
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from suite import certs, text
-from suite.errors import CertificateError
+from suite.errors import EXIT_FAILURE, CertificateError, UnwritableError
+from suite.identities import load_key
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +47,7 @@ def certificate(path: Path) -> x509.Certificate:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
 def names_in(directory: Path) -> list[str]:
@@ -64,14 +61,6 @@ def umask(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
-
-
-def refusal(path: Path, key: Path, *chains: Path) -> CertificateError:
-    """The error for a certificate and key."""
-    with pytest.raises(CertificateError) as caught:
-        certs.load_identity(path, key, chains)
-    assert len(str(caught.value).splitlines()) == 1
-    return caught.value
 
 
 # Minting.
@@ -135,7 +124,7 @@ def test_what_is_minted_is_signed_by_the_ca(minted: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ca", "server", "client"])
 def test_every_certificate_has_its_key_beside_it(minted: Path, name: str) -> None:
-    key = certs.load_key(minted / f"{name}.key")
+    key = load_key(minted / f"{name}.key")
     assert key.public_key() == certificate(minted / f"{name}.pem").public_key()
 
 
@@ -218,10 +207,10 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "server.key").write_text("precious")
-    monkeypatch.setattr(os.path, "lexists", lambda _path: False)
-    with pytest.raises(CertificateError, match=r"server\.key: cannot be written: File exists"):
+    monkeypatch.setattr(certs, "due", lambda _directory: "missing")
+    with pytest.raises(UnwritableError, match=r"server\.key: cannot be written: File exists"):
         certs.mint(tmp_path)
-    assert (tmp_path / "server.key").read_text() == "precious"
+    assert contents(tmp_path) == {"server.key": b"precious"}
 
 
 def test_force_replaces_all_of_them(pki: Path) -> None:
@@ -256,6 +245,7 @@ def test_force_replaces_a_file_whole_or_not_at_all(pki: Path, monkeypatch: pytes
         certs.mint(pki, force=True)
     assert x509.load_pem_x509_certificate(*seen)
     assert contents(pki) == before
+    assert names_in(pki) == sorted(certs.MINTED)
 
 
 def test_what_a_killed_process_has_left_is_not_in_the_way(pki: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,202 +323,271 @@ def test_where_a_dangling_link_is_none_is_minted(tmp_path: Path) -> None:
     assert not certs.would_mint(tmp_path, [tmp_path / "server.key"])
 
 
-# Loading.
+# Interruptions.
 
 
-def test_an_identity_is_a_key_its_certificate_and_its_chain(minted: Path) -> None:
-    identity = certs.load_identity(minted / "server.pem", minted / "server.key")
-    assert identity.certificate == certificate(minted / "server.pem")
-    assert identity.key.public_key() == identity.certificate.public_key()
-    assert identity.chain == ()
+class Killed(BaseException):
+    """The process has died: nothing after it runs."""
 
 
-def test_the_chain_may_stand_behind_the_certificate(pki: Path) -> None:
-    combined = pki / "fullchain.pem"
-    combined.write_bytes((pki / "server.pem").read_bytes() + (pki / "ca.pem").read_bytes())
-    identity = certs.load_identity(combined, pki / "server.key")
-    assert identity.certificate == certificate(pki / "server.pem")
-    assert identity.chain == (certificate(pki / "ca.pem"),)
+class Mortal:
+    """Lets the process die at one of the system calls that change files, and everything after it fail.
+
+    :ivar calls: the system calls so far.
+    """
+
+    CALLS = ("mkdir", "open", "chmod", "fsync", "rename", "replace", "link", "unlink", "rmdir")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, dies_at: int, *, afterwards: bool) -> None:
+        self.calls = 0
+        for name in self.CALLS:
+            monkeypatch.setattr(os, name, self._mortal(getattr(os, name), dies_at, afterwards))
+
+    def _mortal(self, call: Callable[..., Any], dies_at: int, afterwards: bool) -> Callable[..., Any]:
+        def made(*args: Any, **kwargs: Any) -> Any:
+            self.calls += 1
+            if self.calls > dies_at or (self.calls == dies_at and not afterwards):
+                raise Killed
+            result = call(*args, **kwargs)
+            if self.calls == dies_at:
+                if call.__name__ == "open":
+                    os.close(result)
+                raise Killed
+            return result
+
+        return made
 
 
-def test_further_chain_files_come_after_the_chain_in_the_same_file(pki: Path) -> None:
-    combined, more = pki / "fullchain.pem", pki / "more.pem"
-    combined.write_bytes((pki / "server.pem").read_bytes() + (pki / "ca.pem").read_bytes())
-    more.write_bytes((pki / "client.pem").read_bytes() + (pki / "server.pem").read_bytes())
-    identity = certs.load_identity(combined, pki / "server.key", [more, pki / "ca.pem"])
-    assert identity.chain == tuple(certificate(pki / f"{n}.pem") for n in ("ca", "client", "server", "ca"))
+def whole(directory: Path) -> None:
+    """Fail unless *directory* has a whole set, and nothing else."""
+    assert names_in(directory) == sorted(certs.MINTED)
+    ca = certificate(directory / "ca.pem")
+    for name in ("server", "client"):
+        certificate(directory / f"{name}.pem").verify_directly_issued_by(ca)
+    for name in ("ca", "server", "client"):
+        key = load_key(directory / f"{name}.key")
+        assert key.public_key() == certificate(directory / f"{name}.pem").public_key()
+    assert certs.due(directory) is None
 
 
-@pytest.mark.parametrize("key_first", [True, False])
-def test_key_and_certificate_may_share_a_file(pki: Path, key_first: bool) -> None:
-    both = pki / "both.pem"
-    parts = [(pki / "server.key").read_bytes(), (pki / "server.pem").read_bytes()]
-    both.write_bytes(b"\n".join(parts if key_first else parts[::-1]))
-    both.chmod(0o600)
-    identity = certs.load_identity(both, both)
-    assert identity.certificate == certificate(pki / "server.pem")
+def die(directory: Path, at: int, mint: Callable[[Path], object], *, afterwards: bool = False) -> bool:
+    """Let a minting die at its system call number *at*; return whether it came that far."""
+    with pytest.MonkeyPatch.context() as patch:
+        Mortal(patch, at, afterwards=afterwards)
+        try:
+            mint(directory)
+        except Killed:
+            return True
+    return False
 
 
-def test_a_shared_file_is_as_private_as_its_key(pki: Path) -> None:
-    both = pki / "both.pem"
-    both.write_bytes((pki / "server.key").read_bytes() + (pki / "server.pem").read_bytes())
-    both.chmod(0o644)
-    assert "can be read by group or others" in refusal(both, both).problem
+@pytest.mark.parametrize("afterwards", [False, True], ids=["before the call", "after it"])
+def test_wherever_a_minting_is_killed_the_next_one_finishes(tmp_path: Path, afterwards: bool) -> None:
+    for at in range(1, 1000):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        if not die(directory, at, certs.mint_due, afterwards=afterwards):
+            break
+        certs.mint_due(directory)
+        whole(directory)
+    assert at > 30
 
 
-def test_text_around_the_pem_blocks_is_ignored(pki: Path) -> None:
-    """As `openssl x509 -text` writes the file."""
-    verbose = pki / "verbose.pem"
-    verbose.write_bytes(b"Certificate:\n    Data:\n" + (pki / "server.pem").read_bytes() + b"the end\n")
-    assert certs.load_certificates(verbose) == [certificate(pki / "server.pem")]
+def test_wherever_a_replacing_is_killed_the_next_one_finishes(tmp_path: Path) -> None:
+    for at in range(1, 1000):
+        directory = tmp_path / str(at)
+        certs.mint(directory)
+        before = contents(directory)
+        if not die(directory, at, lambda directory: certs.mint(directory, force=True)):
+            break
+        if certs.due(directory) is not None:  # otherwise the files are as before, whole
+            certs.mint_due(directory)
+        else:
+            assert contents(directory) == before
+        certs.mint(directory, force=True)
+        whole(directory)
+    assert at > 30
 
 
-KEYS: dict[str, Callable[[], certs.ServerKey]] = {
-    "RSA": lambda: rsa.generate_private_key(65537, 2048),
-    "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
-    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
-    "Ed25519": ed25519.Ed25519PrivateKey.generate,
-    "Ed448": ed448.Ed448PrivateKey.generate,
-}
+def test_what_two_kills_leave_is_finished_too(tmp_path: Path) -> None:
+    for at in range(20, 60, 3):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        die(directory, at, certs.mint_due)
+        die(directory, 60 - at, certs.mint_due)
+        certs.mint_due(directory)
+        whole(directory)
 
 
-@pytest.mark.parametrize("kind", KEYS)
-def test_every_kind_of_key_that_signs_is_loaded(tmp_path: Path, kind: str) -> None:
-    key = KEYS[kind]()
-    path = tmp_path / "a.key"
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    path.chmod(0o600)
-    assert certs.load_key(path).public_key() == key.public_key()
+def test_the_command_that_the_messages_name_finishes_too(tmp_path: Path) -> None:
+    for at in (3, 25, 36, 40):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        assert die(directory, at, certs.mint_due)
+        certs.mint(directory)
+        whole(directory)
 
 
-def test_openssls_traditional_format_is_loaded(tmp_path: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    path = tmp_path / "a.key"
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
-    path.chmod(0o400)
-    assert path.read_bytes().startswith(b"-----BEGIN EC PRIVATE KEY-----")
-    assert certs.load_key(path).public_key() == key.public_key()
+@pytest.mark.parametrize("count", range(1, 4))
+def test_what_an_earlier_version_left_is_completed_with_the_same_ca(pki: Path, count: int) -> None:
+    """It wrote one file after the other; a kill or a full disk left the first of them."""
+    for name in certs.MINTED[count:]:
+        (pki / name).unlink()
+    (pki / ".server.pem.abc_d3fg").write_text("a temporary file of --force")
+    before = contents(pki)
+    assert certs.due(pki) == "incomplete"
+    certs.mint_due(pki)
+    whole(pki)
+    assert (contents(pki)["ca.pem"] == before["ca.pem"]) == (count > 1)  # without its key it cannot sign
 
 
-@pytest.mark.parametrize("allowed", [0o600, 0o400, 0o700, 0o611])
-def test_a_key_that_only_its_owner_reads_is_loaded(pki: Path, allowed: int) -> None:
-    (pki / "server.key").chmod(allowed)
-    certs.load_key(pki / "server.key")
+@pytest.mark.parametrize("count", range(1, 4))
+def test_an_empty_file_at_the_end_is_left_by_an_interruption(pki: Path, count: int) -> None:
+    for name in certs.MINTED[count:]:
+        (pki / name).unlink()
+    (pki / certs.MINTED[count - 1]).write_bytes(b"")
+    certs.mint_due(pki)
+    whole(pki)
 
 
-@pytest.mark.parametrize("wide", [0o640, 0o604, 0o620, 0o602, 0o644, 0o666, 0o660])
-def test_a_key_that_others_can_read_or_write_is_refused(pki: Path, wide: int) -> None:
-    (pki / "server.key").chmod(wide)
-    error = refusal(pki / "server.pem", pki / "server.key")
-    assert os.path.basename(error.path) == "server.key"
-    assert f"mode {wide:04o}" in error.problem
-    assert "expected 0600" in error.problem
-    assert f"chmod 600 {error.path}" in error.problem
+@pytest.mark.parametrize("there", [("ca.pem",), ("ca.pem", "ca.key")])
+def test_a_users_ca_is_no_leftover(tmp_path: Path, there: tuple[str, ...]) -> None:
+    theirs = trustme.CA(organization_name="Example")
+    for name, blob in (("ca.pem", theirs.cert_pem), ("ca.key", theirs.private_key_pem)):
+        if name in there:
+            blob.write_to_path(tmp_path / name)
+    before = contents(tmp_path)
+    assert certs.due(tmp_path) is None
+    with pytest.raises(CertificateError, match="already exists, and nothing was changed"):
+        certs.mint(tmp_path)
+    assert certs.mint_due(tmp_path) == []
+    assert contents(tmp_path) == before
 
 
-def test_the_mode_of_the_file_counts_and_not_of_a_link_to_it(pki: Path) -> None:
-    (pki / "link.key").symlink_to("server.key")
-    certs.load_identity(pki / "server.pem", pki / "link.key")
-    (pki / "server.key").chmod(0o644)
-    assert "0644" in refusal(pki / "server.pem", pki / "link.key").problem
+def test_a_key_of_the_users_beside_our_ca_is_no_leftover(pki: Path) -> None:
+    for name in certs.MINTED[2:]:
+        (pki / name).unlink()
+    trustme.CA().private_key_pem.write_to_path(pki / "ca.key")
+    assert certs.due(pki) is None
 
 
-def test_a_missing_file_is_named_with_the_way_to_make_it(minted: Path) -> None:
-    error = refusal(minted / "absent.pem", minted / "server.key")
-    assert os.path.basename(error.path) == "absent.pem"
-    assert error.problem == "no such file; `python -m suite certs` makes development certificates"
+def test_the_users_files_stay_when_they_come_after_an_interruption(tmp_path: Path) -> None:
+    """Killed when a set was ready, or half in place; then the user gave up on us."""
+    seen = set()
+    for at in range(1, 1000):
+        directory = tmp_path / str(at)
+        directory.mkdir()
+        if not die(directory, at, certs.mint_due):
+            break
+        if certs.STAGED not in names_in(directory):
+            continue
+        seen.add(len(contents(directory)))
+        for name in ("server.pem", "server.key"):
+            (directory / name).unlink(missing_ok=True)
+            (directory / name).write_text("precious")
+        certs.mint_due(directory)
+        assert contents(directory)["server.pem"] == contents(directory)["server.key"] == b"precious"
+        assert certs.STAGED not in names_in(directory)
+        assert certs.due(directory) is None
+    assert seen == set(range(len(certs.MINTED) + 1))
 
 
-def test_a_missing_key_and_a_missing_chain_are_named(minted: Path) -> None:
-    assert os.path.basename(refusal(minted / "server.pem", minted / "no.key").path) == "no.key"
-    error = refusal(minted / "server.pem", minted / "server.key", minted / "ca.pem", minted / "no.pem")
-    assert os.path.basename(error.path) == "no.pem"
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "rename", "link"])
+def test_a_full_disk_is_a_failure_and_not_a_wrong_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Systemd does not start a service again that has ended with 2."""
+
+    def full(*args: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(UnwritableError, match="cannot be written: No space left on device") as caught:
+            certs.mint_due(tmp_path / "certs")
+    assert caught.value.exit_code == EXIT_FAILURE
+    certs.mint_due(tmp_path / "certs")
+    whole(tmp_path / "certs")
 
 
-def test_a_directory_is_no_certificate(minted: Path) -> None:
-    assert "cannot be read: Is a directory" in str(refusal(minted, minted / "server.key"))
+def test_without_hard_links_files_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on vfat."""
+
+    def unsupported(*args: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", unsupported)
+    certs.mint(tmp_path)
+    whole(tmp_path)
 
 
-def test_a_file_that_may_not_be_read_says_so(minted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root can read every file, so the system's error is simulated."""
+def test_a_directory_that_stays_locked_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with certs.locked(tmp_path), pytest.raises(UnwritableError, match="has been locked by another process"):
+        certs.mint_due(tmp_path)
+    assert sum(slept) == pytest.approx(certs.LOCK_PATIENCE, abs=0.1)
+    certs.mint_due(tmp_path)
+    whole(tmp_path)
 
-    def refuse(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    error = refusal(minted / "server.pem", minted / "server.key")
-    assert error.problem == "cannot be read: Permission denied"
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EBADF, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def unsupported(*_args: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    certs.mint_due(tmp_path)
+    whole(tmp_path)
+
+
+# Dates.
+
+
+def mint_at(directory: Path, when: datetime) -> None:
+    """Mint with the clock at *when*."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Any:
+            return when
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(certs, "datetime", Clock)
+        certs.mint(directory)
 
 
 @pytest.mark.parametrize(
-    "junk",
-    [b"", b"junk\n", b"\x30\x82\x01\x0a", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
-    ids=["empty", "text", "DER", "empty PEM"],
+    ("when", "says"),
+    [
+        (datetime(2011, 1, 1, tzinfo=UTC), "expired on 2013-04-04"),
+        (datetime(2090, 1, 1, tzinfo=UTC), "was not valid before 2089-12-31"),
+    ],
+    ids=["a first boot in the past", "in the future"],
 )
-def test_what_is_not_a_certificate_is_refused(minted: Path, tmp_path: Path, junk: bytes) -> None:
-    (tmp_path / "junk.pem").write_bytes(junk)
-    error = refusal(tmp_path / "junk.pem", minted / "server.key")
-    assert error.problem == "is not a certificate; expected PEM"
+def test_what_was_minted_with_a_wrong_clock_is_minted_anew(tmp_path: Path, when: datetime, says: str) -> None:
+    mint_at(tmp_path, when)
+    before = contents(tmp_path)
+    due = certs.due(tmp_path)
+    assert due is not None
+    assert due.endswith(f"server.pem {says}")
+    assert len(certs.mint_due(tmp_path)) == len(certs.MINTED)
+    whole(tmp_path)
+    after = contents(tmp_path)
+    assert after["ca.pem"] == before["ca.pem"], "clients trust it already"
+    assert after["server.pem"] != before["server.pem"]
 
 
-def test_one_bad_certificate_spoils_the_chain(pki: Path) -> None:
-    (pki / "chain.pem").write_bytes(
-        (pki / "ca.pem").read_bytes() + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+@pytest.mark.parametrize("name", certs.MINTED)
+def test_an_old_set_with_a_file_of_the_users_in_it_is_theirs(tmp_path: Path, name: str) -> None:
+    mint_at(tmp_path, datetime(2011, 1, 1, tzinfo=UTC))
+    other = trustme.CA()
+    (tmp_path / name).write_bytes(
+        (other.cert_pem if name.endswith(".pem") else other.private_key_pem).bytes()
     )
-    error = refusal(pki / "server.pem", pki / "server.key", pki / "chain.pem")
-    assert os.path.basename(error.path) == "chain.pem"
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"junk", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----"]
-)
-def test_what_is_not_a_key_is_refused(minted: Path, tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "junk.key").write_bytes(content)
-    (tmp_path / "junk.key").chmod(0o600)
-    error = refusal(minted / "server.pem", tmp_path / "junk.key")
-    assert error.problem == "is not a private key; expected PEM"
-
-
-def test_an_encrypted_key_is_refused(minted: Path, tmp_path: Path) -> None:
-    key = tmp_path / "encrypted.key"
-    key.write_bytes(
-        certs.load_key(minted / "server.key").private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
-        )
-    )
-    key.chmod(0o600)
-    error = refusal(minted / "server.pem", key)
-    assert error.problem == "private key is encrypted; expected one without a passphrase"
-
-
-def test_a_key_that_cannot_sign_is_refused(minted: Path, tmp_path: Path) -> None:
-    key = tmp_path / "x448.key"
-    key.write_bytes(
-        x448.X448PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    )
-    key.chmod(0o600)
-    error = refusal(minted / "server.pem", key)
-    assert error.problem == "is a X448PrivateKey; expected an RSA, EC or Edwards-curve key"
-
-
-def test_the_key_of_another_certificate_is_refused(minted: Path) -> None:
-    error = refusal(minted / "server.pem", minted / "client.key")
-    assert os.path.basename(error.path) == "client.key"
-    assert "is not the key of the certificate in " in error.problem
-    assert "server.pem" in error.problem
-
-
-def test_the_key_of_another_kind_is_refused(minted: Path, tmp_path: Path) -> None:
-    issued = trustme.CA().issue_cert("localhost", key_type=trustme.KeyType.RSA)
-    (tmp_path / "rsa.pem").write_bytes(issued.cert_chain_pems[0].bytes())
-    error = refusal(tmp_path / "rsa.pem", minted / "server.key")
-    assert "is not the key of the certificate" in error.problem
-
-
-def test_a_leaf_behind_its_chain_is_refused(pki: Path) -> None:
-    """The certificate of the key comes first (RFC 8446, section 4.4.2)."""
-    (pki / "wrong.pem").write_bytes((pki / "ca.pem").read_bytes() + (pki / "server.pem").read_bytes())
-    assert "is not the key of the certificate" in refusal(pki / "wrong.pem", pki / "server.key").problem
+    assert certs.due(tmp_path) is None
 
 
 # Paths, for people.

@@ -16,6 +16,7 @@ from suite.cli import main
 from suite.config.file import load
 from suite.errors import CertificateError
 from suite.files import MAX_FILE, read_file
+from suite.identities import load_certificates, load_key
 from tests.helpers import write_config
 from tests.running import ONE_LINE, run_suite
 
@@ -78,7 +79,7 @@ def test_a_configuration_that_is_no_file_is_one_line(
 
 
 @odd
-@pytest.mark.parametrize("load", [certs.load_key, certs.load_certificates], ids=["key", "certificate"])
+@pytest.mark.parametrize("load", [load_key, load_certificates], ids=["key", "certificate"])
 def test_a_key_or_certificate_that_is_no_file_is_named(
     tmp_path: Path, load: Callable[[Path], object], make: Callable[[Path], object], said: str
 ) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from suite.config.limits import Limits, Network
-from suite.config.tls import TLS, TLS_VERSIONS
+from suite.config.tls import CLIENT_AUTH, TLS, TLS_VERSIONS
 from suite.errors import ConfigError, Mistakes
 from suite.files import read_file
 from suite.text import SIZES, UNITS, shown, suggest
@@ -162,8 +162,7 @@ class _Reader:
             raise self.wrong_type(key, value, "true or false")
         return value
 
-    def path(self, value: object, key: str) -> Path:
-        expected = "the path of a PEM file"
+    def path(self, value: object, key: str, expected: str = "the path of a PEM file") -> Path:
         path = self.string(value, key, expected)
         if "\0" in path:
             raise self.error(key, f"{path!r} cannot be used; expected {expected}")
@@ -175,6 +174,13 @@ class _Reader:
         if version not in TLS_VERSIONS:
             raise self.error(key, f"{version!r} is not a TLS version known here; expected {known}")
         return version
+
+    def client_auth(self, value: object, key: str) -> str:
+        known = " or ".join(f'"{word}"' for word in CLIENT_AUTH)
+        word = self.string(value, key, known)
+        if word not in CLIENT_AUTH:
+            raise self.error(key, f"{word!r} is unknown; expected {known}")
+        return word
 
     def protocols(self, value: object, key: str) -> tuple[str, ...]:
         expected = 'an array of protocol names, such as ["http/1.1"]'
@@ -191,10 +197,13 @@ class _Reader:
         """The settings that *value* makes of *defaults*, and which of them it names."""
         readers: dict[str, Callable[[Any, str], object]] = {
             "client_ca": self.path,
+            "client_auth": self.client_auth,
             "minimum": self.version,
             "maximum": self.version,
             "alpn": self.protocols,
             "chain": self.path,
+            "password_file": partial(self.path, expected="the path of a file with a password"),
+            "keylog": partial(self.path, expected="the path of a file to append to"),
         }
         read = self.values(self.table(value, key, readers), key, readers)
         named = frozenset(read)
@@ -326,6 +335,8 @@ class _Reader:
         with self.mistakes.noted():
             if "tls" in table:
                 tls, own_tls = self.tls(table["tls"], f"{key}.tls", tls)
+                if "client_auth" in own_tls and tls.client_ca is None:
+                    raise self.error(f"{key}.tls.client_auth", NO_CLIENT_CA)
         optional = False
         with self.mistakes.noted():
             optional = self.boolean(table.get("optional", False), f"{key}.optional")
@@ -333,6 +344,7 @@ class _Reader:
 
 
 NETWORKS: Final = 'an array of networks, such as ["192.0.2.0/24", "2001:db8::/32"]'
+NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it"
 NAMES: Final = 'an array of names, such as ["nobody"]'
 
 #: How each limit is read.
@@ -380,14 +392,17 @@ def read(file: Path, mistakes: Mistakes) -> Config:
     table = reader.table(document, "", ("drain", "endpoints", "group", "limits", "tls", "user"))
     tls, limits, endpoints = TLS(), Limits(), []
     others: dict[str, Any] = {}
+    named: frozenset[str] = frozenset()
     with mistakes.noted():
-        tls, _ = reader.tls(table.get("tls", {}), "tls", tls)
+        tls, named = reader.tls(table.get("tls", {}), "tls", tls)
     with mistakes.noted():
         limits, _ = reader.limits(table.get("limits", {}), "limits", limits)
     with mistakes.noted():
         for name, value in reader.endpoints(table.get("endpoints", {})).items():
             with mistakes.noted(f"endpoints.{name}"):
                 endpoints.append(reader.endpoint(name, value, tls, limits))
+    if "client_auth" in named and all(each is None or each.tls.client_ca is None for each in endpoints):
+        mistakes.note(reader.error("tls.client_auth", NO_CLIENT_CA))
     for key in ("user", "group"):
         with mistakes.noted():
             if key in table:

@@ -47,6 +47,7 @@ PARAMETERS: Final = {
         "backlog",
         "extraCertChain",
         "dhParameters",
+        "directory",
     ),
     "unix": ("address", "mode", "backlog", "lockfile"),
     "udp": ("port", "interface"),
@@ -57,10 +58,10 @@ PARAMETERS: Final = {
 }
 
 #: Parameters that are paths, relative to the configuration file's directory.
-PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "path"}
+PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "directory", "path"}
 
 #: Parameters that make an OpenSSL context, which can be replaced under an open port.
-CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters"}
+CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters", "directory"}
 
 #: The values of `sslmethod`, which Twisted still accepts, and the single TLS version each selects, if any.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
@@ -142,7 +143,6 @@ class Description:
             "tcp": "TCP",
             "tcp6": "TCP",
             "ssl": "TLS",
-            "tls": "TLS",
             "unix": "UNIX",
             "udp": "UDP",
             "udp6": "UDP",
@@ -222,9 +222,9 @@ class Description:
         return ("foreign", self.kind, self.proxied, frozenset(arguments.items()))
 
     def credentials(self) -> Iterator[Path]:
-        """The files that an ``ssl:`` endpoint needs; none for other types."""
+        """The files that an ``ssl:`` endpoint needs, or the directory; none for other types."""
         if self.kind == "ssl":
-            for name in ("privateKey", "certKey", "extraCertChain", "dhParameters"):
+            for name in ("privateKey", "certKey", "extraCertChain", "dhParameters", "directory"):
                 if name in self.arguments:
                     yield Path(self.arguments[name])
             yield from self.endpoint.tls.files().values()

@@ -54,7 +54,7 @@ REQUIRED: Final = {
 DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "tcp": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "tcp6": {"interface": LOOPBACK6, "backlog": DEFAULT_BACKLOG},
-    "ssl": {"privateKey": DEFAULT_KEY, "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
+    "ssl": {"interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "tls": {"port": "443", "interface": LOOPBACK, "backlog": DEFAULT_BACKLOG},
     "unix": {"mode": "660", "backlog": DEFAULT_BACKLOG, "lockfile": "1"},
     "udp": {"interface": LOOPBACK},
@@ -123,6 +123,8 @@ class _Parser:
             except ConfigError:
                 self.check_colons(kind, text)
                 raise
+            if kind == "tls":  # Twisted's name for the same
+                kind, arguments["directory"] = "ssl", arguments.pop("path")
         else:
             self.check_plugin(kind)
         if self.endpoint.own_tls is not None and kind != "ssl":
@@ -188,6 +190,8 @@ class _Parser:
         for name in REQUIRED.get(kind, ("port",)):
             if not given.get(name):
                 raise self.error(f"{name} is missing; expected {kind}:{name.upper()}…")
+        if kind == "ssl":
+            self.check_identity(given)
         arguments = DEFAULTS.get(kind, {}) | given
         for name, value in arguments.items():
             if name in CHECKS:
@@ -196,11 +200,22 @@ class _Parser:
                 arguments[name] = self.path(name, value)
         if kind == "systemd":
             self.check_systemd(arguments)
-        if "interface" in arguments and kind in OWNED:
+        if "interface" in arguments and kind in OWNED | {"tls"}:
             arguments["interface"] = self.bind_address(kind, arguments["interface"])
-        if kind == "ssl":
+        if "privateKey" in arguments:
             arguments.setdefault("certKey", arguments["privateKey"])
         return arguments
+
+    def check_identity(self, given: dict[str, str]) -> None:
+        """Name the default key, unless certificates come from a directory."""
+        if "directory" not in given:
+            given.setdefault("privateKey", DEFAULT_KEY)
+        for name in ("privateKey", "certKey", "extraCertChain"):
+            if "directory" in given and name in given:
+                raise self.error(
+                    f"{name} does not go with directory, where each file has a key, its certificate and the"
+                    " chain; expected one of the two"
+                )
 
     def check_order(self, kind: str, positional: list[str]) -> None:
         """Find an address where the port should be, and a port where the directory should be.

@@ -1,4 +1,4 @@
-"""From a configured identity and TLS settings to the OpenSSL context of an endpoint.
+"""From an identity and TLS settings to the OpenSSL context of an endpoint.
 
 Rules: Mozilla's "intermediate" profile (wiki.mozilla.org/Security/Server_Side_TLS, version 5.7):
 TLS 1.2 and 1.3, forward-secret AEAD suites over its three curves only, in the client's order of preference;
@@ -8,23 +8,23 @@ no renegotiation, no compression; sessions resume by ticket; idle connections fr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from cryptography.x509 import Certificate
 from OpenSSL import SSL
+from OpenSSL.crypto import X509, PKey, X509StoreFlags
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from zope.interface import implementer
 
-from suite.certs import Identity, load_certificates, load_identity, load_key
-from suite.config.file import Config
-from suite.config.tls import TLS
-from suite.endpoints.descriptions import DEFAULT_KEY, PATHS, SSL_METHODS, Description
+from suite.config.tls import TLS, TLS_VERSIONS
 from suite.engine.handshake import Preamble, reason_of
-from suite.engine.openssl import set_groups
-from suite.errors import CertificateError, ConfigError, Mistakes
+from suite.engine.openssl import set_groups, use_key
+from suite.errors import CertificateError
 from suite.files import read_file
+from suite.identities import Files, Identity
 from suite.text import shown
 
 TLS13_SUITES: Final = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
@@ -70,12 +70,18 @@ class ContextFactory:
 
 
 def server_context(
-    identity: Identity, tls: TLS, *, session_id: str, dh_parameters: Path | None = None
+    identity: Identity,
+    tls: TLS,
+    *,
+    session_id: str,
+    dh_parameters: Path | None = None,
+    authorities: Sequence[Certificate] | None = None,
 ) -> SSL.Context:
     """The context of a TLS server.
 
     :param session_id: sessions resume only where this is the same.
     :param dh_parameters: a PEM file, which enables the DHE suites; None disables them.
+    :param authorities: what is in `TLS.client_ca`, if it has been read already.
     :raises CertificateError: OpenSSL does not accept a certificate, key or parameter file.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
@@ -101,7 +107,9 @@ def server_context(
                 shown(dh_parameters), "contains no Diffie-Hellman parameters; expected a PEM file"
             ) from None
     if tls.client_ca is not None:
-        _require_client_certificate(context, tls.client_ca)
+        if authorities is None:
+            authorities = Files().authorities(tls.client_ca)
+        _verify_clients(context, authorities, tls)
     if tls.alpn:
         _choose_protocol(context, [name.encode() for name in tls.alpn])
     return context
@@ -114,7 +122,7 @@ def use_identity(context: SSL.Context, identity: Identity) -> None:
     """
     try:
         context.use_certificate(identity.certificate)
-        context.use_privatekey(identity.key)
+        use_key(context, identity.openssl_key or PKey.from_cryptography_key(identity.key))
         for certificate in identity.chain:
             context.add_extra_chain_cert(certificate)
     except SSL.Error as error:
@@ -123,17 +131,92 @@ def use_identity(context: SSL.Context, identity: Identity) -> None:
         ) from None
 
 
-def _require_client_certificate(context: SSL.Context, client_ca: Path) -> None:
-    authorities = load_certificates(client_ca)
-    try:
-        context.load_verify_locations(str(client_ca))
-    except SSL.Error as error:
-        raise CertificateError(
-            shown(client_ca), f"refused by OpenSSL ({reason_of(error)}); expected PEM certificates"
-        ) from None
+def _verify_clients(context: SSL.Context, authorities: Iterable[Certificate], tls: TLS) -> None:
+    store = context.get_cert_store()
+    if store is None:
+        raise CertificateError(shown(str(tls.client_ca)), "cannot be used; OpenSSL has no place for it")
+    # What the file names is trusted, be it a root or not: an intermediate CA is often all that an operator
+    # has.
+    store.set_flags(X509StoreFlags.PARTIAL_CHAIN)
     for authority in authorities:
+        store.add_cert(X509.from_cryptography(authority))
         context.add_client_ca(authority)
-    context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+    required = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if tls.client_auth == "required" else 0
+    context.set_verify(SSL.VERIFY_PEER | required)
+
+
+def choose_by_name(default: SSL.Context, by_name: Mapping[str, SSL.Context]) -> SSL.Context:
+    """Make *default* switch to the context of the name that a client asks for (SNI, RFC 6066, section 3).
+
+    A client that asks for no name, or for one that is not there, gets *default*, as in nginx. All contexts
+    must have the same settings: OpenSSL keeps those of *default* for the connection, and takes only the
+    identity and the CAs of clients from the other.
+
+    :param by_name: the contexts by host name in lower case; ``*.example.org`` stands for any one label.
+    """
+
+    def choose(connection: SSL.Connection) -> None:
+        asked = (connection.get_servername() or b"").decode("ascii", "replace").lower().rstrip(".")
+        chosen = by_name.get(asked) or by_name.get(f"*.{asked.partition('.')[2]}")
+        if chosen is not None and chosen is not default:
+            connection.set_context(chosen)
+
+    default.set_tlsext_servername_callback(choose)
+    return default
+
+
+def prove(context: SSL.Context, tls: TLS, path: Path) -> None:
+    """Make a handshake in memory in each version that *tls* offers, to see that the key can sign.
+
+    :param context: a context that asks for no client certificate; it is used up.
+    :param path: the file with the certificate, for the error.
+    :raises CertificateError: a handshake fails.
+    """
+    offered = TLS_VERSIONS[TLS_VERSIONS.index(tls.minimum) : TLS_VERSIONS.index(tls.maximum) + 1]
+    failed = {}
+    for version in offered:
+        client = SSL.Context(SSL.TLS_CLIENT_METHOD)  # which believes whatever it is shown
+        client.set_min_proto_version(_VERSIONS[version])
+        client.set_max_proto_version(_VERSIONS[version])
+        try:
+            shake_hands(client, context)
+        except SSL.Error as error:
+            failed[version] = reason_of(error)
+    if failed:
+        versions = " or ".join(f"TLS {version}" for version in failed)
+        others = [version for version in offered if version not in failed]
+        way_out = (
+            f'expected tls.{"minimum" if others[0] == "1.3" else "maximum"} to be "{others[0]}"'
+            if others
+            else "expected one with an RSA key, or on P-256, P-384 or an Edwards curve"
+        )
+        reason = next(iter(failed.values()))
+        raise CertificateError(shown(path), f"cannot make a {versions} handshake ({reason}); {way_out}")
+
+
+def shake_hands(client: SSL.Context, server: SSL.Context) -> tuple[SSL.Connection, SSL.Connection]:
+    """The two ends of a connection in memory, once the handshake has completed.
+
+    :raises SSL.Error: one of them refuses.
+    """
+    ends = SSL.Connection(client, None), SSL.Connection(server, None)
+    ends[0].set_connect_state()
+    ends[1].set_accept_state()
+    done = [False, False]
+    while not all(done):
+        moved = False
+        for number, (end, other) in enumerate((ends, ends[::-1])):
+            if not done[number]:
+                with suppress(SSL.WantReadError):
+                    end.do_handshake()
+                    done[number] = True
+            with suppress(SSL.WantReadError):
+                while data := end.bio_read(2**16):
+                    other.bio_write(data)
+                    moved = True
+        if not moved and not all(done):
+            raise SSL.Error([("", "", "the handshake does not complete")])
+    return ends
 
 
 def _choose_protocol(context: SSL.Context, ours: Sequence[bytes]) -> None:
@@ -144,63 +227,3 @@ def _choose_protocol(context: SSL.Context, ours: Sequence[bytes]) -> None:
         raise NoApplicationProtocolError(f"no common ALPN protocol; the client offers {theirs!r}")
 
     context.set_alpn_select_callback(choose)
-
-
-def load_context(config: Config, description: Description) -> SSL.Context | None:
-    """The OpenSSL context for an ``ssl:`` description; None for any other.
-
-    :raises ConfigError: a file that it names cannot be used.
-    """
-    endpoint, tls = description.endpoint, description.endpoint.tls
-    file = shown(config.file)
-    listen_key = f"endpoints.{endpoint.name}.listen"
-    if description.kind == "tls" and not Path(description.arguments["path"]).is_dir():
-        directory = shown(description.arguments["path"])
-        raise ConfigError(file, listen_key, f"{directory}: no such directory; expected one with PEM files")
-    if description.kind != "ssl":
-        return None
-    paths = {name: Path(description.arguments[name]) for name in PATHS & description.arguments.keys()}
-    version = SSL_METHODS[description.arguments.get("sslmethod", "TLS_METHOD")]
-    if version is not None:
-        if version < tls.minimum:
-            raise ConfigError(
-                file,
-                listen_key,
-                f"sslmethod allows TLS {version} only; expected at least {tls.minimum}, the minimum",
-            )
-        tls = replace(tls, minimum=version, maximum=version)
-    chains = [path for path in (paths.get("extraCertChain"), tls.chain) if path is not None]
-    keys = {shown(path): endpoint.tls_key(name) for name, path in tls.files().items()}
-    mistakes = Mistakes()
-
-    def note(error: CertificateError) -> None:
-        mistakes.note(ConfigError(file, keys.get(error.path, listen_key), str(error)))
-
-    default = paths["privateKey"] == config.directory / DEFAULT_KEY and DEFAULT_KEY not in endpoint.listen
-    if default and not paths["privateKey"].exists():
-        raise ConfigError(
-            file,
-            listen_key,
-            f"{shown(paths['privateKey'])}: no such file, and no privateKey is given; expected"
-            f" ssl:{description.arguments['port']}:privateKey=certs/server.key:certKey=certs/server.pem",
-        )
-
-    for path in (paths["certKey"], *chains, *([tls.client_ca] if tls.client_ca is not None else [])):
-        try:
-            load_certificates(path)
-        except CertificateError as error:
-            note(error)
-    try:
-        load_key(paths["privateKey"])
-    except CertificateError as error:
-        note(error)
-    mistakes.raise_any()
-    try:
-        return server_context(
-            load_identity(paths["certKey"], paths["privateKey"], chains),
-            tls,
-            session_id=endpoint.name,
-            dh_parameters=paths.get("dhParameters"),
-        )
-    except CertificateError as error:
-        raise ConfigError(file, keys.get(error.path, listen_key), str(error)) from error

@@ -2,9 +2,9 @@
 
 Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all do,
 allocates only its result and does not query OpenSSL for errors. This is the only module that uses names
-private to pyOpenSSL (`_ssl`, `_socket`, `_into_ssl`, `_from_ssl`, `_context`, `_info_callback`,
-`_reverse_mapping`, `_raise_ssl_error`, `OpenSSL._util`); tests/engine/test_stream.py fails if one of them
-disappears.
+private to pyOpenSSL (`_ssl`, `_socket`, `_into_ssl`, `_from_ssl`, `_context`, `_pkey`,
+`_info_callback`, `_reverse_mapping`, `_raise_ssl_error`, `OpenSSL._util`); tests/engine/test_stream.py fails
+if one of them disappears.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi, lib
 from typing_extensions import override
 
@@ -72,6 +72,29 @@ class Connection(SSL.Connection):
     def records(self) -> Records:
         """Faster access to the records of this connection."""
         return Records(self, self._ssl, self._scratch)
+
+    @override
+    def do_handshake(self) -> None:
+        """Go on with the handshake; if the peer's certificate is refused, the error says why.
+
+        :raises SSL.Error: as in `SSL.Connection.do_handshake`.
+        """
+        try:
+            super().do_handshake()
+        except SSL.Error as error:
+            refused = self.verify_error() if type(error) is SSL.Error else ""
+            if not refused:
+                raise
+            *before, (library, function, reason) = error.args[0]
+            raise SSL.Error([*before, (library, function, f"{reason}: {refused}")]) from error
+
+    def verify_error(self) -> str:
+        """Why the peer's certificate was refused, in OpenSSL's words; empty if it was not."""
+        code: int = lib.SSL_get_verify_result(self._ssl)
+        if code == 0:  # X509_V_OK
+            return ""
+        words: bytes = ffi.string(lib.X509_verify_cert_error_string(code))
+        return words.decode("ascii", "replace")
 
     def share_info_callback(self, callback: Callable[[SSL.Connection, int, int], None]) -> None:
         """Install *callback*, which connections may share, unless the context has a callback of its own."""
@@ -132,6 +155,18 @@ def _info_callback(callback: Callable[[SSL.Connection, int, int], None]) -> Any:
 def scratch_buffer() -> Any:
     """A buffer for one record."""
     return ffi.new("char[]", MAX_PLAINTEXT)
+
+
+def use_key(context: SSL.Context, key: crypto.PKey) -> None:
+    """Make *context* use *key* as it is.
+
+    `SSL.Context.use_privatekey` wants an object of `cryptography`, which takes an RSA-PSS key for an RSA key:
+    it could not sign.
+
+    :raises SSL.Error: OpenSSL does not accept it.
+    """
+    if lib.SSL_CTX_use_PrivateKey(context._context, key._pkey) != 1:  # noqa: SLF001
+        SSL._raise_current_error()  # noqa: SLF001
 
 
 def set_groups(context: SSL.Context, names: bytes) -> None:

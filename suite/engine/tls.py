@@ -15,6 +15,7 @@ import socket
 from contextlib import suppress
 from typing import Any, Final, cast
 
+from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
 from twisted.internet import main
@@ -256,6 +257,16 @@ class TLSServer(HandshakingStream):
     def getPeerCertificate(self) -> X509 | None:
         """The certificate that the peer has presented, if any."""
         return self._connection.get_peer_certificate()
+
+    @property
+    def client_certificate(self) -> str:
+        """What the client has shown, for people: subject, serial number and fingerprint; empty if nothing."""
+        certificate = self._connection.get_peer_certificate(as_cryptography=True)
+        if certificate is None:
+            return ""
+        subject = certificate.subject.rfc4514_string() or "no subject"
+        fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
+        return f"{subject}, serial {certificate.serial_number:x}, SHA-256 {fingerprint}"
 
     @property
     def negotiatedProtocol(self) -> bytes | None:

@@ -232,6 +232,15 @@ class Guard(Admission):
         if connection.phase is Phase.HANDSHAKE:
             connection.phase = Phase.ANSWERING
             connection.unchanged_since = self.clock.seconds()
+        certificate = getattr(connection.transport, "client_certificate", "")
+        if certificate:
+            log.info(
+                "client certificate: {certificate}",
+                endpoint=self.name,
+                connection=connection.number,
+                peer=connection.peer,
+                certificate=certificate,
+            )
 
     def ending(self, connection: Guarded) -> None:
         """One side of *connection* has been closed."""

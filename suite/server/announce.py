@@ -127,7 +127,7 @@ def _ca_beside(description: Description) -> Path:
 
     Whether it is there is a question for `os.path.exists`: by now, this process may not be allowed to look.
     """
-    certificate = description.arguments.get("certKey") or description.arguments["path"]
+    certificate = description.arguments.get("certKey") or description.arguments["directory"]
     return Path(certificate).with_name("ca.pem")
 
 

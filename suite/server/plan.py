@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from OpenSSL import SSL
 
 from suite import certs, text
 from suite.config import file as config
-from suite.endpoints import parser, tls
+from suite.endpoints import parser
+from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
-from suite.errors import ConfigError, Mistakes
+from suite.endpoints.sites import site_files
+from suite.errors import ConfigError, Mistakes, UnwritableError
 from suite.server.announce import listening_line
-from suite.system import ProcessIdentity, UnknownIdentityError, identity, stamp_of
+from suite.system import ProcessIdentity, Stamp, UnknownIdentityError, identity, stamp_of
 
 
 class Plan:
     """A configuration that has been read and checked in full.
 
+    Making one needs no reactor, and may take long: it can run in a thread.
+
     :ivar descriptions: what is to be opened, in the order of the file.
     :ivar stamps: the files of the certificates, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
+    :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
+        week.
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
-    def __init__(self, file: Path, *, mint: bool) -> None:
+    def __init__(self, file: Path, *, mint: bool, before: Plan | None = None) -> None:
         """Read the configuration *file*.
 
         :param mint: make development certificates when the file names some in ``certs/`` beside it
             that do not exist; otherwise only note in `missing` that serving would.
+        :param before: the plan that is being served, whose identities and contexts are used again where their
+            files have not changed, so that sessions still resume; it is not modified.
         """
         mistakes = Mistakes()
-        self._load(config.read(file, mistakes), mistakes, mint=mint)
+        self._load(config.read(file, mistakes), mistakes, mint=mint, before=before)
 
     def renewed(self) -> Plan:
         """The same configuration, with its certificates read again.
@@ -40,43 +48,80 @@ class Plan:
         :raises SuiteError: a certificate or key cannot be used.
         """
         plan = object.__new__(Plan)
-        plan._load(self.config, Mistakes(), mint=True)
+        plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
 
-    def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool) -> None:
+    def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
         self.config = settings
         self.descriptions = parser.parse_all(self.config, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
         self.identity: ProcessIdentity | None = None
+        self.credentials: Credentials = Credentials(
+            self.config, serving=mint, before=before.credentials if before is not None else None
+        )
+        self._remarks: list[str] = []
+        self._contexts: dict[str, SSL.Context | None] = {}
         with mistakes.noted():
             self.identity = self._identity()
         # Before they are read: what changes meanwhile will look changed.
-        self.stamps = {
-            path: stamp_of(path) for description in self.descriptions for path in description.credentials()
-        }
+        self.stamps = self._stamps()
         directory = self.config.directory / "certs"
-        contexts: dict[str, SSL.Context | None] = {}
-        later: list[Description] = []
+        ours: list[Description] = []
+        others: list[Description] = []
         for description in self.descriptions:
-            if certs.would_mint(directory, description.credentials()):
-                later.append(description)
-                continue
-            with mistakes.noted():
-                contexts[description.endpoint.name] = tls.load_context(self.config, description)
+            wants = certs.wants_minted(directory, description.credentials())
+            (ours if wants else others).append(description)
+        self._read_contexts(others, mistakes)
+        due = None
+        if ours:
+            with certs.locked(directory):  # so that nobody mints there meanwhile
+                due = certs.due(directory)
+                if due is None:
+                    self._read_contexts(ours, mistakes)
         # Nothing is made for a configuration that cannot be served.
         mistakes.raise_any()
-        if later and mint:
-            self.minted = certs.mint(directory)
-            self.stamps = {path: stamp_of(path) for path in self.stamps}
-            for description in later:
-                with mistakes.noted():
-                    contexts[description.endpoint.name] = tls.load_context(self.config, description)
+        if due is not None and mint:
+            self._mint(directory, due)
+            self.stamps = self._stamps()
+            with certs.locked(directory):
+                self._read_contexts(ours, mistakes)
             mistakes.raise_any()
-        elif later:
+        elif due is not None:
             self.missing = directory
+        self.credentials.files.settle()
         names = [description.endpoint.name for description in self.descriptions]
-        self.contexts = [contexts[name] for name in names if name in contexts]
+        self.contexts = [self._contexts[name] for name in names if name in self._contexts]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What an operator should know, one line each."""
+        return [*self._remarks, *self.credentials.warnings]
+
+    def _stamps(self) -> dict[Path, Stamp]:
+        named = {path for description in self.descriptions for path in description.credentials()}
+        found = {path for directory in named if directory.is_dir() for path in site_files(directory)}
+        return {path: stamp_of(path) for path in named | found}
+
+    def _read_contexts(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
+        for description in descriptions:
+            with mistakes.noted():
+                self._contexts[description.endpoint.name] = self.credentials.context(description)
+
+    def _mint(self, directory: Path, due: str) -> None:
+        """Make the development certificates that are *due*.
+
+        :raises UnwritableError: they cannot be written, and there are none to go on with.
+        """
+        try:
+            self.minted = certs.mint_due(directory)
+        except UnwritableError as error:
+            if not all((directory / name).exists() for name in certs.MINTED):
+                raise
+            self._remarks.append(f"{due}, and new certificates could not be made: {error}")
+        else:
+            if due not in ("missing", "incomplete") and self.minted:
+                self._remarks.append(f"{due}; it has been made anew")
 
     def _identity(self) -> ProcessIdentity | None:
         """The user and group to switch to once everything is open."""
@@ -97,6 +142,7 @@ class Plan:
         found = [listening_line(description, description.address) for description in self.descriptions]
         if self.missing is not None:
             found.append(f"serving will make development certificates in {text.shown(self.missing)}")
+        found += [f"warning: {warning}" for warning in self.warnings]
         count = len(self.descriptions)
         found.append(f"{text.shown(self.config.file)}: {count} endpoint{'s' * (count > 1)}, no errors")
         return found

@@ -58,7 +58,8 @@ class Reloader:
         self._notifier.reloading("reading the configuration")
         file = self._suite.plan.config.file
         try:
-            what = await self._switch(lambda: Plan(file, mint=True))
+            before = self._suite.plan
+            what = await self._switch(lambda: Plan(file, mint=True, before=before))
         except SuiteError as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: {error}", error=line)

@@ -135,12 +135,18 @@ class EchoSuite(Service):
             raise
         finally:
             self._opening = None
-        if self.plan.minted:
-            self.announce(minted_line(self.plan.minted))
+        self._warn(self.plan)
         await self._switch(change)
         self.announce(
             ready_line([(e.description, port) for e in self.endpoints.values() for port in e.ports])
         )
+
+    def _warn(self, plan: Plan) -> None:
+        """Say which certificates have been made, and log what an operator should know."""
+        if plan.minted:
+            self.announce(minted_line(plan.minted))
+        for warning in plan.warnings:
+            log.warn("{warning}", warning=warning)
 
     @staticmethod
     def _become(plan: Plan) -> None:
@@ -292,6 +298,7 @@ class EchoSuite(Service):
             endpoint.description == description for endpoint, (description, _, _) in change.kept.items()
         )
         self.plan = plan
+        self._warn(plan)
         await self._switch(change)
         # Another address under the same name is a change.
         moved = sum(endpoint.description.endpoint.name in before for endpoint in change.fresh)

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from suite import certs
 from suite.cli import main
+from suite.identities import load_certificates
 from tests.helpers import write_config
 
 TLS = "ssl:0:privateKey=pki/server.key:certKey=pki/server.pem"
@@ -350,12 +351,12 @@ CREDENTIALS = [
         "encrypted key",
         "ssl:0:privateKey=pki/encrypted.key:certKey=pki/server.pem",
         "pki/encrypted.key: private key is encrypted",
-        "expected one without a passphrase",
+        "expected one without a password, or for an endpoint tls.password_file",
     ),
     listen(
         "key of a kind that does not sign",
         "ssl:0:privateKey=pki/x25519.key:certKey=pki/server.pem",
-        "pki/x25519.key: is a X25519PrivateKey",
+        "pki/x25519.key: is an X25519 key, which cannot sign a TLS handshake",
         "expected an RSA, EC or Edwards-curve key",
     ),
     listen(
@@ -371,10 +372,10 @@ CREDENTIALS = [
         "expected",
     ),
     listen(
-        "key that its group can read",
-        "ssl:0:privateKey=pki/group.key:certKey=pki/server.pem",
-        "pki/group.key: private key with mode 0640",
-        "expected 0600",
+        "key that everyone can read",
+        "ssl:0:privateKey=pki/everyone.key:certKey=pki/server.pem",
+        "pki/everyone.key: private key with mode 0644 can be read by everyone",
+        "expected 0600 or 0640",
     ),
     listen(
         "key that everyone can write",
@@ -388,6 +389,33 @@ CREDENTIALS = [
     ),
     listen("no such dhParameters", f"{TLS}:dhParameters=pki/absent.pem", "pki/absent.pem", "expected"),
     listen("dhParameters that are none", f"{TLS}:dhParameters=pki/junk.pem", "pki/junk.pem", "expected"),
+    tls(
+        "client_auth without a client_ca",
+        'client_auth = "optional"',
+        "client_auth",
+        "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it",
+    ),
+    tls(
+        "unknown client_auth",
+        'client_ca = "pki/ca.pem"\nclient_auth = "maybe"',
+        "client_auth",
+        '\'maybe\' is unknown; expected "required" or "optional"',
+    ),
+    tls("client_auth that is no word", "client_auth = true", "client_auth", "True is a boolean; expected "),
+    tls("keylog in no directory", 'keylog = "absent/keys"', "keylog", "cannot be appended to: No such file"),
+    tls("no word for a password_file", "password_file = 1", "password_file", "a file with a password"),
+    listen(
+        "key on a curve that TLS does not use",
+        "ssl:0:privateKey=pki/bitcoin.key:certKey=pki/server.pem",
+        "pki/bitcoin.key: is a key on the curve secp256k1, which TLS does not use",
+        "expected P-256, P-384, P-521, RSA or an Edwards curve",
+    ),
+    listen(
+        "directory and key", "ssl:0:pki/server.key:directory=pki", "privateKey does not go with dir", "expec"
+    ),
+    listen(
+        "empty directory", "tls:none:0", "none: has no certificate for a server", "expected PEM files with"
+    ),
     tls("no such client_ca", 'client_ca = "pki/absent.pem"', "client_ca", "pki/absent.pem: no such file"),
     tls("client_ca that is none", 'client_ca = "pki/junk.pem"', "client_ca", "pki/junk.pem", "expected PEM"),
     tls("client_ca, half of it good", 'client_ca = "pki/half.pem"', "client_ca", "pki/half.pem", "expected"),
@@ -471,7 +499,7 @@ TLS_TABLES = [
     tls("client_ca is an array", "client_ca = []", "client_ca", "[] is an array; expected the path"),
     tls("client_ca is empty", 'client_ca = ""', "client_ca", "''", "expected the path of a PEM file"),
     tls("chain has a NUL", 'chain = "a\\u0000b"', "chain", r"'a\x00b'", "expected the path of a PEM file"),
-    tls("unknown key of [tls]", 'ca_file = "ca.pem"', "ca_file", "unknown key", "client_ca"),
+    tls("unknown key of [tls]", 'ca_file = "ca.pem"', "ca_file", "unknown key", "did you mean"),
     Bad(
         "maximum below an inherited minimum",
         f"[tls]\nminimum = '1.3'\n[endpoints.echo]\nlisten = '{TLS}'\ntls.maximum = '1.2'",
@@ -513,6 +541,10 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     certs.mint(pki)
     key = (pki / "server.key").read_bytes()
     certificate = (pki / "server.pem").read_bytes()
+    bitcoin = ec.generate_private_key(ec.SECP256K1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    (directory / "none").mkdir()
     encrypted = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
     )
@@ -523,14 +555,15 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content, mode in (
         ("junk.pem", b"junk\n", 0o644),
         ("junk.key", b"junk\n", 0o600),
-        ("server.der", certs.load_certificates(pki / "server.pem")[0].public_bytes(Encoding.DER), 0o644),
+        ("server.der", load_certificates(pki / "server.pem")[0].public_bytes(Encoding.DER), 0o644),
         ("private.pem", certificate, 0o600),
         ("half.pem", certificate + crl, 0o644),
         ("curve.pem", without_curve(certificate), 0o644),
         ("curve.key", without_curve(key), 0o600),
         ("encrypted.key", encrypted, 0o600),
         ("x25519.key", exchange, 0o600),
-        ("group.key", key, 0o640),
+        ("bitcoin.key", bitcoin, 0o600),
+        ("everyone.key", key, 0o644),
         ("others.key", key, 0o602),
     ):
         (pki / name).write_bytes(content)

@@ -18,6 +18,7 @@ from suite.cli import build_parser
 from suite.client.dial.failures import WORDS
 from suite.client.dial.target import parse_target
 from suite.config import file as config
+from suite.identities import load_certificates
 from suite.reasons import Reason
 from tests.helpers import ROOT
 
@@ -87,8 +88,8 @@ def test_the_expired_certificate_can_be_made(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.umask", lambda mask: mask)  # that of this process stays what it is
     exec(compile(program, "expired.py", "exec"), {})
-    (old,) = certs.load_certificates(tmp_path / "certs/old.pem")
-    (good,) = certs.load_certificates(tmp_path / "certs/server.pem")
+    (old,) = load_certificates(tmp_path / "certs/old.pem")
+    (good,) = load_certificates(tmp_path / "certs/server.pem")
     assert old.not_valid_after_utc < good.not_valid_before_utc
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import hashes
 
+from suite.identities import load_certificates
 from tests.running import PATIENCE, RunningSuite, client_program, running, wait_until
 
 HELLO = b"hola mundo...\n"
@@ -23,6 +25,10 @@ MUTUAL = """
 [endpoints.mutual]
 listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 tls = { client_ca = "certs/ca.pem" }
+
+[endpoints.asks]
+listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
+tls = { client_ca = "certs/ca.pem", client_auth = "optional" }
 """
 
 VERSIONS = ("1.2", "1.3")
@@ -42,13 +48,19 @@ class Refusal:
     alerts: dict[str, int]
 
 
+FAILED = "certificate verify failed"
+
 REFUSALS = {
     # 40 is handshake_failure: certificate_required, 116, is new in 1.3.
     "none": Refusal(None, "peer did not return a certificate", {"1.2": 40, "1.3": 116}),
-    "of another CA": Refusal("stranger", "certificate verify failed", {"1.2": 48, "1.3": 48}),
-    "signed by itself": Refusal("itself", "certificate verify failed", {"1.2": 48, "1.3": 48}),
-    "expired": Refusal("expired", "certificate verify failed", {"1.2": 45, "1.3": 45}),
-    "not valid yet": Refusal("early", "certificate verify failed", {"1.2": 42, "1.3": 42}),
+    "of another CA": Refusal(
+        "stranger",
+        f"{FAILED}: unable to get local issuer certificate",
+        {"1.2": 48, "1.3": 48},
+    ),
+    "signed by itself": Refusal("itself", f"{FAILED}: self-signed certificate", {"1.2": 48, "1.3": 48}),
+    "expired": Refusal("expired", f"{FAILED}: certificate has expired", {"1.2": 45, "1.3": 45}),
+    "not valid yet": Refusal("early", f"{FAILED}: certificate is not yet valid", {"1.2": 42, "1.3": 42}),
 }
 
 
@@ -78,9 +90,11 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
         yield suite
 
 
-def openssl(suite: RunningSuite, version: str, certificate: str | None) -> tuple[bytes, str]:
+def openssl(
+    suite: RunningSuite, version: str, certificate: str | None, endpoint: str = "mutual"
+) -> tuple[bytes, str]:
     """What ``openssl s_client`` gets back for HELLO, and what it says meanwhile."""
-    host, port = suite.addresses["mutual"]
+    host, port = suite.addresses[endpoint]
     shown = ["-cert", f"certs/{certificate}.pem", "-key", f"certs/{certificate}.key"] if certificate else []
     with subprocess.Popen(
         [
@@ -142,8 +156,16 @@ def test_a_client_of_the_ca_is_admitted(
     suite: RunningSuite, client: str, version: str, certificate: str
 ) -> None:
     """The one that the suite has made, and one that we have made with its CA, as the bad ones are."""
+    before = len(suite.errors)
     received, said = CLIENTS[client](suite, version, certificate)
     assert received == HELLO, said
+    # What it has shown is logged.
+    (shown,) = load_certificates(suite.directory / "certs" / f"{certificate}.pem")
+    line = (
+        f"client certificate: {shown.subject.rfc4514_string()}, serial {shown.serial_number:x},"
+        f" SHA-256 {shown.fingerprint(hashes.SHA256()).hex()}"
+    )
+    wait_until(lambda: any(line in logged for logged in suite.errors[before:]), line)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -159,6 +181,17 @@ def test_any_other_is_refused_and_told_why(suite: RunningSuite, client: str, ver
         lambda: any(refusal.logged in line for line in suite.errors[before:]),
         "the suite has logged the reason",
     )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_optional_admits_a_client_that_shows_nothing(suite: RunningSuite, version: str) -> None:
+    """And still refuses one that shows something that does not verify."""
+    assert openssl(suite, version, None, "asks")[0] == HELLO
+    assert openssl(suite, version, "client", "asks")[0] == HELLO
+    before = len(suite.errors)
+    assert openssl(suite, version, "expired", "asks")[0] == b""
+    said = f"{FAILED}: certificate has expired"
+    wait_until(lambda: any(said in line for line in suite.errors[before:]), said)
 
 
 def test_the_cas_that_it_takes_are_named_to_the_client(suite: RunningSuite) -> None:

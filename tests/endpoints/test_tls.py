@@ -10,23 +10,40 @@ import base64
 import math
 import re
 import ssl
+import subprocess
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from OpenSSL import SSL
 
 from suite import certs
-from suite.certs import Identity, load_identity
 from suite.config.tls import TLS
-from suite.endpoints.tls import ContextFactory, NoApplicationProtocolError, server_context
+from suite.endpoints.tls import (
+    ContextFactory,
+    NoApplicationProtocolError,
+    prove,
+    server_context,
+    use_identity,
+)
 from suite.engine.openssl import Connection, scratch_buffer, set_groups
 from suite.engine.tls import TLSServer, note_records
 from suite.errors import CertificateError
+from suite.identities import Identity, load_certificates, load_identity
+from tests.running import client_program
 
 V1_1, V1_2, V1_3 = ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
@@ -70,14 +87,17 @@ class Pair:
     """
 
     def __init__(
-        self, context: SSL.Context, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+        self,
+        context: SSL.Context,
+        client: ssl.SSLContext,
+        session: ssl.SSLSession | None = None,
+        *,
+        name: str | None = "localhost",
     ) -> None:
         self.server = Connection(context, scratch_buffer())
         self.server.set_accept_state()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = client.wrap_bio(
-            self._incoming, self._outgoing, server_hostname="localhost", session=session
-        )
+        self.client = client.wrap_bio(self._incoming, self._outgoing, server_hostname=name, session=session)
         self.server_error: Exception | None = None
         self.client_error: ssl.SSLError | None = None
         server_done = client_done = False
@@ -462,7 +482,7 @@ def test_with_a_client_ca_a_client_of_its_is_admitted(names: Names, version: ssl
     context = names.server(TLS(client_ca=names.directory / "ca.pem"))
     pair = accepted(Pair(context, names.client(identity="client", versions=(version, version))))
     shown = pair.server.get_peer_certificate(as_cryptography=True)
-    assert [shown] == certs.load_certificates(names.directory / "client.pem")
+    assert [shown] == load_certificates(names.directory / "client.pem")
 
 
 @pytest.mark.parametrize("version", [V1_2, V1_3])
@@ -569,3 +589,146 @@ def test_a_session_of_another_endpoint_does_not_resume(names: Names, version: ss
     assert session is not None
     strict = names.server(TLS(client_ca=names.directory / "ca.pem"))
     refused(Pair(strict, client, session), "did not return a certificate")
+
+
+# Keys of every kind.
+
+
+def self_signed(directory: Path, name: str, *openssl: str) -> Path:
+    """A key and its certificate, made by the ``openssl`` program, in one file."""
+    path = directory / f"{name}.pem"
+    key, certificate = directory / f"{name}.key", directory / f"{name}.crt"
+    made = subprocess.run(
+        [
+            *(client_program("openssl"), "req", "-x509", "-newkey", *openssl, "-nodes", "-days", "30"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", str(key), "-out", str(certificate)),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    path.touch(0o600)
+    path.write_bytes(key.read_bytes() + certificate.read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ("rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048"),
+        ("rsa:2048",),
+        ("ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+        ("ec", "-pkeyopt", "ec_paramgen_curve:P-384"),
+        ("ec", "-pkeyopt", "ec_paramgen_curve:P-521"),
+        ("ed25519",),
+        ("ed448",),
+    ],
+    ids=lambda kind: " ".join(kind[:1] + kind[2:]),
+)
+def test_every_kind_of_key_signs(tmp_path: Path, version: ssl.TLSVersion, kind: tuple[str, ...]) -> None:
+    """RSA-PSS (RFC 4055) among them, which pyOpenSSL takes for RSA if it gets the chance."""
+    path = self_signed(tmp_path, "one", *kind)
+    client = ssl.create_default_context(cafile=str(path))
+    client.minimum_version = client.maximum_version = version
+    context = server_context(load_identity(path, path), TLS(), session_id="tls")
+    prove(server_context(load_identity(path, path), TLS(), session_id="tls"), TLS(), path)
+    accepted(Pair(context, client))
+
+
+@pytest.mark.parametrize("curve", ["secp256k1", "brainpoolP256r1"])
+def test_a_curve_that_tls_does_not_use_is_refused(tmp_path: Path, curve: str) -> None:
+    path = self_signed(tmp_path, "one", "ec", "-pkeyopt", f"ec_paramgen_curve:{curve}")
+    with pytest.raises(
+        CertificateError,
+        match=rf"one\.pem: is a key on the curve {curve}, which TLS does not use;"
+        " expected P-256, P-384, P-521, RSA or an Edwards curve$",
+    ):
+        load_identity(path, path)
+
+
+def test_a_key_that_cannot_make_a_handshake_is_named_with_the_reason(names: Names) -> None:
+    """Its suites need another kind of key."""
+    context = names.server(TLS(maximum="1.2"), kind="EC")
+    broken = SSL.Context(SSL.TLS_SERVER_METHOD)
+    broken.set_cipher_list(b"ECDHE-RSA-AES128-GCM-SHA256")
+    use_identity(broken, names.by_kind["EC"])
+    path = names.by_kind["EC"].path
+    with pytest.raises(CertificateError, match=r"cannot make a TLS 1\.2 handshake \(no shared cipher\); ex"):
+        prove(broken, TLS(maximum="1.2"), path)
+    with pytest.raises(CertificateError, match=r'TLS 1\.2 handshake .*; expected tls\.minimum to be "1\.3"'):
+        prove(broken, TLS(), path)
+    prove(context, TLS(maximum="1.2"), path)
+
+
+def test_a_damaged_key_is_found(tmp_path: Path) -> None:
+    """It belongs to its certificate (the modulus does), but what it signs is wrong."""
+    path = self_signed(tmp_path, "one", "rsa:2048")
+    key = load_pem_private_key((tmp_path / "one.key").read_bytes(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    numbers = key.private_numbers()
+    wrong = rsa.RSAPrivateNumbers(
+        numbers.p,
+        numbers.q,
+        numbers.d ^ 4,
+        numbers.dmp1 ^ 4,
+        numbers.dmq1 ^ 4,
+        numbers.iqmp,
+        numbers.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)
+    (tmp_path / "one.key").write_bytes(wrong.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    identity = load_identity(path.with_suffix(".crt"), tmp_path / "one.key")
+    with pytest.raises(CertificateError, match=r"one\.crt: cannot make a TLS 1\.2 or TLS 1\.3 handshake"):
+        prove(server_context(identity, TLS(), session_id="tls"), TLS(), identity.path)
+
+
+# Who is trusted, and what is asked.
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_an_intermediate_alone_is_trusted_for_what_it_has_signed(
+    names: Names, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """And for nothing else: what the root or another intermediate has signed is refused."""
+    between = names.ca.create_child_ca()
+    names.issue("of-between", between)
+    names.issue("of-root", names.ca)
+    names.issue("of-other", names.ca.create_child_ca())
+    (tmp_path / "between.pem").write_bytes(between.cert_pem.bytes())
+    tls = TLS(client_ca=tmp_path / "between.pem")
+    accepted(Pair(names.server(tls), names.client(identity="of-between", versions=(version, version))))
+    for identity in ("of-root", "of-other"):
+        client = names.client(identity=identity, versions=(version, version))
+        refused(
+            Pair(names.server(tls), client),
+            "certificate verify failed: (unable to get local issuer|self-signed certificate in) certificate",
+        )
+
+
+@pytest.mark.parametrize("version", [V1_2, V1_3])
+def test_optional_asks_and_does_not_insist(names: Names, version: ssl.TLSVersion) -> None:
+    names.issue("stranger", trustme.CA())
+    tls = TLS(client_ca=names.directory / "ca.pem", client_auth="optional")
+    versions = (version, version)
+    without = accepted(Pair(names.server(tls), names.client(versions=versions)))
+    assert without.server.get_peer_certificate() is None
+    known = accepted(Pair(names.server(tls), names.client(identity="client", versions=versions)))
+    assert known.server.get_peer_certificate() is not None
+    stranger = names.client(identity="stranger", versions=versions)
+    refused(Pair(names.server(tls), stranger), "certificate verify failed: unable to get local issuer")
+
+
+def test_a_revocation_list_that_nobody_would_look_into_is_refused(names: Names, tmp_path: Path) -> None:
+    issuer = load_pem_private_key((names.directory / "ca.key").read_bytes(), None)
+    assert isinstance(issuer, ec.EllipticCurvePrivateKey)
+    (ca,) = load_certificates(names.directory / "ca.pem")
+    now = datetime.now(UTC)
+    crl = x509.CertificateRevocationListBuilder(ca.subject, now, now + timedelta(1)).sign(
+        issuer, hashes.SHA256()
+    )
+    (tmp_path / "ca.pem").write_bytes(
+        (names.directory / "ca.pem").read_bytes() + crl.public_bytes(Encoding.PEM)
+    )
+    with pytest.raises(CertificateError, match="has a revocation list, which is not checked; expected certi"):
+        names.server(TLS(client_ca=tmp_path / "ca.pem"))

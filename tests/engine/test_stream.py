@@ -31,6 +31,7 @@ from suite.engine.handshake import LEFT_HANDSHAKE, reason_of
 from suite.engine.handshake_records import ALERT, MAX_HELD, HandshakeTooLargeError
 from suite.engine.listeners import Listeners
 from suite.engine.tls import LINGER, TLSPort, TLSServer
+from suite.identities import load_identity
 from tests.helpers import Watcher
 from tests.running import TLSClient
 
@@ -158,7 +159,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> SSL.Context:
 
 
 def context_of(directory: Path, tls: TLS | None = None) -> SSL.Context:
-    identity = certs.load_identity(directory / "server.pem", directory / "server.key")
+    identity = load_identity(directory / "server.pem", directory / "server.key")
     return server_context(identity, tls or TLS(), session_id="test")
 
 

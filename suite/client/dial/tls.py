@@ -29,7 +29,6 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.certs import load_certificates, load_identity
 from suite.client.dial.failures import TargetError, from_errno
 from suite.client.dial.target import Target
 from suite.endpoints.tls import ContextFactory, use_identity
@@ -39,6 +38,7 @@ from suite.engine.openssl import scratch_buffer
 from suite.engine.stream import Stream
 from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_records
 from suite.errors import CertificateError, UsageError
+from suite.identities import load_certificates, load_identity
 from suite.text import shown
 
 #: Alerts by number (RFC 8446, appendix B.2, and RFC 5246 for those of TLS 1.2).
