@@ -21,7 +21,7 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, writes_back
-from suite.guard.datagrams import DatagramPolicy
+from suite.guard.datagrams import LOOK_EVERY, DatagramPolicy
 from suite.guard.streams import Guard, Guarded
 from suite.reasons import Reason
 
@@ -145,9 +145,18 @@ class EchoDatagram(DatagramProtocol):
     def __init__(self, policy: DatagramPolicy) -> None:
         self.policy = policy
         self.answers = policy.admits_all
-        self.refuses = policy.refuses
+        self.admit = policy.admit
+        self.goes_round = policy.goes_round
+        self._until_look = LOOK_EVERY
 
     @override
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        if self.policy.admit(addr):
-            self.transport.write(reply(datagram), addr)  # type: ignore[union-attr]  # listening
+        # Twisted's own ports do not know what a datagram was sent to.
+        if not self.admit(addr, 1, getattr(self.transport, "sent_to_many", False)):
+            return
+        self._until_look -= 1
+        if not self._until_look:
+            self._until_look = LOOK_EVERY
+            if self.goes_round(addr, datagram):
+                return
+        self.transport.write(reply(datagram), addr)  # type: ignore[union-attr]  # listening

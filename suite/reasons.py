@@ -57,6 +57,8 @@ class Reason(StrEnum):
     DESCRIPTORS = "descriptors", "warn", "refused: the process is out of file descriptors"
     SOURCE = "source", "info", "UDP, not answered: from a system port, this suite, or a non-unicast address"
     RATE = "rate", "info", "UDP, not answered: this source is over its rate"
+    DESTINATION = "destination", "info", "UDP, not answered: sent to a broadcast or multicast address"
+    LOOP = "loop", "warn", "UDP, not answered: it came again and again, as if from another echo server"
 
     # Faults of the suite.
     ERROR = "error", "error", "a bug in the suite; a traceback is logged with it"

@@ -153,9 +153,9 @@ class Asked(DatagramPolicy):
         self.sources: list[tuple[str, int]] = []
 
     @override
-    def admit(self, source: tuple[str, int]) -> bool:
+    def admit(self, source: Any, count: int = 1, to_many: bool = False) -> int:
         self.sources.append(source)
-        return source[1] != self.but
+        return count if source[1] != self.but and not to_many else 0
 
 
 def answers(data: bytes, *sources: tuple[str, int], policy: DatagramPolicy) -> list[tuple[bytes, object]]:
@@ -199,8 +199,8 @@ def test_a_port_that_answers_in_batches_asks_the_same_policy() -> None:
     assert verifyObject(IEchoesDatagrams, protocol)
     source = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 40000, bytes([127, 0, 0, 1]))
     assert not protocol.answers([source])  # not before it is known
-    assert not protocol.refuses(source)
+    assert protocol.admit(source, 3, False) == 3
     assert protocol.answers([source])
     policy.add_own_port(40000)
     assert not protocol.answers([source])
-    assert protocol.refuses(source)
+    assert protocol.admit(source, 3, False) == 0

@@ -236,6 +236,11 @@ class _Reader:
             raise self.error(key, f'{text!r} is too short; expected "250ms" or more')
         return seconds
 
+    def flag(self, value: object, key: str) -> bool:
+        if not isinstance(value, bool):
+            raise self.wrong_type(key, value, "true or false")
+        return value
+
     def no_duration(self, value: object, key: str) -> float | None:
         return None if value == "none" else self.duration(value, key)
 
@@ -361,6 +366,7 @@ LIMITS: Final[Mapping[str, Callable[[_Reader, object, str], object]]] = {
     "rate": _Reader.no_count,
     "burst": _Reader.count,
     "rate_exempt": _Reader.networks,
+    "answer_own_ports": _Reader.flag,
     "allow": _Reader.networks,
     "deny": _Reader.networks,
     "users": _Reader.names,

@@ -44,6 +44,8 @@ class Limits:
     :ivar rate: datagrams answered per second and source, on average (Linux's ``icmp_msgs_per_sec``).
     :ivar burst: datagrams answered at once to a source that has been quiet.
     :ivar rate_exempt: sources to which `rate` does not apply.
+    :ivar answer_own_ports: whether datagrams are answered that come from another host, but from a port that
+        the suite listens on, too.
     :ivar allow: networks that are admitted; empty: all.
     :ivar deny: networks that are not, even if allowed.
     :ivar users: names of those whose processes may connect to a UNIX socket; with `groups` empty too: all.
@@ -63,6 +65,7 @@ class Limits:
     rate: int | None = 1_000
     burst: int = 1_000
     rate_exempt: tuple[Network, ...] = LOOPBACK
+    answer_own_ports: bool = False
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
     users: tuple[str, ...] = ()

@@ -80,6 +80,7 @@ APPLIES_TO: Final = {
     "rate": "UDP",
     "burst": "UDP",
     "rate_exempt": "UDP",
+    "answer_own_ports": "UDP",
     "allow": "addresses",
     "deny": "addresses",
     "users": "UNIX",

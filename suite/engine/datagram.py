@@ -1,25 +1,29 @@
 """UDP in bounded turns, and in batches where the kernel can.
 
-Rules: no datagram is truncated; at most `DATAGRAMS_PER_TURN` (in batches: messages, each of which may be a
-train) are received before every other descriptor has its turn; a reply that the kernel refuses is a lost
-datagram, never an error.
+Rules: no datagram is truncated; at most `DATAGRAMS_PER_TURN` (in batches `BATCHED_PER_TURN`, and the rest of
+the message that reaches it) are answered before every other descriptor has its turn, however they are packed
+into messages; a reply leaves from the address that the datagram was sent to; a reply that the kernel refuses
+is a lost datagram, never an error.
 """
 
 from __future__ import annotations
 
 import errno
+import socket
+from bisect import bisect_left
 from collections.abc import Sequence
-from socket import AF_INET6, socket
-from typing import Any, Final, cast
+from typing import Any, Final, Self, cast
 
 from twisted.internet import udp
 from twisted.internet.base import BasePort
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite.engine.binding import ClosesOnBindFailure
+from suite.engine.destination import CONTROL_SIZE, ControlMessage, destination, report_destinations
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains
 
@@ -31,23 +35,66 @@ DATAGRAM_BUFFER_SIZE: Final = 65_535
 #: Twisted's limit is 256 KiB a turn, which a flood of empty datagrams never reaches.
 DATAGRAMS_PER_TURN: Final = 64
 
+#: Maximum number of messages that one call receives or sends.
+BATCH: Final = 64
+
+#: The same as `DATAGRAMS_PER_TURN`, in batches, where a datagram costs less. A full batch of messages of two
+#: datagrams each still fits.
+BATCHED_PER_TURN: Final = 128
+
+#: One batch in so many is looked at, in search of loops (see `suite.guard.datagrams`); a prime.
+LOOK_EVERY: Final = 8191
+
 #: Results of a send that mean that no other send would succeed now either.
 FULL: Final = frozenset({-errno.EAGAIN, -errno.ENOBUFS})
+
+#: Results of a send that a filter of system calls may have made; a firewall answers EPERM, too.
+FORBIDDEN: Final = frozenset({-errno.ENOSYS, -errno.EPERM, -errno.EACCES})
 
 
 class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
     """A UDP port.
 
     :ivar lost: the number of replies that the kernel refused.
+    :ivar sent_to_many: whether the datagram that the protocol is receiving was sent to a broadcast or
+        multicast address.
     """
 
     lost = 0
+    sent_to_many = False
+
+    #: Whether the socket reports destinations.
+    _destinations = False
+    #: Where the datagram that the protocol is receiving came from, and what makes a reply to it leave from
+    #: where it was sent to.
+    _answering: tuple[Any, Sequence[ControlMessage]] | None = None
+
     _owns_socket = True
     _detached = False
 
     @classmethod
-    def on(cls, sock: socket, protocol: DatagramProtocol, reactor: Any, maxPacketSize: int) -> DatagramPort:
-        """A port that receives on *sock*, which is bound, until `detach`; it never closes the socket."""
+    def on(
+        cls,
+        sock: socket.socket,
+        protocol: DatagramProtocol,
+        reactor: Any,
+        maxPacketSize: int = DATAGRAM_BUFFER_SIZE,
+    ) -> Self:
+        """A port that receives on *sock*, a bound UDP socket, until `detach`; it never closes the socket.
+
+        Family and address are those of the socket, which is non-blocking from now on, as are its duplicates.
+
+        :raises ValueError: *sock* is not a UDP socket over IPv4 or IPv6, or is connected to one peer.
+        """
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_DGRAM:
+            raise ValueError(f"{sock.family.name} {sock.type.name}; expected a UDP socket")
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            peer = None  # ENOTCONN, getpeername(2)
+        if peer is not None:
+            raise ValueError(f"connected to {peer[0]} port {peer[1]}; expected one that any peer can reach")
+        sock.setblocking(False)
         name = sock.getsockname()
         port = cls(name[1], protocol, name[0], maxPacketSize, reactor)
         port._owns_socket = False  # of this class
@@ -87,25 +134,41 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
         super().startListening()
 
     @override
+    def _bindSocket(self) -> None:
+        super()._bindSocket()
+        # Before anything is received: what has arrived without this has no destination.
+        self._destinations = report_destinations(self.socket)
+
+    @override
     def doRead(self) -> None:
         for _ in range(DATAGRAMS_PER_TURN):
             try:
-                data, address = self.socket.recvfrom(self.maxPacketSize)
+                if self._destinations:
+                    data, control, _flags, address = self.socket.recvmsg(self.maxPacketSize, CONTROL_SIZE)
+                else:
+                    data, address = self.socket.recvfrom(self.maxPacketSize)
             except OSError:
                 return  # none left, or an ICMP error about an earlier reply
-            if self.addressFamily == AF_INET6:
+            if self.addressFamily == socket.AF_INET6:
                 address = address[:2]  # as Twisted's ports pass it
+            if self._destinations:
+                self.sent_to_many, reply = destination(control)
+                self._answering = None if reply is None else (address, [reply])
             try:
                 self.protocol.datagramReceived(data, address)
             except Exception:  # noqa: BLE001  # one datagram must not close the port
                 log.failure("datagram from {address} failed", address=address)
+            self._answering = None
             if not self.connected:
                 return
 
     @override
     def write(self, datagram: bytes, addr: Any = None) -> None:
         try:
-            super().write(datagram, addr)
+            if self._answering is not None and self._answering[0] == addr:
+                self.socket.sendmsg([datagram], self._answering[1], 0, addr)
+            else:
+                super().write(datagram, addr)
         except OSError:
             self.lost += 1
 
@@ -113,41 +176,94 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
 class EchoPort(DatagramPort):
     """A UDP port for an `IEchoesDatagrams`: sends datagrams back in batches, from their own buffers."""
 
+    #: The call that answers, in the next turn, the messages received but not answered in this one.
+    _next_turn: IDelayedCall | None = None
+    #: Which ones: from the first to before the last.
+    _kept = (0, 0)
+    #: Batches left until one is looked at.
+    _until_look = LOOK_EVERY
+
     @override
-    def startListening(self) -> None:
-        self._messages = MultipleMessages(DATAGRAMS_PER_TURN, DATAGRAM_BUFFER_SIZE, self.addressFamily)
-        super().startListening()
+    def _bindSocket(self) -> None:
+        super()._bindSocket()
+        self._messages = MultipleMessages(
+            BATCH, DATAGRAM_BUFFER_SIZE, self.addressFamily, destinations=self._destinations
+        )
         accept_trains(self.socket)
 
     @override
     def doRead(self) -> None:
+        if self._next_turn is not None:
+            return  # what has been received comes first
         messages = self._messages
         fd = self.fileno()
-        taken = 0
+        left = BATCHED_PER_TURN
+        most = BATCH
         # After one batch another has often arrived; receiving again is cheaper than another turn.
-        while taken < DATAGRAMS_PER_TURN:
-            count = messages.receive(fd, DATAGRAMS_PER_TURN - taken)
+        while most > 0:
+            count = messages.receive(fd, most)
             if not count:
+                if most == BATCH and not MultipleMessages.available():
+                    self._do_without()
+                    self.doRead()
                 return
-            taken += count
-            sources = messages.sources(count)
-            if self.protocol.answers(sources):
-                self._send(fd, 0, count)
+            most -= count
+            if messages.any_trains:
+                left = self._answer_trains(fd, 0, count, left)
+                most = min(most, left * count // messages.totals(count)[count])  # if the next are like these
             else:
-                self._send_admitted(fd, sources)
+                self._answer(fd, 0, count, messages.sources(count))
+                left -= count
 
-    def _send_admitted(self, fd: int, sources: Sequence[bytes]) -> None:
-        start = 0  # of a run of messages to send in one call
-        for index, source in enumerate(sources):
-            if self._messages.is_train(index):  # each datagram of it is decided
-                self._send(fd, start, index)
-                self._send_train(fd, index, source)
-            elif self.protocol.refuses(source):
-                self._send(fd, start, index)
-            else:
-                continue
-            start = index + 1
-        self._send(fd, start, len(sources))
+    def _answer_trains(self, fd: int, start: int, count: int, left: int) -> int:
+        """Answer the messages from *start* to before *count*, until they were *left* datagrams.
+
+        What remains then is for the next turn. Returns how many datagrams are left.
+        """
+        totals = self._messages.totals(count)
+        stop = count
+        if totals[count] - totals[start] > left:
+            stop = bisect_left(totals, totals[start] + left, start + 1, count)
+        left -= totals[stop] - totals[start]
+        if stop < count:
+            self._kept = (stop, count)
+            self._next_turn = cast(IReactorTime, self.reactor).callLater(0, self._go_on)
+        self._answer(fd, start, stop, self._messages.sources(stop)[start:])
+        return left
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self._answer_trains(self.fileno(), *self._kept, BATCHED_PER_TURN)
+
+    def _answer(self, fd: int, start: int, stop: int, sources: Sequence[bytes]) -> None:
+        """Answer the messages from *start* to before *stop*, which are from *sources*."""
+        messages = self._messages
+        self._until_look -= 1
+        if not self._until_look:
+            self._until_look = LOOK_EVERY
+            for index, source in enumerate(sources, start):
+                if self.protocol.goes_round(source, messages.message(index)):
+                    self._send_admitted(fd, start, index, sources)
+                    self._answer(fd, index + 1, stop, sources[index + 1 - start :])
+                    return
+        if not messages.any_to_many and self.protocol.answers(sources):
+            self._send(fd, start, stop)
+        else:
+            self._send_admitted(fd, start, stop, sources)
+
+    def _send_admitted(self, fd: int, start: int, stop: int, sources: Sequence[bytes]) -> None:
+        """Send those of the messages from *start* to before *stop* that the protocol answers."""
+        messages = self._messages
+        first = start  # of a run of messages to send in one call
+        for index, source in zip(range(start, stop), sources, strict=False):
+            count = messages.count_datagrams(index)
+            admitted = self.protocol.admit(source, count, messages.to_many(index))
+            if not admitted:
+                self._send(fd, first, index)
+                first = index + 1
+            elif admitted < count:
+                messages.keep_first(index, admitted)
+        self._send(fd, first, stop)
 
     def _send(self, fd: int, start: int, stop: int) -> None:
         messages = self._messages
@@ -156,25 +272,38 @@ class EchoPort(DatagramPort):
             if sent > 0:
                 start += sent
             elif sent in FULL:  # the others would fail, too
-                self.lost += sum(len(messages.datagrams(index)) for index in range(start, stop))
+                self.lost += sum(messages.count_datagrams(index) for index in range(start, stop))
                 return
             else:
                 if messages.is_train(start):  # not every route can send trains
                     self._send_train(fd, start)
                 else:
                     self.lost += 1
+                    if sent in FORBIDDEN and not MultipleMessages.available():
+                        self._do_without()
                 start += 1
 
-    def _send_train(self, fd: int, index: int, source: bytes | None = None) -> None:
-        """Send the datagrams of the train at *index* one by one.
-
-        :param source: the source to check before each datagram; None if they are all admitted.
-        """
+    def _send_train(self, fd: int, index: int) -> None:
+        """Send the datagrams of the train at *index* one by one."""
         for start, length in self._messages.datagrams(index):
-            if source is not None and self.protocol.refuses(source):
-                continue
             if self._messages.send_datagram(fd, index, start, length) < 0:
                 self.lost += 1
+
+    def _do_without(self) -> None:
+        """Receive and send one by one from now on: a filter of system calls (seccomp(2)) forbids batches."""
+        accept_trains(self.socket, False)
+        self.doRead = super().doRead  # type: ignore[method-assign]  # where the reactor looks it up
+
+    @override
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        if self._next_turn is not None:  # nobody else could answer what has been received
+            start, count = self._kept
+            self._next_turn.cancel()
+            self._next_turn = None
+            self._answer(self.fileno(), start, count, self._messages.sources(count)[start:])
+        if not self._owns_socket:
+            accept_trains(self.socket, False)  # another port may not know them
+        super().connectionLost(reason)
 
 
 def port_class_for(protocol: object) -> type[DatagramPort]:

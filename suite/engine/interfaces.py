@@ -38,14 +38,22 @@ class IPreambleListener(Interface):
 class IEchoesDatagrams(Interface):
     """A datagram protocol that either sends a datagram back unchanged or does not answer it.
 
-    A source is a packed ``sockaddr``.
+    A source is a packed ``sockaddr``. A message is a datagram, or a train of them.
     """
 
     def answers(sources: Sequence[bytes]) -> bool:  # noqa: N805  # zope.interface's style
         """Whether all datagrams from these *sources* are answered, however many there are."""
 
-    def refuses(source: bytes) -> bool:  # noqa: N805
-        """Whether the datagram just received from *source* is not answered; called once for each."""
+    def admit(source: bytes, count: int, to_many: bool) -> int:  # noqa: N805
+        """How many of the *count* datagrams of a message just received are answered: the first ones.
+
+        Called once for each message.
+
+        :param to_many: whether it was sent to broadcast or multicast.
+        """
+
+    def goes_round(source: bytes, message: bytes) -> bool:  # noqa: N805
+        """Whether *message*, one of few that are looked at, goes round in a loop, and is not answered."""
 
 
 def writes_back(data_received: DataReceived) -> DataReceived:

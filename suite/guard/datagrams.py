@@ -1,18 +1,26 @@
 """Which datagrams a UDP endpoint answers.
 
-Rule: a source address is a claim, not a fact. A reply is sent only where it cannot start a loop or reach
+Rules: a source address is a claim, not a fact. A reply is sent only where it cannot start a loop or reach
 more than one host (CERT CA-1996-01, "UDP port denial-of-service attack"), and each source gets replies at a
-limited rate.
+limited rate. A message (a datagram, or a train of them) is decided once, however many datagrams it has.
+
+A loop with another echo server, on a port that we cannot know to be one (CVE-2024-2169, "Loop DoS"), looks
+like a client that sends the same payload whenever it has its answer, but never ends, and a single datagram
+that is not answered ends it. So few datagrams are looked at, and the one that comes round again and again is
+not answered, once.
 """
 
 from __future__ import annotations
 
+import errno
+import socket
+import sys
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from suite.config.limits import Limits, address_of, source_of, within
 from suite.reasons import Reason
@@ -32,6 +40,18 @@ BUCKETS = 8192
 
 #: Minimum number of seconds between log entries about refused datagrams.
 LOG_INTERVAL = 1.0
+
+#: One datagram in so many, or one batch of them, is looked at, in search of loops. A prime, so that nothing
+#: that comes regularly is always missed.
+LOOK_EVERY = 8191
+
+#: How often the same payload from the same source is seen by these looks before it is not answered. With
+#: `LOOK_EVERY`: after a quarter of a million of them, on average.
+SIGHTINGS = 32
+
+#: Maximum number of payloads that are remembered in search of loops. Those on their way in a loop are in the
+#: receive buffers of two sockets, which hold about 300 each (Linux's ``rmem_default``).
+LOOKED_AT = 1024
 
 Address = IPv4Address | IPv6Address
 
@@ -64,17 +84,39 @@ class TokenBuckets:
         # Tokens left and the time of the last use; the least recently used source first.
         self._buckets: OrderedDict[int, tuple[float, float]] = OrderedDict()
 
-    def take(self, address: Address) -> bool:
-        """Take a token for *address*; return whether there was one."""
+    def take(self, address: Address, count: int = 1) -> int:
+        """Take *count* tokens for *address*, or as many as there are; return how many."""
         source = source_of(address)
         now = self.clock()
         tokens, then = self._buckets.pop(source, (float(self.burst), now))
         tokens = min(self.burst, tokens + (now - then) * self.rate)
-        enough = tokens >= 1
-        self._buckets[source] = (tokens - enough, now)
+        taken = min(count, int(tokens))
+        self._buckets[source] = (tokens - taken, now)
         if len(self._buckets) > BUCKETS:
             self._buckets.popitem(last=False)
-        return enough
+        return taken
+
+
+class Loops:
+    """Finds datagrams that go round between us and another echo server.
+
+    Each is told by its source and payload, so that many on one way are found one after the other.
+    """
+
+    def __init__(self) -> None:
+        # How often each was seen; the longest unseen first.
+        self._sightings: OrderedDict[tuple[Hashable, int], int] = OrderedDict()
+
+    def seen(self, source: Hashable, payload: bytes) -> bool:
+        """Note a datagram that was looked at; return whether that makes `SIGHTINGS`, and begin again."""
+        key = (source, hash(payload))
+        sightings = self._sightings.pop(key, 0) + 1
+        if sightings >= SIGHTINGS:
+            return True
+        self._sightings[key] = sightings
+        if len(self._sightings) > LOOKED_AT:
+            self._sightings.popitem(last=False)
+        return False
 
 
 class DatagramPolicy:
@@ -99,6 +141,7 @@ class DatagramPolicy:
         self._clock = clock
         self._own_ports = own_ports if own_ports is not None else OwnPorts()
         self._admitted: set[tuple[str, int] | bytes] = set()
+        self._loops = Loops()
         self._quiet_until = float("-inf")
         self.limits = limits if limits is not None else Limits()
 
@@ -121,45 +164,64 @@ class DatagramPolicy:
         """Add *port* to the suite's own ports, and follow changes of them from now on."""
         self._own_ports.join(port, self)
 
-    def admit(self, source: tuple[str, int]) -> bool:
-        """Whether a datagram from *source*, ``(host, port)`` or longer, may be answered."""
-        return source in self._admitted or self._decide(source, source)
+    def admit(self, source: tuple[str, int] | bytes, count: int = 1, to_many: bool = False) -> int:
+        """How many of the *count* datagrams of a message from *source* may be answered: the first ones.
+
+        :param source: ``(host, port)`` or longer, or a packed ``sockaddr`` as the kernel returns it.
+        :param to_many: whether the message was sent to a broadcast or multicast address.
+        """
+        if source in self._admitted and not to_many:
+            return count
+        return self._decide(source, count, to_many)
 
     def admits_all(self, sources: Sequence[bytes]) -> bool:
         """Whether all *sources*, packed ``sockaddr`` as the kernel returns them, are always admitted."""
         return self._admitted.issuperset(sources)
 
-    def refuses(self, source: bytes) -> bool:
-        """Whether a datagram from *source*, a packed ``sockaddr``, must not be answered."""
-        return source not in self._admitted and not self._decide(source, unpack(source))
+    def goes_round(self, source: tuple[str, int] | bytes, message: bytes) -> bool:
+        """Whether *message*, one in `LOOK_EVERY`, goes round in a loop with *source*: do not answer it."""
+        if not self._loops.seen(source, message):
+            return False
+        self._refuse(Reason.LOOP, source, 1)
+        return True
 
-    def _decide(self, source: tuple[str, int] | bytes, host_and_port: tuple[str, int]) -> bool:
-        host, port = host_and_port[:2]
-        if not answerable(host, port, self._own_ports.ports):
-            return self._refuse(Reason.SOURCE, host, port)
+    def _decide(self, source: tuple[str, int] | bytes, count: int, to_many: bool) -> int:
+        host, port = unpack(source) if isinstance(source, bytes) else source[:2]
+        if to_many:
+            return self._refuse(Reason.DESTINATION, source, count)
+        own_ports = self._own_ports.ports
+        if self._limits.answer_own_ports and port in own_ports and not is_on_this_host(host):
+            own_ports = Counter()
+        if not answerable(host, port, own_ports):
+            return self._refuse(Reason.SOURCE, source, count)
         if not self._limits.admits(host):
-            return self._refuse(Reason.DENIED, host, port)
+            return self._refuse(Reason.DENIED, source, count)
         address = address_of(host)
         if self._buckets is not None and not within(address, self._limits.rate_exempt):
-            return self._buckets.take(address) or self._refuse(Reason.RATE, host, port)
+            admitted = self._buckets.take(address, count)
+            if admitted < count:
+                self._refuse(Reason.RATE, source, count - admitted)
+            return admitted
         if len(self._admitted) >= REMEMBERED_SOURCES:
             self._admitted.clear()
         self._admitted.add(source)
-        return True
+        return count
 
-    def _refuse(self, why: Reason, host: str, port: int) -> bool:
-        self.refusals[why] += 1
+    def _refuse(self, why: Reason, source: tuple[str, int] | bytes, count: int) -> int:
+        self.refusals[why] += count
         now = self._clock()
         if now >= self._quiet_until:  # logging every datagram of a flood would cost more than answering
             self._quiet_until = now + LOG_INTERVAL
-            log.info(
+            host, port = unpack(source) if isinstance(source, bytes) else source[:2]
+            log.emit(
+                LogLevel.levelWithName(why.level),
                 "not answered; {refused:,} so far",
                 endpoint=self.name,
                 peer=host_and_port(host, port),
                 reason=why.value,
                 refused=sum(self.refusals.values()),
             )
-        return False
+        return 0
 
 
 class OwnPorts:
@@ -184,5 +246,20 @@ class OwnPorts:
 
 def unpack(packed: bytes) -> tuple[str, int]:
     """The host and port in a packed ``sockaddr_in`` or ``sockaddr_in6``; their sizes differ."""
-    address = packed[4:8] if len(packed) == 16 else packed[8:24]
-    return str(ip_address(address)), int.from_bytes(packed[2:4], "big")
+    port = int.from_bytes(packed[2:4], "big")
+    if len(packed) == 16:
+        return str(ip_address(packed[4:8])), port
+    scope = int.from_bytes(packed[24:28], sys.byteorder)
+    return str(ip_address(packed[8:24])) + (f"%{scope}" if scope else ""), port
+
+
+def is_on_this_host(host: str) -> bool:
+    """Whether *host*, an IP address, belongs to this host: whether a socket can be bound to it."""
+    address = address_of(host)
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True

@@ -459,6 +459,9 @@ LIMITS = [
     limit("a user without a name", "users = ['']", "'' cannot be a name", kind="unix:e.sock"),
     limit("users of a port", "users = ['root']", "does not go with tcp:", "UNIX"),
     limit("a rate of a stream", "rate = 5", "does not go with tcp:", "UDP"),
+    limit(
+        "a switch that is a string", "answer_own_ports = 'yes'", "'yes' is a string", "expected true or false"
+    ),
     limit("connections of datagrams", "connections = 5", "does not go with udp:", "streams", kind="udp:0"),
     limit("peers without addresses", "per_peer = 5", "does not go with unix:", kind="unix:e.sock"),
     limit("a handshake where there is none", "handshake = '5s'", "does not go with tcp:", "TLS"),

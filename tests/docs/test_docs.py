@@ -50,6 +50,8 @@ def test_the_page_has_every_limit_and_its_default() -> None:
             assert said == "loopback"
         elif value is None:
             assert said == '`"none"`'
+        elif isinstance(value, bool):
+            assert said == f"`{value}`".lower()
         elif isinstance(value, float):
             seconds = {"s": 1, "m": 60}
             (number, unit) = re.findall(r"(\d+)([sm])", said)[0]

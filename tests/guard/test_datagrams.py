@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 from suite.config.limits import Limits
 from suite.guard.datagrams import (
     BUCKETS,
+    LOOKED_AT,
     REMEMBERED_SOURCES,
+    SIGHTINGS,
     DatagramPolicy,
+    Loops,
     OwnPorts,
     TokenBuckets,
     answerable,
+    is_on_this_host,
     unpack,
 )
 from suite.reasons import Reason
@@ -129,7 +133,7 @@ def test_a_packed_source_is_admitted_when_the_source_is(
     policy = DatagramPolicy()
     policy.add_own_port(5353)
     for host, port in sources + sources:
-        assert (not policy.refuses(packed(host, port))) == answerable(str(host), port, {5353})
+        assert policy.admit(packed(host, port)) == answerable(str(host), port, {5353})
 
 
 @given(st.lists(st.sampled_from([7, 19, 1023, 1024, 5353, 40000, 40001]), max_size=64))
@@ -138,23 +142,23 @@ def test_many_sources_are_admitted_together_once_each_has_been(ports: list[int])
     policy.add_own_port(5353)
     sources = [packed(IPv4Address("127.0.0.1"), port) for port in ports]
     assert not policy.admits_all(sources) or not ports
-    refused = [policy.refuses(source) for source in sources]
+    refused = [not policy.admit(source) for source in sources]
     assert refused == [port < 1024 or port == 5353 for port in ports]
     assert policy.admits_all(sources) is not any(refused)
 
 
 def test_a_packed_source_with_a_scope_is_admitted_as_one_without() -> None:
     policy = DatagramPolicy()
-    assert not policy.refuses(packed(IPv6Address("fe80::1"), 40000, scope=2))
-    assert policy.refuses(packed(IPv6Address("ff02::1"), 40000, scope=2))
+    assert policy.admit(packed(IPv6Address("fe80::1"), 40000, scope=2))
+    assert not policy.admit(packed(IPv6Address("ff02::1"), 40000, scope=2))
 
 
 def test_a_new_port_of_ours_is_heeded_for_packed_sources_already_admitted() -> None:
     policy = DatagramPolicy()
     source = packed(IPv4Address("192.0.2.1"), 40000)
-    assert not policy.refuses(source)
+    assert policy.admit(source)
     policy.add_own_port(40000)
-    assert policy.refuses(source)
+    assert not policy.admit(source)
 
 
 def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
@@ -163,7 +167,7 @@ def test_the_memory_of_both_kinds_of_source_is_bounded_together() -> None:
     most = 0
     for port in range(1024, 1024 + REMEMBERED_SOURCES):
         assert policy.admit((str(host), port))
-        assert not policy.refuses(packed(host, port))
+        assert policy.admit(packed(host, port))
         most = max(most, len(policy._admitted))
     assert most == REMEMBERED_SOURCES
 
@@ -178,10 +182,10 @@ def test_a_source_already_admitted_is_not_looked_at_again(monkeypatch: pytest.Mo
     def forbidden(*_args: object) -> bool:
         raise AssertionError("looked at again")
 
-    assert not policy.refuses(packed(IPv4Address("192.0.2.1"), 40000))
+    assert policy.admit(packed(IPv4Address("192.0.2.1"), 40000))
     monkeypatch.setattr("suite.guard.datagrams.answerable", forbidden)
     assert policy.admit(("192.0.2.1", 40000))
-    assert not policy.refuses(packed(IPv4Address("192.0.2.1"), 40000))
+    assert policy.admit(packed(IPv4Address("192.0.2.1"), 40000))
 
 
 def test_a_refused_source_is_not_remembered() -> None:
@@ -247,6 +251,17 @@ def test_a_bucket_holds_a_burst_and_fills_at_its_rate() -> None:
     assert [buckets.take(source) for _ in range(6)] == [True] * 5 + [False]
 
 
+def test_so_many_datagrams_take_so_many_tokens_at_once_or_what_is_left() -> None:
+    clock = Time()
+    buckets = TokenBuckets(10, 5, clock)
+    source = IPv4Address("192.0.2.1")
+    assert [buckets.take(source, count) for count in (2, 0, 64, 1)] == [2, 0, 3, 0]
+    clock.now += 0.25
+    assert buckets.take(source, 64) == 2
+    clock.now += 0.25  # the half token that was left counts
+    assert buckets.take(source, 64) == 3
+
+
 def test_every_source_has_a_bucket_of_its_own_and_a_network_of_64_bits_is_one_source() -> None:
     buckets = TokenBuckets(10, 1, Time())
     assert buckets.take(IPv4Address("192.0.2.1"))
@@ -273,7 +288,7 @@ def test_a_source_over_its_rate_is_refused_whichever_way_it_is_asked_about() -> 
     policy = DatagramPolicy(Limits(rate=1, burst=2), clock=clock, name="udp")
     one, other = packed(IPv4Address("192.0.2.1"), 40000), packed(IPv4Address("192.0.2.2"), 40000)
     sources = [one, one, other, one, one, other]
-    assert [policy.refuses(source) for source in sources] == [False, False, False, True, True, False]
+    assert [policy.admit(source) for source in sources] == [1, 1, 1, 0, 0, 1]
     assert not policy.admits_all([one])
     assert not policy.admit(("192.0.2.1", 50000)), "another port is the same source"
     clock.now += 1
@@ -295,7 +310,7 @@ def test_denied_sources_are_not_answered_from_when_they_are_denied() -> None:
     policy.limits = Limits(deny=(ip_network("127.0.0.0/8"),))
     assert not policy.admit(("127.0.0.1", 40000))
     assert policy.admit(("::1", 40000))
-    assert policy.refuses(packed(IPv6Address("::ffff:127.0.0.1"), 40000))
+    assert not policy.admit(packed(IPv6Address("::ffff:127.0.0.1"), 40000))
     assert policy.refusals == {Reason.DENIED: 2}
 
 
@@ -308,3 +323,75 @@ def test_a_port_that_is_no_longer_ours_is_answered_again() -> None:
     ports.leave(5002, other)
     assert one.admit(("127.0.0.1", 5002))
     assert not one.admit(("127.0.0.1", 5001))
+
+
+def test_a_message_is_one_decision_about_its_first_datagrams() -> None:
+    policy = DatagramPolicy(Limits(rate=1, burst=100), clock=Time())
+    source = packed(IPv4Address("192.0.2.1"), 40000)
+    assert [policy.admit(source, 64), policy.admit(source, 64), policy.admit(source, 64)] == [64, 36, 0]
+    assert policy.refusals == {Reason.RATE: 28 + 64}
+    assert policy.admit(packed(IPv4Address("192.0.2.1"), 53), 64) == 0
+    assert policy.refusals[Reason.SOURCE] == 64
+    assert policy.admit(packed(IPv4Address("127.0.0.1"), 40000), 64) == 64
+
+
+@pytest.mark.parametrize("source", [("127.0.0.1", 40000), packed(IPv4Address("127.0.0.1"), 40000)])
+def test_what_was_sent_to_many_is_not_answered_however_well_its_source_is_known(
+    source: tuple[str, int] | bytes,
+) -> None:
+    policy = DatagramPolicy()
+    assert policy.admit(source, 2) == 2
+    assert policy.admit(source, 2, to_many=True) == 0
+    assert policy.admit(source, 2) == 2
+    assert policy.refusals == {Reason.DESTINATION: 2}
+
+
+# Our own ports, used by clients.
+
+
+def test_clients_may_use_our_ports_on_other_hosts_if_they_are_told_to() -> None:
+    policy = DatagramPolicy(Limits(answer_own_ports=True))
+    policy.add_own_port(5353)
+    assert policy.admit(("192.0.2.1", 5353))
+    assert policy.admit(packed(IPv6Address("2001:db8::1"), 5353))
+    assert not policy.admit(("192.0.2.1", 53)), "a system port is still one"
+    for host in ("127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"):
+        assert not policy.admit((host, 5353)), "it could only be this suite itself"
+        assert policy.admit((host, 5354))
+    policy.limits = Limits()
+    assert not policy.admit(("192.0.2.1", 5353))
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"), [("127.0.0.1", True), ("::1", True), ("192.0.2.1", False), ("2001:db8::1", False)]
+)
+def test_a_host_is_this_one_if_a_socket_can_be_bound_to_it(host: str, ours: bool) -> None:
+    assert is_on_this_host(host) is ours
+
+
+# Loops.
+
+
+def test_the_same_datagram_from_the_same_source_is_not_answered_once_it_has_been_seen_so_often() -> None:
+    policy = DatagramPolicy()
+    source = packed(IPv4Address("127.0.0.1"), 40000)
+    for _ in range(2):
+        assert [policy.goes_round(source, b"round") for _ in range(SIGHTINGS)] == [False] * (
+            SIGHTINGS - 1
+        ) + [True]
+    assert policy.refusals == {Reason.LOOP: 2}
+
+
+def test_several_datagrams_that_go_round_together_are_each_found() -> None:
+    loops = Loops()
+    payloads = [b"%d" % number for number in range(5)]
+    seen = [loops.seen("peer", payload) for _ in range(SIGHTINGS) for payload in payloads]
+    assert seen == [False] * (SIGHTINGS - 1) * 5 + [True] * 5
+
+
+def test_a_client_whose_datagrams_differ_is_never_in_a_loop_and_the_memory_is_bounded() -> None:
+    loops = Loops()
+    assert not any(loops.seen("peer", b"%d" % (number // (SIGHTINGS - 1))) for number in range(3 * LOOKED_AT))
+    for number in range(3 * LOOKED_AT):
+        assert not loops.seen("another", b"%d" % number)
+    assert len(loops._sightings) == LOOKED_AT
