@@ -43,6 +43,9 @@ def signals() -> Iterator[Signals]:
     """Signals that are caught, and handled as before after the test."""
     before = {number: signal.getsignal(number) for number in Signals()._actions}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    # As in a process that has just started: other tests may have left theirs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     found = Signals()
     found.catch()
     yield found

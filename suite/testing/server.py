@@ -132,8 +132,8 @@ class RecordedFactory(EchoFactory):
         self.record = record
 
     @override
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        protocol = super().buildProtocol(addr)
+    def build(self, addr: IAddress | None, *, header: bool) -> Protocol | None:
+        protocol = super().build(addr, header=header)
         if isinstance(protocol, RecordedEcho):
             protocol.record = self.record
         return protocol

@@ -53,6 +53,8 @@ def has_stopped_listening(suite: RunningSuite) -> bool:
         suite.connect("tcp").close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # just now
+        return False
     return False
 
 
