@@ -1,10 +1,15 @@
-"""How the tests are spread over processes."""
+"""How the tests are spread over processes, and what these processes inherit."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
+
+# A shell lets what it starts in the background ignore SIGINT, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
