@@ -173,7 +173,9 @@ class EchoSuite(Service):
         :raises ListenError: an endpoint that is not optional cannot be opened.
         """
         change = Change()
-        by_key = {key: endpoint for endpoint in self.endpoints.values() for key in endpoint.keys}
+        by_key: dict[tuple[object, ...], RunningEndpoint] = {}
+        async for endpoint in self._in_turns(self.endpoints.values()):
+            by_key |= dict.fromkeys(endpoint.keys, endpoint)
         taken: dict[ListeningSocket, str] = {}
         async for description, context in self._in_turns(plan.planned()):
             name = description.endpoint.name
@@ -294,9 +296,9 @@ class EchoSuite(Service):
         async with AsyncExitStack() as undo:
             change = await self._prepare(plan, undo)
             undo.pop_all()
-        unchanged = sum(
-            endpoint.description == description for endpoint, (description, _, _) in change.kept.items()
-        )
+        unchanged = 0
+        async for endpoint, (description, _, _) in self._in_turns(change.kept.items()):
+            unchanged += endpoint.description == description
         self.plan = plan
         self._warn(plan)
         await self._switch(change)
