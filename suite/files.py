@@ -1,4 +1,4 @@
-"""Reading small files that anybody may have put in place: configurations, certificates, keys.
+"""Small files that anybody may have put in place, such as configurations and keys: their content and changes.
 
 Rules: reading never waits for anybody, and takes no more memory than the limit; only regular files are read,
 by any number of symbolic links (Kubernetes mounts a file through two).
@@ -59,3 +59,20 @@ def _check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
     for is_kind, kind in _KINDS:
         if is_kind(found.st_mode):
             raise OSError(errno.EINVAL, f"it is {kind}; expected a regular file", path)
+
+
+#: See `stamp_of`.
+Stamp = tuple[int, ...]
+
+
+def stamp_of(path: str | os.PathLike[str]) -> Stamp:
+    """What tells a file from the one that was at *path* before, and from itself with another content or mode.
+
+    Links on the way are followed, so it also tells where they lead to. Of a file that cannot be looked at, it
+    is the number of the error.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return (error.errno or 0,)
+    return (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)

@@ -295,23 +295,6 @@ class Notifier:
             self._socket.sendto(message, flags, self._address)
 
 
-#: See `stamp_of`.
-Stamp = tuple[int, ...]
-
-
-def stamp_of(path: str | os.PathLike[str]) -> Stamp:
-    """What tells a file from the one that was at *path* before, and from itself with another content or mode.
-
-    Links on the way are followed, so it also tells where they lead to. Of a file that cannot be looked at, it
-    is the number of the error.
-    """
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return (error.errno or 0,)
-    return (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
-
-
 #: Linux, include/uapi/asm-generic/socket.h; Python has no name for it.
 SO_PEERGROUPS: Final = 59
 

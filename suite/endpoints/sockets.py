@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from suite.endpoints.descriptions import INHERITED, Description
 from suite.endpoints.inherited import Inherited, UnusableSocketError, transport_of
 from suite.errors import ListenError
-from suite.system import Stamp, stamp_of
+from suite.files import Stamp, stamp_of
 from suite.text import shown
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ListeningSocket:
     :ivar key: `Description.socket_key`; for an inherited socket, its descriptor.
     :ivar path: the path of a UNIX socket; None for others.
     :ivar transport: TCP, UDP or UNIX, as the socket itself says.
-    :ivar stamp: `suite.system.stamp_of` *path* since it was made or changed last; empty without one.
+    :ivar stamp: `suite.files.stamp_of` *path* since it was made or changed last; empty without one.
     :ivar fd: the number of the descriptor if it was inherited; otherwise None.
     """
 
@@ -57,7 +57,6 @@ class ListeningSocket:
         self.stamp = self._stamp()
         self.v6only = description.v6only
         self._backlog = description.arguments.get("backlog", "")
-        self._mode = description.arguments.get("mode", "")
 
     def _stamp(self) -> Stamp:
         return stamp_of(self.path.path) if self.path is not None else ()

@@ -14,8 +14,9 @@ from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
 from suite.endpoints.sites import site_files
 from suite.errors import ConfigError, Mistakes, UnwritableError
+from suite.files import Stamp, stamp_of
 from suite.server.announce import listening_line
-from suite.system import ProcessIdentity, Stamp, UnknownIdentityError, identity, stamp_of
+from suite.system import ProcessIdentity, UnknownIdentityError, identity
 
 
 class Plan:

@@ -78,10 +78,15 @@ class Reloader:
         self._suite.check_change(plan)
         return await self._suite.reload(plan)
 
-    async def _renew(self) -> None:
-        """Certificates or sockets have changed: read and open them again, under the present configuration."""
+    async def _renew(self) -> bool:
+        """Certificates or sockets have changed: read and open them again, under the present configuration.
+
+        A reload that is asked for meanwhile comes afterwards: otherwise the configuration of now could
+        replace its new one. Returns whether that was tried.
+        """
         if self._busy or not self._suite.running:
-            return
+            return False
+        self._busy = True
         try:
             await self._switch(self._suite.plan.renewed)
         except SuiteError as error:
@@ -89,3 +94,8 @@ class Reloader:
                 log.error("files have changed, and cannot be used: {error}", error=line)
         else:
             log.info("files have changed, and are in use")
+        finally:
+            self._busy = False
+            if self._again:
+                self.reload()
+        return True

@@ -27,10 +27,11 @@ from suite import text
 from suite.endpoints.descriptions import OWNED, Description
 from suite.endpoints.sockets import ListeningSocket, Sockets
 from suite.errors import ConfigError, ListenError
+from suite.files import Stamp
 from suite.server.announce import minted_line, ready_line
 from suite.server.endpoint import RunningEndpoint, Surroundings
 from suite.server.plan import Plan
-from suite.system import Stamp, become
+from suite.system import become
 
 log = Logger()
 

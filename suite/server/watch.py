@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from suite.system import Stamp, stamp_of
+from suite.files import Stamp, stamp_of
 
 log = Logger()
 
@@ -27,14 +27,14 @@ class Watch:
     """Looks at files every `INTERVAL` seconds.
 
     :param expected: returns the files to look at, each with its stamp when it was read or made.
-    :param act: called when a file has another stamp.
+    :param act: called when a file has another stamp; its result is whether it did anything about it.
     """
 
     def __init__(
         self,
         reactor: Any,
         expected: Callable[[], Mapping[Path, Stamp]],
-        act: Callable[[], Coroutine[Deferred[Any], Any, None]],
+        act: Callable[[], Coroutine[Deferred[Any], Any, bool]],
     ) -> None:
         self._reactor = reactor
         self._expected = expected
@@ -59,8 +59,8 @@ class Watch:
         stamps = await deferToThreadPool(self._reactor, pool, _stamps, [*expected])
         before, self._seen = self._seen, stamps
         if stamps != self._expected() and stamps == before and stamps != self._tried:
-            self._tried = stamps
-            await self._act()
+            tried = await self._act()
+            self._tried = stamps if tried else None
 
 
 def _stamps(files: list[Path]) -> dict[Path, Stamp]:

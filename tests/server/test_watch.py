@@ -1,0 +1,111 @@
+"""`suite.server.reload` and `watch` in memory: a renewal and a reload never overtake each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from suite.server import reload, watch
+from suite.server.reload import Reloader
+from suite.server.watch import INTERVAL, Watch
+
+
+class Threads:
+    """What has been handed to threads, and is not done yet."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+
+    def defer(
+        self, _reactor: object, _pool: object, function: Callable[..., Any], *args: Any
+    ) -> Deferred[Any]:
+        deferred: Deferred[Any] = Deferred()
+        self.waiting.append((deferred, lambda: function(*args)))
+        return deferred
+
+    def finish(self) -> None:
+        """The thread that has begun first is done."""
+        deferred, function = self.waiting.pop(0)
+        deferred.callback(function())
+
+
+class Suite:
+    """A suite that only remembers which plans it was switched to."""
+
+    running = True
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self.served: list[str] = []
+        self.plan: Any = SimpleNamespace(
+            config=SimpleNamespace(file="config.toml"), renewed=lambda: "renewed"
+        )
+
+    def stamps(self) -> dict[Path, Any]:
+        return {}
+
+    def check_change(self, _plan: object) -> None:
+        """Everything may change."""
+
+    def reload(self, plan: str) -> Deferred[str]:
+        self.served.append(plan)
+        return succeed("1 changed")
+
+
+@pytest.fixture
+def clock() -> Any:
+    clock: Any = Clock()
+    clock.getThreadPool = lambda: None
+    return clock
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
+    threads = Threads()
+    for module in (reload, watch):
+        monkeypatch.setattr(module, "deferToThreadPool", threads.defer)
+    return threads
+
+
+def test_a_reload_during_a_renewal_comes_after_it(
+    clock: Any, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the old configuration, read for the renewal, would replace the new one."""
+    monkeypatch.setattr(reload, "Plan", lambda *_args, **_kwargs: "new")
+    suite: Any = Suite(clock)
+    notifier: Any = SimpleNamespace(reloading=lambda _: None, ready=lambda _: None)
+    reloader = Reloader(suite, notifier)
+    renewing = Deferred.fromCoroutine(reloader._renew())
+    reloader.reload()
+    assert len(threads.waiting) == 1
+    threads.finish()
+    threads.finish()
+    assert suite.served == ["renewed", "new"]
+    assert renewing.result is True
+    assert threads.waiting == []
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_change_is_tried_once_and_again_if_it_could_not_be(
+    clock: Any, threads: Threads, tmp_path: Path, busy: bool
+) -> None:
+    file = tmp_path / "server.key"
+    file.touch()
+    acted: list[bool] = []
+
+    async def act() -> bool:
+        acted.append(not busy)
+        return not busy
+
+    Watch(clock, lambda: {file: (0,)}, act).start()
+    for _ in range(4):
+        clock.advance(INTERVAL)
+        threads.finish()
+    # Not at the first look, when it may still be changing.
+    assert acted == ([False] * 3 if busy else [True])
