@@ -7,7 +7,7 @@ docs/logs.md shows it as a table. Ordinary ends are logged at ``debug``, refusal
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 
 class Reason(StrEnum):
@@ -62,3 +62,19 @@ class Reason(StrEnum):
 
     # Faults of the suite.
     ERROR = "error", "error", "a bug in the suite; a traceback is logged with it"
+
+
+#: Reasons not to serve a connection, or answer a datagram, at all.
+REFUSALS: Final = frozenset(
+    {
+        Reason.PROXY,
+        Reason.CONNECTIONS,
+        Reason.PER_PEER,
+        Reason.DENIED,
+        Reason.DESCRIPTORS,
+        Reason.SOURCE,
+        Reason.RATE,
+        Reason.DESTINATION,
+        Reason.LOOP,
+    }
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger, LogLevel
@@ -19,9 +19,6 @@ from suite.system import credentials, group_ids, user_ids
 from suite.text import host_and_port
 
 log = Logger()
-
-#: Reasons not to serve a connection at all.
-REFUSALS: Final = frozenset({Reason.CONNECTIONS, Reason.PER_PEER, Reason.DENIED, Reason.PROXY})
 
 
 class Admission:

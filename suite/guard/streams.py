@@ -30,10 +30,10 @@ from zope.interface import implementer
 from suite.config.limits import PROXY_TIMEOUT, Limits
 from suite.engine.handshake import InvalidPreambleError, reason_of
 from suite.engine.interfaces import IPreambleListener
-from suite.guard.admission import REFUSALS, Admission, level_of, shown_peer
+from suite.guard.admission import Admission, level_of, shown_peer
 from suite.guard.keepalive import keep_alive
 from suite.guard.sweep import DRAIN_SWEEP, PAUSE, SWEEP, Phase, Watched, forgive, overdue
-from suite.reasons import Reason
+from suite.reasons import REFUSALS, Reason
 
 log = Logger()
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from suite.reasons import Reason
+from suite.reasons import REFUSALS
 from suite.server.endpoint import RunningEndpoint, counted
 from suite.server.service import EchoSuite
 
@@ -20,19 +20,6 @@ log = Logger()
 
 #: Endpoints with a line of their own: those with the most connections.
 MAX_LINES: Final = 100
-
-#: The reasons for which connections and datagrams are refused rather than ended.
-REFUSALS: Final = frozenset(
-    {
-        Reason.PROXY,
-        Reason.CONNECTIONS,
-        Reason.PER_PEER,
-        Reason.DENIED,
-        Reason.DESCRIPTORS,
-        Reason.SOURCE,
-        Reason.RATE,
-    }
-)
 
 COUNTS: Final = "{open:,} open, {accepted:,} accepted, {received:,} bytes, {refused:,} refused{by_reason}"
 
