@@ -11,6 +11,7 @@
 - `tls`: TLS directly on the socket; `openssl`: pyOpenSSL with less overhead
 - `unix`: UNIX sockets that are private from the first instant, and not blocked by a killed process's socket
 - `datagram`: UDP in bounded turns
-- `binding`: closing a socket at once when binding fails
+- `destination`: where a datagram was sent to, and where its reply leaves from
+- `binding`: what ports do about their sockets beyond Twisted's own
 - `linux`: system interfaces of Linux
 """

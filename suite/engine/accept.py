@@ -15,10 +15,11 @@ from typing import Any, Final, cast
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
-from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
+
+from suite.engine.binding import Detachable
 
 log = Logger()
 
@@ -58,7 +59,7 @@ class Reserve:
             self._fd = None
 
 
-class AcceptingPort(tcp.Port):
+class AcceptingPort(Detachable, tcp.Port):
     """A port for stream connections.
 
     If its factory has a method ``out_of_descriptors(address)``, that is called for each connection closed for
@@ -67,9 +68,7 @@ class AcceptingPort(tcp.Port):
     :ivar reserve: the descriptor to release when there are no others; the port's own, or shared.
     """
 
-    _owns_socket = True
     _owns_reserve = True
-    _detached = False
     reserve: Reserve
 
     def serve(self, sock: socket.socket, reserve: Reserve) -> None:
@@ -81,23 +80,6 @@ class AcceptingPort(tcp.Port):
         self.reserve = reserve
         self._preexistingSocket = sock
         self.startListening()
-
-    def detach(self) -> None:
-        """Stop accepting on a socket given to `serve`; it stays open, and its queue waits."""
-        self.stopReading()
-        self._detached = True
-        self.connectionLost(Failure(CONNECTION_DONE))
-
-    # The reactor knows selectables by descriptor, and this one's may be another port's by now.
-
-    @override
-    def stopReading(self) -> None:
-        if not self._detached:
-            super().stopReading()
-
-    @override
-    def stopWriting(self) -> None:
-        """Do nothing: a port never writes."""
 
     @override
     def startListening(self) -> None:

@@ -1,6 +1,8 @@
-"""Close the socket at once when binding fails.
+"""What ports do about their sockets beyond Twisted's own.
 
-Twisted's UDP and UNIX ports leave that to the garbage collector.
+- `ClosesOnBindFailure`: a socket that cannot be bound is closed at once; Twisted's UDP and UNIX ports leave
+  that to the garbage collector.
+- `Detachable`: a socket that is its owner's outlives the port.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from socket import socket
 
 from twisted.internet.base import BasePort
 from twisted.internet.error import CannotListenError
+from twisted.internet.main import CONNECTION_DONE
+from twisted.python.failure import Failure
 from typing_extensions import override
 
 
@@ -33,3 +37,30 @@ class ClosesOnBindFailure(BasePort):
             raise
         finally:
             self._unbound = None
+
+
+class Detachable(BasePort):
+    """A mixin for ports that can run on a socket that stays its owner's.
+
+    :cvar _owns_socket: whether the port closes its socket.
+    """
+
+    _owns_socket = True
+    _detached = False
+
+    def detach(self) -> None:
+        """Leave a socket that is its owner's; it stays open, and its queue waits."""
+        self.stopReading()
+        self._detached = True
+        self.connectionLost(Failure(CONNECTION_DONE))
+
+    # The reactor knows selectables by descriptor, and this one's may be another port's by now.
+
+    @override
+    def stopReading(self) -> None:
+        if not self._detached:
+            super().stopReading()
+
+    @override
+    def stopWriting(self) -> None:
+        """Do nothing: a port never writes."""

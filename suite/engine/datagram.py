@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.binding import ClosesOnBindFailure
+from suite.engine.binding import ClosesOnBindFailure, Detachable
 from suite.engine.destination import CONTROL_SIZE, ControlMessage, destination, report_destinations
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains
@@ -52,7 +52,7 @@ FULL: Final = frozenset({-errno.EAGAIN, -errno.ENOBUFS})
 FORBIDDEN: Final = frozenset({-errno.ENOSYS, -errno.EPERM, -errno.EACCES})
 
 
-class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
+class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
     """A UDP port.
 
     :ivar lost: the number of replies that the kernel refused.
@@ -68,9 +68,6 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
     #: Where the datagram that the protocol is receiving came from, and what makes a reply to it leave from
     #: where it was sent to.
     _answering: tuple[Any, Sequence[ControlMessage]] | None = None
-
-    _owns_socket = True
-    _detached = False
 
     @classmethod
     def on(
@@ -101,23 +98,6 @@ class DatagramPort(ClosesOnBindFailure, udp.Port, Selectable):
         port._preexistingSocket = cast(Any, sock)  # Twisted's annotation says None
         port.startListening()
         return port
-
-    def detach(self) -> None:
-        """Stop receiving on a socket given to `on`; it stays open, and its queue waits."""
-        self.stopReading()
-        self._detached = True
-        self.connectionLost()
-
-    # The reactor knows selectables by descriptor, and this one's may be another port's by now.
-
-    @override
-    def stopReading(self) -> None:
-        if not self._detached:
-            super().stopReading()
-
-    @override
-    def stopWriting(self) -> None:
-        """Do nothing: a port never writes."""
 
     @override
     def connectionLost(self, reason: Failure | None = None) -> None:
