@@ -8,7 +8,7 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``testing``   the suite inside other programs' tests
 ``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``
 ``server``    the running suite: from a configuration to open ports, and back
-``endpoints`` where an endpoint listens: descriptions, listeners, TLS, PROXY headers
+``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers
 ``echo``      the heart: what an endpoint answers
 ``guard``     whom an endpoint admits, and for how long
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has

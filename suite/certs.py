@@ -129,11 +129,6 @@ def due(directory: Path) -> str | None:
     return None
 
 
-def would_mint(directory: Path, wanted: Iterable[Path]) -> bool:
-    """Whether a *wanted* file is one that `mint` writes into *directory*, and those are `due`."""
-    return wants_minted(directory, wanted) and due(directory) is not None
-
-
 def wants_minted(directory: Path, wanted: Iterable[Path]) -> bool:
     """Whether a *wanted* file is one that `mint` writes into *directory*."""
     return any(path.name in MINTED and path.parent == directory for path in wanted)

@@ -1,11 +1,14 @@
-"""How the tests are spread over processes, and what these processes inherit."""
+"""How the tests are spread over processes, what these processes inherit, and minted certificates."""
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
+
+from suite import certs
 
 # A shell lets what it starts in the background ignore SIGINT, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -16,3 +19,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_xdist_auto_num_workers() -> int:
     """How many processes ``-n auto`` makes: two for each core, since most tests wait for another process."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.fixture(scope="module")
+def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of minted certificates that tests only read."""
+    directory = tmp_path_factory.mktemp("certs")
+    certs.mint(directory)
+    return directory
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Path:
+    """A directory of minted certificates that a test may change."""
+    certs.mint(tmp_path)
+    return tmp_path

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
@@ -14,6 +15,7 @@ from twisted.python.failure import Failure
 
 from suite.config.file import Config, Endpoint
 from suite.config.tls import TLS
+from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
 from suite.endpoints.parser import parse
 
@@ -40,6 +42,11 @@ def described(directory: Path, listen: str) -> Description:
     """The parsed description of *listen*."""
     (description,) = parse(config_of(directory, listen))
     return description
+
+
+def load_context(config: Config, description: Description) -> SSL.Context | None:
+    """The OpenSSL context of one endpoint; None if it is not TLS."""
+    return Credentials(config).context(description)
 
 
 def now(coroutine: Coroutine[Deferred[Any], Any, T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -415,6 +416,15 @@ def states_of(port: int) -> dict[str, int]:
             if int(local.rpartition(":")[2], 16) == port:
                 states[state] = states.get(state, 0) + 1
     return states
+
+
+def stuck(suite: RunningSuite, stack: ExitStack) -> socket.socket:
+    """A client of ``tcp`` that has sent as much as it could, and does not read: it holds up a drain."""
+    sock = stack.enter_context(suite.connect("tcp"))
+    sock.setblocking(False)
+    while select.select([], [sock], [], 1)[1]:
+        sock.send(bytes(65536))
+    return sock
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -21,21 +21,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from suite import certs, text
 from suite.errors import EXIT_FAILURE, CertificateError, UnwritableError
 from suite.identities import load_key
-
-
-@pytest.fixture(scope="module")
-def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of minted certificates that tests only read."""
-    directory = tmp_path_factory.mktemp("certs")
-    certs.mint(directory)
-    return directory
-
-
-@pytest.fixture
-def pki(tmp_path: Path) -> Path:
-    """A directory of minted certificates that a test may change."""
-    certs.mint(tmp_path)
-    return tmp_path
 
 
 def mode(path: Path) -> int:
@@ -294,19 +279,24 @@ def test_a_half_written_file_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
 # Minting what is missing.
 
 
+def would_mint(directory: Path, wanted: Iterable[Path]) -> bool:
+    """Whether a start that needs the *wanted* files would mint those of *directory*."""
+    return certs.wants_minted(directory, wanted) and certs.due(directory) is not None
+
+
 def test_the_first_start_mints_what_the_configuration_names(tmp_path: Path) -> None:
     wanted = [tmp_path / "server.key", tmp_path / "server.pem"]
-    assert certs.would_mint(tmp_path, wanted)
+    assert would_mint(tmp_path, wanted)
 
 
 def test_one_of_ours_is_enough(tmp_path: Path) -> None:
-    assert certs.would_mint(tmp_path, [Path("/etc/ssl/server.key"), tmp_path / "ca.pem"])
+    assert would_mint(tmp_path, [Path("/etc/ssl/server.key"), tmp_path / "ca.pem"])
 
 
 @pytest.mark.parametrize("wanted", [[], ["/etc/ssl/server.key"], ["other/server.key"], ["mine.pem"]])
 def test_what_minting_would_not_write_is_not_minted(tmp_path: Path, wanted: list[str]) -> None:
     paths = [tmp_path / path for path in wanted]
-    assert not certs.would_mint(tmp_path, paths)
+    assert not would_mint(tmp_path, paths)
 
 
 @pytest.mark.parametrize("existing", certs.MINTED)
@@ -314,13 +304,13 @@ def test_where_one_exists_none_is_minted(tmp_path: Path, existing: str) -> None:
     """The user may be adding their own files, or have lost one of ours: either way, they must decide."""
     (tmp_path / existing).write_text("precious")
     wanted = [tmp_path / "server.key", tmp_path / "server.pem"]
-    assert not certs.would_mint(tmp_path, wanted)
+    assert not would_mint(tmp_path, wanted)
     assert contents(tmp_path) == {existing: b"precious"}
 
 
 def test_where_a_dangling_link_is_none_is_minted(tmp_path: Path) -> None:
     (tmp_path / "ca.key").symlink_to("nowhere")
-    assert not certs.would_mint(tmp_path, [tmp_path / "server.key"])
+    assert not would_mint(tmp_path, [tmp_path / "server.key"])
 
 
 # Interruptions.

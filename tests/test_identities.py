@@ -18,23 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from suite import certs, identities
+from suite import identities
 from suite.errors import CertificateError
-
-
-@pytest.fixture(scope="module")
-def minted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of minted certificates that tests only read."""
-    directory = tmp_path_factory.mktemp("certs")
-    certs.mint(directory)
-    return directory
-
-
-@pytest.fixture
-def pki(tmp_path: Path) -> Path:
-    """A directory of minted certificates that a test may change."""
-    certs.mint(tmp_path)
-    return tmp_path
 
 
 def certificate(path: Path) -> x509.Certificate:

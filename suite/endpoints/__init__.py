@@ -2,7 +2,9 @@
 
 - `descriptions`: checked endpoint descriptions
 - `parser`: parses their text
-- `listener`: opens their sockets
-- `tls`: the OpenSSL context of an ``ssl:`` endpoint
+- `sockets`: the listening sockets, opened or adopted once; `inherited`: those of the parent process
+- `listener`: puts what answers on them
+- `credentials`: from descriptions to OpenSSL contexts; `tls`: one context; `sites`: certificates by name;
+  `keylog`: the secrets of connections, for debugging
 - `proxy_protocol`: PROXY headers
 """

@@ -256,12 +256,3 @@ class Credentials:
             if problem is not None:
                 which = f"certificate {number + 1}" if number else "certificate"
                 self._warn(f"{shown(path)}: {which} {problem}")
-
-
-def load_context(config: Config, description: Description) -> SSL.Context | None:
-    """The context of one description, as `Credentials.context` makes it.
-
-    :raises ConfigError: a file that it names cannot be used.
-    :raises MistakesError: several cannot.
-    """
-    return Credentials(config).context(description)

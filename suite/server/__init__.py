@@ -3,7 +3,7 @@
 - `plan`: a configuration, read and checked in full
 - `endpoint`: one endpoint that is open
 - `service`: all of them, as a Twisted service
-- `reload`: SIGHUP
+- `reload`: SIGHUP, and files that have changed; `watch` notices them
 - `process`: reactor, signals, exit code
 - `status`: what a signal writes to the log
 - `announce`: what it prints

@@ -26,7 +26,6 @@ from suite.config.tls import TLS
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import descriptions as endpoints
 from suite.endpoints import parser
-from suite.endpoints.credentials import load_context
 from suite.endpoints.descriptions import Description
 from suite.endpoints.listener import Listener
 from suite.endpoints.proxy_protocol import ProxyFactory
@@ -35,7 +34,7 @@ from suite.errors import ConfigError, ListenError
 from suite.guard.datagrams import DatagramPolicy
 from suite.identities import Identity, load_certificates
 from suite.text import host_and_port
-from tests.helpers import SuiteReactor, config_of, described, now
+from tests.helpers import SuiteReactor, config_of, described, load_context, now
 
 HERE = Path("/srv/echo")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ from tests.running import (
     read_to_end,
     run_suite,
     running,
+    stuck,
     wait_until,
 )
 
@@ -112,15 +112,6 @@ def test_nobody_is_let_in_any_more(tmp_path: Path) -> None:
             sock.send(b"hola")
             assert sock.recv(10) == b"hola", "UDP answers until the end"
         assert busy.recv(1) == b"", "quiet for a second, it is closed"
-
-
-def stuck(suite: RunningSuite, stack: ExitStack) -> socket.socket:
-    """A client that has sent as much as it could, and does not read."""
-    sock = stack.enter_context(suite.connect("tcp"))
-    sock.setblocking(False)
-    while select.select([], [sock], [], 1)[1]:
-        sock.send(bytes(65536))
-    return sock
 
 
 def test_who_does_not_finish_is_cut_off_in_the_end(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import pytest
 
 from tests.commands.test_doors import TWIST, TWISTD
 from tests.helpers import write_config
-from tests.running import PATIENCE, RunningSuite, read_to_end, running, wait_until
+from tests.running import PATIENCE, RunningSuite, read_to_end, running, stuck, wait_until
 
 UNIX = '[endpoints]\nunix = "unix:echo.sock"\ntcp = "tcp:0"\nudp = "udp:0"\n'
 
@@ -37,15 +36,6 @@ def echoes(suite: RunningSuite, endpoint: str = "tcp") -> bool:
         sock.sendall(b"hola")
         sock.shutdown(socket.SHUT_WR)
         return read_to_end(sock.recv) == b"hola"
-
-
-def stuck(suite: RunningSuite, stack: ExitStack) -> socket.socket:
-    """A client that sends and never reads: it holds up a drain."""
-    sock = stack.enter_context(suite.connect("tcp"))
-    sock.setblocking(False)
-    while select.select([], [sock], [], 1)[1]:
-        sock.send(bytes(65536))
-    return sock
 
 
 def has_stopped_listening(suite: RunningSuite) -> bool:
