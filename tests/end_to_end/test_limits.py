@@ -612,7 +612,12 @@ def test_20000_idle_connections_end_in_time_and_cost_next_to_nothing(tmp_path: P
 @pytest.mark.parametrize("together", [False, True])
 def test_a_flood_of_the_smallest_datagrams_does_not_starve_tcp(tmp_path: Path, together: bool) -> None:
     """Empty ones, or, because these cannot, those of one byte sent 64 at a time."""
-    with running(tmp_path, FOUR) as suite, suite.connect("udp") as flood, suite.connect("tcp") as sock:
+    with (
+        # On a fast machine they are so many, and all alike, that it may take them for a loop.
+        running(tmp_path, FOUR, asked_for=['"reason": "loop"']) as suite,
+        suite.connect("udp") as flood,
+        suite.connect("tcp") as sock,
+    ):
         if together:
             flood.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1)
         end = time.monotonic() + 1
