@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from suite import certs
+from tests.forking import template
 
 # A shell lets what it starts in the background ignore SIGINT, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -19,6 +20,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_xdist_auto_num_workers() -> int:
     """How many processes ``-n auto`` makes: two for each core, since most tests wait for another process."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_unconfigure() -> None:
+    """End what the tests have started that outlives them."""
+    template.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import pytest
+
+from tests.forking import ForkedSuite
 
 REACTORS = ("echo-engine", "epoll", "poll", "select", "asyncio")
 
@@ -53,6 +54,7 @@ class RunningSuite:
     :ivar lines: what it has printed.
     :ivar errors: what it has logged.
     :ivar asked_for: fragments of log lines above the level ``info`` that this test provokes.
+    :param command: what to execute instead of forking for *module*.
     """
 
     def __init__(
@@ -61,18 +63,23 @@ class RunningSuite:
         config: str,
         *arguments: str,
         command: Sequence[str] = (),
+        module: str = "suite",
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.directory = directory
         (directory / "config.toml").write_text(config)
-        command = command or [sys.executable, "-m", "suite"]
-        self.process = subprocess.Popen(
-            [*command, *arguments, "--config", "config.toml"],
-            cwd=directory,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            pass_fds=pass_fds,
+        arguments = (*arguments, "--config", "config.toml")
+        options: dict[str, Any] = {
+            "cwd": directory,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "pass_fds": pass_fds,
+        }
+        self.process: subprocess.Popen[Any] = (
+            subprocess.Popen([*command, *arguments], **options)
+            if command
+            else ForkedSuite(*arguments, module=module, **options)
         )
         self.lines: list[str] = []
         self.errors: list[str] = []
@@ -196,11 +203,12 @@ def running(
     config: str,
     *arguments: str,
     command: Sequence[str] = (),
+    module: str = "suite",
     pass_fds: Sequence[int] = (),
     asked_for: Sequence[str] = (),
 ) -> Iterator[RunningSuite]:
     """A `RunningSuite` that must end well, without `RunningSuite.complaints`."""
-    suite = RunningSuite(directory, config, *arguments, command=command, pass_fds=pass_fds)
+    suite = RunningSuite(directory, config, *arguments, command=command, module=module, pass_fds=pass_fds)
     suite.asked_for.extend(asked_for)
     try:
         yield suite
@@ -213,9 +221,7 @@ def running(
 def running_on(reactor: str, directory: Path, config: str) -> AbstractContextManager[RunningSuite]:
     """`running` on one of `REACTORS`, or `ON_RING`."""
     if reactor == ON_RING:
-        return running(
-            directory, config, command=[sys.executable, str(Path(__file__).with_name("on_ring.py"))]
-        )
+        return running(directory, config, module="tests.on_ring")
     return running(directory, config, "--reactor", reactor)
 
 
@@ -231,19 +237,18 @@ def run_suite(directory: Path, *arguments: str, says: str = "") -> subprocess.Co
 
     :param says: what it must leave on standard error, as a pattern for all of it.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "suite", *arguments],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    check_stderr(done.stderr, says)
-    return done
+    pipe = subprocess.PIPE
+    with ForkedSuite(*arguments, cwd=directory, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            output, errors = process.communicate(timeout=PATIENCE)
+        except BaseException:
+            process.kill()
+            raise
+    check_stderr(errors, says)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-class StartedSuite(subprocess.Popen[Any]):
+class StartedSuite(ForkedSuite):
     """``python -m suite`` while it runs, with its standard output in a pipe.
 
     :param stderr: an open file for its standard error.
@@ -251,8 +256,7 @@ class StartedSuite(subprocess.Popen[Any]):
 
     def __init__(self, directory: Path, *arguments: str, stderr: IO[bytes], **options: Any) -> None:
         self._stderr = stderr
-        command = [sys.executable, "-m", "suite", *arguments]
-        super().__init__(command, cwd=directory, stdout=subprocess.PIPE, stderr=stderr, **options)
+        super().__init__(*arguments, cwd=directory, stdout=subprocess.PIPE, stderr=stderr, **options)
 
     @property
     def said(self) -> str:
