@@ -62,10 +62,10 @@ class Reloader:
             what = await self._switch(lambda: Plan(file, mint=True, before=before))
         except SuiteError as error:
             for line in str(error).splitlines():
-                log.error("not reloaded: {error}", error=line)
+                log.error("not reloaded: {error}", error=line, requested=True)
             self._notifier.ready("reload failed; serving the previous configuration")
         else:
-            log.info("reloaded: {what}", what=what)
+            log.info("reloaded: {what}", what=what, requested=True)
             self._notifier.ready(f"reloaded: {what}")
 
     async def _switch(self, make_plan: Callable[[], Plan]) -> str:
