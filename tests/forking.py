@@ -188,7 +188,9 @@ def _become(
         setattr(sys, name, _standard_stream(number, getattr(sys, name)))
         setattr(sys, f"__{name}__", getattr(sys, name))
     for name in sorted({*environment, *os.environ}):
-        if name.startswith(("PYTHON", "LISTEN_")) and environment.get(name) != os.environ.get(name):
+        if name.startswith(("PYTHON", "LISTEN_", "COVERAGE_")) and environment.get(name) != os.environ.get(
+            name
+        ):
             sys.exit(f"{name} is only read by a process that is executed, which this one is not")
     os.environ.clear()
     os.environ.update(environment)

@@ -292,7 +292,7 @@ def test_who_takes_nothing_is_cut_off(suite: RunningSuite, endpoint: str) -> Non
 
 
 def test_a_slow_reader_that_takes_something_is_not_cut_off(suite: RunningSuite) -> None:
-    data = os.urandom(2**20)
+    data = os.urandom(2**18)
     with suite.connect("stall") as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 

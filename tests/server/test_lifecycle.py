@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
@@ -382,7 +383,7 @@ def test_root_opens_a_low_port_and_is_nobody_from_then_on(
         monkeypatch.delenv(name)  # the user nobody could not write coverage data here
     port = a_free_low_port()
     config = f'user = "nobody"\n[endpoints]\nlow = "tcp:{port}"\n'
-    with running(tmp_path, config) as suite:
+    with running(tmp_path, config, command=[sys.executable, "-m", "suite"]) as suite:
         nobody = int(subprocess.check_output(["id", "-u", "nobody"], text=True))
         group = int(subprocess.check_output(["id", "-g", "nobody"], text=True))
         status = status_of(suite.process.pid)

@@ -23,7 +23,7 @@ CONFIG = """
 tls = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 """
 
-TOGETHER = 8
+TOGETHER = 5
 
 #: Mint with the clock in 2011, as on a first boot without a battery.
 MINT_IN_2011 = """

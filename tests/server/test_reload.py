@@ -242,7 +242,8 @@ def test_what_cannot_be_opened_again_is_never_closed(
         listen, more = "unix:a.sock:mode=666", "unix:b.sock"
         address = str(tmp_path / "a.sock")
     config = f'user = "nobody"\n[endpoints]\na = "{listen}"\nplain = "tcp:0"\n'
-    with running(tmp_path, config, asked_for=["not reloaded"]) as suite:
+    command = [sys.executable, "-m", "suite"]
+    with running(tmp_path, config, command=command, asked_for=["not reloaded"]) as suite:
         changes = (f'user = "nobody"\n[endpoints]\nrenamed = "{listen}:backlog=7"\nmore = "{more}"\n', config)
         refused = reloaded(suite, changes[0], "not reloaded: ")
         assert "endpoints.more: cannot listen" in refused
