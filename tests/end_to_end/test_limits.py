@@ -560,7 +560,7 @@ def churn(suite: RunningSuite, tcp: int, tls: int) -> None:
 
 def test_faulty_connections_leave_nothing_behind(tmp_path: Path) -> None:
     with running(tmp_path, FOUR) as suite:
-        churn(suite, 1000, 500)
+        churn(suite, 400, 200)
 
 
 @pytest.mark.stress

@@ -11,9 +11,11 @@ import json
 import os
 import sys
 import tempfile
+from functools import cache
 from itertools import cycle
 from typing import Any
 
+from OpenSSL import crypto
 from twisted.internet import epollreactor, ssl
 from twisted.trial import reporter, runner
 
@@ -68,9 +70,12 @@ def main(which: str, modules: list[str]) -> None:
     # any reactor.
     early: Any = ProcessTestsBuilderBase.test_spawnProcessEarlyIsReaped
     early.skip = "it may deadlock"
-    # What is tested is what is done with keys, and one that nobody has had is not needed for it.
+    # What is tested is what is done with keys: a few, made and checked once, will do.
     keys = cycle([ssl.KeyPair.generate() for _ in range(5)])
-    ssl.KeyPair.generate = staticmethod(lambda *_args, **_options: next(keys))
+    key_pair: Any = ssl.KeyPair
+    key_pair.generate = staticmethod(lambda *_args, **_options: next(keys))
+    key: Any = crypto.PKey
+    key.to_cryptography_key = cache(key.to_cryptography_key)
     with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as nowhere:
         sys.path[0] = os.getcwd()
         os.chdir(directory)
