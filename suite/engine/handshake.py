@@ -18,7 +18,13 @@ from twisted.internet.interfaces import IAddress, IHandshakeListener
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.handshake_records import ALERT, HandshakeRecords, HandshakeTooLargeError
+from suite.engine.handshake_records import (
+    ALERT,
+    ORDINARY_HANDSHAKE,
+    READ_SIZE,
+    HandshakeRecords,
+    HandshakeTooLargeError,
+)
 from suite.engine.interfaces import IPreambleListener
 from suite.engine.openssl import MAX_PLAINTEXT, Connection
 from suite.engine.stream import SEND_LIMIT, Stream
@@ -130,42 +136,61 @@ class HandshakingStream(Stream):
 
     def _handshake(self) -> Exception | None:
         """Go on with the handshake, as far as the records that have arrived allow."""
-        connection, incoming = self._connection, self._incoming
-        while not self._agreed:
-            try:
-                record = incoming.read(
-                    self.socket, version13=connection.get_protocol_version() == SSL.TLS1_3_VERSION
-                )
-                if record is None:
-                    return None
-                self.server.handshakes.change(self._held, incoming.received)
-                self._held = incoming.received
-            except EOFError:
+        incoming, sock = self._incoming, self.socket
+        dropped = 0
+        try:
+            # Peek first, because the bytes after the handshake are for OpenSSL to read.
+            data = sock.recv(READ_SIZE, socket.MSG_PEEK)
+            if not data:
                 return LEFT_HANDSHAKE if incoming.received else main.CONNECTION_DONE
-            except OSError:
-                return main.CONNECTION_LOST
-            except HandshakeTooLargeError as error:
-                with suppress(OSError):
-                    self.socket.send(ALERT)
-                return self._failed(error)
-            connection.bio_write(record)
-            if incoming.incomplete:
-                continue
-            try:
-                connection.do_handshake()
-                self._agreed = True
-            except SSL.WantReadError:
-                pass
-            except Exception as error:  # noqa: BLE001  # from OpenSSL, or from a callback such as ALPN selection
-                self._send_flight()  # an alert
-                return self._failed(error)
-            why = self._send_flight()
-            if why is not None or self.disconnecting:
-                return why
-        if not self._established:
+            for record in incoming.split(data, self._is_version13):
+                if incoming.received > ORDINARY_HANDSHAKE:
+                    self._hold(incoming.received)
+                self._connection.bio_write(record)
+                if incoming.incomplete:
+                    continue
+                sock.recv(incoming.taken - dropped)
+                dropped = incoming.taken
+                why = self._step()
+                if why is not None or self._agreed or self.disconnecting:
+                    return why
+            sock.recv(incoming.taken - dropped)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        except HandshakeTooLargeError as error:
+            with suppress(OSError):
+                sock.send(ALERT)
+            return self._failed(error)
+        return None
+
+    def _is_version13(self) -> bool:
+        return self._connection.get_protocol_version() == SSL.TLS1_3_VERSION
+
+    def _hold(self, size: int) -> None:
+        """The handshake holds *size* bytes.
+
+        :raises HandshakeTooLargeError: the port has no room for that.
+        """
+        self.server.handshakes.change(self._held, size)
+        self._held = size
+
+    def _step(self) -> Exception | None:
+        """Have OpenSSL go on with what it has been given, and send what it answers."""
+        try:
+            self._connection.do_handshake()
+            self._agreed = True
+        except SSL.WantReadError:
+            pass
+        except Exception as error:  # noqa: BLE001  # from OpenSSL, or from a callback such as ALPN selection
+            self._send_flight()  # an alert
+            return self._failed(error)
+        why = self._send_flight()
+        if why is None and self._agreed and not self._established:
             self._waits_for_flight = True
             self.stopReading()
-        return None
+        return why
 
     def _send_flight(self) -> Exception | None:
         """Send what OpenSSL has written during the handshake; when that was the end of it, finish it."""
@@ -204,8 +229,7 @@ class HandshakingStream(Stream):
     def _release_handshake(self) -> None:
         """The handshake holds nothing any more."""
         if self._held:
-            self.server.handshakes.change(self._held, 0)
-            self._held = 0
+            self._hold(0)
         self.__dict__.pop("_incoming", None)
 
     def _failed(self, error: Exception) -> Exception:

@@ -8,7 +8,7 @@ budget for each port.
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Callable, Iterator
 from typing import Final
 
 #: The longest ClientHello that is accepted, in bytes (Go's ``maxHandshake``). OpenSSL accepts 131,396; the
@@ -34,6 +34,9 @@ MAX_HANDSHAKE: Final = 256 * 1024
 RECORD_HEADER: Final = 5
 MAX_RECORD: Final = 2**14 + 2048
 
+#: Bytes that are read at a time: the longest record fits.
+READ_SIZE: Final = RECORD_HEADER + MAX_RECORD
+
 #: RFC 8446, section 4: type and length of a handshake message.
 MESSAGE_HEADER: Final = 4
 
@@ -50,51 +53,55 @@ class HandshakeTooLargeError(Exception):
 
 
 class HandshakeRecords:
-    """Reads the records of one handshake from a socket.
+    """Splits what arrives in one handshake into its records.
 
-    :ivar received: the number of bytes that have been received.
+    :ivar taken: how many of the bytes last given are part of the records given back, or begin the next.
+    :ivar received: the number of all bytes taken.
     :ivar incomplete: whether the last record ends within a message, so that OpenSSL need not be asked yet.
     """
 
     def __init__(self) -> None:
+        self.taken = 0
         self.received = 0
         self.incomplete = False
-        self._record = bytearray()
+        self._begun = b""  # the beginning of a record
         self._message = b""  # the beginning of a message whose header is not complete
         self._rest = 0  # bytes missing of the present message
         self._encrypted = False  # in TLS 1.2, after change_cipher_spec
 
-    def read(self, sock: socket.socket, *, version13: bool) -> bytes | None:
-        """Read the next record; None if it has not arrived completely.
+    def split(self, data: bytes, is_version13: Callable[[], bool]) -> Iterator[bytes]:
+        """The records that are complete with *data*; what begins another one is kept.
 
-        :param version13: whether the two sides have agreed on TLS 1.3, in which change_cipher_spec means
+        Who stops before the last record has not taken those after it.
+
+        :param is_version13: whether the two sides have agreed on TLS 1.3, in which change_cipher_spec means
             nothing.
-        :raises EOFError: the peer has closed its side.
-        :raises HandshakeTooLargeError: the record begins a message that is too long, or is one too many.
-        :raises OSError: the connection is lost.
+        :raises HandshakeTooLargeError: a record begins a message that is too long, or is one too many.
         """
-        record = self._record
-        while (missing := record_length(record) - len(record)) > 0:
-            try:
-                data = sock.recv(missing)
-            except BlockingIOError:
-                return None
-            if not data:
-                raise EOFError
-            record += data
-            self.received += len(data)
-        self._record = bytearray()
-        if self.received > MAX_HANDSHAKE:
-            raise HandshakeTooLargeError(f"more than {MAX_HANDSHAKE:,} bytes in a handshake")
-        kind = record[0]
-        if kind == _CHANGE_CIPHER_SPEC and not version13:
-            self._encrypted = True
-        in_the_clear = kind == _HANDSHAKE and not self._encrypted
-        if in_the_clear:
-            self._look_at(bytes(record[RECORD_HEADER:]))
-        # A change_cipher_spec is not the last record either, and TLS 1.3 ignores it.
-        self.incomplete = kind == _CHANGE_CIPHER_SPEC or (in_the_clear and bool(self._rest or self._message))
-        return bytes(record)
+        before, begun = self.received, len(self._begun)
+        if begun:
+            data = self._begun + data
+            self._begun = b""
+        start, size = 0, len(data)
+        while (end := start + record_length(data, start)) <= size:
+            self.taken = end - begun
+            self.received = before + self.taken
+            if self.received > MAX_HANDSHAKE:
+                raise HandshakeTooLargeError(f"more than {MAX_HANDSHAKE:,} bytes in a handshake")
+            kind = data[start]
+            if kind == _CHANGE_CIPHER_SPEC:
+                self._encrypted = self._encrypted or not is_version13()
+                self.incomplete = True  # it is not the last one either, and TLS 1.3 ignores it
+            elif kind == _HANDSHAKE and not self._encrypted:
+                self._look_at(data[start + RECORD_HEADER : end])
+                self.incomplete = bool(self._rest or self._message)
+            else:
+                self.incomplete = False
+            yield data[start:end]
+            start = end
+        self._begun = data[start:]
+        self.taken = size - begun
+        self.received = before + self.taken
 
     def _look_at(self, content: bytes) -> None:
         """Find the headers of the messages that *content*, of a record in the clear, goes on with."""
@@ -117,17 +124,18 @@ class HandshakeRecords:
             self._rest = length
 
 
-def record_length(record: bytes | bytearray) -> int:
-    """The length of the record that begins with *record*, as far as it is known.
+def record_length(data: bytes, start: int = 0) -> int:
+    """The length of the record that begins at *start* of *data*, as far as it is known.
 
     What cannot be the header of a record is a whole one, so that OpenSSL sees it and refuses it.
     """
-    if len(record) < RECORD_HEADER:
+    if len(data) - start < RECORD_HEADER:
         return RECORD_HEADER
-    if record[0] & 0x80 and record[2] == _CLIENT_HELLO:  # RFC 5246, appendix E.2
-        return 2 + ((record[0] & 0x7F) << 8 | record[1])
-    length = int.from_bytes(record[3:RECORD_HEADER], "big")
-    if record[1] != _MAJOR_VERSION or length > MAX_RECORD:
+    kind, major, minor, high, low = data[start : start + RECORD_HEADER]
+    if kind & 0x80 and minor == _CLIENT_HELLO:  # RFC 5246, appendix E.2
+        return 2 + ((kind & 0x7F) << 8 | major)
+    length = high << 8 | low
+    if major != _MAJOR_VERSION or length > MAX_RECORD:
         return RECORD_HEADER
     return RECORD_HEADER + length
 
