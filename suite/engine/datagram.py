@@ -166,16 +166,22 @@ class EchoPort(DatagramPort):
     @override
     def _bindSocket(self) -> None:
         super()._bindSocket()
+        accept_trains(self.socket)
+
+    def _make_messages(self) -> MultipleMessages:
         self._messages = MultipleMessages(
             BATCH, DATAGRAM_BUFFER_SIZE, self.addressFamily, destinations=self._destinations
         )
-        accept_trains(self.socket)
+        return self._messages
 
     @override
     def doRead(self) -> None:
         if self._next_turn is not None:
             return  # what has been received comes first
-        messages = self._messages
+        try:
+            messages = self._messages
+        except AttributeError:  # the first datagram: many ports of a large suite may never see one
+            messages = self._make_messages()
         fd = self.fileno()
         left = BATCHED_PER_TURN
         most = BATCH

@@ -111,13 +111,13 @@ class RunningEndpoint:
         for sock in self.sockets[len(self.ports) :]:
             self._serve(sock)
         if self._foreign is not None and self.datagrams is not None:
-            self._surroundings.own_ports.join(_port_number(self._foreign), self.datagrams)
+            self._surroundings.own_ports.join(_port_number(self._foreign))
 
     def _serve(self, sock: ListeningSocket) -> None:
         port = self._listener.serve(sock, self._surroundings.reserve)
         self.ports.append(port)
         if sock.transport == "UDP" and self.datagrams is not None:
-            self._surroundings.own_ports.join(_port_number(port), self.datagrams)
+            self._surroundings.own_ports.join(_port_number(port))
 
     def change(
         self, description: Description, context: SSL.Context | None, sockets: Sequence[ListeningSocket]
@@ -146,7 +146,7 @@ class RunningEndpoint:
 
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
         if sock.transport == "UDP" and self.datagrams is not None:
-            self._surroundings.own_ports.leave(_port_number(port), self.datagrams)
+            self._surroundings.own_ports.leave(_port_number(port))
         port.detach()
 
     async def close(self, *, keep_datagrams: bool = False) -> None:
@@ -172,7 +172,7 @@ class RunningEndpoint:
             return
         foreign, self._foreign = self._foreign, None
         if self.ports and self.datagrams is not None:
-            self._surroundings.own_ports.leave(_port_number(foreign), self.datagrams)
+            self._surroundings.own_ports.leave(_port_number(foreign))
         self.ports = []
         accept_what_waits(foreign)
         await maybeDeferred(cast(IListeningPort, foreign).stopListening)
