@@ -66,6 +66,9 @@ CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "d
 #: The values of `sslmethod`, which Twisted still accepts, and the single TLS version each selects, if any.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
 
+#: The transport of each type that tells it; see `Description.transport`.
+TRANSPORTS: Final = {"tcp": "TCP", "tcp6": "TCP", "ssl": "TLS", "unix": "UNIX", "udp": "UDP", "udp6": "UDP"}
+
 #: What each limit applies to; see `Description.accepts_limit`.
 APPLIES_TO: Final = {
     "connections": "streams",
@@ -140,19 +143,11 @@ class Description:
     @property
     def transport(self) -> str:
         """The transport: TCP, UDP, TLS or UNIX; for a plugin's type, the type itself."""
-        by_kind = {
-            "tcp": "TCP",
-            "tcp6": "TCP",
-            "ssl": "TLS",
-            "unix": "UNIX",
-            "udp": "UDP",
-            "udp6": "UDP",
-        }
         if self.found:
             return self.found
         if self.kind == "systemd":
             return "UNIX" if self.arguments["domain"] == "UNIX" else "TCP"
-        return by_kind.get(self.kind, self.kind)
+        return TRANSPORTS.get(self.kind, self.kind)
 
     @property
     def address(self) -> str:

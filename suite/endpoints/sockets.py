@@ -164,14 +164,13 @@ class Sockets:
             undo.callback(self._replaced.remove, before)
             undo.callback(self._open.__setitem__, new.key, before)
 
-    def keep_only(self, wanted: Collection[ListeningSocket]) -> None:
-        """Close the sockets that are not *wanted*."""
+    def keep_only(self, wanted: Collection[ListeningSocket]) -> list[ListeningSocket]:
+        """Give up the sockets that are not *wanted*; return them, to be closed."""
         kept = set(wanted)
-        for sock in [*self._open.values(), *self._replaced]:
-            if sock not in kept:
-                sock.close()
+        unwanted = [sock for sock in [*self._open.values(), *self._replaced] if sock not in kept]
         self._open = {sock.key: sock for sock in wanted}
         self._replaced = []
+        return unwanted
 
 
 def _listen_on_path(description: Description, old: ListeningSocket | None) -> ListeningSocket:
@@ -222,6 +221,15 @@ def make_directory(description: Description) -> None:
         ) from error
 
 
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """The family of the IP address *host*, and what bind(2) takes for it."""
+    if ":" not in host:
+        return socket.AF_INET, (host, port)
+    # The name of an interface, after a percent sign, becomes its number.
+    flags = socket.AI_NUMERICHOST
+    return socket.AF_INET6, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)[0][4]
+
+
 def _bind(description: Description, rivals: Iterable[socket.socket]) -> socket.socket:
     """Bind the address of *description*.
 
@@ -229,12 +237,7 @@ def _bind(description: Description, rivals: Iterable[socket.socket]) -> socket.s
     """
     arguments = description.arguments
     kind = socket.SOCK_DGRAM if description.transport == "UDP" else socket.SOCK_STREAM
-    family, _, _, _, address = socket.getaddrinfo(
-        arguments["interface"],
-        int(arguments["port"]),
-        type=kind,
-        flags=socket.AI_NUMERICHOST,
-    )[0]
+    family, address = _address(arguments["interface"], int(arguments["port"]))
     sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)

@@ -97,6 +97,17 @@ def test_the_tokenizer_fails_on_a_trailing_backslash_in_the_way_that_is_expected
         _parse("tcp:1234\\")
 
 
+@given(st.text("ab01:=/ é").filter(bool))
+def test_a_text_without_escapes_is_split_as_the_tokenizer_does(text: str) -> None:
+    try:
+        expected = _parse(text)
+    except UnicodeEncodeError:
+        with pytest.raises(UnicodeEncodeError):
+            parser._split(text)
+    else:
+        assert parser._split(text) == expected
+
+
 @given(st.lists(values.filter(lambda value: "=" not in value), max_size=5))
 def test_quoted_positional_arguments_survive(arguments: list[str]) -> None:
     text = ":".join(["x", *map(quoteStringArgument, arguments)])

@@ -26,7 +26,12 @@ def sockets() -> Iterator[Sockets]:
     """The sockets of a suite; all are closed at the end."""
     sockets = Sockets(Inherited({}))
     yield sockets
-    sockets.keep_only([])
+    close_others(sockets)
+
+
+def close_others(sockets: Sockets, *wanted: ListeningSocket) -> None:
+    for sock in sockets.keep_only(wanted):
+        sock.close()
 
 
 def open_(sockets: Sockets, description: Description, undo: ExitStack | None = None) -> ListeningSocket:
@@ -145,11 +150,11 @@ def test_a_path_that_somebody_has_removed_is_there_again(sockets: Sockets, tmp_p
     new = open_(sockets, description)
     assert new is not old
     assert new.key == old.key
-    sockets.keep_only([new])
+    close_others(sockets, new)
     assert old.sock.fileno() == -1
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "e.sock"))
-    sockets.keep_only([])
+    close_others(sockets)
     assert os.listdir(tmp_path) == []
 
 
@@ -186,7 +191,7 @@ def test_what_was_open_before_stays_open(sockets: Sockets, tmp_path: Path) -> No
     with ExitStack() as undo:
         open_(sockets, description, undo)
     assert listens(old.sock)
-    sockets.keep_only([old])
+    close_others(sockets, old)
     assert listens(old.sock)
 
 
@@ -211,7 +216,7 @@ def test_a_wider_address_opens_beside_the_narrower_one(
         undo.close()
         assert new.sock.fileno() == -1
     new = open_(sockets, description)
-    sockets.keep_only([new])
+    close_others(sockets, new)
     assert old.sock.fileno() == -1
     assert not new.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), "nobody is to share it"
 
@@ -254,12 +259,12 @@ def test_ipv4_is_taken_from_a_socket_for_both_and_given_back(sockets: Sockets) -
     dual = open_(sockets, alone)
     four, six = (open_(sockets, description) for description in both(port, "tcp"))
     assert six is not dual
-    sockets.keep_only([four, six])
+    close_others(sockets, four, six)
     with connects(four), connects(six, "::1"):
         assert peer_of_next(four) == "127.0.0.1"
         assert peer_of_next(six) == "::1"
     dual = open_(sockets, alone)
-    sockets.keep_only([dual])
+    close_others(sockets, dual)
     with connects(dual):
         assert peer_of_next(dual) == "::ffff:127.0.0.1"
 
@@ -307,7 +312,7 @@ def test_what_check_calls_taken_is_what_the_kernel_refuses(
             open_(suites[1], descriptions[1])
     finally:
         for sockets in suites:
-            sockets.keep_only([])
+            close_others(sockets)
 
 
 @pytest.mark.parametrize(
