@@ -30,6 +30,13 @@ LOW_PORT: Final = (
 )
 
 
+#: What an endpoint costs, and where more can be had: the soft limit is at the hard one already.
+NO_DESCRIPTORS: Final = (
+    "; an endpoint needs a file descriptor, and one of a UNIX socket two (without lockfile=0): raise the hard"
+    " limit (ulimit -Hn, or LimitNOFILE= of a systemd unit)"
+)
+
+
 class ListeningSocket:
     """A bound socket; if it is of a stream, it listens.
 
@@ -291,6 +298,8 @@ def listen_error(description: Description, error: Exception) -> ListenError:
         reason = error.strerror
         if error.errno == errno.EACCES and 0 < int(description.arguments.get("port", 0)) < 1024:
             reason += LOW_PORT
+        elif error.errno == errno.EMFILE:
+            reason += NO_DESCRIPTORS
     else:
         reason = str(error) or type(error).__name__
     return ListenError(description.endpoint.name, description.address, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -14,7 +15,7 @@ import pytest
 from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
 from suite.endpoints.inherited import Inherited
-from suite.endpoints.sockets import ListeningSocket, Sockets, make_directory
+from suite.endpoints.sockets import ListeningSocket, Sockets, listen_error, make_directory
 from suite.errors import ConfigError, ListenError
 from tests.helpers import config_of, described
 
@@ -227,6 +228,15 @@ def test_an_address_that_another_process_has_is_in_use(sockets: Sockets) -> None
         other.listen()
         with pytest.raises(ListenError, match="Address already in use"):
             open_(sockets, described(HERE, f"tcp:{other.getsockname()[1]}"))
+
+
+def test_without_descriptors_the_error_says_what_an_endpoint_needs() -> None:
+    error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    assert str(listen_error(described(HERE, "unix:/e.sock"), error)) == (
+        "endpoints.e0: cannot listen on /e.sock: Too many open files; an endpoint needs a file descriptor, "
+        "and one of a UNIX socket two (without lockfile=0): raise the hard limit "
+        "(ulimit -Hn, or LimitNOFILE= of a systemd unit)"
+    )
 
 
 def both(port: int, kind: str) -> list[Description]:
