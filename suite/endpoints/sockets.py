@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -109,11 +110,13 @@ class ListeningSocket:
 class Sockets:
     """The listening sockets of one suite.
 
+    :param watchable: the first descriptor that the reactor cannot watch.
     :ivar inherited: the descriptors that the parent process has passed.
     """
 
-    def __init__(self, inherited: Inherited | None = None) -> None:
+    def __init__(self, inherited: Inherited | None = None, watchable: int = sys.maxsize) -> None:
         self.inherited = inherited if inherited is not None else Inherited()
+        self._watchable = watchable
         self._open: dict[tuple[object, ...], ListeningSocket] = {}
         self._replaced: list[ListeningSocket] = []
 
@@ -143,6 +146,7 @@ class Sockets:
         found = self._open.get(("inherited", fd))
         if found is None:
             found = ListeningSocket(sock, description, fd=fd)
+            self._check_watchable(found)
             self._keep(found, undo)
         return found
 
@@ -158,8 +162,17 @@ class Sockets:
         undo.callback(new.close)
         if old is not None and old.path is not None and new.path is not None:
             undo.callback(new.path.hand_lock_to, old.path)
+        self._check_watchable(new)
         self._keep(new, undo)
         return new
+
+    def _check_watchable(self, new: ListeningSocket) -> None:
+        fd = new.sock.fileno()
+        if fd >= self._watchable:
+            raise UnusableSocketError(
+                f"its socket is descriptor {fd}, and select can watch those below {self._watchable}; expected"
+                " fewer, or another --reactor"
+            )
 
     def _keep(self, new: ListeningSocket, undo: ExitStack) -> None:
         before = self._open.get(new.key)

@@ -3,17 +3,32 @@
 - `ClosesOnBindFailure`: a socket that cannot be bound is closed at once; Twisted's UDP and UNIX ports leave
   that to the garbage collector.
 - `Detachable`: a socket that is its owner's outlives the port.
+- `watchable`: which descriptors a reactor can watch.
 """
 
 from __future__ import annotations
 
+import sys
 from socket import socket
 
 from twisted.internet.base import BasePort
 from twisted.internet.error import CannotListenError
 from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.selectreactor import SelectReactor
 from twisted.python.failure import Failure
 from typing_extensions import override
+
+from suite.system import SELECTABLE
+
+
+def watchable(reactor: object) -> int:
+    """The first descriptor that *reactor* cannot watch.
+
+    Where the limit on descriptors is lower, none is ever as high; but a sandbox may forbid to set it.
+    """
+    # On Windows, select counts descriptors instead.
+    select = isinstance(reactor, SelectReactor) and sys.platform != "win32"
+    return SELECTABLE if select else sys.maxsize
 
 
 class ClosesOnBindFailure(BasePort):

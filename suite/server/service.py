@@ -24,6 +24,7 @@ from typing_extensions import override
 from suite import text
 from suite.endpoints.descriptions import OWNED, Description
 from suite.endpoints.sockets import ListeningSocket, Sockets
+from suite.engine.binding import watchable
 from suite.errors import ConfigError, ListenError, StoppingError
 from suite.files import Stamp
 from suite.server.announce import minted_line, ready_line
@@ -92,7 +93,7 @@ class EchoSuite(Service):
         self.leaving: list[RunningEndpoint] = []
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
-        self.sockets = Sockets()
+        self.sockets = Sockets(watchable=watchable(reactor))
         self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
         self._unused: list[str] = []  # inherited descriptors that the log has named

@@ -239,6 +239,17 @@ def test_without_descriptors_the_error_says_what_an_endpoint_needs() -> None:
     )
 
 
+@pytest.mark.parametrize("listen", ["tcp:0", "udp:0", "unix:e.sock"])
+def test_a_descriptor_that_select_cannot_watch_is_an_error(tmp_path: Path, listen: str) -> None:
+    sockets = Sockets(Inherited({}), watchable=0)
+    with pytest.raises(
+        ListenError, match=r"its socket is descriptor \d+, and select can watch those below 0;"
+    ):
+        open_(sockets, described(tmp_path, listen))
+    assert os.listdir(tmp_path) == []
+    assert sockets.keep_only([]) == []
+
+
 def both(port: int, kind: str) -> list[Description]:
     return parser.parse(
         config_of(HERE, f"{kind}:{port}:0.0.0.0", f"{kind}6:{port}:interface="),
