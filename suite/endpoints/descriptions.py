@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from twisted.internet.endpoints import quoteStringArgument
 
 from suite.config.file import Endpoint
+from suite.system import NOBODY, Members
 from suite.text import host_and_port, one_line, shown
 
 #: The longest path in a ``sockaddr_un`` (Linux, unix(7); the BSDs and macOS: 103), without its NUL.
@@ -131,6 +132,7 @@ class Description:
     :ivar v6only: whether a socket for every IPv6 address leaves IPv4 to another endpoint (ipv6(7),
         ``IPV6_V6ONLY``).
     :ivar found: the transport of an inherited socket, once it is known; otherwise empty.
+    :ivar members: whom the limits `users` and `groups` admit, where they may apply.
     """
 
     endpoint: Endpoint
@@ -139,6 +141,7 @@ class Description:
     proxied: bool
     v6only: bool = False
     found: str = ""
+    members: Members = NOBODY
 
     @property
     def transport(self) -> str:

@@ -86,6 +86,7 @@ class RunningEndpoint:
         if transports - {"UDP"}:
             if self.guard is None:
                 self.guard = Guard(surroundings.reactor, name, limits)
+            self.guard.members = description.members
             self.guard.handshakes = description.transport == "TLS"
             self.guard.proxied = description.proxied and description.kind == "ssl"
             factory = self.make_factory(self.guard)
@@ -130,6 +131,8 @@ class RunningEndpoint:
                 judge.name = description.endpoint.name
                 if judge.limits != limits:
                     judge.limits = limits
+        if self.guard is not None:
+            self.guard.members = description.members
         same_answer = (before.proxied, before.transport) == (description.proxied, description.transport)
         if same_answer and self._listener.context_factory is not None and context is not None:
             self._listener.context_factory.context = context

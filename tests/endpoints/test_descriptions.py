@@ -22,6 +22,7 @@ from zope.interface.verify import verifyObject
 
 from suite import certs
 from suite.config.file import Config, Endpoint
+from suite.config.limits import Limits
 from suite.config.tls import TLS
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import descriptions as endpoints
@@ -33,6 +34,7 @@ from suite.endpoints.tls import ContextFactory
 from suite.errors import ConfigError, ListenError
 from suite.guard.datagrams import DatagramPolicy
 from suite.identities import Identity, load_certificates
+from suite.system import NOBODY, Members
 from suite.text import host_and_port
 from tests.helpers import SuiteReactor, config_of, described, load_context, now
 
@@ -656,3 +658,30 @@ def test_every_chain_file_is_read_the_descriptions_first(
 def test_an_endpoint_keeps_its_name(minted: Path) -> None:
     config = Config(minted / "config.toml", (Endpoint("tls", "ssl:0", TLS()),))
     assert parser.parse(config)[0].endpoint.name == "tls"
+
+
+# Users and groups.
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="needs SO_PEERCRED")
+def test_users_and_groups_are_looked_up_once_when_the_descriptions_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A directory service may take its time, and accepting connections must not wait for it."""
+    asked: list[str] = []
+
+    def id_of(name: str) -> int:
+        asked.append(name)
+        return {"me": 1, "us": 2}[name]
+
+    monkeypatch.setattr(parser, "user_id", id_of)
+    monkeypatch.setattr(parser, "group_id", id_of)
+    limits = Limits(users=("me",), groups=("us",))
+    listens = ("unix:a", "haproxy:unix:b", "systemd:domain=UNIX:index=0", "fd:fileno=4", "tcp:0")
+    endpoints = [Endpoint(f"e{number}", listen, TLS(), limits) for number, listen in enumerate(listens)]
+    descriptions = parser.parse(Config(HERE / "config.toml", tuple(endpoints)))
+    assert [description.members for description in descriptions] == [
+        *[Members(frozenset({1}), frozenset({2}))] * 4,
+        NOBODY,
+    ]
+    assert asked == ["me", "us"]
