@@ -114,7 +114,9 @@ class AcceptingPort(Detachable, tcp.Port):
         self._accept_some()
 
     def accept_all(self) -> None:
-        """Accept all waiting connections, which closing the port would reset."""
+        """Accept all waiting connections, which closing the port would reset; none if it has died."""
+        if not self.connected:
+            return
         for _ in range(0, LONGEST_QUEUE, ACCEPTS_PER_TURN):
             if not self._accept_some():
                 return

@@ -64,7 +64,12 @@ class Detachable(BasePort):
     _detached = False
 
     def detach(self) -> None:
-        """Leave a socket that is its owner's; it stays open, and its queue waits."""
+        """Leave a socket that is its owner's; it stays open, and its queue waits.
+
+        Do nothing if the port has died of an error.
+        """
+        if not self.connected:
+            return
         self.stopReading()
         self._detached = True
         self.connectionLost(Failure(CONNECTION_DONE))

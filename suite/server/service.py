@@ -215,15 +215,16 @@ class EchoSuite(Service):
             log.warn("not served: {error}", error=error)
         lines = []
         async for endpoint, (description, context, sockets) in turns.between(change.kept.items()):
-            before = endpoint.lines()
             if sockets != endpoint.sockets and all(sock.path is not None for sock in sockets):
                 log.warn(
                     "{path} had been removed or replaced; it is there again",
                     path=description.address,
                     endpoint=description.endpoint.name,
                 )
-            endpoint.change(description, context, sockets)
-            lines += [line for line in endpoint.lines() if line not in before]
+            with _logged(endpoint, "changed"):
+                before = endpoint.lines()
+                endpoint.change(description, context, sockets)
+                lines += [line for line in endpoint.lines() if line not in before]
         async for endpoint in turns.between(change.fresh):
             endpoint.start()
             lines += endpoint.lines()

@@ -7,6 +7,7 @@ import os
 import socket
 import string
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ def open_(reactor: Any, description: Description, config: Config | None = None) 
     """Open *description* on *reactor*: the `Listener`, and the port."""
     context = None if config is None else load_context(config, description)
     udp = description.transport == "UDP"
-    factory, protocol = (None, EchoDatagram(DatagramPolicy())) if udp else (EchoFactory(), None)
-    listener = Listener(reactor, description, context, factory, protocol)
+    protocol = partial(EchoDatagram, DatagramPolicy())
+    factory, make_protocol = (None, protocol) if udp else (EchoFactory(), None)
+    listener = Listener(reactor, description, context, factory, make_protocol)
     return listener, now(listener.listen())
 
 
@@ -409,11 +411,10 @@ def test_unix_is_opened_with_listenunix(listen: str, call: tuple[str, int, int, 
 )
 def test_udp_is_opened_with_listenudp(listen: str, call: tuple[int, str]) -> None:
     reactor = SuiteReactor()
-    listener, port = open_(reactor, described(HERE, listen))
+    _, port = open_(reactor, described(HERE, listen))
     ((number, protocol, interface),) = reactor.udpServers
     assert (number, interface) == call
     assert isinstance(protocol, EchoDatagram)
-    assert protocol is listener.protocol
     assert reactor.open == [port]
 
 
