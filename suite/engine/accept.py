@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.binding import Detachable, watchable
+from suite.engine.binding import Detachable, watchable, with_scope
 
 log = Logger()
 
@@ -145,10 +145,7 @@ class AcceptingPort(Detachable, tcp.Port):
         return True
 
     def _begin(self, sock: socket.socket, address: Any) -> None:
-        # A link-local address is valid on one interface only, so the name of the interface is part of it.
-        if isinstance(address, tuple) and len(address) == 4 and address[3]:
-            host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-            address = (host, *address[1:])
+        address = with_scope(address)
         protocol = cast(IProtocolFactory, self.factory).buildProtocol(self._buildAddr(address))
         if protocol is None:
             sock.close()

@@ -4,12 +4,14 @@
   that to the garbage collector.
 - `Detachable`: a socket that is its owner's outlives the port.
 - `watchable`: which descriptors a reactor can watch.
+- `with_scope`: an address that says on which interface it is valid.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
-from socket import socket
+from typing import Any
 
 from twisted.internet.base import BasePort
 from twisted.internet.error import CannotListenError
@@ -31,14 +33,25 @@ def watchable(reactor: object) -> int:
     return SELECTABLE if select else sys.maxsize
 
 
+def with_scope(address: Any) -> Any:
+    """The address of a socket; the host of a link-local one has its interface behind a percent sign.
+
+    It is valid on one interface only (RFC 4007, section 11).
+    """
+    if isinstance(address, tuple) and len(address) == 4 and address[3]:
+        host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+        return (host, *address[1:])
+    return address
+
+
 class ClosesOnBindFailure(BasePort):
     """A mixin for ports: if binding fails, the socket is closed at once."""
 
     #: The socket while `startListening` binds it.
-    _unbound: socket | None = None
+    _unbound: socket.socket | None = None
 
     @override
-    def createInternetSocket(self) -> socket:
+    def createInternetSocket(self) -> socket.socket:
         self._unbound = super().createInternetSocket()
         return self._unbound
 

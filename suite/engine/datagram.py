@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Self, cast
 
 from twisted.internet import udp
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.base import BasePort
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
@@ -22,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.binding import ClosesOnBindFailure, Detachable
+from suite.engine.binding import ClosesOnBindFailure, Detachable, with_scope
 from suite.engine.destination import CONTROL_SIZE, ControlMessage, destination, report_destinations
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains
@@ -98,6 +99,12 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
         port._preexistingSocket = cast(Any, sock)  # Twisted's annotation says None
         port.startListening()
         return port
+
+    @override
+    def getHost(self) -> IPv4Address | IPv6Address:
+        name = with_scope(self.socket.getsockname())
+        kind = IPv6Address if self.addressFamily == socket.AF_INET6 else IPv4Address
+        return kind("UDP", *name[:2])
 
     @override
     def connectionLost(self, reason: Failure | None = None) -> None:
