@@ -162,6 +162,13 @@ class ListenError(SuiteError):
         return one_line(f"endpoints.{self.endpoint}: cannot listen on {self.address}: {self.reason}")
 
 
+class StoppingError(SuiteError):
+    """The suite is stopping, so it takes no other configuration."""
+
+    def __str__(self) -> str:
+        return "the suite is stopping"
+
+
 class PrivilegeError(SuiteError):
     """An identity that could not be taken, or could be given back.
 

@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -314,19 +314,28 @@ def credentials(sock: Any) -> tuple[int, set[int]]:
     return uid, {gid, *struct.unpack(f"{len(packed) // 4}I", packed)}
 
 
-def user_ids(names: Iterable[str]) -> Iterator[int]:
-    """The ids of users.
+@dataclass(frozen=True)
+class Members:
+    """The ids of users, and of groups any member of which is meant."""
+
+    users: frozenset[int] = frozenset()
+    groups: frozenset[int] = frozenset()
+
+
+NOBODY: Final = Members()
+
+
+def user_id(name: str) -> int:
+    """The id of a user: it may take as long as the system's directory (nsswitch.conf(5)) takes to answer.
 
     :raises KeyError: there is no user of that name.
     """
-    for name in names:
-        yield int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+    return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
 
 
-def group_ids(names: Iterable[str]) -> Iterator[int]:
-    """The ids of groups.
+def group_id(name: str) -> int:
+    """The id of a group; see `user_id`.
 
     :raises KeyError: there is no group of that name.
     """
-    for name in names:
-        yield int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -92,7 +92,7 @@ class Config:
     user: str | None = None
     group: str | None = None
 
-    @property
+    @cached_property
     def directory(self) -> Path:
         """What relative paths in the file are relative to."""
         return directory_of(self.file)

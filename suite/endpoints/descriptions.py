@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 from twisted.internet.endpoints import quoteStringArgument
 
 from suite.config.file import Endpoint
+from suite.system import NOBODY, Members
 from suite.text import host_and_port, one_line, shown
 
 #: The longest path in a ``sockaddr_un`` (Linux, unix(7); the BSDs and macOS: 103), without its NUL.
@@ -65,6 +66,9 @@ CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "d
 
 #: The values of `sslmethod`, which Twisted still accepts, and the single TLS version each selects, if any.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
+
+#: The transport of each type that tells it; see `Description.transport`.
+TRANSPORTS: Final = {"tcp": "TCP", "tcp6": "TCP", "ssl": "TLS", "unix": "UNIX", "udp": "UDP", "udp6": "UDP"}
 
 #: What each limit applies to; see `Description.accepts_limit`.
 APPLIES_TO: Final = {
@@ -128,6 +132,7 @@ class Description:
     :ivar v6only: whether a socket for every IPv6 address leaves IPv4 to another endpoint (ipv6(7),
         ``IPV6_V6ONLY``).
     :ivar found: the transport of an inherited socket, once it is known; otherwise empty.
+    :ivar members: whom the limits `users` and `groups` admit, where they may apply.
     """
 
     endpoint: Endpoint
@@ -136,23 +141,16 @@ class Description:
     proxied: bool
     v6only: bool = False
     found: str = ""
+    members: Members = NOBODY
 
     @property
     def transport(self) -> str:
         """The transport: TCP, UDP, TLS or UNIX; for a plugin's type, the type itself."""
-        by_kind = {
-            "tcp": "TCP",
-            "tcp6": "TCP",
-            "ssl": "TLS",
-            "unix": "UNIX",
-            "udp": "UDP",
-            "udp6": "UDP",
-        }
         if self.found:
             return self.found
         if self.kind == "systemd":
             return "UNIX" if self.arguments["domain"] == "UNIX" else "TCP"
-        return by_kind.get(self.kind, self.kind)
+        return TRANSPORTS.get(self.kind, self.kind)
 
     @property
     def address(self) -> str:

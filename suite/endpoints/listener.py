@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -49,7 +50,7 @@ class Listener:
     :param description: the endpoint.
     :param context: the OpenSSL context of an ``ssl:`` endpoint, otherwise None.
     :param factory: the protocol factory of a stream endpoint; None for UDP.
-    :param protocol: the protocol of a UDP endpoint; None for streams.
+    :param make_protocol: makes the protocol of a UDP port; None for streams.
     :ivar context_factory: gives every connection of an ``ssl:`` endpoint its context; None for others.
     """
 
@@ -59,12 +60,12 @@ class Listener:
         description: Description,
         context: SSL.Context | None,
         factory: IProtocolFactory | None,
-        protocol: DatagramProtocol | None,
+        make_protocol: Callable[[], DatagramProtocol] | None,
     ) -> None:
         self.reactor = reactor
         self.description = description
         self.context_factory: ContextFactory | None = None
-        self.protocol = protocol
+        self.make_protocol: Any = make_protocol
         if context is not None:
             self.context_factory = ContextFactory(context, ProxyHeader if description.proxied else None)
         self.factory: Any = factory
@@ -76,7 +77,7 @@ class Listener:
         """Answer on *sock* from now on; the port's ``detach`` ends that and leaves *sock* open."""
         port: IListeningPort
         if sock.transport == "UDP":
-            port = self.reactor.serve_datagrams(sock.sock, self.protocol)
+            port = self.reactor.serve_datagrams(sock.sock, self.make_protocol())
         else:
             port = self.reactor.serve_streams(sock.sock, self.factory, self.context_factory, reserve)
         return port
@@ -99,7 +100,7 @@ class Listener:
     async def _listen_datagrams(self) -> IListeningPort:
         arguments = self.description.arguments
         endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
-        return await endpoint.listen(cast(DatagramProtocol, self.protocol))
+        return await endpoint.listen(self.make_protocol())
 
     def _stream_endpoint(self) -> IStreamServerEndpoint:
         arguments = self.description.arguments

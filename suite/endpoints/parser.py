@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
 
@@ -38,7 +39,7 @@ from suite.endpoints.descriptions import (
     separate,
 )
 from suite.errors import ConfigError, Mistakes
-from suite.system import group_ids, user_ids
+from suite.system import Members, group_id, user_id
 from suite.text import shown, suggest
 
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
@@ -78,13 +79,35 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def _split(text: str) -> tuple[list[str], dict[str, str]]:
+    """The positional and the named parameters of *text*, as Twisted's `_parse` gives them.
+
+    `_parse` looks at each character in turn, which takes most of the time of reading a long configuration;
+    without escapes, what it does is this.
+    """
+    if "\\" in text or not text.isascii():
+        parsed: tuple[list[str], dict[str, str]] = _parse(text)
+        return parsed
+    positional, named = [], {}
+    for part in text.split(":"):
+        name, equals, value = part.partition("=")
+        if equals:
+            named[name] = value
+        else:
+            positional.append(name)
+    return positional, named
+
+
 class _Parser:
     """Parses one description; an error knows whose it is."""
 
-    def __init__(self, config: Config, endpoint: Endpoint, mistakes: Mistakes) -> None:
+    def __init__(
+        self, config: Config, endpoint: Endpoint, mistakes: Mistakes, ids: dict[tuple[str, str], int | None]
+    ) -> None:
         self.config = config
         self.endpoint = endpoint
         self.mistakes = mistakes
+        self.ids = ids
 
     def error(self, problem: str) -> ConfigError:
         return ConfigError(shown(self.config.file), f"endpoints.{self.endpoint.name}.listen", problem)
@@ -92,7 +115,7 @@ class _Parser:
     def parse(self) -> Description:
         text = self.endpoint.listen
         try:
-            positional, named = _parse(text)
+            positional, named = _split(text)
         except (RuntimeError, StopIteration):  # a backslash at the end
             raise self.error(
                 f"{text!r} ends in the middle of an escape; expected a character after it"
@@ -100,7 +123,7 @@ class _Parser:
         except UnicodeEncodeError as error:
             raise self.error(f"{error.object!r} is not a parameter of any type; expected ASCII") from None
         if text.count("=") > len(named):  # some are in a value, or a name is there more than once
-            names = [name for part in _PART.findall(text) for name in _parse(part)[1]]
+            names = [name for part in _PART.findall(text) for name in _split(part)[1]]
             for name in named:
                 if names.count(name) > 1:
                     raise self.error(f"{name!r} is given twice; expected it once")
@@ -137,6 +160,8 @@ class _Parser:
             )
         description = Description(self.endpoint, kind, arguments, proxied)
         self.check_limits(description)
+        if description.transport not in ("TCP", "UDP", "TLS"):  # a descriptor's or a plugin's may be UNIX
+            description = replace(description, members=self.members())
         return description
 
     def check_limits(self, description: Description) -> None:
@@ -148,22 +173,33 @@ class _Parser:
                         name, f"does not go with {description.kind}:; only {APPLIES_TO[name]} has it"
                     )
                 )
-        if description.transport == "UNIX":
-            for name, ids in (("users", user_ids), ("groups", group_ids)):
-                self.check_names(name, getattr(self.endpoint.limits, name), ids)
 
-    def check_names(
-        self, limit: str, names: tuple[str, ...], ids: Callable[[Iterable[str]], Iterator[int]]
-    ) -> None:
+    def members(self) -> Members:
+        """Whom `users` and `groups` admit; those that do not exist are mistakes."""
+        limits = self.endpoint.limits
+        return Members(
+            self.found("users", limits.users, user_id), self.found("groups", limits.groups, group_id)
+        )
+
+    def found(self, limit: str, names: tuple[str, ...], find: Callable[[str], int]) -> frozenset[int]:
+        """The ids that *find* finds for *names*; each name is looked up once for all endpoints."""
         if names and not hasattr(socket, "SO_PEERCRED"):
             self.mistakes.note(self.limit_error(limit, "cannot be enforced on this system; expected Linux"))
-            return
+            return frozenset()
+        found = set()
         for name in names:
-            try:
-                list(ids([name]))
-            except KeyError:
+            if (limit, name) not in self.ids:
+                try:
+                    self.ids[limit, name] = find(name)
+                except KeyError:
+                    self.ids[limit, name] = None
+            each = self.ids[limit, name]
+            if each is None:
                 problem = f"{name!r} does not exist; expected a {limit[:-1]} of this system"
                 self.mistakes.note(self.limit_error(limit, problem))
+            else:
+                found.add(each)
+        return frozenset(found)
 
     def limit_error(self, limit: str, problem: str) -> ConfigError:
         return ConfigError(shown(self.config.file), self.endpoint.limits_key(limit), problem)
@@ -331,7 +367,7 @@ class _Parser:
         abstract = name == "address" and value.startswith("\0")  # unix(7): a name, not a file
         if "\0" in value[abstract:]:
             raise self.error(f"{name} {value!r} cannot be used; expected a path")
-        path = value if abstract else os.path.normpath(self.config.directory / value)
+        path = value if abstract else os.path.normpath(os.path.join(self.config.directory, value))
         if name == "address":
             # A path that only its directory makes too long can be reached from where we are.
             if len(os.fsencode(path)) > MAX_UNIX_PATH and not abstract:
@@ -373,8 +409,10 @@ def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
     """Parse the descriptions that can be understood; what is wrong with the others is in *mistakes*."""
     descriptions = []
     claims = Claims()
+    # The ids of users and groups, which may have to be asked for far away; None: there is none of the name.
+    ids: dict[tuple[str, str], int | None] = {}
     for endpoint in config.endpoints:
-        parser = _Parser(config, endpoint, mistakes)
+        parser = _Parser(config, endpoint, mistakes, ids)
         with mistakes.noted():
             description = parser.parse()
             descriptions.append(description)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 LOW_PORT: Final = (
     "; ports below 1024 are for root: start as root with `user` in the configuration, or give a systemd unit"
     " AmbientCapabilities=CAP_NET_BIND_SERVICE, or lower sysctl net.ipv4.ip_unprivileged_port_start"
+)
+
+
+#: What an endpoint costs, and where more can be had: the soft limit is at the hard one already.
+NO_DESCRIPTORS: Final = (
+    "; an endpoint needs a file descriptor, and one of a UNIX socket two (without lockfile=0): raise the hard"
+    " limit (ulimit -Hn, or LimitNOFILE= of a systemd unit)"
 )
 
 
@@ -102,11 +110,13 @@ class ListeningSocket:
 class Sockets:
     """The listening sockets of one suite.
 
+    :param watchable: the first descriptor that the reactor cannot watch.
     :ivar inherited: the descriptors that the parent process has passed.
     """
 
-    def __init__(self, inherited: Inherited | None = None) -> None:
+    def __init__(self, inherited: Inherited | None = None, watchable: int = sys.maxsize) -> None:
         self.inherited = inherited if inherited is not None else Inherited()
+        self._watchable = watchable
         self._open: dict[tuple[object, ...], ListeningSocket] = {}
         self._replaced: list[ListeningSocket] = []
 
@@ -136,6 +146,7 @@ class Sockets:
         found = self._open.get(("inherited", fd))
         if found is None:
             found = ListeningSocket(sock, description, fd=fd)
+            self._check_watchable(found)
             self._keep(found, undo)
         return found
 
@@ -151,8 +162,17 @@ class Sockets:
         undo.callback(new.close)
         if old is not None and old.path is not None and new.path is not None:
             undo.callback(new.path.hand_lock_to, old.path)
+        self._check_watchable(new)
         self._keep(new, undo)
         return new
+
+    def _check_watchable(self, new: ListeningSocket) -> None:
+        fd = new.sock.fileno()
+        if fd >= self._watchable:
+            raise UnusableSocketError(
+                f"its socket is descriptor {fd}, and select can watch those below {self._watchable}; expected"
+                " fewer, or another --reactor"
+            )
 
     def _keep(self, new: ListeningSocket, undo: ExitStack) -> None:
         before = self._open.get(new.key)
@@ -164,14 +184,13 @@ class Sockets:
             undo.callback(self._replaced.remove, before)
             undo.callback(self._open.__setitem__, new.key, before)
 
-    def keep_only(self, wanted: Collection[ListeningSocket]) -> None:
-        """Close the sockets that are not *wanted*."""
+    def keep_only(self, wanted: Collection[ListeningSocket]) -> list[ListeningSocket]:
+        """Give up the sockets that are not *wanted*; return them, to be closed."""
         kept = set(wanted)
-        for sock in [*self._open.values(), *self._replaced]:
-            if sock not in kept:
-                sock.close()
+        unwanted = [sock for sock in [*self._open.values(), *self._replaced] if sock not in kept]
         self._open = {sock.key: sock for sock in wanted}
         self._replaced = []
+        return unwanted
 
 
 def _listen_on_path(description: Description, old: ListeningSocket | None) -> ListeningSocket:
@@ -222,6 +241,15 @@ def make_directory(description: Description) -> None:
         ) from error
 
 
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
+    """The family of the IP address *host*, and what bind(2) takes for it."""
+    if ":" not in host:
+        return socket.AF_INET, (host, port)
+    # The name of an interface, after a percent sign, becomes its number.
+    flags = socket.AI_NUMERICHOST
+    return socket.AF_INET6, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)[0][4]
+
+
 def _bind(description: Description, rivals: Iterable[socket.socket]) -> socket.socket:
     """Bind the address of *description*.
 
@@ -229,12 +257,7 @@ def _bind(description: Description, rivals: Iterable[socket.socket]) -> socket.s
     """
     arguments = description.arguments
     kind = socket.SOCK_DGRAM if description.transport == "UDP" else socket.SOCK_STREAM
-    family, _, _, _, address = socket.getaddrinfo(
-        arguments["interface"],
-        int(arguments["port"]),
-        type=kind,
-        flags=socket.AI_NUMERICHOST,
-    )[0]
+    family, address = _address(arguments["interface"], int(arguments["port"]))
     sock = socket.socket(family, kind)
     try:
         sock.setblocking(False)
@@ -288,6 +311,8 @@ def listen_error(description: Description, error: Exception) -> ListenError:
         reason = error.strerror
         if error.errno == errno.EACCES and 0 < int(description.arguments.get("port", 0)) < 1024:
             reason += LOW_PORT
+        elif error.errno == errno.EMFILE:
+            reason += NO_DESCRIPTORS
     else:
         reason = str(error) or type(error).__name__
     return ListenError(description.endpoint.name, description.address, reason)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.binding import Detachable
+from suite.engine.binding import Detachable, watchable, with_scope
 
 log = Logger()
 
@@ -70,6 +71,8 @@ class AcceptingPort(Detachable, tcp.Port):
 
     _owns_reserve = True
     reserve: Reserve
+    #: See `watchable`.
+    _watchable = sys.maxsize
 
     def serve(self, sock: socket.socket, reserve: Reserve) -> None:
         """Accept connections on *sock*, a listening socket, until `detach`; it is never closed here.
@@ -97,6 +100,7 @@ class AcceptingPort(Detachable, tcp.Port):
             super()._closeSocket(orderly)
 
     def _take_reserve(self) -> None:
+        self._watchable = watchable(self.reactor)
         if self._owns_reserve:
             self.reserve = Reserve()
         self.reserve.take()
@@ -110,7 +114,9 @@ class AcceptingPort(Detachable, tcp.Port):
         self._accept_some()
 
     def accept_all(self) -> None:
-        """Accept all waiting connections, which closing the port would reset."""
+        """Accept all waiting connections, which closing the port would reset; none if it has died."""
+        if not self.connected:
+            return
         for _ in range(0, LONGEST_QUEUE, ACCEPTS_PER_TURN):
             if not self._accept_some():
                 return
@@ -127,6 +133,10 @@ class AcceptingPort(Detachable, tcp.Port):
                     continue
                 self._shed(error)
                 return False
+            if sock.fileno() >= self._watchable:
+                sock.close()
+                self._tell_shed(address)
+                continue
             try:
                 self._begin(sock, address)
             except Exception:  # noqa: BLE001  # one connection must not close the port
@@ -135,10 +145,7 @@ class AcceptingPort(Detachable, tcp.Port):
         return True
 
     def _begin(self, sock: socket.socket, address: Any) -> None:
-        # A link-local address is valid on one interface only, so the name of the interface is part of it.
-        if isinstance(address, tuple) and len(address) == 4 and address[3]:
-            host, _ = socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
-            address = (host, *address[1:])
+        address = with_scope(address)
         protocol = cast(IProtocolFactory, self.factory).buildProtocol(self._buildAddr(address))
         if protocol is None:
             sock.close()
@@ -151,7 +158,6 @@ class AcceptingPort(Detachable, tcp.Port):
         """Accept and close the waiting connections, by means of the reserve descriptor."""
         if error.errno in (errno.EMFILE, errno.ENFILE) and self.reserve.held:
             self.reserve.drop()
-            on_shed = getattr(self.factory, "out_of_descriptors", None)
             shed = []
             # Nothing in this loop may open a descriptor.
             with suppress(OSError):
@@ -161,12 +167,16 @@ class AcceptingPort(Detachable, tcp.Port):
                     shed.append(address)
             self.reserve.take()
             for address in shed:
-                if on_shed is not None:
-                    on_shed(self._buildAddr(address))
+                self._tell_shed(address)
             if shed:
                 return
         self.stopReading()
         cast(IReactorTime, self.reactor).callLater(RETRY_DELAY, self._resume)
+
+    def _tell_shed(self, address: Any) -> None:
+        on_shed = getattr(self.factory, "out_of_descriptors", None)
+        if on_shed is not None:
+            on_shed(self._buildAddr(address))
 
     def _resume(self) -> None:
         self.reserve.take()

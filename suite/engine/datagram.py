@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Self, cast
 
 from twisted.internet import udp
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.base import BasePort
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import DatagramProtocol
@@ -22,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.engine.binding import ClosesOnBindFailure, Detachable
+from suite.engine.binding import ClosesOnBindFailure, Detachable, with_scope
 from suite.engine.destination import CONTROL_SIZE, ControlMessage, destination, report_destinations
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains
@@ -100,6 +101,12 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
         return port
 
     @override
+    def getHost(self) -> IPv4Address | IPv6Address:
+        name = with_scope(self.socket.getsockname())
+        kind = IPv6Address if self.addressFamily == socket.AF_INET6 else IPv4Address
+        return kind("UDP", *name[:2])
+
+    @override
     def connectionLost(self, reason: Failure | None = None) -> None:
         if self._owns_socket:
             super().connectionLost(reason)
@@ -166,16 +173,22 @@ class EchoPort(DatagramPort):
     @override
     def _bindSocket(self) -> None:
         super()._bindSocket()
+        accept_trains(self.socket)
+
+    def _make_messages(self) -> MultipleMessages:
         self._messages = MultipleMessages(
             BATCH, DATAGRAM_BUFFER_SIZE, self.addressFamily, destinations=self._destinations
         )
-        accept_trains(self.socket)
+        return self._messages
 
     @override
     def doRead(self) -> None:
         if self._next_turn is not None:
             return  # what has been received comes first
-        messages = self._messages
+        try:
+            messages = self._messages
+        except AttributeError:  # the first datagram: many ports of a large suite may never see one
+            messages = self._make_messages()
         fd = self.fileno()
         left = BATCHED_PER_TURN
         most = BATCH

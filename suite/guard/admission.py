@@ -15,7 +15,7 @@ from twisted.logger import Logger, LogLevel
 
 from suite.config.limits import Limits, address_of, source_of, within
 from suite.reasons import Reason
-from suite.system import credentials, group_ids, user_ids
+from suite.system import NOBODY, credentials
 from suite.text import host_and_port
 
 log = Logger()
@@ -28,6 +28,7 @@ class Admission:
     :param name: the name of the endpoint.
     :ivar limits: the limits to enforce; they may be replaced at any time, also for open connections, except
         that these keep their `keepalive`.
+    :ivar members: who `users` and `groups` of the limits are, because asking the system may take long.
     :ivar ends: the number of connections ended or refused, by reason.
     """
 
@@ -36,6 +37,7 @@ class Admission:
         self.name = name
         self.ends: Counter[Reason] = Counter()
         self.limits = limits
+        self.members = NOBODY
         self._by_source: Counter[int] = Counter()
         self._silent_until = float("-inf")
 
@@ -121,9 +123,9 @@ class Admission:
             return True
         try:
             uid, groups = credentials(transport.getHandle())
-            return uid in user_ids(limits.users) or not groups.isdisjoint(group_ids(limits.groups))
-        except (OSError, KeyError):  # an unknown user is not admitted
+        except OSError:  # it is gone, or this system does not tell
             return False
+        return uid in self.members.users or not groups.isdisjoint(self.members.groups)
 
     def count(self, host: str | None) -> int | None:
         """Count a connection for the client at *host*; return what it is counted under, for `uncount`."""

@@ -161,8 +161,8 @@ class DatagramPolicy:
         self._admitted.clear()
 
     def add_own_port(self, port: int) -> None:
-        """Add *port* to the suite's own ports, and follow changes of them from now on."""
-        self._own_ports.join(port, self)
+        """Add *port* to the suite's own ports."""
+        self._own_ports.join(port)
 
     def admit(self, source: tuple[str, int] | bytes, count: int = 1, to_many: bool = False) -> int:
         """How many of the *count* datagrams of a message from *source* may be answered: the first ones.
@@ -205,6 +205,7 @@ class DatagramPolicy:
         if len(self._admitted) >= REMEMBERED_SOURCES:
             self._admitted.clear()
         self._admitted.add(source)
+        self._own_ports.remembered_by(self)
         return count
 
     def _refuse(self, why: Reason, source: tuple[str, int] | bytes, count: int) -> int:
@@ -225,23 +226,27 @@ class DatagramPolicy:
 
 
 class OwnPorts:
-    """The UDP ports of a suite, and the policies that depend on them."""
+    """The UDP ports of a suite, and the policies that have admitted sources, before a port is added."""
 
     def __init__(self) -> None:
         self.ports: Counter[int] = Counter()
-        self._policies: list[DatagramPolicy] = []
+        self._remembering: set[DatagramPolicy] = set()
 
-    def join(self, port: int, policy: DatagramPolicy) -> None:
-        """Add *port*, whose datagrams *policy* decides about."""
+    def join(self, port: int) -> None:
+        """Add *port*."""
         self.ports[port] += 1
-        self._policies.append(policy)
-        for each in self._policies:
-            each.forget()
+        while self._remembering:
+            self._remembering.pop().forget()
 
-    def leave(self, port: int, policy: DatagramPolicy) -> None:
-        """Remove *port*, and its *policy* with it."""
-        self.ports -= Counter([port])
-        self._policies.remove(policy)
+    def leave(self, port: int) -> None:
+        """Remove *port*."""
+        self.ports[port] -= 1
+        if not self.ports[port]:
+            del self.ports[port]
+
+    def remembered_by(self, policy: DatagramPolicy) -> None:
+        """*policy* has admitted a source: it is to forget it when a port joins."""
+        self._remembering.add(policy)
 
 
 def unpack(packed: bytes) -> tuple[str, int]:

@@ -114,7 +114,12 @@ DEADLINES: Final[Mapping[Phase, tuple[Deadline, ...]]] = {
     ),
     Phase.ENDING: (
         STALL,
-        Deadline(Reason.HALF_CLOSE, lambda limits: limits.half_close, lambda connection: connection.since),
+        # A peer that still takes what it is owed has begun anew.
+        Deadline(
+            Reason.HALF_CLOSE,
+            lambda limits: limits.half_close,
+            lambda connection: max(connection.since, connection.unchanged_since),
+        ),
     ),
 }
 
@@ -132,9 +137,12 @@ def look_at(connection: Watched, now: float) -> None:
     """Note whether *connection* has made progress since the last sweep.
 
     `Watched.owed` costs a system call, so it is not asked for while bytes arrive, nor when nothing is owed.
+    What arrives after we have ended our side is no progress: it is not answered.
     """
-    if connection.received != connection.last_received:
-        connection.last_received, connection.last_owed = connection.received, UNKNOWN
+    more = connection.received != connection.last_received
+    connection.last_received = connection.received
+    if more and not (connection.phase is Phase.ENDING and connection.reason is not None):
+        connection.last_owed = UNKNOWN
         connection.unchanged_since = now
     elif connection.last_owed:
         owed = connection.owed

@@ -5,6 +5,8 @@
 - `service`: all of them, as a Twisted service
 - `reload`: SIGHUP, and files that have changed; `watch` notices them
 - `process`: reactor, signals, exit code
+- `pauses`: what the interpreter would make echoes wait for
 - `status`: what a signal writes to the log
+- `threads`: work beside the reactor
 - `announce`: what it prints
 """

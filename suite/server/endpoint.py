@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -78,19 +80,21 @@ class RunningEndpoint:
         description, surroundings = self.description, self._surroundings
         name, limits = description.endpoint.name, description.endpoint.limits
         transports = {sock.transport for sock in self.sockets} or {description.transport}
-        factory = protocol = None
+        factory = None
+        make_protocol: Callable[[], EchoDatagram] | None = None
         if "UDP" in transports:
             if self.datagrams is None:
                 self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
-            protocol = self.make_datagrams(self.datagrams)
+            make_protocol = partial(self.make_datagrams, self.datagrams)
         if transports - {"UDP"}:
             if self.guard is None:
                 self.guard = Guard(surroundings.reactor, name, limits)
+            self.guard.members = description.members
             self.guard.handshakes = description.transport == "TLS"
             self.guard.proxied = description.proxied and description.kind == "ssl"
             factory = self.make_factory(self.guard)
         reactor = with_listeners(surroundings.reactor)
-        return Listener(reactor, description, context, factory, protocol)
+        return Listener(reactor, description, context, factory, make_protocol)
 
     # Opening and changing.
 
@@ -111,18 +115,18 @@ class RunningEndpoint:
         for sock in self.sockets[len(self.ports) :]:
             self._serve(sock)
         if self._foreign is not None and self.datagrams is not None:
-            self._surroundings.own_ports.join(_port_number(self._foreign), self.datagrams)
+            self._surroundings.own_ports.join(_port_number(self._foreign))
 
     def _serve(self, sock: ListeningSocket) -> None:
         port = self._listener.serve(sock, self._surroundings.reserve)
         self.ports.append(port)
         if sock.transport == "UDP" and self.datagrams is not None:
-            self._surroundings.own_ports.join(_port_number(port), self.datagrams)
+            self._surroundings.own_ports.join(_port_number(port))
 
     def change(
         self, description: Description, context: SSL.Context | None, sockets: Sequence[ListeningSocket]
     ) -> None:
-        """Switch to *description* and *sockets*; existing connections stay."""
+        """Switch to *description* and *sockets*; connections stay. A port that has died is replaced."""
         before, self.description = self.description, description
         limits = description.endpoint.limits
         for judge in (self.guard, self.datagrams):
@@ -130,10 +134,12 @@ class RunningEndpoint:
                 judge.name = description.endpoint.name
                 if judge.limits != limits:
                     judge.limits = limits
+        if self.guard is not None:
+            self.guard.members = description.members
         same_answer = (before.proxied, before.transport) == (description.proxied, description.transport)
         if same_answer and self._listener.context_factory is not None and context is not None:
             self._listener.context_factory.context = context
-        if same_answer and [*sockets] == self.sockets:
+        if same_answer and [*sockets] == self.sockets and all(map(is_alive, self.ports)):
             return
         for sock, port in zip(self.sockets, self.ports, strict=True):
             if sock not in sockets:
@@ -146,33 +152,35 @@ class RunningEndpoint:
 
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
         if sock.transport == "UDP" and self.datagrams is not None:
-            self._surroundings.own_ports.leave(_port_number(port), self.datagrams)
+            self._surroundings.own_ports.leave(sock.sock.getsockname()[1])  # the port may have died
         port.detach()
 
     async def close(self, *, keep_datagrams: bool = False) -> None:
         """Stop listening; connections that wait in the queue have been accepted.
+
+        What one port raises keeps no other open; if several do, it is the context of another.
 
         :param keep_datagrams: go on answering datagrams.
         """
         if self._foreign is not None:
             await self._close_foreign(keep_datagrams)
             return
-        kept = []
-        for sock, port in zip(self.sockets, self.ports, strict=False):
-            if keep_datagrams and sock.transport == "UDP":
-                kept.append((sock, port))
-                continue
-            accept_what_waits(port)
-            self._detach(sock, port)
+        pairs = [*zip(self.sockets, self.ports, strict=False)]
+        kept = [pair for pair in pairs if keep_datagrams and pair[0].transport == "UDP"]
         self.sockets = [sock for sock, _ in kept]
         self.ports = [port for _, port in kept]
+        with ExitStack() as steps:  # each is done, whatever another raises; the last one is done first
+            for sock, port in pairs:
+                if (sock, port) not in kept:
+                    steps.callback(self._detach, sock, port)
+                    steps.callback(accept_what_waits, port)
 
     async def _close_foreign(self, keep_datagrams: bool) -> None:
         if keep_datagrams and self.datagrams is not None:
             return
         foreign, self._foreign = self._foreign, None
         if self.ports and self.datagrams is not None:
-            self._surroundings.own_ports.leave(_port_number(foreign), self.datagrams)
+            self._surroundings.own_ports.leave(_port_number(foreign))
         self.ports = []
         accept_what_waits(foreign)
         await maybeDeferred(cast(IListeningPort, foreign).stopListening)
@@ -197,9 +205,8 @@ class RunningEndpoint:
 
     def lines(self) -> list[str]:
         """The lines that announce this endpoint: one for each port."""
-        return [
-            listening_line(self.description, bound_address(self.description, port)) for port in self.ports
-        ]
+        alive = filter(is_alive, self.ports)
+        return [listening_line(self.description, bound_address(self.description, port)) for port in alive]
 
     def summary(self) -> str:
         """A summary of the traffic so far, for people; empty if there was none."""
@@ -218,6 +225,11 @@ class RunningEndpoint:
 def _port_number(port: Any) -> int:
     number: int = port.getHost().port
     return number
+
+
+def is_alive(port: Any) -> bool:
+    """Whether *port* listens: the reactor ends one whose descriptor has an error."""
+    return bool(getattr(port, "connected", True))
 
 
 def pause(port: Any) -> None:

@@ -25,7 +25,7 @@ class Plan:
     Making one needs no reactor, and may take long: it can run in a thread.
 
     :ivar descriptions: what is to be opened, in the order of the file.
-    :ivar stamps: the files of the certificates, each as it was when it was read.
+    :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
         week.
@@ -99,10 +99,10 @@ class Plan:
         """What an operator should know, one line each."""
         return [*self._remarks, *self.credentials.warnings]
 
-    def _stamps(self) -> dict[Path, Stamp]:
+    def _stamps(self) -> dict[str, Stamp]:
         named = {path for description in self.descriptions for path in description.credentials()}
         found = {path for directory in named if directory.is_dir() for path in site_files(directory)}
-        return {path: stamp_of(path) for path in named | found}
+        return {str(path): stamp_of(path) for path in named | found}
 
     def _read_contexts(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
         for description in descriptions:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from twisted.application import reactors
+from twisted.internet.defer import Deferred
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -117,7 +118,8 @@ class Controls:
         elif action is Action.REOPEN:
             self._reopen()
         else:
-            log_status(self._suite)
+            logging = Deferred.fromCoroutine(log_status(self._suite))
+            logging.addErrback(lambda why: log.failure("no status", why))
 
     def stop(self, number: int) -> None:
         """Let echoes in progress finish, and end; the second time, do not let them."""

@@ -1,8 +1,8 @@
 """Reloading: the new configuration takes effect, or nothing changes.
 
-Rules: files and keys are read in a thread, because a large key or a slow disk must stop no echo; a request
-that arrives meanwhile is one more reload, however many there are; whatever cannot be served is logged in the
-words of `check`.
+Rules: files and keys are read in a thread, because a large key or a slow disk must stop no echo, and a disk
+that hangs must not keep the suite from ending; a request that arrives meanwhile is one more reload, however
+many there are; whatever cannot be served is logged in the words of `check`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 
-from suite.errors import SuiteError
+from suite.errors import StoppingError, SuiteError
+from suite.server.pauses import short_intervals
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite, log
+from suite.server.threads import defer_to_daemon
 from suite.server.watch import Watch
 from suite.system import Notifier
 
@@ -60,6 +61,8 @@ class Reloader:
         try:
             before = self._suite.plan
             what = await self._switch(lambda: Plan(file, mint=True, before=before))
+        except StoppingError as error:
+            log.info("not reloaded: {error}", error=str(error))
         except SuiteError as error:
             for line in str(error).splitlines():
                 log.error("not reloaded: {error}", error=line, requested=True)
@@ -74,7 +77,8 @@ class Reloader:
         :raises SuiteError: it cannot be served; nothing has changed.
         """
         reactor = self._suite.reactor
-        plan = await deferToThreadPool(reactor, reactor.getThreadPool(), make_plan)
+        with short_intervals():
+            plan = await defer_to_daemon(reactor, make_plan)
         self._suite.check_change(plan)
         return await self._suite.reload(plan)
 
@@ -89,6 +93,8 @@ class Reloader:
         self._busy = True
         try:
             await self._switch(self._suite.plan.renewed)
+        except StoppingError:
+            return False
         except SuiteError as error:
             for line in str(error).splitlines():
                 log.error("files have changed, and cannot be used: {error}", error=line)

@@ -9,36 +9,31 @@ created.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, cast
 
 from OpenSSL import SSL
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from typing_extensions import override
 
 from suite import text
 from suite.endpoints.descriptions import OWNED, Description
 from suite.endpoints.sockets import ListeningSocket, Sockets
-from suite.errors import ConfigError, ListenError
+from suite.engine.binding import watchable
+from suite.errors import ConfigError, ListenError, StoppingError
 from suite.files import Stamp
 from suite.server.announce import minted_line, ready_line
 from suite.server.endpoint import RunningEndpoint, Surroundings
+from suite.server.pauses import Turns, without_collections
 from suite.server.plan import Plan
 from suite.system import become
 
 log = Logger()
-
-T = TypeVar("T")
-
-#: Seconds of work on a long list of endpoints before everything else has its turn.
-SLICE: Final = 0.005
 
 
 @dataclass
@@ -98,7 +93,7 @@ class EchoSuite(Service):
         self.leaving: list[RunningEndpoint] = []
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
-        self.sockets = Sockets()
+        self.sockets = Sockets(watchable=watchable(reactor))
         self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
         self._unused: list[str] = []  # inherited descriptors that the log has named
@@ -121,23 +116,25 @@ class EchoSuite(Service):
         self._lock.run(Deferred.fromCoroutine, self._open()).chainDeferred(self.opened)
 
     async def _open(self) -> None:
-        try:
-            async with AsyncExitStack() as undo:
-                self._opening = undo
-                change = await self._prepare(self.plan, undo)
-                if not self.running:  # stopped meanwhile
-                    return
-                if not change.endpoints:  # all of them are optional
-                    raise change.skipped[0]
-                self._become(self.plan)
-                undo.pop_all()
-        except BaseException:
-            super().stopService()
-            raise
-        finally:
-            self._opening = None
-        self._warn(self.plan)
-        await self._switch(change)
+        turns = Turns(self.reactor)
+        with without_collections():
+            try:
+                async with AsyncExitStack() as undo:
+                    self._opening = undo
+                    change = await self._prepare(self.plan, undo, turns)
+                    if not self.running:  # stopped meanwhile
+                        return
+                    if not change.endpoints:  # all of them are optional
+                        raise change.skipped[0]
+                    self._become(self.plan)
+                    undo.pop_all()
+            except BaseException:
+                super().stopService()
+                raise
+            finally:
+                self._opening = None
+            self._warn(self.plan)
+            await self._switch(change, turns)
         self.announce(
             ready_line([(e.description, port) for e in self.endpoints.values() for port in e.ports])
         )
@@ -157,17 +154,7 @@ class EchoSuite(Service):
 
     # From one plan to another.
 
-    async def _in_turns(self, items: Iterable[T]) -> AsyncIterator[T]:
-        """*items*, with a turn for everything else every `SLICE` seconds."""
-        now = self.reactor.seconds
-        until = now() + SLICE
-        for item in items:
-            if now() >= until:
-                await deferLater(self.reactor, 0, lambda: None)
-                until = now() + SLICE
-            yield item
-
-    async def _prepare(self, plan: Plan, undo: AsyncExitStack) -> Change:
+    async def _prepare(self, plan: Plan, undo: AsyncExitStack, turns: Turns) -> Change:
         """Open what *plan* wants and is not open yet; everything goes on as before.
 
         :param undo: gets what takes it back.
@@ -175,10 +162,10 @@ class EchoSuite(Service):
         """
         change = Change()
         by_key: dict[tuple[object, ...], RunningEndpoint] = {}
-        async for endpoint in self._in_turns(self.endpoints.values()):
+        async for endpoint in turns.between(self.endpoints.values()):
             by_key |= dict.fromkeys(endpoint.keys, endpoint)
         taken: dict[ListeningSocket, str] = {}
-        async for description, context in self._in_turns(plan.planned()):
+        async for description, context in turns.between(plan.planned()):
             name = description.endpoint.name
             try:
                 with ExitStack() as attempt:
@@ -221,33 +208,36 @@ class EchoSuite(Service):
             description = replace(description, found=(streams or ["UDP"])[0])
         return description, sockets
 
-    async def _switch(self, change: Change) -> None:
+    async def _switch(self, change: Change, turns: Turns) -> None:
         """Let the prepared *change* take effect."""
         old, self.endpoints = self.endpoints, change.endpoints
         for error in change.skipped:
             log.warn("not served: {error}", error=error)
         lines = []
-        async for endpoint, (description, context, sockets) in self._in_turns(change.kept.items()):
-            before = endpoint.lines()
+        async for endpoint, (description, context, sockets) in turns.between(change.kept.items()):
             if sockets != endpoint.sockets and all(sock.path is not None for sock in sockets):
                 log.warn(
                     "{path} had been removed or replaced; it is there again",
                     path=description.address,
                     endpoint=description.endpoint.name,
                 )
-            endpoint.change(description, context, sockets)
-            lines += [line for line in endpoint.lines() if line not in before]
-        async for endpoint in self._in_turns(change.fresh):
+            with _logged(endpoint, "changed"):
+                before = endpoint.lines()
+                endpoint.change(description, context, sockets)
+                lines += [line for line in endpoint.lines() if line not in before]
+        async for endpoint in turns.between(change.fresh):
             endpoint.start()
             lines += endpoint.lines()
-        async for endpoint in self._in_turns(old.values()):
+        async for endpoint in turns.between(old.values()):
             if endpoint not in change.kept:
                 with _logged(endpoint, "closed"):
                     await endpoint.close()
                 self._leave(endpoint)
-        self.sockets.keep_only([*change.sockets()])
+        await turns.one_if_due()
+        async for sock in turns.between(self.sockets.keep_only([*change.sockets()])):
+            sock.close()
         self._name_unused(change)
-        async for line in self._in_turns(lines):
+        async for line in turns.between(lines):
             self.announce(line)
 
     def _leave(self, endpoint: RunningEndpoint) -> None:
@@ -256,21 +246,23 @@ class EchoSuite(Service):
 
     def _name_unused(self, change: Change) -> None:
         """Log the inherited descriptors that no endpoint takes: their clients wait in vain."""
+        if not self.sockets.inherited.names:
+            return
         used = [sock.fd for sock in change.sockets() if sock.fd is not None]
         before, self._unused = self._unused, [*self.sockets.inherited.unused(used)]
         if self._unused and self._unused != before:
             log.warn("inherited, but of no endpoint: {unused}", unused=", ".join(self._unused))
 
-    def stamps(self) -> dict[Path, Stamp]:
-        """The files in use, certificates and UNIX sockets, as they were when they were read or made."""
-        sockets = [sock for endpoint in self.endpoints.values() for sock in endpoint.sockets]
-        made = {Path(sock.path.path): sock.stamp for sock in sockets if sock.path is not None}
+    def stamps(self) -> dict[str, Stamp]:
+        """The certificates and UNIX sockets in use, by path, as they were when they were read or made."""
+        sockets = (sock for endpoint in self.endpoints.values() for sock in endpoint.sockets)
+        made = {sock.path.path: sock.stamp for sock in sockets if sock.path is not None}
         return self.plan.stamps | made
 
     # Reloading.
 
     def reload(self, plan: Plan) -> Deferred[str]:
-        """Switch to *plan* completely or, failing with `ListenError`, not at all.
+        """Switch to *plan* completely or, failing with `ListenError` or `StoppingError`, not at all.
 
         Endpoints whose address stays the same keep their connections; removed endpoints are drained. Fires
         with a summary of the changes, for people.
@@ -292,17 +284,24 @@ class EchoSuite(Service):
                 )
 
     async def _reload(self, plan: Plan) -> str:
-        before = {name: endpoint.description for name, endpoint in self.endpoints.items()}
-        old = set(self.endpoints.values())
-        async with AsyncExitStack() as undo:
-            change = await self._prepare(plan, undo)
-            undo.pop_all()
-        unchanged = 0
-        async for endpoint, (description, _, _) in self._in_turns(change.kept.items()):
-            unchanged += endpoint.description == description
-        self.plan = plan
-        self._warn(plan)
-        await self._switch(change)
+        if not self.running:
+            raise StoppingError
+        turns = Turns(self.reactor)
+        with without_collections():
+            before = {name: endpoint.description for name, endpoint in self.endpoints.items()}
+            old = set(self.endpoints.values())
+            async with AsyncExitStack() as undo:
+                change = await self._prepare(plan, undo, turns)
+                undo.pop_all()
+            await turns.one_if_due()
+            unchanged = 0
+            async for endpoint, (description, _, _) in turns.between(change.kept.items()):
+                unchanged += endpoint.description == description
+            self.plan = plan
+            await turns.one_if_due()
+            self._warn(plan)
+            await self._switch(change, turns)
+            await turns.one_if_due()
         # Another address under the same name is a change.
         moved = sum(endpoint.description.endpoint.name in before for endpoint in change.fresh)
         return (
@@ -324,22 +323,28 @@ class EchoSuite(Service):
         return self._lock.run(Deferred.fromCoroutine, self._stop())
 
     async def _stop(self) -> None:
+        turns = Turns(self.reactor)
         endpoints, self.endpoints = list(self.endpoints.values()), {}
         self._closing = [*endpoints, *self.leaving]
-        for endpoint in endpoints:
+        async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close(keep_datagrams=True)  # they are answered until the drain has ended
-        self.sockets.keep_only([sock for endpoint in endpoints for sock in endpoint.sockets])
-        seconds = max(0.0, cast(float, self._drain_until) - self.reactor.seconds())
+        still_used = [sock for endpoint in endpoints for sock in endpoint.sockets]
+        async for sock in turns.between(self.sockets.keep_only(still_used)):
+            sock.close()
         drains = []
-        for endpoint in self._closing:
+        async for endpoint in turns.between(self._closing):
+            seconds = max(0.0, cast(float, self._drain_until) - self.reactor.seconds())
             with _logged(endpoint, "drained"):
-                drains.append(endpoint.drain(seconds))
+                drain = endpoint.drain(seconds)
+                if not drain.called:
+                    drains.append(drain)
         await gatherResults(drains)
-        for endpoint in endpoints:
+        async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close()
-        self.sockets.keep_only([])
+        async for sock in turns.between(self.sockets.keep_only([])):
+            sock.close()
         self.surroundings.reserve.drop()
         for endpoint in endpoints:
             summary = ""

@@ -1,12 +1,13 @@
 """The status of a running suite, written to the log when a signal asks for it.
 
-Rule: however many endpoints there are, it is at most `MAX_LINES` lines and two more.
+Rules: however many endpoints there are, it is at most `MAX_LINES` lines and two more, and no echo waits.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from twisted.logger import Logger
 
 from suite.reasons import REFUSALS
 from suite.server.endpoint import RunningEndpoint, counted
+from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 
 log = Logger()
@@ -26,7 +28,7 @@ COUNTS: Final = "{open:,} open, {accepted:,} accepted, {received:,} bytes, {refu
 
 @dataclass(frozen=True)
 class Status:
-    """The counts of one endpoint, or of several.
+    """The counts of one endpoint, or of all.
 
     :ivar open: connections that are open.
     :ivar accepted: connections accepted since the endpoint was opened.
@@ -38,19 +40,6 @@ class Status:
     accepted: int
     received: int
     refusals: Mapping[str, int]
-
-
-def total_of(statuses: Iterable[Status]) -> Status:
-    """The counts of several endpoints together."""
-    opened = accepted = received = 0
-    refusals: Counter[str] = Counter()
-    for status in statuses:
-        opened += status.open
-        accepted += status.accepted
-        received += status.received
-        if status.refusals:
-            refusals.update(status.refusals)
-    return Status(opened, accepted, received, refusals)
 
 
 def status_of(endpoint: RunningEndpoint) -> Status:
@@ -67,21 +56,31 @@ def status_of(endpoint: RunningEndpoint) -> Status:
     return Status(len(guard.open), guard.accepted_count, received, refusals)
 
 
-def log_status(suite: EchoSuite) -> None:
+async def log_status(suite: EchoSuite) -> None:
     """Log the counts of *suite* as a whole, and of each endpoint; those that have left are "leaving"."""
-    statuses = [(endpoint, status_of(endpoint)) for endpoint in suite.endpoints.values()]
-    leaving = [(endpoint, status_of(endpoint)) for endpoint in suite.leaving]
-    every = [*statuses, *leaving]
-    total = total_of(status for _, status in every)
+    turns = Turns(suite.reactor)
+    endpoints, leaving = [*suite.endpoints.values()], [*suite.leaving]
+    every: list[tuple[RunningEndpoint, Status]] = []
+    opened = accepted = received = 0
+    refusals: Counter[str] = Counter()
+    async for endpoint in turns.between([*endpoints, *leaving]):
+        status = status_of(endpoint)
+        every.append((endpoint, status))
+        opened += status.open
+        accepted += status.accepted
+        received += status.received
+        if status.refusals:
+            refusals.update(status.refusals)
     _log(
         "status: {endpoints:,} endpoints, {leaving:,} leaving; " + COUNTS,
-        total,
-        endpoints=len(statuses),
+        Status(opened, accepted, received, refusals),
+        endpoints=len(endpoints),
         leaving=len(leaving),
     )
-    every.sort(key=lambda pair: (pair[1].open, pair[1].accepted), reverse=True)
-    gone = set(suite.leaving)
-    for endpoint, status in every[:MAX_LINES]:
+    gone = set(leaving)
+    await turns.one_if_due()
+    most = heapq.nlargest(MAX_LINES, every, key=lambda pair: (pair[1].open, pair[1].accepted))
+    async for endpoint, status in turns.between(most):
         form = "status, leaving: " if endpoint in gone else "status: "
         _log(form + COUNTS, status, endpoint=endpoint.description.endpoint.name)
     if len(every) > MAX_LINES:

@@ -8,14 +8,13 @@ help is not tried again until something changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from suite.files import Stamp, stamp_of
+from suite.server.threads import defer_to_daemon
 
 log = Logger()
 
@@ -33,14 +32,14 @@ class Watch:
     def __init__(
         self,
         reactor: Any,
-        expected: Callable[[], Mapping[Path, Stamp]],
+        expected: Callable[[], Mapping[str, Stamp]],
         act: Callable[[], Coroutine[Deferred[Any], Any, bool]],
     ) -> None:
         self._reactor = reactor
         self._expected = expected
         self._act = act
-        self._seen: dict[Path, Stamp] | None = None
-        self._tried: dict[Path, Stamp] | None = None
+        self._seen: dict[str, Stamp] | None = None
+        self._tried: dict[str, Stamp] | None = None
 
     def start(self) -> None:
         """Look from now on, until the reactor stops."""
@@ -55,13 +54,12 @@ class Watch:
         expected = self._expected()
         if not expected:
             return
-        pool = self._reactor.getThreadPool()
-        stamps = await deferToThreadPool(self._reactor, pool, _stamps, [*expected])
+        stamps = await defer_to_daemon(self._reactor, _stamps, [*expected])
         before, self._seen = self._seen, stamps
         if stamps != self._expected() and stamps == before and stamps != self._tried:
             tried = await self._act()
             self._tried = stamps if tried else None
 
 
-def _stamps(files: list[Path]) -> dict[Path, Stamp]:
+def _stamps(files: list[str]) -> dict[str, Stamp]:
     return {file: stamp_of(file) for file in files}

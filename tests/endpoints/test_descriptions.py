@@ -7,6 +7,7 @@ import os
 import socket
 import string
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from zope.interface.verify import verifyObject
 
 from suite import certs
 from suite.config.file import Config, Endpoint
+from suite.config.limits import Limits
 from suite.config.tls import TLS
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import descriptions as endpoints
@@ -33,6 +35,7 @@ from suite.endpoints.tls import ContextFactory
 from suite.errors import ConfigError, ListenError
 from suite.guard.datagrams import DatagramPolicy
 from suite.identities import Identity, load_certificates
+from suite.system import NOBODY, Members
 from suite.text import host_and_port
 from tests.helpers import SuiteReactor, config_of, described, load_context, now
 
@@ -54,8 +57,9 @@ def open_(reactor: Any, description: Description, config: Config | None = None) 
     """Open *description* on *reactor*: the `Listener`, and the port."""
     context = None if config is None else load_context(config, description)
     udp = description.transport == "UDP"
-    factory, protocol = (None, EchoDatagram(DatagramPolicy())) if udp else (EchoFactory(), None)
-    listener = Listener(reactor, description, context, factory, protocol)
+    protocol = partial(EchoDatagram, DatagramPolicy())
+    factory, make_protocol = (None, protocol) if udp else (EchoFactory(), None)
+    listener = Listener(reactor, description, context, factory, make_protocol)
     return listener, now(listener.listen())
 
 
@@ -95,6 +99,17 @@ def test_the_tokenizer_knows_colons_equals_signs_and_backslashes(
 def test_the_tokenizer_fails_on_a_trailing_backslash_in_the_way_that_is_expected() -> None:
     with pytest.raises((RuntimeError, StopIteration)):
         _parse("tcp:1234\\")
+
+
+@given(st.text("ab01:=/ é").filter(bool))
+def test_a_text_without_escapes_is_split_as_the_tokenizer_does(text: str) -> None:
+    try:
+        expected = _parse(text)
+    except UnicodeEncodeError:
+        with pytest.raises(UnicodeEncodeError):
+            parser._split(text)
+    else:
+        assert parser._split(text) == expected
 
 
 @given(st.lists(values.filter(lambda value: "=" not in value), max_size=5))
@@ -396,11 +411,10 @@ def test_unix_is_opened_with_listenunix(listen: str, call: tuple[str, int, int, 
 )
 def test_udp_is_opened_with_listenudp(listen: str, call: tuple[int, str]) -> None:
     reactor = SuiteReactor()
-    listener, port = open_(reactor, described(HERE, listen))
+    _, port = open_(reactor, described(HERE, listen))
     ((number, protocol, interface),) = reactor.udpServers
     assert (number, interface) == call
     assert isinstance(protocol, EchoDatagram)
-    assert protocol is listener.protocol
     assert reactor.open == [port]
 
 
@@ -645,3 +659,30 @@ def test_every_chain_file_is_read_the_descriptions_first(
 def test_an_endpoint_keeps_its_name(minted: Path) -> None:
     config = Config(minted / "config.toml", (Endpoint("tls", "ssl:0", TLS()),))
     assert parser.parse(config)[0].endpoint.name == "tls"
+
+
+# Users and groups.
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="needs SO_PEERCRED")
+def test_users_and_groups_are_looked_up_once_when_the_descriptions_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A directory service may take its time, and accepting connections must not wait for it."""
+    asked: list[str] = []
+
+    def id_of(name: str) -> int:
+        asked.append(name)
+        return {"me": 1, "us": 2}[name]
+
+    monkeypatch.setattr(parser, "user_id", id_of)
+    monkeypatch.setattr(parser, "group_id", id_of)
+    limits = Limits(users=("me",), groups=("us",))
+    listens = ("unix:a", "haproxy:unix:b", "systemd:domain=UNIX:index=0", "fd:fileno=4", "tcp:0")
+    endpoints = [Endpoint(f"e{number}", listen, TLS(), limits) for number, listen in enumerate(listens)]
+    descriptions = parser.parse(Config(HERE / "config.toml", tuple(endpoints)))
+    assert [description.members for description in descriptions] == [
+        *[Members(frozenset({1}), frozenset({2}))] * 4,
+        NOBODY,
+    ]
+    assert asked == ["me", "us"]

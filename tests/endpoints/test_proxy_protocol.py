@@ -24,6 +24,7 @@ from suite.endpoints.proxy_protocol import LONGEST, LONGEST_LINE, SIGNATURE, Pro
 from suite.guard.streams import QUIET, Guard
 from suite.guard.sweep import SWEEP
 from suite.reasons import Reason
+from suite.system import Members
 
 V4 = socket.inet_aton("192.0.2.1") + socket.inet_aton("192.0.2.2") + b"\xdc\x04\x01\xbb"
 V6 = (
@@ -367,8 +368,9 @@ def test_a_header_that_comes_while_draining_is_served(endpoint: ProxiedEndpoint)
 )
 @pytest.mark.parametrize("welcome", [True, False])
 def test_the_user_of_a_unix_socket_is_checked_whatever_the_header_says(header: bytes, welcome: bool) -> None:
-    user = str(os.getuid() if welcome else 4711)
-    endpoint = ProxiedEndpoint(Limits(users=(user,)))
+    user = os.getuid() if welcome else 4711
+    endpoint = ProxiedEndpoint(Limits(users=(str(user),)))
+    endpoint.guard.members = Members(frozenset({user}))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         connection = endpoint.connect(address=UNIXAddress(None), handle=ours)

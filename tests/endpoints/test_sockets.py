@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -14,7 +15,7 @@ import pytest
 from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
 from suite.endpoints.inherited import Inherited
-from suite.endpoints.sockets import ListeningSocket, Sockets, make_directory
+from suite.endpoints.sockets import ListeningSocket, Sockets, listen_error, make_directory
 from suite.errors import ConfigError, ListenError
 from tests.helpers import config_of, described
 
@@ -26,7 +27,12 @@ def sockets() -> Iterator[Sockets]:
     """The sockets of a suite; all are closed at the end."""
     sockets = Sockets(Inherited({}))
     yield sockets
-    sockets.keep_only([])
+    close_others(sockets)
+
+
+def close_others(sockets: Sockets, *wanted: ListeningSocket) -> None:
+    for sock in sockets.keep_only(wanted):
+        sock.close()
 
 
 def open_(sockets: Sockets, description: Description, undo: ExitStack | None = None) -> ListeningSocket:
@@ -145,11 +151,11 @@ def test_a_path_that_somebody_has_removed_is_there_again(sockets: Sockets, tmp_p
     new = open_(sockets, description)
     assert new is not old
     assert new.key == old.key
-    sockets.keep_only([new])
+    close_others(sockets, new)
     assert old.sock.fileno() == -1
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(tmp_path / "e.sock"))
-    sockets.keep_only([])
+    close_others(sockets)
     assert os.listdir(tmp_path) == []
 
 
@@ -186,7 +192,7 @@ def test_what_was_open_before_stays_open(sockets: Sockets, tmp_path: Path) -> No
     with ExitStack() as undo:
         open_(sockets, description, undo)
     assert listens(old.sock)
-    sockets.keep_only([old])
+    close_others(sockets, old)
     assert listens(old.sock)
 
 
@@ -211,7 +217,7 @@ def test_a_wider_address_opens_beside_the_narrower_one(
         undo.close()
         assert new.sock.fileno() == -1
     new = open_(sockets, description)
-    sockets.keep_only([new])
+    close_others(sockets, new)
     assert old.sock.fileno() == -1
     assert not new.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT), "nobody is to share it"
 
@@ -222,6 +228,26 @@ def test_an_address_that_another_process_has_is_in_use(sockets: Sockets) -> None
         other.listen()
         with pytest.raises(ListenError, match="Address already in use"):
             open_(sockets, described(HERE, f"tcp:{other.getsockname()[1]}"))
+
+
+def test_without_descriptors_the_error_says_what_an_endpoint_needs() -> None:
+    error = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    assert str(listen_error(described(HERE, "unix:/e.sock"), error)) == (
+        "endpoints.e0: cannot listen on /e.sock: Too many open files; an endpoint needs a file descriptor, "
+        "and one of a UNIX socket two (without lockfile=0): raise the hard limit "
+        "(ulimit -Hn, or LimitNOFILE= of a systemd unit)"
+    )
+
+
+@pytest.mark.parametrize("listen", ["tcp:0", "udp:0", "unix:e.sock"])
+def test_a_descriptor_that_select_cannot_watch_is_an_error(tmp_path: Path, listen: str) -> None:
+    sockets = Sockets(Inherited({}), watchable=0)
+    with pytest.raises(
+        ListenError, match=r"its socket is descriptor \d+, and select can watch those below 0;"
+    ):
+        open_(sockets, described(tmp_path, listen))
+    assert os.listdir(tmp_path) == []
+    assert sockets.keep_only([]) == []
 
 
 def both(port: int, kind: str) -> list[Description]:
@@ -254,12 +280,12 @@ def test_ipv4_is_taken_from_a_socket_for_both_and_given_back(sockets: Sockets) -
     dual = open_(sockets, alone)
     four, six = (open_(sockets, description) for description in both(port, "tcp"))
     assert six is not dual
-    sockets.keep_only([four, six])
+    close_others(sockets, four, six)
     with connects(four), connects(six, "::1"):
         assert peer_of_next(four) == "127.0.0.1"
         assert peer_of_next(six) == "::1"
     dual = open_(sockets, alone)
-    sockets.keep_only([dual])
+    close_others(sockets, dual)
     with connects(dual):
         assert peer_of_next(dual) == "::ffff:127.0.0.1"
 
@@ -307,7 +333,7 @@ def test_what_check_calls_taken_is_what_the_kernel_refuses(
             open_(suites[1], descriptions[1])
     finally:
         for sockets in suites:
-            sockets.keep_only([])
+            close_others(sockets)
 
 
 @pytest.mark.parametrize(

@@ -338,7 +338,7 @@ class Batches(TestCase):
 
     async def test_where_receiving_is_forbidden_from_some_time_on_it_goes_on_without(self) -> None:
         port, client = self.port(EchoDatagram(DatagramPolicy()), 0)
-        self.patch(port._messages, "receive", lambda *_: 0)
+        self.patch(port._make_messages(), "receive", lambda *_: 0)
         self.patch(MultipleMessages, "available", lambda: False)
         client.send(b"hola")
         port.doRead()
@@ -346,7 +346,7 @@ class Batches(TestCase):
 
     async def test_where_sending_is_forbidden_from_some_time_on_it_goes_on_without(self) -> None:
         port, client = self.port(EchoDatagram(DatagramPolicy()), 0)
-        self.patch(port._messages, "send", lambda *_: -errno.EPERM)
+        self.patch(port._make_messages(), "send", lambda *_: -errno.EPERM)
         self.patch(MultipleMessages, "available", lambda: False)
         client.send(b"lost")
         port.doRead()

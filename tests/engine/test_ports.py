@@ -233,7 +233,7 @@ class Ports(TestCase):
         port, client = self.datagrams(EchoDatagram(DatagramPolicy()))
         if not isinstance(port, EchoPort):
             raise SkipTest("no recvmmsg here")
-        really_send = port._messages.send
+        really_send = port._make_messages().send
         results: list[int] = []
 
         def send(fd: int, start: int, stop: int) -> int:
@@ -321,7 +321,7 @@ class Ports(TestCase):
         port, client, train = self.trains(EchoDatagram(DatagramPolicy()))
         client.send(b"known from now on")
         port.doRead()
-        self.patch(port._messages, "send", lambda *_: -errno.ENOBUFS)
+        self.patch(port._make_messages(), "send", lambda *_: -errno.ENOBUFS)
         client.send(b"".join(train))
         client.send(b"")
         port.doRead()

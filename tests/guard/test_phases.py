@@ -138,10 +138,38 @@ def test_a_half_closed_connection_has_its_time(make_endpoint: type[GuardedEndpoi
     assert transport.ends == ["lose"]
     endpoint.wait(2.9)
     assert transport.ends == ["lose"]
-    endpoint.wait(SWEEP + 0.2)
+    endpoint.wait(3 * SWEEP)
     assert transport.ends == ["lose", "abort"]
     disconnect(protocol, ConnectionLost())
     assert endpoint.guard.ends == {Reason.HALF_CLOSE: 1}
+
+
+def test_a_half_closed_peer_that_reads_on_has_its_time_anew(make_endpoint: type[GuardedEndpoint]) -> None:
+    """Such as ``nc -N`` on a slow line, which takes longer for its echo than `half_close`."""
+    endpoint = make_endpoint(Limits(half_close=3.0, stall=60.0))
+    protocol, transport = endpoint.connect()
+    protocol.dataReceived(b"hola")
+    transport.owed = 100
+    protocol.readConnectionLost()
+    for owed in (90, 80, 70, 0):
+        endpoint.wait(2.5)
+        transport.owed = owed
+    endpoint.wait(3 - SWEEP)
+    assert transport.ends == ["lose"]
+    endpoint.wait(3 * SWEEP)
+    assert transport.ends == ["lose", "abort"]
+
+
+def test_what_a_peer_sends_after_our_end_is_no_progress(make_endpoint: type[GuardedEndpoint]) -> None:
+    endpoint = make_endpoint(Limits(half_close=3.0))
+    protocol, transport = endpoint.connect()
+    protocol.end(Reason.BYTES)
+    for _ in range(4):
+        protocol.received += 4
+        endpoint.wait(1)
+    assert transport.ends[-1] == "abort"
+    disconnect(protocol, ConnectionLost())
+    assert endpoint.guard.ends == {Reason.BYTES: 1}
 
 
 def test_an_end_has_its_first_reason(make_endpoint: type[GuardedEndpoint]) -> None:

@@ -22,9 +22,7 @@ class Threads:
     def __init__(self) -> None:
         self.waiting: list[tuple[Deferred[Any], Callable[[], Any]]] = []
 
-    def defer(
-        self, _reactor: object, _pool: object, function: Callable[..., Any], *args: Any
-    ) -> Deferred[Any]:
+    def defer(self, _reactor: object, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         deferred: Deferred[Any] = Deferred()
         self.waiting.append((deferred, lambda: function(*args)))
         return deferred
@@ -47,7 +45,7 @@ class Suite:
             config=SimpleNamespace(file="config.toml"), renewed=lambda: "renewed"
         )
 
-    def stamps(self) -> dict[Path, Any]:
+    def stamps(self) -> dict[str, Any]:
         return {}
 
     def check_change(self, _plan: object) -> None:
@@ -60,16 +58,14 @@ class Suite:
 
 @pytest.fixture
 def clock() -> Any:
-    clock: Any = Clock()
-    clock.getThreadPool = lambda: None
-    return clock
+    return Clock()
 
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
     threads = Threads()
     for module in (reload, watch):
-        monkeypatch.setattr(module, "deferToThreadPool", threads.defer)
+        monkeypatch.setattr(module, "defer_to_daemon", threads.defer)
     return threads
 
 
@@ -103,7 +99,7 @@ def test_a_change_is_tried_once_and_again_if_it_could_not_be(
         acted.append(not busy)
         return not busy
 
-    Watch(clock, lambda: {file: (0,)}, act).start()
+    Watch(clock, lambda: {str(file): (0,)}, act).start()
     for _ in range(4):
         clock.advance(INTERVAL)
         threads.finish()

@@ -22,6 +22,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache, partial
 from itertools import accumulate
 from struct import Struct
 from typing import Any, Final, NamedTuple
@@ -73,6 +74,8 @@ _FORBIDDEN: Final = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES})
 
 _WORD: Final = 4
 
+_POINTER: Final = ffi.typeof("uintptr_t")
+
 
 def _library() -> Any:
     if sys.platform != "linux" or sys.maxsize < 2**32 or sys.byteorder != "little":
@@ -91,7 +94,19 @@ def _words(things: Any, size: int, offset: int) -> memoryview:
 
 def _each(things: Any, kind: str, *member: str) -> memoryview:
     """A view of one *member* of all *things*, an array of *kind*, as 32-bit words, which are large enough."""
-    return _words(things, ffi.sizeof(kind), ffi.offsetof(kind, *member))
+    return _words(things, *_layout(kind, *member))
+
+
+@cache
+def _layout(kind: str, *member: str) -> tuple[int, int]:
+    """The size of a *kind*, and the offset of *member* in it."""
+    return ffi.sizeof(kind), ffi.offsetof(kind, *member)
+
+
+@cache
+def _splitters(size: int, most: int) -> list[Struct]:
+    """For each number of parts up to *most*, what splits bytes into so many of *size* bytes each."""
+    return [Struct(f"{size}s" * count) for count in range(most + 1)]
 
 
 class _Reply(NamedTuple):
@@ -159,14 +174,14 @@ class MultipleMessages:
         self._nothing = memoryview(array("I", [0] * count))
         self._address_bytes = ffi.buffer(self._addresses)
         # The fastest way to split bytes into many parts.
-        self._split_addresses = [Struct(f"{self._address_size}s" * n) for n in range(count + 1)]
+        self._split_addresses = _splitters(self._address_size, count)
         self.any_trains = False
         self.any_to_many = False
         # What `totals` has counted, while the messages are the same; None: nothing.
         self._totals: list[int] | None = None
         if destinations:
             self._control_bytes = ffi.buffer(self._received_controls)
-            self._split_controls = [Struct(f"{room}s" * n) for n in range(count + 1)]
+            self._split_controls = _splitters(room, count)
             # The control messages that the replies are written for, and what follows from them.
             self._answered: tuple[bytes, ...] = (b"",) * count
             self._to_many = [False] * count
@@ -176,18 +191,25 @@ class MultipleMessages:
             sent[:] = _SEGMENT.pack(_SEGMENT_LENGTH, socket.IPPROTO_UDP, UDP_SEGMENT, 0) * count
 
     def _headers(self, size: int, room: int) -> tuple[Any, Any, Any]:
-        headers = ffi.new("struct mmsghdr[]", self._count)
-        parts = ffi.new("struct iovec[]", self._count)
-        controls = ffi.new("char[]", self._count * room)
-        for index in range(self._count):
-            parts[index].iov_base = self._data + index * self._size
-            parts[index].iov_len = size
-            header = headers[index].msg_hdr
-            header.msg_name = self._addresses + index * self._address_size
-            header.msg_namelen = self._address_size
-            header.msg_iov = parts + index
-            header.msg_iovlen = 1
-            header.msg_control = controls + index * room
+        count = self._count
+        headers = ffi.new("struct mmsghdr[]", count)
+        parts = ffi.new("struct iovec[]", count)
+        controls = ffi.new("char[]", count * room)
+        # A member of all of them at a time: a suite may have thousands of ports.
+        header = partial(_each, headers, "struct mmsghdr", "msg_hdr")
+        header("msg_namelen")[:] = array("I", [self._address_size]) * count
+        header("msg_iovlen")[:] = array("I", [1]) * count
+        _each(parts, "struct iovec", "iov_len")[:] = array("I", [size]) * count
+        for things, kind, member, first, step in (
+            (headers, "struct mmsghdr", ("msg_hdr", "msg_name"), self._addresses, self._address_size),
+            (headers, "struct mmsghdr", ("msg_hdr", "msg_iov"), parts, _layout("struct iovec", "iov_len")[0]),
+            (headers, "struct mmsghdr", ("msg_hdr", "msg_control"), controls, room),
+            (parts, "struct iovec", ("iov_base",), self._data, self._size),
+        ):
+            whole, offset = _layout(kind, *member)
+            address = int(ffi.cast(_POINTER, first))
+            pointers = memoryview(ffi.buffer(things)).cast("B").cast("Q")[offset // 8 :: whole // 8]
+            pointers[:] = array("Q", range(address, address + count * step, step))
         return headers, parts, controls
 
     def receive(self, fd: int, most: int) -> int:
