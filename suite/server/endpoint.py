@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, cast
+from weakref import WeakMethod
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -85,7 +86,8 @@ class RunningEndpoint:
         if "UDP" in transports:
             if self.datagrams is None:
                 self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
-            make_protocol = partial(self.make_datagrams, self.datagrams)
+            # Weakly: a cycle would never be freed (see `suite.server.pauses`).
+            make_protocol = partial(_call, WeakMethod(self.make_datagrams), self.datagrams)
         if transports - {"UDP"}:
             if self.guard is None:
                 self.guard = Guard(surroundings.reactor, name, limits)
@@ -220,6 +222,13 @@ class RunningEndpoint:
         if refusals:
             found.append(f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}")
         return "; ".join(found)
+
+
+def _call(
+    method: WeakMethod[Callable[[DatagramPolicy], EchoDatagram]], policy: DatagramPolicy
+) -> EchoDatagram:
+    """The result of *method*, whose endpoint makes the call."""
+    return cast(Callable[[DatagramPolicy], EchoDatagram], method())(policy)
 
 
 def _port_number(port: Any) -> int:
