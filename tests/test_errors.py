@@ -164,6 +164,7 @@ def test_exit_codes() -> None:
         "CertificateError": 2,
         "ListenError": 1,
         "PrivilegeError": 1,
+        "StoppingError": 1,
     }
 
 
