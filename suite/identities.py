@@ -76,11 +76,6 @@ class Files:
         self.made: dict[Hashable, Any] = {}
         self._made_before: dict[Hashable, Any] = before.made if before is not None else {}
 
-    @property
-    def paths(self) -> frozenset[Path]:
-        """The files that have been read."""
-        return frozenset(self._read)
-
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What *make* returns for *key*, made once; an error is raised each time."""
         if key not in self.made:

@@ -1,7 +1,7 @@
 """Where an endpoint listens.
 
 - `descriptions`: checked endpoint descriptions
-- `parser`: parses their text
+- `parser`: parses their text; `members`: looks up users and groups
 - `sockets`: the listening sockets, opened or adopted once; `inherited`: those of the parent process
 - `listener`: puts what answers on them
 - `credentials`: from descriptions to OpenSSL contexts; `tls`: one context; `sites`: certificates by name;

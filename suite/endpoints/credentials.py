@@ -47,7 +47,6 @@ class Credentials:
     :param before: the credentials of the configuration before; they are not modified.
     :ivar files: the files that have been read.
     :ivar keylogs: the open key logs.
-    :ivar directories: the directories that have been looked into.
     :ivar warnings: what an operator should know, one line each.
     """
 
@@ -56,15 +55,9 @@ class Credentials:
         self.files: Files = Files(before.files if before is not None else None)
         self.warnings: list[str] = []
         self._serving = serving
-        self.directories: set[Path] = set()
         self._contexts: dict[_Wanted, SSL.Context] = {}
         self.keylogs: dict[Path, KeyLog] = {}
         self._keylogs_before = before.keylogs if before is not None else {}
-
-    @property
-    def paths(self) -> frozenset[Path]:
-        """The files and directories whose changes make another load worth while."""
-        return self.files.paths | self.directories
 
     def context(self, description: Description) -> SSL.Context | None:
         """The OpenSSL context for an ``ssl:`` description; None for any other.
@@ -173,7 +166,6 @@ class Credentials:
             identity = self.files.identity(certificate, key, wanted.chains, tls.password_file)
             self._judge(identity.path, identity.certificate, *identity.chain)
             return self._one(wanted, identity, keylog)
-        self.directories.add(wanted.directory)
         sites = load_sites(self.files, wanted.directory, wanted.chains, tls.password_file)
         for note in sites.notes:
             self._warn(note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
@@ -38,8 +37,8 @@ from suite.endpoints.descriptions import (
     Description,
     separate,
 )
+from suite.endpoints.members import Lookup
 from suite.errors import ConfigError, Mistakes
-from suite.system import Members, group_id, user_id
 from suite.text import shown, suggest
 
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
@@ -101,13 +100,11 @@ def _split(text: str) -> tuple[list[str], dict[str, str]]:
 class _Parser:
     """Parses one description; an error knows whose it is."""
 
-    def __init__(
-        self, config: Config, endpoint: Endpoint, mistakes: Mistakes, ids: dict[tuple[str, str], int | None]
-    ) -> None:
+    def __init__(self, config: Config, endpoint: Endpoint, mistakes: Mistakes, lookup: Lookup) -> None:
         self.config = config
         self.endpoint = endpoint
         self.mistakes = mistakes
-        self.ids = ids
+        self.lookup = lookup
 
     def error(self, problem: str) -> ConfigError:
         return ConfigError(shown(self.config.file), f"endpoints.{self.endpoint.name}.listen", problem)
@@ -161,48 +158,20 @@ class _Parser:
         description = Description(self.endpoint, kind, arguments, proxied)
         self.check_limits(description)
         if description.transport not in ("TCP", "UDP", "TLS"):  # a descriptor's or a plugin's may be UNIX
-            description = replace(description, members=self.members())
+            members = self.lookup.members(self.endpoint.limits, self.note_limit)
+            description = replace(description, members=members)
         return description
 
     def check_limits(self, description: Description) -> None:
         """Note which limits of this endpoint alone mean nothing on *description*."""
         for name in sorted(self.endpoint.own_limits):
             if not description.accepts_limit(name):
-                self.mistakes.note(
-                    self.limit_error(
-                        name, f"does not go with {description.kind}:; only {APPLIES_TO[name]} has it"
-                    )
-                )
+                self.note_limit(name, f"does not go with {description.kind}:; only {APPLIES_TO[name]} has it")
 
-    def members(self) -> Members:
-        """Whom `users` and `groups` admit; those that do not exist are mistakes."""
-        limits = self.endpoint.limits
-        return Members(
-            self.found("users", limits.users, user_id), self.found("groups", limits.groups, group_id)
-        )
-
-    def found(self, limit: str, names: tuple[str, ...], find: Callable[[str], int]) -> frozenset[int]:
-        """The ids that *find* finds for *names*; each name is looked up once for all endpoints."""
-        if names and not hasattr(socket, "SO_PEERCRED"):
-            self.mistakes.note(self.limit_error(limit, "cannot be enforced on this system; expected Linux"))
-            return frozenset()
-        found = set()
-        for name in names:
-            if (limit, name) not in self.ids:
-                try:
-                    self.ids[limit, name] = find(name)
-                except KeyError:
-                    self.ids[limit, name] = None
-            each = self.ids[limit, name]
-            if each is None:
-                problem = f"{name!r} does not exist; expected a {limit[:-1]} of this system"
-                self.mistakes.note(self.limit_error(limit, problem))
-            else:
-                found.add(each)
-        return frozenset(found)
-
-    def limit_error(self, limit: str, problem: str) -> ConfigError:
-        return ConfigError(shown(self.config.file), self.endpoint.limits_key(limit), problem)
+    def note_limit(self, limit: str, problem: str) -> None:
+        """Note what is wrong with a limit."""
+        key = self.endpoint.limits_key(limit)
+        self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
 
     def check_plugin(self, kind: str) -> None:
         known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
@@ -409,10 +378,9 @@ def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
     """Parse the descriptions that can be understood; what is wrong with the others is in *mistakes*."""
     descriptions = []
     claims = Claims()
-    # The ids of users and groups, which may have to be asked for far away; None: there is none of the name.
-    ids: dict[tuple[str, str], int | None] = {}
+    lookup = Lookup()
     for endpoint in config.endpoints:
-        parser = _Parser(config, endpoint, mistakes, ids)
+        parser = _Parser(config, endpoint, mistakes, lookup)
         with mistakes.noted():
             description = parser.parse()
             descriptions.append(description)

@@ -78,20 +78,12 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
         reactor: Any,
         maxPacketSize: int = DATAGRAM_BUFFER_SIZE,
     ) -> Self:
-        """A port that receives on *sock*, a bound UDP socket, until `detach`; it never closes the socket.
+        """A port that receives on *sock* until `detach`; it never closes the socket.
 
         Family and address are those of the socket, which is non-blocking from now on, as are its duplicates.
 
-        :raises ValueError: *sock* is not a UDP socket over IPv4 or IPv6, or is connected to one peer.
+        :param sock: a bound UDP socket that is not connected.
         """
-        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_DGRAM:
-            raise ValueError(f"{sock.family.name} {sock.type.name}; expected a UDP socket")
-        try:
-            peer = sock.getpeername()
-        except OSError:
-            peer = None  # ENOTCONN, getpeername(2)
-        if peer is not None:
-            raise ValueError(f"connected to {peer[0]} port {peer[1]}; expected one that any peer can reach")
         sock.setblocking(False)
         name = sock.getsockname()
         port = cls(name[1], protocol, name[0], maxPacketSize, reactor)

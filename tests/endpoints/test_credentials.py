@@ -138,20 +138,6 @@ def test_everything_can_be_loaded_in_a_thread(directory: Path) -> None:
     accepted(Pair(context, client(directory)))
 
 
-def test_what_is_read_is_known_so_that_it_can_be_watched(directory: Path) -> None:
-    issue(directory / "sites" / "a.example.pem", "a.example")
-    _, credentials = load(
-        directory, ONE, "ssl:0:directory=sites", tls=TLS(client_ca=directory / "certs" / "ca.pem")
-    )
-    assert {path.relative_to(directory).as_posix() for path in credentials.paths} == {
-        "certs/server.key",
-        "certs/server.pem",
-        "certs/ca.pem",
-        "sites",
-        "sites/a.example.pem",
-    }
-
-
 def test_a_fifo_where_a_key_should_be_stops_nobody(directory: Path) -> None:
     (directory / "certs" / "server.key").unlink()
     os.mkfifo(directory / "certs" / "server.key", 0o600)
@@ -446,7 +432,7 @@ def test_what_no_server_uses_is_passed_over(sites: Path) -> None:
     (sites / "sites" / ".hidden.pem").write_text("junk")
     (sites / "sites" / "notes.txt").write_text("junk")
     (context,), credentials = load(sites, "ssl:0:directory=sites")
-    names = {path.name for path in credentials.paths}
+    names = {path.name for path in credentials.files._read}
     assert "server.key" in names
     assert not names & {"ca.key", ".hidden.pem", "notes.txt"}
     asking = ssl.create_default_context(cafile=str(sites / "sites" / "ca.pem"))

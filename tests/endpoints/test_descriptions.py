@@ -27,7 +27,7 @@ from suite.config.limits import Limits
 from suite.config.tls import TLS
 from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import descriptions as endpoints
-from suite.endpoints import parser
+from suite.endpoints import members, parser
 from suite.endpoints.descriptions import Description
 from suite.endpoints.listener import Listener
 from suite.endpoints.proxy_protocol import ProxyFactory
@@ -675,8 +675,8 @@ def test_users_and_groups_are_looked_up_once_when_the_descriptions_are_read(
         asked.append(name)
         return {"me": 1, "us": 2}[name]
 
-    monkeypatch.setattr(parser, "user_id", id_of)
-    monkeypatch.setattr(parser, "group_id", id_of)
+    monkeypatch.setattr(members, "user_id", id_of)
+    monkeypatch.setattr(members, "group_id", id_of)
     limits = Limits(users=("me",), groups=("us",))
     listens = ("unix:a", "haproxy:unix:b", "systemd:domain=UNIX:index=0", "fd:fileno=4", "tcp:0")
     endpoints = [Endpoint(f"e{number}", listen, TLS(), limits) for number, listen in enumerate(listens)]

@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SkipTest, TestCase
 from typing_extensions import override
 
@@ -191,18 +190,6 @@ class Ports(TestCase):
                 self.nothing_for(denied)
             assert policy.refusals == {Reason.DENIED: 2}
             port.detach()
-
-    async def test_a_socket_that_cannot_be_served_is_refused(self) -> None:
-        for family, kind, name in (
-            (socket.AF_INET, socket.SOCK_STREAM, "AF_INET SOCK_STREAM"),
-            (socket.AF_UNIX, socket.SOCK_DGRAM, "AF_UNIX SOCK_DGRAM"),
-        ):
-            sock = socket.socket(family, kind)
-            self.addCleanup(sock.close)
-            with pytest.raises(ValueError, match=f"{name}; expected a UDP socket"):
-                self.kind.on(sock, DatagramProtocol(), self.reactor)
-        with pytest.raises(ValueError, match=r"connected to 127\.0\.0\.1 port 9;"):
-            self.kind.on(self.client("127.0.0.1", 9), DatagramProtocol(), self.reactor)
 
     # Loops.
 

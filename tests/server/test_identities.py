@@ -117,11 +117,19 @@ def test_a_reload_uses_again_what_has_not_changed(tmp_path: Path) -> None:
     assert first.renewed().contexts != first.contexts
 
 
-def test_every_site_is_watched(tmp_path: Path) -> None:
+def test_every_file_and_site_is_watched(tmp_path: Path) -> None:
     site(tmp_path / "sites" / "a.example.pem", trustme.CA(), "a.example")
-    plan = Plan(write_config(tmp_path, '[endpoints]\ntls = "tls:sites:0"'), mint=True)
+    certs.mint(tmp_path / "certs")
+    config = ONE + 'sites = { listen = "tls:sites:0", tls = { client_ca = "certs/ca.pem" } }\n'
+    plan = Plan(write_config(tmp_path, config), mint=True)
     before = plan.renewed().stamps
-    assert {os.path.basename(path) for path in before} == {"sites", "a.example.pem"}
+    assert {os.path.relpath(path, tmp_path) for path in before} == {
+        "certs/server.key",
+        "certs/server.pem",
+        "certs/ca.pem",
+        "sites",
+        "sites/a.example.pem",
+    }
     site(tmp_path / "sites" / "b.example.pem", trustme.CA(), "b.example")
     assert plan.renewed().stamps != before
 
