@@ -2,7 +2,7 @@
 
 Rules: whatever was due is in the figures, also what was due on a connection that had broken; a rate is over
 the planned time, or until the interruption; after the end of sending, answers may still arrive for a while:
-`timeout`, or `INTERRUPTED_GRACE` after an interruption, so that a message that happened to be in flight is
+`timeout`, or after an interruption at most `LONGEST_GRACE`, so that a message that happened to be in flight is
 not taken for one that nobody answers.
 """
 
@@ -38,8 +38,10 @@ SHOW_EVERY: Final = 0.5
 #: messages a second are short by a third of one, which after an hour would be a tenth of a millisecond.
 ADJUST_EVERY: Final = 1.0
 
-#: Seconds that answers have to arrive after an interruption; longer than a round trip by satellite.
-INTERRUPTED_GRACE: Final = 1.0
+#: Seconds that answers have to arrive after an interruption, at least and at most; between the two, twice the
+#: longest latency so far.
+SHORTEST_GRACE: Final = 0.2
+LONGEST_GRACE: Final = 1.0
 
 #: Seconds before a broken connection is opened again; doubled with each attempt until messages are answered.
 FIRST_RETRY: Final = 0.1
@@ -166,8 +168,10 @@ class Measurement:
             self._finish()
         elif not self.finished.called:
             self.interrupted = True
-            self._patience = min(self._patience, int(INTERRUPTED_GRACE * NANO))
             self._stop()
+            longest = max((stats.histogram.greatest for stats in self._stats), default=0) / 1_000_000
+            grace = min(max(2 * longest, SHORTEST_GRACE), LONGEST_GRACE)
+            self._patience = min(self._patience, int(grace * NANO))
             self._count()
 
     def connection_ended(self, connection: LoadConnection, error: TargetError) -> None:
