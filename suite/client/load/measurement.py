@@ -2,8 +2,8 @@
 
 Rules: whatever was due is in the figures, also what was due on a connection that had broken; a rate is over
 the planned time, or until the interruption; after the end of sending, answers may still arrive for a while:
-`timeout`, or after an interruption at most `LONGEST_GRACE`, so that a message that happened to be in flight is
-not taken for one that nobody answers.
+`timeout`, or after an interruption at most `LONGEST_GRACE`, so that what happened to be in flight is not
+taken for something that nobody answers.
 """
 
 from __future__ import annotations
@@ -357,6 +357,7 @@ class Measurement:
         self._count_answers()
         for stats in self._stats:
             stats.in_time = stats.histogram.total
+        self._end_intervals(now)
 
     def _finish(self) -> None:
         """No more answers are waited for."""
@@ -367,10 +368,14 @@ class Measurement:
         now = self._traffic.clock()
         self._count_answers()
         self._account(now)
+        self._end_intervals(now)
+        self.finished.callback(None)
+
+    def _end_intervals(self, now: int) -> None:
+        """Answers that arrive after the end of sending are in intervals of their own."""
         if now > self._measured_from:
             for interval in self._intervals:
                 interval.look(now, last=True)
-        self.finished.callback(None)
 
     def _account(self, now: int) -> None:
         """Count what was due and has no answer."""

@@ -24,6 +24,10 @@ KINDS: Final = (".svg", ".png")
 TICKS: Final = (0.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
 
 
+#: Inches for a line of the legend, which stands above the axes.
+LEGEND_LINE: Final = 0.22
+
+
 class PlotError(SuiteError):
     """A plot that could not be written; the only argument names the file and the reason."""
 
@@ -80,13 +84,12 @@ def make_figure(results: Sequence[tuple[str, Result]]) -> Any:
     """The plot, a `matplotlib.figure.Figure` with three axes: percentiles, latency and rate over time."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure: Any = Figure(figsize=(9, 10), layout="constrained")
+    figure: Any = Figure(figsize=(9, 10 + LEGEND_LINE * len(results)), layout="constrained")
     percentiles, latency, rate = figure.subplots(3, height_ratios=(5, 3, 2))
     _draw_percentiles(percentiles, results)
     _draw_latency(latency, results)
     _draw_rate(rate, results)
-    handles = [axes_line for axes_line in percentiles.get_lines() if axes_line.get_label()[:1] != "_"]
-    figure.legend(handles=handles, loc="outside upper left", ncols=1)
+    figure.legend(handles=percentiles.get_lines(), loc="outside upper left")
     return figure
 
 
@@ -95,14 +98,15 @@ def _draw_percentiles(axes: Any, results: Sequence[tuple[str, Result]]) -> None:
     for number, (name, result) in enumerate(results):
         xs, ys = curve(result.latency) if result.latency.total else ([], [])
         label = name if xs else f"{name} (no data)"
-        # As a line, so that a name that begins with an underscore is in the legend, too.
-        (line,) = axes.plot(xs, ys, drawstyle="steps-post", color=f"C{number}")
-        line.set_label(label if not label.startswith("_") else f" {label}")
+        # Labels that begin with an underscore are left out of legends.
+        label = f" {label}" if label.startswith("_") else label
+        axes.plot(xs, ys, drawstyle="steps-post", color=f"C{number}", label=label)
         last = max([last, *xs[-1:]])
     axes.set_xscale("log")
     axes.set_xlim(1, last * 1.05)
     places = [10.0 ** (n if n else 0) for n in range(len(TICKS)) if 10.0**n <= last * 1.05]
     axes.set_xticks(places, [f"{TICKS[round(math.log10(place))]:g} %" for place in places])
+    axes.minorticks_off()
     axes.set_xlabel("percentile")
     _finish_latency(axes, any(result.latency.total for _, result in results))
 
@@ -136,7 +140,8 @@ def _finish_latency(axes: Any, measured: bool) -> None:
 
 def _draw_rate(axes: Any, results: Sequence[tuple[str, Result]]) -> None:
     for number, (_, result) in enumerate(results):
-        rows = result.over_time
+        # After the end of sending, the rate is not the target's.
+        rows = [row for row in result.over_time if row.start < (result.seconds or 0)]
         xs = [row.start + row.seconds / 2 for row in rows]
         axes.plot(xs, [row.messages / row.seconds for row in rows], color=f"C{number}", marker=".")
     axes.set_xlabel("seconds")
