@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Final
 
 from twisted.internet.defer import CancelledError
 
-from suite.client.dial.dialer import Dialer
+from suite.client.dial.dialer import ConnectOptions, Dialer
 from suite.client.dial.target import parse_target
 from suite.client.load import document, plot, report
 from suite.client.load.load import Load
@@ -114,19 +114,8 @@ def run(options: argparse.Namespace) -> int:
         return _compare(options)
     settings = parse_settings(options)
     reach = parse_reach(options)
-    reactor = process.install_reactor(options.reactor)
-    dialer = Dialer(reactor, settings.target, reach)
-    log = None if options.hlog is None else HistogramLog(options.hlog)
-    try:
-        with nullcontext(_ignore) if options.json else report.progress(settings) as show:
-            load = Load(reactor, settings, dialer, show, log)
-            try:
-                result = run_until(reactor, load.run, lambda _: load.interrupt())
-            except CancelledError:  # in the reactor's first turn; later, `interrupt` ends it with a result
-                result = nothing_sent(settings, [], interrupted=True)
-    finally:
-        if log is not None:
-            log.close()
+    with nullcontext() if options.hlog is None else closing(HistogramLog(options.hlog)) as log:
+        result = _load(options, settings, reach, log)
     _show(result, as_json=options.json)
     _draw([(result.target, result)], options.plot, quiet=options.json)
     if log is not None:
@@ -135,6 +124,19 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             say(f"wrote {shown(options.hlog)}")
     return EXIT_OK if result.ok else EXIT_FAILURE
+
+
+def _load(
+    options: argparse.Namespace, settings: Options, reach: ConnectOptions, log: HistogramLog | None
+) -> Result:
+    reactor = process.install_reactor(options.reactor)
+    dialer = Dialer(reactor, settings.target, reach)
+    with nullcontext(_ignore) if options.json else report.progress(settings) as show:
+        load = Load(reactor, settings, dialer, show, log)
+        try:
+            return run_until(reactor, load.run, lambda _: load.interrupt())
+        except CancelledError:  # in the reactor's first turn; later, `interrupt` ends it with a result
+            return nothing_sent(settings, [], interrupted=True)
 
 
 def _show(result: Result, *, as_json: bool) -> None:

@@ -317,7 +317,9 @@ class Measurement:
     def _end_row(self, start: float, seconds: float, latency: Histogram) -> None:
         errors, before = self._errors(), self._row_errors
         self._row_errors = errors
-        self.rows.append(make_row(start, seconds, latency, errors - before))
+        whole = seconds > row_length(self._options.duration) / 2
+        if whole or latency.total or errors > before:
+            self.rows.append(make_row(start, seconds, latency, errors - before))
 
     def _errors(self) -> int:
         return sum(stats.errors.total() + stats.lost for stats in self._stats)

@@ -141,7 +141,7 @@ def _finish_latency(axes: Any, measured: bool) -> None:
 def _draw_rate(axes: Any, results: Sequence[tuple[str, Result]]) -> None:
     for number, (_, result) in enumerate(results):
         # After the end of sending, the rate is not the target's.
-        rows = [row for row in result.over_time if row.start < (result.seconds or 0)]
+        rows = [row for row in result.over_time if row.start + 0.001 < (result.seconds or 0)]
         xs = [row.start + row.seconds / 2 for row in rows]
         axes.plot(xs, [row.messages / row.seconds for row in rows], color=f"C{number}", marker=".")
     axes.set_xlabel("seconds")

@@ -34,7 +34,9 @@ from tests.running import (
     PATIENCE,
     REACTORS,
     RunningSuite,
+    cannot_run,
     check_stderr,
+    client_program,
     run_suite,
     running,
     started,
@@ -511,6 +513,160 @@ def test_no_connection_at_all_is_one_line(tmp_path: Path, target: str, says: str
     assert done.stderr.startswith(f"{target}: {says}")
 
 
+@pytest.mark.parametrize(
+    ("target", "word"), [("tcp:127.0.0.1:{free}", "refused"), ("tcp:no-such-host.invalid:1", "dns")]
+)
+def test_a_dead_target_has_a_document_and_no_figures(tmp_path: Path, target: str, word: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = target.format(free=listener.getsockname()[1])
+    result = load(tmp_path, target, "--rate", "100", "--plot", "dead.svg", code=1)
+    assert result["errors"] == {word: 1}
+    for key in ("started", "seconds", "due", "unanswered", "rate", "throughput"):
+        assert result[key] is None, key
+    latency = result["latency"]
+    assert {latency["min"], latency["max"], latency["mean"], *latency["percentiles"].values()} == {None}
+    assert result["client"] == {"busy": None, "lag": None}
+    assert texts_of(tmp_path / "dead.svg").count("no data") == 3
+
+
+def test_interrupted_while_the_target_hangs(tmp_path: Path) -> None:
+    hung = threading.Event()
+
+    def handle(sock: socket.socket) -> None:
+        for count, message in enumerate(messages(sock, 1024), 1):
+            if count == 20:
+                hung.set()
+                keep(sock, message)
+            sock.sendall(message)
+
+    with (
+        serving(handle) as target,
+        started(tmp_path, "load", target, "--rate", "200", "--duration", "60m", "--json") as process,
+    ):
+        assert hung.wait(PATIENCE)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    result = json.loads(output)
+    assert result["interrupted"] is True
+    assert result["unanswered"] == result["due"] - result["messages"] > 0
+    assert result["oldest"] > 0
+
+
+def test_a_connection_that_breaks_is_opened_again(tmp_path: Path) -> None:
+    """Every 21st message ends its connection; all that was due and was not in flight then is answered."""
+    options = ("--connections", "2", "--size", "100", "--duration", "2s", "--rate", "100")
+    with serving(broken_after(21, lambda sock, _: None)) as target:
+        result = load(tmp_path, target, *options, code=1)
+    assert result["due"] == 200
+    assert 5 <= result["errors"]["closed"] <= 10
+    assert 0 < result["unanswered"] < 60
+    assert result["messages"] >= 140
+
+
+THREE_ADDRESSES = """
+import sys
+from suite.cli import main
+from suite.client.dial import addresses
+real = addresses._look_up
+def look_up(host, *rest):
+    hosts = ["127.0.0.1", "127.0.0.2", sys.argv[1]] if host == "three.test" and not rest[-1] else [host]
+    return [found for one in hosts for found in real(one, *rest)]
+addresses._look_up = look_up
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def two_addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A port at which 127.0.0.1 and 127.0.0.2 are served, over TCP and UDP."""
+    port = free_port()
+    listens = [
+        f"{kind}:{port}:interface={host}" for kind in ("tcp", "udp") for host in ("127.0.0.1", "127.0.0.2")
+    ]
+    config = "[endpoints]\n" + "".join(f'e{number} = "{listen}"\n' for number, listen in enumerate(listens))
+    with running(tmp_path_factory.mktemp("two"), config):
+        yield port
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize(("third", "counts"), [("127.0.0.3", True), ("::1", False)])
+def test_connections_are_spread_over_all_addresses(
+    tmp_path: Path, two_addresses: int, transport: str, third: str, *, counts: bool
+) -> None:
+    """The third refuses: an error, unless it is merely the other family."""
+    target = f"{transport}:three.test:{two_addresses}"
+    arguments = ("load", target, "--duration", "500ms", "--rate", "100", "--connections", "4", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", THREE_ADDRESSES, third, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == int(counts)
+    result = json.loads(done.stdout)
+    first, second, refusing = result["addresses"]
+    assert first["address"] == f"127.0.0.1:{two_addresses}"
+    assert second["address"] == f"127.0.0.2:{two_addresses}"
+    for each in (first, second):
+        assert (each["connections"], each["messages"], each["errors"]) == (2, 25, {})
+    assert (refusing["used"], refusing["connections"], refusing["rate"]) == (counts, 0, 0 if counts else None)
+    assert sum(refusing["errors"].values()) == 1
+    assert result["errors"] == (refusing["errors"] if counts else {})
+    assert (result["messages"], result["connections"]) == (50, 4)
+
+
+ECHO_AND_LOAD = """
+import socket, sys, threading
+from suite.cli import main
+def echo(sock):
+    while data := sock.recv(65536):
+        sock.sendall(data)
+def accept():
+    while True:
+        threading.Thread(target=echo, args=[listener.accept()[0]], daemon=True).start()
+def answer():
+    while True:
+        datagrams.sendto(*datagrams.recvfrom(65536))
+listener = socket.create_server(("127.0.0.1", 7))
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind(("127.0.0.1", 7))
+for target in (accept, answer):
+    threading.Thread(target=target, daemon=True).start()
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_local_ports_used_up(tmp_path: Path, transport: str) -> None:
+    """It names the range, and what can be done."""
+    ip, unshare = client_program("ip"), client_program("unshare")
+    if subprocess.run([unshare, "--net", "true"], capture_output=True, check=False).returncode:
+        cannot_run("networks cannot be unshared here")
+    ports = "/proc/sys/net/ipv4/ip_local_port_range"
+    prepare = f'{ip} link set lo up && echo 50000 50009 > {ports} && exec "$@"'
+    arguments = ("load", f"{transport}:127.0.0.1:7", "--connections", "15", "--duration", "300ms", "--json")
+    done = subprocess.run(
+        [unshare, "--net", "sh", "-c", prepare, "sh", sys.executable, "-c", ECHO_AND_LOAD, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 1)
+    result = json.loads(done.stdout)
+    assert result["errors"] == {"system": 5}
+    assert result["connections"] == 10
+    assert result["examples"]["system"].startswith(
+        f"no local port is left for 127.0.0.1:7: all of the range 50000 to 50009 ({ports}) are in use;"
+    )
+
+
 def test_datagrams_that_nobody_answers(tmp_path: Path) -> None:
     with answering(lambda number, data: []) as target:
         done = run_suite(tmp_path, "load", target, "--timeout", "500ms", says=ONE_LINE)
@@ -767,6 +923,12 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
             ("tcp:localhost:1", "--rate", "0"),
             "--rate '0' is out of range; expected 0.001 to 10000000 a second",
         ),
+        (("tcp:localhost:1", "--rate", "5..0"), "--rate '5..0' is out of range; expected 0.001 to 10000000"),
+        (("tcp:localhost:1", "--rate", "5.."), "--rate '5..' is not a number; expected 0.001 to 10000000"),
+        (("tcp:localhost:1", "--rate", "1..2..3"), "--rate '1..2..3' is not a number; expected 0.001"),
+        (("tcp:localhost:1", "--warmup", "x"), "--warmup 'x' is not a duration; expected one such as"),
+        (("tcp:localhost:1", "--hlog", "no/x.hlog"), "--hlog no/x.hlog: No such file or directory"),
+        (("--compare", "x.json", "--hlog", "x"), "--compare reads earlier results; expected no --hlog"),
         (("tcp:localhost:1", "--rate", "nan"), "--rate 'nan' is not a number; expected 0.001 to"),
         (("tcp:localhost:1", "--window", "0"), "--window '0' is out of range; expected 1 to 1000000"),
         (("tcp:localhost:1", "--plot", "x.gif"), "--plot x.gif: expected a name ending in .svg or .png"),
