@@ -9,15 +9,15 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Final
 
 from twisted.internet.defer import CancelledError
 
-from suite.client.dial.dialer import Dialer
+from suite.client.dial.dialer import ConnectOptions, Dialer
 from suite.client.dial.target import parse_target
-from suite.client.load import plot, report, results
+from suite.client.load import document, plot, report
 from suite.client.load.load import Load
 from suite.client.load.options import (
     LEAST_RATE,
@@ -25,12 +25,13 @@ from suite.client.load.options import (
     MAX_MESSAGE,
     MAX_RATE,
     MAX_WINDOW,
-    LoadError,
     Options,
 )
-from suite.client.load.results import Result
+from suite.client.load.results import Result, nothing_sent
+from suite.client.load.schedule import Rate
+from suite.client.load.series import HistogramLog
 from suite.client.run import run_until
-from suite.commands.console import say
+from suite.commands.console import say, warn
 from suite.commands.options import add_config, duration, number, size
 from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
@@ -40,7 +41,17 @@ from suite.text import shown
 _RATE = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 #: Options that make no sense with ``--compare``.
-FOR_A_LOAD: Final = ("connections", "size", "duration", "rate", "window", "json")
+FOR_A_LOAD: Final = (
+    "connections",
+    "size",
+    "duration",
+    "rate",
+    "window",
+    "warmup",
+    "reconnect",
+    "hlog",
+    "json",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,17 +64,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate",
         metavar="N",
-        help="total messages a second, each sent when it is due; default: as fast as echoes come back",
+        help="total messages a second, each sent when it is due, or FROM..TO for a ramp; default: as fast as"
+        " echoes come back",
     )
     parser.add_argument(
         "--window",
         metavar="N",
         help="messages in flight on a connection; default: 1, or as many as it takes with --rate",
     )
+    parser.add_argument(
+        "--warmup", metavar="TIME", help="send for this long before the duration, without measuring"
+    )
+    parser.add_argument(
+        "--reconnect",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="open broken connections again; default: with --rate",
+    )
     add_reach(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
     parser.add_argument(
-        "--plot", metavar="FILE", type=Path, help="draw the percentiles to FILE.svg or FILE.png"
+        "--plot",
+        metavar="FILE",
+        type=Path,
+        help="draw percentiles, and latency and rate over time, to FILE.svg or FILE.png",
+    )
+    parser.add_argument(
+        "--hlog", metavar="FILE", type=Path, help="write an HdrHistogram log: a histogram for each second"
     )
     parser.add_argument(
         "--compare",
@@ -87,18 +114,42 @@ def run(options: argparse.Namespace) -> int:
         return _compare(options)
     settings = parse_settings(options)
     reach = parse_reach(options)
+    with nullcontext() if options.hlog is None else closing(HistogramLog(options.hlog)) as log:
+        result = _load(options, settings, reach, log)
+    _show(result, as_json=options.json)
+    _draw([(result.target, result)], options.plot, quiet=options.json)
+    if log is not None:
+        if log.problem is not None:
+            raise log.problem
+        if not options.json:
+            say(f"wrote {shown(options.hlog)}")
+    return EXIT_OK if result.ok else EXIT_FAILURE
+
+
+def _load(
+    options: argparse.Namespace, settings: Options, reach: ConnectOptions, log: HistogramLog | None
+) -> Result:
     reactor = process.install_reactor(options.reactor)
     dialer = Dialer(reactor, settings.target, reach)
     with nullcontext(_ignore) if options.json else report.progress(settings) as show:
-        load = Load(reactor, settings, dialer, show)
+        load = Load(reactor, settings, dialer, show, log)
         try:
-            result = run_until(reactor, load.run, lambda _: load.interrupt())
-        except CancelledError:  # before it began; later, `interrupt` ends it with a result
-            raise LoadError(settings.target.text, "interrupted before anything was sent") from None
-    for line in results.to_json(result).splitlines() if options.json else report.report(result):
-        say(line)
-    _draw([(result.target, result)], options.plot, quiet=options.json)
-    return EXIT_OK if result.ok else EXIT_FAILURE
+            return run_until(reactor, load.run, lambda _: load.interrupt())
+        except CancelledError:  # in the reactor's first turn; later, `interrupt` ends it with a result
+            return nothing_sent(settings, [], interrupted=True)
+
+
+def _show(result: Result, *, as_json: bool) -> None:
+    """Print *result*; of a load in which nothing was answered, say why in one line."""
+    if as_json:
+        for line in document.to_json(result).splitlines():
+            say(line)
+        return
+    if result.started is not None:
+        for line in report.report(result):
+            say(line)
+    if not result.messages:
+        warn(f"{result.target}: {result.failure}")
 
 
 def _ignore(_: object) -> None:
@@ -118,6 +169,8 @@ def parse_settings(options: argparse.Namespace) -> Options:
         rate=None if options.rate is None else _rate(options.rate),
         window=None if options.window is None else number("--window", options.window, MAX_WINDOW, least=1),
         timeout=duration("--timeout", options.timeout),
+        warmup=0.0 if options.warmup is None else duration("--warmup", options.warmup, zero=True),
+        reconnect=options.reconnect,
     )
 
 
@@ -125,7 +178,7 @@ def _compare(options: argparse.Namespace) -> int:
     for name in FOR_A_LOAD:
         if getattr(options, name) not in (None, False):
             raise UsageError(f"--compare reads earlier results; expected no --{name} with it")
-    found = [(shown(file), results.read(file)) for file in options.compare]
+    found = [(shown(file), document.read(file)) for file in options.compare]
     for line in report.comparison(found):
         say(line)
     _draw(found, options.plot)
@@ -134,16 +187,21 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _draw(found: Sequence[tuple[str, Result]], file: Path | None, *, quiet: bool = False) -> None:
     if file is not None:
-        plot.draw([(name, result.latency) for name, result in found], file)
+        plot.draw(found, file)
         if not quiet:
             say(f"wrote {shown(file)}")
 
 
-def _rate(text: str) -> float:
-    """Messages a second: ``250``, or ``0.5``."""
-    expected = f"expected {LEAST_RATE:g} to {MAX_RATE} a second"
-    if not _RATE.fullmatch(text):
+def _rate(text: str) -> Rate:
+    """Messages a second: ``250``, or ``0.5``; or a ramp: ``1000..20000``."""
+    start, dots, end = text.partition("..")
+    return Rate(_rate_number(text, start), _rate_number(text, end if dots else start))
+
+
+def _rate_number(text: str, number: str) -> float:
+    expected = f"expected {LEAST_RATE:g} to {MAX_RATE} a second, or two such numbers as in 1000..20000"
+    if not _RATE.fullmatch(number):
         raise UsageError(f"--rate {text!r} is not a number; {expected}")
-    if not LEAST_RATE <= float(text) <= MAX_RATE:
+    if not LEAST_RATE <= float(number) <= MAX_RATE:
         raise UsageError(f"--rate {text!r} is out of range; {expected}")
-    return float(text)
+    return float(number)

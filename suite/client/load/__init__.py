@@ -1,8 +1,9 @@
 """``load``: many messages, and how long each took to come back.
 
-- `load`: one load, from its first connection to its result
-- `options`: its parameters
-- `traffic`: what its connections share; `streams`, `datagrams`: the connections; `opener`: opens them
-- `histogram`, `results`: the measurements
-- `report`, `plot`, `units`: output for people
+- `load`: one load, from its first connection to its result; `options`: its parameters
+- `opener`: finds the addresses of the target and opens the connections
+- `traffic`: what the connections share; `streams`, `datagrams`: the connections
+- `measurement`: sends and counts; `schedule`: when messages are due
+- `stats`: what is counted at an address; `histogram`: latencies; `series`: figures over time, and the log
+- `results`: the result; `document`: as JSON; `report`, `plot`, `units`: for people
 """

@@ -6,7 +6,7 @@ Rules: each datagram begins with its number, by which its echo is recognized, in
 from __future__ import annotations
 
 import socket
-from time import monotonic_ns
+from collections.abc import Iterable
 from typing import Final
 
 from twisted.internet.interfaces import IReadWriteDescriptor
@@ -17,6 +17,8 @@ from zope.interface import implementer
 from suite.client.dial.addresses import Address
 from suite.client.dial.datagrams import DATAGRAMS_PER_TURN
 from suite.client.dial.failures import TargetError, from_errno
+from suite.client.load.schedule import WARM
+from suite.client.load.stats import AddressStats
 from suite.client.load.traffic import APART, PERIOD, LoadConnection, Traffic
 from suite.engine.interfaces import Selectable
 
@@ -36,8 +38,8 @@ class LoadDatagrams(LoadConnection, Selectable):
 
     needs_log_context = False
 
-    def __init__(self, traffic: Traffic, index: int, address: Address) -> None:
-        super().__init__(traffic, index)
+    def __init__(self, traffic: Traffic, stats: AddressStats, index: int, address: Address) -> None:
+        super().__init__(traffic, stats, index)
         try:
             self._socket = socket.socket(address.family, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
@@ -45,25 +47,43 @@ class LoadDatagrams(LoadConnection, Selectable):
         except OSError as error:
             raise from_errno(error.errno or 0) from None
         self._in_flight: dict[int, tuple[int, int]] = {}  # number: (when it was due, when it was sent)
-        self._lost: set[int] = set()
+        self._lost: dict[int, int] = {}  # number: when it was due
+        self._answered_any = False
         self.open = True
         traffic.reactor.addReader(self)
+
+    @property
+    @override
+    def answered_any(self) -> bool:
+        return self._answered_any
 
     @property
     @override
     def unanswered(self) -> int:
         return self.waiting + len(self._in_flight)
 
+    @override
+    def _dues(self) -> Iterable[int]:
+        return [due for due, _ in self._in_flight.values()]
+
+    @override
+    def _set_warm(self) -> None:
+        self._in_flight = {number: (WARM, sent) for number, (_, sent) in self._in_flight.items()}
+
+    @override
+    def _forget(self) -> None:
+        self._in_flight.clear()
+
     def _datagram(self, number: int) -> bytes:
         rest = self._size - NUMBER_SIZE
-        offset = (self._index * APART + number * rest) % PERIOD
-        head = (self._index << CONNECTION_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
+        offset = (self.index * APART + number * rest) % PERIOD
+        head = (self.index << CONNECTION_SHIFT | number).to_bytes(NUMBER_SIZE, "big")
         return head + self._pattern[offset : offset + rest]
 
     def doRead(self) -> None:
         """`IReadDescriptor.doRead`: datagrams have arrived."""
         receive, in_flight, fresh = self._socket.recv, self._in_flight, 0
-        now = monotonic_ns()
+        now = self._clock()
         for _ in range(DATAGRAMS_PER_TURN):
             try:
                 data = receive(65_536)
@@ -72,18 +92,20 @@ class LoadDatagrams(LoadConnection, Selectable):
             except OSError as error:
                 self._fail(from_errno(error.errno or 0))
                 return
-            number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self._index << CONNECTION_SHIFT)
+            number = int.from_bytes(data[:NUMBER_SIZE], "big") - (self.index << CONNECTION_SHIFT)
             if number in in_flight:
                 due, _ = in_flight.pop(number)
                 fresh += 1
                 if data == self._datagram(number):
                     self._latencies.append(now - due)
                     continue
+                self.stats.changed += due != WARM
             elif number in self._lost:
-                self._lost.discard(number)
-                self._traffic.late += 1
+                self.stats.late += self._lost.pop(number) != WARM
                 continue
-            self._traffic.wrong.append(self._difference(data, number))
+            self.stats.wrong.append(self._difference(data, number))
+        if fresh:
+            self._answered_any = True
         self._answered(fresh, now)
 
     def _difference(self, data: bytes, number: int) -> TargetError:
@@ -115,7 +137,7 @@ class LoadDatagrams(LoadConnection, Selectable):
             except OSError as error:
                 self._fail(from_errno(error.errno or 0))
                 return
-            due = self._first_due + int(number * self._step) if self._paced else now
+            due = self._due(number) if self._paced else now
             in_flight[number] = due, now
             self._begun += 1
             self.waiting -= 1
@@ -124,7 +146,7 @@ class LoadDatagrams(LoadConnection, Selectable):
         """`IWriteDescriptor.doWrite`: the send buffer has room again."""
         self.paused = False
         self._traffic.reactor.removeWriter(self)
-        self.pump(monotonic_ns())
+        self.pump(self._clock())
 
     @override
     def expire(self, now: int) -> None:
@@ -135,15 +157,16 @@ class LoadDatagrams(LoadConnection, Selectable):
             expired.append(number)
         if expired:
             for number in expired:
-                del self._in_flight[number]
-            self._lost.update(expired)
-            self._traffic.lost += len(expired)
+                due, _ = self._in_flight.pop(number)
+                self._lost[number] = due
+                if due != WARM:
+                    self.stats.lose(due)
             self._answered(len(expired), now)
 
     def _fail(self, error: TargetError) -> None:
         if self.open:
             self.close()
-            self._traffic.ended(error)
+            self._traffic.ended(self, error)
 
     @override
     def close(self) -> None:

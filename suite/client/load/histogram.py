@@ -72,10 +72,24 @@ class Histogram:
 
         Call it with many at once: `Counter`, which is written in C, merges equal values first.
         """
-        counts = self._counts
+        self.add(self.counts_of(nanoseconds))
+
+    @staticmethod
+    def counts_of(nanoseconds: Iterable[int]) -> Counter[int]:
+        """How many of the latencies are in each bucket, for `add`."""
+        counts: Counter[int] = Counter()
         for value, count in Counter([(ns + 500) // 1000 for ns in nanoseconds]).items():
             counts[bucket_of(min(max(value, 0), HIGHEST))] += count
-            self.total += count
+        return counts
+
+    def add(self, counts: Counter[int]) -> None:
+        """Add what `counts_of` has counted."""
+        self._counts.update(counts)
+        self.total += counts.total()
+
+    def merge(self, other: Histogram) -> None:
+        """Add all values of *other*."""
+        self.add(other._counts)
 
     def percentile(self, percent: float) -> int:
         """The smallest value in µs, rounded up to its bucket's end, that *percent* of values do not exceed.

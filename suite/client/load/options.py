@@ -8,8 +8,8 @@ from typing import Any, Final
 from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target
 from suite.client.load.datagrams import NUMBER_SIZE
-from suite.errors import SuiteError, UsageError
-from suite.text import one_line
+from suite.client.load.schedule import Rate
+from suite.errors import UsageError
 
 MAX_MESSAGE: Final = 16 * 1024 * 1024
 
@@ -22,33 +22,19 @@ LEAST_RATE: Final = 0.001
 MAX_RATE: Final = 10_000_000
 
 
-class LoadError(SuiteError):
-    """A load in which no message was answered.
-
-    :ivar target: the target as the user wrote it.
-    :ivar problem: the reason.
-    """
-
-    def __init__(self, target: str, problem: str) -> None:
-        super().__init__(target, problem)
-        self.target = target
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return one_line(f"{self.target}: {self.problem}")
-
-
 @dataclass(frozen=True)
 class Options:
     """The parameters of a load.
 
     :ivar size: the size of a message in bytes.
     :ivar duration: how long messages are sent, in seconds.
-    :ivar rate: messages per second on all connections together; None: a closed loop.
+    :ivar rate: messages per second; None: a closed loop.
     :ivar window: the most messages in flight on one connection; None: 1 in a closed loop, no limit with a
         rate.
     :ivar timeout: seconds for a connection to open, for a datagram to come back, and for the last answers to
         arrive after sending has ended.
+    :ivar warmup: seconds before *duration* in which messages are sent but not measured.
+    :ivar reconnect: whether broken connections are opened again; None: in an open loop.
     :raises UsageError: the transport does not allow messages of that size.
     """
 
@@ -56,9 +42,11 @@ class Options:
     connections: int = 10
     size: int = 1024
     duration: float = 10.0
-    rate: float | None = None
+    rate: Rate | None = None
     window: int | None = None
     timeout: float = 5.0
+    warmup: float = 0.0
+    reconnect: bool | None = None
 
     def __post_init__(self) -> None:
         datagrams = self.target.transport == "udp"
@@ -67,7 +55,13 @@ class Options:
             why = " for a datagram, which begins with its number" if datagrams else ""
             raise UsageError(f"--size {self.size} is out of range; expected {least} to {most} bytes{why}")
 
+    @property
+    def reopens(self) -> bool:
+        """Whether broken connections are opened again."""
+        return self.rate is not None if self.reconnect is None else self.reconnect
+
     def shown(self) -> dict[str, Any]:
         """All parameters but the target, as they appear in the results."""
-        names = ("connections", "size", "duration", "rate", "window", "timeout")
-        return {name: getattr(self, name) for name in names}
+        names = ("connections", "size", "duration", "window", "timeout", "warmup")
+        rate = None if self.rate is None else self.rate.as_json
+        return {name: getattr(self, name) for name in names} | {"rate": rate, "reconnect": self.reopens}

@@ -1,7 +1,7 @@
-"""Plots of percentile curves.
+"""Plots: the percentile curves, and rate and latency over time.
 
 Rules: matplotlib is needed only for a plot, and its absence is reported before anything is measured; text in
-an SVG stays text.
+an SVG stays text; the legend stands beside the curves, never on them; a result without data is named as one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from suite.client.load.histogram import Histogram
+from suite.client.load.results import Result
 from suite.client.load.units import shown_time
 from suite.errors import SuiteError, UsageError
 from suite.text import one_line, shown
@@ -21,6 +22,10 @@ KINDS: Final = (".svg", ".png")
 
 #: Labels on the percentile axis: each step to the right leaves a tenth of the messages.
 TICKS: Final = (0.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999)
+
+
+#: Inches for a line of the legend, which stands above the axes.
+LEGEND_LINE: Final = 0.22
 
 
 class PlotError(SuiteError):
@@ -60,36 +65,94 @@ def curve(histogram: Histogram) -> tuple[list[float], list[float]]:
     return xs, ys
 
 
-def draw(curves: Sequence[tuple[str, Histogram]], file: Path) -> None:
-    """Draw the named *curves* in one plot and write it to *file*.
+def draw(results: Sequence[tuple[str, Result]], file: Path) -> None:
+    """Draw the named *results* in one plot and write it to *file*.
 
     :raises PlotError: the file cannot be written.
     """
     import matplotlib as mpl  # noqa: PLC0415  # takes half a second, and may not be installed
-    from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.ticker import LogLocator  # noqa: PLC0415
 
     with mpl.rc_context({"svg.fonttype": "none"}):
-        figure: Any = Figure(figsize=(9, 5), layout="constrained")
-        axes: Any = figure.subplots()
-        last = 10.0
-        for name, histogram in curves:
-            xs, ys = curve(histogram)
-            axes.step(xs, ys, where="post", label=name)
-            last = max(last, xs[-1])
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlim(1, last * 1.05)
-        places = [10.0 ** (n if n else 0) for n in range(len(TICKS)) if 10.0**n <= last * 1.05]
-        axes.set_xticks(places, [f"{TICKS[round(math.log10(place))]:g} %" for place in places])
-        axes.minorticks_off()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: shown_time(value))
-        axes.set_xlabel("percentile")
-        axes.set_ylabel("latency")
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend(loc="upper left")
+        figure = make_figure(results)
         try:
             figure.savefig(file)
         except OSError as error:
             raise PlotError(f"--plot {shown(file)}: {error.strerror or error}") from None
+
+
+def make_figure(results: Sequence[tuple[str, Result]]) -> Any:
+    """The plot, a `matplotlib.figure.Figure` with three axes: percentiles, latency and rate over time."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure: Any = Figure(figsize=(9, 10 + LEGEND_LINE * len(results)), layout="constrained")
+    percentiles, latency, rate = figure.subplots(3, height_ratios=(5, 3, 2))
+    _draw_percentiles(percentiles, results)
+    _draw_latency(latency, results)
+    _draw_rate(rate, results)
+    figure.legend(handles=percentiles.get_lines(), loc="outside upper left")
+    return figure
+
+
+def _draw_percentiles(axes: Any, results: Sequence[tuple[str, Result]]) -> None:
+    last = 10.0
+    for number, (name, result) in enumerate(results):
+        xs, ys = curve(result.latency) if result.latency.total else ([], [])
+        label = name if xs else f"{name} (no data)"
+        # Labels that begin with an underscore are left out of legends.
+        label = f" {label}" if label.startswith("_") else label
+        axes.plot(xs, ys, drawstyle="steps-post", color=f"C{number}", label=label)
+        last = max([last, *xs[-1:]])
+    axes.set_xscale("log")
+    axes.set_xlim(1, last * 1.05)
+    places = [10.0 ** (n if n else 0) for n in range(len(TICKS)) if 10.0**n <= last * 1.05]
+    axes.set_xticks(places, [f"{TICKS[round(math.log10(place))]:g} %" for place in places])
+    axes.minorticks_off()
+    axes.set_xlabel("percentile")
+    _finish_latency(axes, any(result.latency.total for _, result in results))
+
+
+def _draw_latency(axes: Any, results: Sequence[tuple[str, Result]]) -> None:
+    for number, (_, result) in enumerate(results):
+        rows = result.over_time
+        for style, values in (("-", [row.p50 for row in rows]), ("--", [row.p99 for row in rows])):
+            ys = [math.nan if value is None else value for value in values]
+            axes.plot(
+                [row.start + row.seconds / 2 for row in rows], ys, style, color=f"C{number}", marker="."
+            )
+    axes.set_xlabel("seconds (line: 50 %, dashes: 99 %)")
+    _finish_latency(axes, any(row.messages for _, result in results for row in result.over_time))
+
+
+def _finish_latency(axes: Any, measured: bool) -> None:
+    """A logarithmic axis for latency; "no data" where nothing was *measured*, which has no logarithm."""
+    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
+
+    axes.set_ylabel("latency")
+    axes.grid(visible=True, alpha=0.3)
+    if not measured:
+        _say_no_data(axes)
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: shown_time(value))
+
+
+def _draw_rate(axes: Any, results: Sequence[tuple[str, Result]]) -> None:
+    for number, (_, result) in enumerate(results):
+        # After the end of sending, the rate is not the target's.
+        rows = [row for row in result.over_time if row.start + 0.001 < (result.seconds or 0)]
+        xs = [row.start + row.seconds / 2 for row in rows]
+        axes.plot(xs, [row.messages / row.seconds for row in rows], color=f"C{number}", marker=".")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("messages/s")
+    axes.grid(visible=True, alpha=0.3)
+    if any(result.over_time for _, result in results):
+        axes.set_ylim(bottom=0)
+    else:
+        _say_no_data(axes)
+
+
+def _say_no_data(axes: Any) -> None:
+    axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", va="center")
+    axes.set_yticks([])

@@ -6,15 +6,17 @@ plain lines; nothing is measured here.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
 from suite.client.load.histogram import Histogram
-from suite.client.load.load import Snapshot
+from suite.client.load.measurement import Snapshot
 from suite.client.load.options import Options
-from suite.client.load.results import PERCENTILES, Result
+from suite.client.load.results import PERCENTILES, AddressResult, Result
+from suite.client.load.schedule import Rate
 from suite.client.load.units import shown_size, shown_time
 
 BAR: Final = 40
@@ -26,6 +28,9 @@ EDGES: Final = tuple(step * 10**power for power in range(10) for step in (1, 2, 
 
 #: The share of one CPU above which the client itself may have been the bottleneck.
 BUSY: Final = 0.9
+
+#: Shown in place of what was not measured.
+NOTHING: Final = "\N{EN DASH}"
 
 COMPARED: Final = (50.0, 90.0, 99.0, 99.9)
 
@@ -87,28 +92,70 @@ def report(result: Result) -> list[str]:
     lines = [
         f"{result.target}: {counted(result.connections, 'connection')}, messages of {size},"
         f" {_manner(options)}",
-        f"{counted(result.messages, 'message')} in {result.seconds:.2f} s"
-        f"{', then interrupted' * result.interrupted}:"
-        f" {result.rate:,.0f}/s, {shown_size(result.throughput)}/s each way",
+        _summary(result),
     ]
+    if len(result.addresses) > 1:
+        lines += ["", *address_lines(result.addresses)]
     if result.messages:
         lines += ["", *latency_lines(result.latency), "", *histogram_lines(result.latency), ""]
     lines += error_lines(result)
-    if result.busy >= BUSY:
+    if result.dead_after is not None:
+        lines.append(f"note: no connection was left after {result.dead_after:.2f} s")
+    if result.busy is not None and result.busy >= BUSY:
         lines.append(f"note: this client used {result.busy:.0%} of a CPU; it may have been the bottleneck")
-    if result.lag is not None and result.lag > result.latency.percentile(50):
+    if result.lag is not None and result.messages and result.lag > result.latency.percentile(50):
         lines.append(
             f"note: this client sent up to {shown_time(result.lag)} late, which is part of the latencies"
         )
     return lines
 
 
+def _summary(result: Result) -> str:
+    """How many messages were answered, in which time."""
+    count = counted(result.messages, "message")
+    if result.unanswered and result.due is not None:
+        count = f"{result.messages:,} of {counted(result.due, 'message')}"
+    if result.rate is None or result.seconds is None or result.throughput is None:
+        return f"{count}: {NOTHING}{', interrupted before anything was measured' * result.interrupted}"
+    return (
+        f"{count} in {result.seconds:.2f} s{', then interrupted' * result.interrupted}:"
+        f" {result.rate:,.0f}/s, {shown_size(result.throughput)}/s each way"
+    )
+
+
 def _manner(options: Any) -> str:
     window, rate = options.get("window"), options.get("rate")
+    warmup = f", after {options['warmup']:g} s of warm-up" if options.get("warmup") else ""
     if rate is None:
-        return f"closed loop, {window or 1} in flight on each"
+        return f"closed loop, {window or 1} in flight on each{warmup}"
     limit = f", at most {window} in flight on each" if window else ""
-    return f"open loop, {rate:,g} messages/s due{limit}"
+    shown_rate = str(Rate(*rate)) if isinstance(rate, list) else f"{rate:,g}"
+    return f"open loop, {shown_rate} messages/s due{limit}{warmup}"
+
+
+def address_lines(addresses: Sequence[AddressResult]) -> list[str]:
+    """A table of the addresses of one target, one line for each."""
+    width = max(len("address"), *(len(each.address) for each in addresses))
+    head = f"{'connections':>11}{'messages/s':>12}{'50 %':>10}{'99 %':>10}{'max':>10}"
+    lines = [f"  {'address':<{width}}  {head}  errors"]
+    for each in addresses:
+        cells = "".join(f"{_time_or_nothing(value):>10}" for value in (each.p50, each.p99, each.max))
+        errors = {**each.errors, **({"lost": each.lost} if each.lost else {})}
+        shown_errors = ", ".join(f"{word} {count:,}" for word, count in errors.items()) or "0"
+        unused = "" if each.used else " (not used: another address family answers)"
+        lines.append(
+            f"  {each.address:<{width}}  {each.connections:>11,}{_number_or_nothing(each.rate):>12}{cells}"
+            f"  {shown_errors}{unused}"
+        )
+    return lines
+
+
+def _time_or_nothing(microseconds: float | None) -> str:
+    return NOTHING if microseconds is None else shown_time(microseconds)
+
+
+def _number_or_nothing(number: float | None) -> str:
+    return NOTHING if number is None else f"{number:,.0f}"
 
 
 def latency_lines(latency: Histogram) -> list[str]:
@@ -144,9 +191,13 @@ def bar(share: float) -> str:
 
 
 def error_lines(result: Result) -> list[str]:
-    """The errors, or "no errors"."""
+    """The errors and what is unanswered, or "no errors"."""
     examples = result.examples
-    lines = [f"{word}: {count:,}; first: {examples.get(word, '')}" for word, count in result.errors.items()]
+    lines = []
+    if result.unanswered:
+        oldest = f", the oldest for {result.oldest:.1f} s" if result.oldest is not None else ""
+        lines.append(f"{result.unanswered:,} unanswered{oldest}")
+    lines += [f"{word}: {count:,}; first: {examples.get(word, '')}" for word, count in result.errors.items()]
     if result.lost:
         late = f" ({result.late:,} of them came later)" if result.late else ""
         lines.append(f"lost: {counted(result.lost, 'datagram')}{late}")
@@ -154,13 +205,24 @@ def error_lines(result: Result) -> list[str]:
 
 
 def comparison(results: Sequence[tuple[str, Result]]) -> list[str]:
-    """A table of several results, one line for each."""
+    """A table of several results, one line for each; where nothing was answered, there are no latencies."""
     width = max(len("result"), *(len(name) for name, _ in results))
     heads = "".join(f"{f'{p:g} %':>10}" for p in COMPARED)
-    lines = [f"{'result':<{width}}  {'messages/s':>12}{heads}{'max':>10}{'errors':>10}"]
+    lines = [f"{'result':<{width}}  {'messages/s':>12}{'answered':>10}{'errors':>10}{heads}{'max':>10}"]
     for name, result in results:
-        values = [*result.latency.percentiles(COMPARED), result.latency.greatest]
-        cells = "".join(f"{shown_time(value):>10}" for value in values)
-        wrong = sum(result.errors.values()) + result.lost
-        lines.append(f"{name:<{width}}  {result.rate:>12,.0f}{cells}{wrong:>10,}")
+        latency = result.latency
+        cells = f"{_number_or_nothing(result.rate):>12}{_share(result):>10}{result.error_count:>10,}"
+        if latency.total:
+            values = [*latency.percentiles(COMPARED), latency.greatest]
+            cells += "".join(f"{shown_time(value):>10}" for value in values)
+        else:
+            cells += f"{NOTHING:>10}" * (len(COMPARED) + 1)
+        lines.append(f"{name:<{width}}  {cells}")
     return lines
+
+
+def _share(result: Result) -> str:
+    """The share of answered messages, rounded down so that only all of them are 100 %."""
+    if result.share is None:
+        return NOTHING
+    return f"{math.floor(result.share * 10_000) / 100:g} %"

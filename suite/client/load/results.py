@@ -1,123 +1,47 @@
-"""The results of a load as JSON: written by ``--json``, read by ``--compare``.
+"""The result of a load.
 
-Rules: the format has a name and a version; a file is checked in full when it is read.
+Rules: a number is true or it is None; what was not measured has no figures, and is never as good as what was.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from suite.client.load.histogram import Histogram
-from suite.errors import UsageError
-from suite.text import shown
-
-FORMAT: Final = "echo-suite load 1"
+from suite.client.load.measurement import Measurement
+from suite.client.load.options import Options
+from suite.client.load.series import Row
+from suite.client.load.stats import AddressStats
 
 PERCENTILES: Final = (50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 99.999)
 
-#: The keys that `read` needs, and the type of each.
-KEYS: Final[dict[str, type | tuple[type, ...]]] = {
-    "target": str,
-    "options": dict,
-    "started": str,
-    "seconds": (int, float),
-    "interrupted": bool,
-    "connections": int,
-    "messages": int,
-    "rate": (int, float),
-    "errors": dict,
-    "examples": dict,
-    "lost": int,
-    "late": int,
-    "latency": dict,
-    "client": dict,
-}
 
+@dataclass(frozen=True)
+class AddressResult:
+    """The results at one address of a target.
 
-def to_json(result: Result) -> str:
-    """*result*, as one JSON object on several lines; docs/load.md describes the keys."""
-    latency = result.latency
-    values = latency.percentiles(PERCENTILES)
-    return json.dumps(
-        {
-            "format": FORMAT,
-            "target": result.target,
-            "options": dict(result.options),
-            "started": result.started,
-            "seconds": round(result.seconds, 6),
-            "interrupted": result.interrupted,
-            "connections": result.connections,
-            "messages": result.messages,
-            "bytes": result.bytes,
-            "rate": round(result.rate, 3),
-            "throughput": round(result.throughput, 3),
-            "errors": dict(result.errors),
-            "examples": dict(result.examples),
-            "lost": result.lost,
-            "late": result.late,
-            "latency": {
-                "unit": "us",
-                "min": latency.least,
-                "mean": round(latency.mean, 3),
-                "deviation": round(latency.deviation, 3),
-                "max": latency.greatest,
-                "percentiles": {f"{p:g}": value for p, value in zip(PERCENTILES, values, strict=True)},
-                "histogram": latency.encode(),
-            },
-            "client": {"busy": round(result.busy, 4), "lag": result.lag},
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
-
-
-def read(file: Path) -> Result:
-    """The result in *file*.
-
-    :raises UsageError: the file cannot be read, or is not a result.
+    :ivar used: whether it counts: not if nothing could be reached in its family, but in another one.
+    :ivar connections: connections opened at the start.
+    :ivar messages: messages answered.
+    :ivar rate: of these, messages per second within the time of the load; None: no load.
+    :ivar errors: errors by word.
+    :ivar lost: datagrams that did not come back in time.
+    :ivar p50: percentiles of its latencies in µs, and their maximum; None: nothing was answered.
     """
-    try:
-        return _from_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"--compare {shown(file)}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(
-            f"--compare {shown(file)}: {error}; expected what `load --json` has printed"
-        ) from None
 
-
-def _from_json(text: str) -> Result:
-    found = json.loads(text)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ValueError(f'not a result with "format": "{FORMAT}"')
-    for key, kind in KEYS.items():
-        if not _is(found.get(key), kind):
-            raise ValueError(f"{key} {found.get(key)!r} is of the wrong type")
-    size = found["options"].get("size")
-    if not _is(size, int):
-        raise ValueError(f"options.size {size!r} is of the wrong type")
-    for key, kind in (("errors", int), ("examples", str)):
-        if not all(_is(value, kind) for value in found[key].values()):
-            raise ValueError(f"{key} {found[key]!r} is of the wrong type")
-    busy, lag = found["client"].get("busy"), found["client"].get("lag")
-    if not _is(busy, (int, float)) or not (lag is None or _is(lag, int)):
-        raise ValueError(f"client {found['client']!r} is of the wrong type")
-    encoded = found["latency"].get("histogram")
-    if not isinstance(encoded, str):
-        raise ValueError(f"latency.histogram {encoded!r} is of the wrong type")
-    plain = {key: found[key] for key in KEYS if key not in {"latency", "client"}}
-    return Result(**plain, latency=Histogram.decode(encoded), busy=busy, lag=lag)
-
-
-def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    address: str
+    used: bool
+    connections: int
+    messages: int
+    rate: float | None
+    errors: Mapping[str, int]
+    lost: int
+    p50: int | None
+    p99: int | None
+    max: int | None
 
 
 @dataclass(frozen=True)
@@ -126,37 +50,50 @@ class Result:
 
     :ivar target: the target as the user wrote it.
     :ivar options: the parameters; see `Options.shown`.
-    :ivar started: when the first message was due, in UTC (RFC 3339).
-    :ivar seconds: how long messages were sent.
+    :ivar started: when the first measured message was due, in UTC (RFC 3339); None: nothing was sent.
+    :ivar seconds: how long messages were due: as planned, or until the interruption; None: not at all.
     :ivar interrupted: whether the load was interrupted.
-    :ivar connections: the number of connections opened.
+    :ivar connections: the number of connections opened at the start.
+    :ivar due: the number of messages that were due; None: nothing was sent.
     :ivar messages: the number of messages answered with exactly the bytes that were sent.
+    :ivar unanswered: *due* less *messages*.
+    :ivar oldest: for how many seconds the oldest of them has been unanswered; None: there is none.
     :ivar rate: messages per second that were answered within *seconds*.
-    :ivar errors: errors by word; one for each broken connection and each unanswered message.
+    :ivar dead_after: seconds after which no connection was left; None: there always was one, or might be.
+    :ivar errors: errors by word; one for each broken connection, each failed attempt to open one, and each
+        message that was unanswered for longer than the timeout.
     :ivar examples: the details of the first error of each word.
     :ivar lost: datagrams that did not come back in time.
     :ivar late: lost datagrams that came back later.
     :ivar latency: the latencies in microseconds.
-    :ivar busy: the share of one CPU that the client used.
+    :ivar busy: the share of one CPU that the client used; None: nothing was sent.
     :ivar lag: the longest delay in microseconds with which the client sent a message that was due; None in a
         closed loop.
+    :ivar addresses: the results at each address.
+    :ivar over_time: the results in each interval.
     """
 
     target: str
     options: Mapping[str, Any]
-    started: str
-    seconds: float
+    started: str | None
+    seconds: float | None
     interrupted: bool
     connections: int
+    due: int | None
     messages: int
-    rate: float
+    unanswered: int | None
+    oldest: float | None
+    rate: float | None
+    dead_after: float | None
     errors: Mapping[str, int]
     examples: Mapping[str, str]
     lost: int
     late: int
     latency: Histogram
-    busy: float
+    busy: float | None
     lag: int | None
+    addresses: Sequence[AddressResult] = ()
+    over_time: Sequence[Row] = ()
 
     @property
     def bytes(self) -> int:
@@ -165,12 +102,120 @@ class Result:
         return self.messages * size
 
     @property
-    def throughput(self) -> float:
+    def throughput(self) -> float | None:
         """Bytes per second in each direction."""
         size: int = self.options["size"]
-        return self.rate * size
+        return None if self.rate is None else self.rate * size
+
+    @property
+    def share(self) -> float | None:
+        """The share of the messages due that were answered, 0 to 1; None: none was due."""
+        return self.messages / self.due if self.due else None
+
+    @property
+    def error_count(self) -> int:
+        """All errors and lost datagrams."""
+        return sum(self.errors.values()) + self.lost
 
     @property
     def ok(self) -> bool:
-        """Whether messages were answered, and there were no errors or losses."""
-        return bool(self.messages) and not self.errors and not self.lost
+        """Whether messages were answered, all of them, and there were no errors."""
+        return bool(self.messages) and not self.error_count and not self.unanswered
+
+    @property
+    def failure(self) -> str:
+        """Why nothing was answered, for a load in which nothing was; the first error, if there is one."""
+        for word, detail in self.examples.items():
+            return f"{word}: {detail}"
+        if self.interrupted:
+            return "interrupted before anything was " + ("sent" if self.started is None else "answered")
+        return "nothing was answered"
+
+
+def make_result(options: Options, measurement: Measurement, stats: Sequence[AddressStats]) -> Result:
+    """What *measurement* has measured."""
+    latency = Histogram()
+    for each in stats:
+        latency.merge(each.histogram)
+    seconds = measurement.seconds
+    in_time = sum(each.in_time for each in stats)
+    errors, examples = _errors(stats)
+    return Result(
+        target=options.target.text,
+        options=options.shown(),
+        started=measurement.started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        seconds=seconds or None,
+        interrupted=measurement.interrupted,
+        connections=sum(each.connections for each in stats),
+        due=measurement.due,
+        messages=latency.total,
+        unanswered=measurement.unanswered,
+        oldest=measurement.oldest,
+        rate=in_time / seconds if seconds else None,
+        dead_after=measurement.dead_after,
+        errors=errors,
+        examples=examples,
+        lost=sum(each.lost for each in stats),
+        late=sum(each.late for each in stats),
+        latency=latency,
+        busy=measurement.busy / measurement.sending if measurement.sending else None,
+        lag=None if options.rate is None else measurement.lag // 1000,
+        addresses=[_address_result(each, seconds) for each in stats],
+        over_time=measurement.rows,
+    )
+
+
+def nothing_sent(options: Options, stats: Sequence[AddressStats], *, interrupted: bool = False) -> Result:
+    """The result of a load that never began: no connection could be opened, or it was *interrupted*."""
+    errors, examples = _errors(stats)
+    return Result(
+        target=options.target.text,
+        options=options.shown(),
+        started=None,
+        seconds=None,
+        interrupted=interrupted,
+        connections=0,
+        due=None,
+        messages=0,
+        unanswered=None,
+        oldest=None,
+        rate=None,
+        dead_after=None,
+        errors=errors,
+        examples=examples,
+        lost=0,
+        late=0,
+        latency=Histogram(),
+        busy=None,
+        lag=None,
+        addresses=[_address_result(each, None) for each in stats],
+    )
+
+
+def _errors(stats: Sequence[AddressStats]) -> tuple[dict[str, int], dict[str, str]]:
+    """Errors by word, and the details of the first of each, with its address where there are several."""
+    errors: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for each in stats:
+        if not each.excused:
+            errors.update(each.errors)
+            for word, detail in each.examples.items():
+                examples.setdefault(word, f"{each.address}: {detail}" if len(stats) > 1 else detail)
+    return dict(errors), examples
+
+
+def _address_result(stats: AddressStats, seconds: float | None) -> AddressResult:
+    latency = stats.histogram
+    p50, p99 = latency.percentiles([50, 99]) if latency.total else (None, None)
+    return AddressResult(
+        address=stats.address,
+        used=not stats.excused,
+        connections=stats.connections,
+        messages=latency.total,
+        rate=round(stats.in_time / seconds, 3) if seconds and not stats.excused else None,
+        errors=dict(stats.errors),
+        lost=stats.lost,
+        p50=p50,
+        p99=p99,
+        max=latency.greatest if latency.total else None,
+    )

@@ -10,9 +10,8 @@ A stream repeats the shared bytes of `Traffic.pattern`, starting at an offset of
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import repeat
-from time import monotonic_ns
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
@@ -23,6 +22,8 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.client.dial.failures import TargetError
+from suite.client.load.schedule import WARM
+from suite.client.load.stats import AddressStats
 from suite.client.load.traffic import APART, CHUNK, PERIOD, LoadConnection, Traffic
 from suite.engine.interfaces import INeedsNoLogContext
 
@@ -31,8 +32,8 @@ from suite.engine.interfaces import INeedsNoLogContext
 class LoadStream(LoadConnection, Protocol):
     """A TCP, UNIX or TLS connection of a load."""
 
-    def __init__(self, traffic: Traffic, index: int) -> None:
-        super().__init__(traffic, index)
+    def __init__(self, traffic: Traffic, stats: AddressStats, index: int) -> None:
+        super().__init__(traffic, stats, index)
         self._in_flight: deque[int] = deque()  # when each message in flight was due
         self._send_offset = self._receive_offset = index * APART % PERIOD
         self._unsent = 0  # bytes of begun messages that are still to be written
@@ -42,8 +43,25 @@ class LoadStream(LoadConnection, Protocol):
 
     @property
     @override
+    def answered_any(self) -> bool:
+        return self._answered_bytes > 0
+
+    @property
+    @override
     def unanswered(self) -> int:
         return self.waiting + len(self._in_flight)
+
+    @override
+    def _dues(self) -> Iterable[int]:
+        return self._in_flight
+
+    @override
+    def _set_warm(self) -> None:
+        self._in_flight = deque([WARM] * len(self._in_flight))
+
+    @override
+    def _forget(self) -> None:
+        self._in_flight.clear()
 
     @override
     def connectionMade(self) -> None:
@@ -53,7 +71,7 @@ class LoadStream(LoadConnection, Protocol):
 
     @override
     def dataReceived(self, data: bytes) -> None:
-        now = monotonic_ns()
+        now = self._clock()
         offset, length = self._receive_offset, len(data)
         if data != self._pattern[offset : offset + length]:
             self._differ(data)
@@ -106,8 +124,7 @@ class LoadStream(LoadConnection, Protocol):
                 if self._paced:
                     begun = self._begun
                     self._begun = after = begun + count
-                    for number in range(begun, after):
-                        in_flight.append(self._first_due + int(number * self._step))
+                    in_flight.extend(map(self._due, range(begun, after)))
                 else:
                     in_flight.extend(repeat(now, count))
                 self.waiting -= count
@@ -125,7 +142,7 @@ class LoadStream(LoadConnection, Protocol):
     def resumeProducing(self) -> None:
         """`IPushProducer.resumeProducing`: the send buffer has room again."""
         self.paused = False
-        self.pump(monotonic_ns())
+        self.pump(self._clock())
 
     def stopProducing(self) -> None:
         """`IProducer.stopProducing`: the connection is lost; `connectionLost` follows."""
@@ -152,7 +169,7 @@ class LoadStream(LoadConnection, Protocol):
     def _failed(self, error: TargetError) -> None:
         if self.open:
             self.open = False
-            self._traffic.ended(error)
+            self._traffic.ended(self, error)
 
     @override
     def close(self) -> None:

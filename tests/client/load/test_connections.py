@@ -17,8 +17,10 @@ from twisted.python.failure import Failure
 from suite.client.dial.addresses import Address
 from suite.client.dial.failures import TargetError
 from suite.client.load.datagrams import LoadDatagrams
+from suite.client.load.schedule import Rate, Schedule
+from suite.client.load.stats import AddressStats
 from suite.client.load.streams import LoadStream
-from suite.client.load.traffic import CHUNK, NO_WINDOW, PERIOD, Traffic
+from suite.client.load.traffic import CHUNK, NO_WINDOW, PERIOD, LoadConnection, Traffic
 from suite.engine.linux.timerfd import start_timer
 from tests.helpers import Watcher
 from tests.running import PATIENCE
@@ -77,13 +79,17 @@ class OneStream:
         room: int = 2**40,
     ) -> None:
         self.errors: list[TargetError] = []
-        interval = 0 if rate is None else SECOND / rate
+        schedule = None if rate is None else Schedule(Rate(rate, rate), 1_000_000)
+        self.stats = AddressStats("here")
         if window is None:
             window = 1 if rate is None else NO_WINDOW
-        self.traffic = Traffic(None, size, window, interval, SECOND, self.errors.append)
-        self.stream = LoadStream(self.traffic, index)
+        self.traffic = Traffic(None, size, window, schedule, SECOND, self.ended)
+        self.stream = LoadStream(self.traffic, self.stats, index)
         self.wire = Wire(room)
         self.stream.makeConnection(cast(Any, self.wire))
+
+    def ended(self, _: LoadConnection, error: TargetError) -> None:
+        self.errors.append(error)
 
     def echo(self, count: int | None = None) -> bytes:
         """Echo some of the sent bytes; return them."""
@@ -93,7 +99,7 @@ class OneStream:
 
     @property
     def answered(self) -> int:
-        return len(self.traffic.latencies)
+        return len(self.stats.latencies)
 
 
 def test_a_closed_loop_sends_the_next_message_when_one_is_answered() -> None:
@@ -253,11 +259,12 @@ def test_an_end_that_comes_too_early_has_a_word() -> None:
 def test_datagrams_wait_while_the_kernel_takes_no_more() -> None:
     reactor = Watcher()
     errors: list[TargetError] = []
-    traffic = Traffic(reactor, 100, 4, 0, SECOND, errors.append)
+    stats = AddressStats("here")
+    traffic = Traffic(reactor, 100, 4, None, SECOND, lambda _, error: errors.append(error))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(PATIENCE)
-        datagrams = LoadDatagrams(traffic, 0, Address(socket.AF_INET, server.getsockname()))
+        datagrams = LoadDatagrams(traffic, stats, 0, Address(socket.AF_INET, server.getsockname()))
         assert datagrams in reactor.readers
         real, full = datagrams._socket, Mock()
         full.send.side_effect = BlockingIOError
@@ -273,7 +280,7 @@ def test_datagrams_wait_while_the_kernel_takes_no_more() -> None:
         assert (datagrams.waiting, datagrams.unanswered) == (0, 4)
         assert {len(server.recv(1000)) for _ in range(4)} == {100}
         datagrams.expire(monotonic_ns() + 2 * SECOND)
-        assert traffic.lost == 4
+        assert stats.lost == 4
         datagrams.close()
     assert not reactor.readers
     assert not errors

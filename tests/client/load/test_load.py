@@ -24,6 +24,7 @@ import pytest
 from suite import cli
 from suite.client.load.histogram import Histogram
 from suite.client.load.load import make_room
+from suite.client.load.series import COLUMNS
 from suite.errors import UsageError
 from tests.foreign import datagrams, echo, free_port, program
 from tests.helpers import ROOT
@@ -33,7 +34,9 @@ from tests.running import (
     PATIENCE,
     REACTORS,
     RunningSuite,
+    cannot_run,
     check_stderr,
+    client_program,
     run_suite,
     running,
     started,
@@ -165,7 +168,7 @@ def test_every_transport_in_every_manner(
     result = load(
         suite.directory, target, "--connections", "5", "--size", "700", "--duration", "1s", *options
     )
-    assert result["format"] == "echo-suite load 1"
+    assert result["format"] == "echo-suite load 2"
     assert result["target"] == target
     assert (result["errors"], result["lost"], result["interrupted"]) == ({}, 0, False)
     assert result["connections"] == result["options"]["connections"] == 5
@@ -441,7 +444,7 @@ def keep(sock: socket.socket, _message: bytes) -> None:
         (lambda sock, _: None, "closed", "by the other side, with 1 message unanswered"),
         (flip, "mismatch", "at byte 2050: expected 0x"),
         (repeat, "mismatch", "at byte 210"),
-        (keep, "timeout", "no echo within 0.5 s after the end"),
+        (keep, "timeout", "no echo within 0.5 s"),
     ],
     ids=["reset", "closed", "mismatch", "repeated", "timeout"],
 )
@@ -508,6 +511,160 @@ def test_no_connection_at_all_is_one_line(tmp_path: Path, target: str, says: str
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith(f"{target}: {says}")
+
+
+@pytest.mark.parametrize(
+    ("target", "word"), [("tcp:127.0.0.1:{free}", "refused"), ("tcp:no-such-host.invalid:1", "dns")]
+)
+def test_a_dead_target_has_a_document_and_no_figures(tmp_path: Path, target: str, word: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = target.format(free=listener.getsockname()[1])
+    result = load(tmp_path, target, "--rate", "100", "--plot", "dead.svg", code=1)
+    assert result["errors"] == {word: 1}
+    for key in ("started", "seconds", "due", "unanswered", "rate", "throughput"):
+        assert result[key] is None, key
+    latency = result["latency"]
+    assert {latency["min"], latency["max"], latency["mean"], *latency["percentiles"].values()} == {None}
+    assert result["client"] == {"busy": None, "lag": None}
+    assert texts_of(tmp_path / "dead.svg").count("no data") == 3
+
+
+def test_interrupted_while_the_target_hangs(tmp_path: Path) -> None:
+    hung = threading.Event()
+
+    def handle(sock: socket.socket) -> None:
+        for count, message in enumerate(messages(sock, 1024), 1):
+            if count == 20:
+                hung.set()
+                keep(sock, message)
+            sock.sendall(message)
+
+    with (
+        serving(handle) as target,
+        started(tmp_path, "load", target, "--rate", "200", "--duration", "60m", "--json") as process,
+    ):
+        assert hung.wait(PATIENCE)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    result = json.loads(output)
+    assert result["interrupted"] is True
+    assert result["unanswered"] == result["due"] - result["messages"] > 0
+    assert result["oldest"] > 0
+
+
+def test_a_connection_that_breaks_is_opened_again(tmp_path: Path) -> None:
+    """Every 21st message ends its connection; all that was due and was not in flight then is answered."""
+    options = ("--connections", "2", "--size", "100", "--duration", "2s", "--rate", "100")
+    with serving(broken_after(21, lambda sock, _: None)) as target:
+        result = load(tmp_path, target, *options, code=1)
+    assert result["due"] == 200
+    assert 5 <= result["errors"]["closed"] <= 10
+    assert 0 < result["unanswered"] < 60
+    assert result["messages"] >= 140
+
+
+THREE_ADDRESSES = """
+import sys
+from suite.cli import main
+from suite.client.dial import addresses
+real = addresses._look_up
+def look_up(host, *rest):
+    hosts = ["127.0.0.1", "127.0.0.2", sys.argv[1]] if host == "three.test" and not rest[-1] else [host]
+    return [found for one in hosts for found in real(one, *rest)]
+addresses._look_up = look_up
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def two_addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A port at which 127.0.0.1 and 127.0.0.2 are served, over TCP and UDP."""
+    port = free_port()
+    listens = [
+        f"{kind}:{port}:interface={host}" for kind in ("tcp", "udp") for host in ("127.0.0.1", "127.0.0.2")
+    ]
+    config = "[endpoints]\n" + "".join(f'e{number} = "{listen}"\n' for number, listen in enumerate(listens))
+    with running(tmp_path_factory.mktemp("two"), config):
+        yield port
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize(("third", "counts"), [("127.0.0.3", True), ("::1", False)])
+def test_connections_are_spread_over_all_addresses(
+    tmp_path: Path, two_addresses: int, transport: str, third: str, *, counts: bool
+) -> None:
+    """The third refuses: an error, unless it is merely the other family."""
+    target = f"{transport}:three.test:{two_addresses}"
+    arguments = ("load", target, "--duration", "500ms", "--rate", "100", "--connections", "4", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", THREE_ADDRESSES, third, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == int(counts)
+    result = json.loads(done.stdout)
+    first, second, refusing = result["addresses"]
+    assert first["address"] == f"127.0.0.1:{two_addresses}"
+    assert second["address"] == f"127.0.0.2:{two_addresses}"
+    for each in (first, second):
+        assert (each["connections"], each["messages"], each["errors"]) == (2, 25, {})
+    assert (refusing["used"], refusing["connections"], refusing["rate"]) == (counts, 0, 0 if counts else None)
+    assert sum(refusing["errors"].values()) == 1
+    assert result["errors"] == (refusing["errors"] if counts else {})
+    assert (result["messages"], result["connections"]) == (50, 4)
+
+
+ECHO_AND_LOAD = """
+import socket, sys, threading
+from suite.cli import main
+def echo(sock):
+    while data := sock.recv(65536):
+        sock.sendall(data)
+def accept():
+    while True:
+        threading.Thread(target=echo, args=[listener.accept()[0]], daemon=True).start()
+def answer():
+    while True:
+        datagrams.sendto(*datagrams.recvfrom(65536))
+listener = socket.create_server(("127.0.0.1", 7))
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagrams.bind(("127.0.0.1", 7))
+for target in (accept, answer):
+    threading.Thread(target=target, daemon=True).start()
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_local_ports_used_up(tmp_path: Path, transport: str) -> None:
+    """It names the range, and what can be done."""
+    ip, unshare = client_program("ip"), client_program("unshare")
+    if subprocess.run([unshare, "--net", "true"], capture_output=True, check=False).returncode:
+        cannot_run("networks cannot be unshared here")
+    ports = "/proc/sys/net/ipv4/ip_local_port_range"
+    prepare = f'{ip} link set lo up && echo 50000 50009 > {ports} && exec "$@"'
+    arguments = ("load", f"{transport}:127.0.0.1:7", "--connections", "15", "--duration", "300ms", "--json")
+    done = subprocess.run(
+        [unshare, "--net", "sh", "-c", prepare, "sh", sys.executable, "-c", ECHO_AND_LOAD, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 1)
+    result = json.loads(done.stdout)
+    assert result["errors"] == {"system": 5}
+    assert result["connections"] == 10
+    assert result["examples"]["system"].startswith(
+        f"no local port is left for 127.0.0.1:7: all of the range 50000 to 50009 ({ports}) are in use;"
+    )
 
 
 def test_datagrams_that_nobody_answers(tmp_path: Path) -> None:
@@ -588,10 +745,10 @@ def test_a_server_of_datagrams_that_goes_away(tmp_path: Path) -> None:
 def test_the_documentation_names_every_key_and_option(measured: Path) -> None:
     documentation = (ROOT / "docs/load.md").read_text()
     result = json.loads((measured / "fast.json").read_text())
-    for key in (*result, *result["latency"], *result["client"]):
+    for key in (*result, *result["latency"], *result["client"], *result["addresses"][0], *COLUMNS):
         assert f"`{key}`" in documentation, key
     for option in result["options"]:
-        assert f"`--{option} " in documentation, option
+        assert re.search(f"`--{option}[ `]", documentation), option
 
 
 # Interruptions.
@@ -704,9 +861,9 @@ def test_results_are_compared_and_overlaid(measured: Path) -> None:
     done = run_suite(measured, "load", "--compare", "fast.json", "slow.json", "--plot", "both.svg")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert re.fullmatch(r"result +messages/s +50 % +90 % +99 % +99.9 % +max +errors", lines[0])
+    assert re.fullmatch(r"result +messages/s +answered +errors +50 % +90 % +99 % +99.9 % +max", lines[0])
     for line, name in zip(lines[1:3], ("fast.json", "slow.json"), strict=True):
-        assert re.fullmatch(rf"{name} +[\d,]+( +[\d.,]+ (µs|ms|s)){{5}} +0", line)
+        assert re.fullmatch(rf"{name} +[\d,]+ +100 % +0( +[\d.,]+ (µs|ms|s)){{5}}", line)
     assert lines[3] == "wrote both.svg"
     assert {"fast.json", "slow.json"} <= set(texts_of(measured / "both.svg"))
 
@@ -766,6 +923,12 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
             ("tcp:localhost:1", "--rate", "0"),
             "--rate '0' is out of range; expected 0.001 to 10000000 a second",
         ),
+        (("tcp:localhost:1", "--rate", "5..0"), "--rate '5..0' is out of range; expected 0.001 to 10000000"),
+        (("tcp:localhost:1", "--rate", "5.."), "--rate '5..' is not a number; expected 0.001 to 10000000"),
+        (("tcp:localhost:1", "--rate", "1..2..3"), "--rate '1..2..3' is not a number; expected 0.001"),
+        (("tcp:localhost:1", "--warmup", "x"), "--warmup 'x' is not a duration; expected one such as"),
+        (("tcp:localhost:1", "--hlog", "no/x.hlog"), "--hlog no/x.hlog: No such file or directory"),
+        (("--compare", "x.json", "--hlog", "x"), "--compare reads earlier results; expected no --hlog"),
         (("tcp:localhost:1", "--rate", "nan"), "--rate 'nan' is not a number; expected 0.001 to"),
         (("tcp:localhost:1", "--window", "0"), "--window '0' is out of range; expected 1 to 1000000"),
         (("tcp:localhost:1", "--plot", "x.gif"), "--plot x.gif: expected a name ending in .svg or .png"),
@@ -825,6 +988,13 @@ def test_a_file_that_is_no_result_is_one_line(
         "errors": changed(good, "errors", {"reset": "many"}),
         "examples": changed(good, "examples", {"reset": 5}),
         "client": changed(good, "client", {}),
+        "due": changed(good, "due", "all"),
+        "rows": changed(good, "over_time.rows", [[0]]),
+        "row": changed(good, "over_time.rows", [["0", 1, 1, 1, 1, 1, 1]]),
+        "columns": changed(good, "over_time.columns", []),
+        "addresses": changed(good, "addresses", [5]),
+        "address": changed(good, "addresses", [{}]),
+        "total": changed(good, "messages", good["messages"] + 1),
         "latency": changed(good, "latency", {}),
         "histogram": changed(good, "latency.histogram", "HISTFAAA"),
         "lines": changed(good, "latency.histogram", "HISTFAAA\nTraceback"),
@@ -896,5 +1066,7 @@ def test_interrupted_before_it_began(tmp_path: Path) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "tcp:127.0.0.1:1: interrupted before anything was sent\n"
+    assert (done.returncode, done.stderr) == (1, "")
+    result = json.loads(done.stdout)
+    assert result["interrupted"] is True
+    assert (result["started"], result["due"], result["rate"]) == (None, None, None)
