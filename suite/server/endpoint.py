@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -81,11 +80,8 @@ class RunningEndpoint:
         name, limits = description.endpoint.name, description.endpoint.limits
         transports = {sock.transport for sock in self.sockets} or {description.transport}
         factory = None
-        make_protocol: Callable[[], EchoDatagram] | None = None
-        if "UDP" in transports:
-            if self.datagrams is None:
-                self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
-            make_protocol = partial(self.make_datagrams, self.datagrams)
+        if "UDP" in transports and self.datagrams is None:
+            self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
         if transports - {"UDP"}:
             if self.guard is None:
                 self.guard = Guard(surroundings.reactor, name, limits)
@@ -94,7 +90,7 @@ class RunningEndpoint:
             self.guard.proxied = description.proxied and description.kind == "ssl"
             factory = self.make_factory(self.guard)
         reactor = with_listeners(surroundings.reactor)
-        return Listener(reactor, description, context, factory, make_protocol)
+        return Listener(reactor, description, context, factory)
 
     # Opening and changing.
 
@@ -104,7 +100,7 @@ class RunningEndpoint:
         :raises ListenError: it cannot be opened.
         """
         if not self.sockets:
-            self._foreign = await self._listener.listen()
+            self._foreign = await self._listener.listen(self._make_protocol(self.description.transport))
             pause(self._foreign)
 
     def start(self) -> None:
@@ -117,8 +113,13 @@ class RunningEndpoint:
         if self._foreign is not None and self.datagrams is not None:
             self._surroundings.own_ports.join(_port_number(self._foreign))
 
+    def _make_protocol(self, transport: str) -> EchoDatagram | None:
+        """The protocol of one port over *transport*; None for streams, whose connections have their own."""
+        return self.make_datagrams(self.datagrams) if transport == "UDP" and self.datagrams else None
+
     def _serve(self, sock: ListeningSocket) -> None:
-        port = self._listener.serve(sock, self._surroundings.reserve)
+        protocol = self._make_protocol(sock.transport)
+        port = self._listener.serve(sock, self._surroundings.reserve, protocol)
         self.ports.append(port)
         if sock.transport == "UDP" and self.datagrams is not None:
             self._surroundings.own_ports.join(_port_number(port))
