@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from OpenSSL import SSL
@@ -50,7 +49,6 @@ class Listener:
     :param description: the endpoint.
     :param context: the OpenSSL context of an ``ssl:`` endpoint, otherwise None.
     :param factory: the protocol factory of a stream endpoint; None for UDP.
-    :param make_protocol: makes the protocol of a UDP port; None for streams.
     :ivar context_factory: gives every connection of an ``ssl:`` endpoint its context; None for others.
     """
 
@@ -60,12 +58,10 @@ class Listener:
         description: Description,
         context: SSL.Context | None,
         factory: IProtocolFactory | None,
-        make_protocol: Callable[[], DatagramProtocol] | None,
     ) -> None:
         self.reactor = reactor
         self.description = description
         self.context_factory: ContextFactory | None = None
-        self.make_protocol: Any = make_protocol
         if context is not None:
             self.context_factory = ContextFactory(context, ProxyHeader if description.proxied else None)
         self.factory: Any = factory
@@ -73,34 +69,40 @@ class Listener:
         if description.proxied and context is None:
             self.factory = ProxyFactory(reactor, cast(EchoFactory, factory))
 
-    def serve(self, sock: ListeningSocket, reserve: Reserve) -> IListeningPort:
-        """Answer on *sock* from now on; the port's ``detach`` ends that and leaves *sock* open."""
+    def serve(
+        self, sock: ListeningSocket, reserve: Reserve, protocol: DatagramProtocol | None = None
+    ) -> IListeningPort:
+        """Answer on *sock* from now on; the port's ``detach`` ends that and leaves *sock* open.
+
+        :param protocol: of a UDP socket; None for streams.
+        """
         port: IListeningPort
         if sock.transport == "UDP":
-            port = self.reactor.serve_datagrams(sock.sock, self.make_protocol())
+            port = self.reactor.serve_datagrams(sock.sock, protocol)
         else:
             port = self.reactor.serve_streams(sock.sock, self.factory, self.context_factory, reserve)
         return port
 
-    async def listen(self) -> IListeningPort:
+    async def listen(self, protocol: DatagramProtocol | None = None) -> IListeningPort:
         """Let the reactor, or a plugin, open a socket, and answer on it.
 
+        :param protocol: of a UDP endpoint; None for streams.
         :raises ListenError: it cannot be bound, or something that it needs is missing.
         """
         make_directory(self.description)
         try:
-            if self.description.transport == "UDP":
-                return await self._listen_datagrams()
+            if protocol is not None:
+                return await self._listen_datagrams(protocol)
             return await self._stream_endpoint().listen(self.factory)
         except CannotListenError as error:
             raise listen_error(self.description, error.socketError) from error
         except Exception as error:  # a plugin may raise anything
             raise listen_error(self.description, error) from error
 
-    async def _listen_datagrams(self) -> IListeningPort:
+    async def _listen_datagrams(self, protocol: DatagramProtocol) -> IListeningPort:
         arguments = self.description.arguments
         endpoint = UDPServerEndpoint(self.reactor, int(arguments["port"]), arguments["interface"])
-        return await endpoint.listen(self.make_protocol())
+        return await endpoint.listen(protocol)
 
     def _stream_endpoint(self) -> IStreamServerEndpoint:
         arguments = self.description.arguments

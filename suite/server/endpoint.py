@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any, cast
-from weakref import WeakMethod
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -82,12 +80,8 @@ class RunningEndpoint:
         name, limits = description.endpoint.name, description.endpoint.limits
         transports = {sock.transport for sock in self.sockets} or {description.transport}
         factory = None
-        make_protocol: Callable[[], EchoDatagram] | None = None
-        if "UDP" in transports:
-            if self.datagrams is None:
-                self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
-            # Weakly: a cycle would never be freed (see `suite.server.pauses`).
-            make_protocol = partial(_call, WeakMethod(self.make_datagrams), self.datagrams)
+        if "UDP" in transports and self.datagrams is None:
+            self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
         if transports - {"UDP"}:
             if self.guard is None:
                 self.guard = Guard(surroundings.reactor, name, limits)
@@ -96,7 +90,7 @@ class RunningEndpoint:
             self.guard.proxied = description.proxied and description.kind == "ssl"
             factory = self.make_factory(self.guard)
         reactor = with_listeners(surroundings.reactor)
-        return Listener(reactor, description, context, factory, make_protocol)
+        return Listener(reactor, description, context, factory)
 
     # Opening and changing.
 
@@ -106,7 +100,7 @@ class RunningEndpoint:
         :raises ListenError: it cannot be opened.
         """
         if not self.sockets:
-            self._foreign = await self._listener.listen()
+            self._foreign = await self._listener.listen(self._make_protocol(self.description.transport))
             pause(self._foreign)
 
     def start(self) -> None:
@@ -119,8 +113,13 @@ class RunningEndpoint:
         if self._foreign is not None and self.datagrams is not None:
             self._surroundings.own_ports.join(_port_number(self._foreign))
 
+    def _make_protocol(self, transport: str) -> EchoDatagram | None:
+        """The protocol of one port over *transport*; None for streams, whose connections have their own."""
+        return self.make_datagrams(self.datagrams) if transport == "UDP" and self.datagrams else None
+
     def _serve(self, sock: ListeningSocket) -> None:
-        port = self._listener.serve(sock, self._surroundings.reserve)
+        protocol = self._make_protocol(sock.transport)
+        port = self._listener.serve(sock, self._surroundings.reserve, protocol)
         self.ports.append(port)
         if sock.transport == "UDP" and self.datagrams is not None:
             self._surroundings.own_ports.join(_port_number(port))
@@ -222,13 +221,6 @@ class RunningEndpoint:
         if refusals:
             found.append(f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}")
         return "; ".join(found)
-
-
-def _call(
-    method: WeakMethod[Callable[[DatagramPolicy], EchoDatagram]], policy: DatagramPolicy
-) -> EchoDatagram:
-    """The result of *method*, whose endpoint makes the call."""
-    return cast(Callable[[DatagramPolicy], EchoDatagram], method())(policy)
 
 
 def _port_number(port: Any) -> int:

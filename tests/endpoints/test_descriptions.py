@@ -7,7 +7,6 @@ import os
 import socket
 import string
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +56,8 @@ def open_(reactor: Any, description: Description, config: Config | None = None) 
     """Open *description* on *reactor*: the `Listener`, and the port."""
     context = None if config is None else load_context(config, description)
     udp = description.transport == "UDP"
-    protocol = partial(EchoDatagram, DatagramPolicy())
-    factory, make_protocol = (None, protocol) if udp else (EchoFactory(), None)
-    listener = Listener(reactor, description, context, factory, make_protocol)
-    return listener, now(listener.listen())
+    listener = Listener(reactor, description, context, None if udp else EchoFactory())
+    return listener, now(listener.listen(EchoDatagram(DatagramPolicy()) if udp else None))
 
 
 def failure(reactor: Any, description: Description) -> ListenError:

@@ -140,10 +140,11 @@ def test_what_many_endpoints_consist_of_is_left_out_of_collections(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs epoll")
-def test_a_reload_leaves_nothing_to_collect(tmp_path: Path) -> None:
+def test_a_reload_leaves_nothing_to_collect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left out of collections must not need them."""
     from suite.engine.reactor import EngineReactor
 
+    monkeypatch.setattr(pauses, "SLICE", 3600)  # the reactor does not run
     reactor: Any = EngineReactor()
     three, one = '[endpoints]\na = "tcp:0"\nb = "udp:0"\nc = "unix:c"\n', '[endpoints]\nd = "tcp:0"\n'
     suite = suite_of(reactor, tmp_path, three)
