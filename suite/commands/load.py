@@ -95,9 +95,10 @@ def run(options: argparse.Namespace) -> int:
             result = run_until(reactor, load.run, lambda _: load.interrupt())
         except CancelledError:  # before it began; later, `interrupt` ends it with a result
             raise LoadError(settings.target.text, "interrupted before anything was sent") from None
-    for line in results.to_json(result).splitlines() if options.json else report.report(result):
-        say(line)
-    _draw([(result.target, result)], options.plot, quiet=options.json)
+    try:
+        say(*(results.to_json(result).splitlines() if options.json else report.report(result)))
+    finally:
+        _draw([(result.target, result)], options.plot, quiet=options.json)
     return EXIT_OK if result.ok else EXIT_FAILURE
 
 
@@ -126,8 +127,7 @@ def _compare(options: argparse.Namespace) -> int:
         if getattr(options, name) not in (None, False):
             raise UsageError(f"--compare reads earlier results; expected no --{name} with it")
     found = [(shown(file), results.read(file)) for file in options.compare]
-    for line in report.comparison(found):
-        say(line)
+    say(*report.comparison(found))
     _draw(found, options.plot)
     return EXIT_OK
 
