@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +60,12 @@ class ProjectFinder:
         """`importlib.abc.MetaPathFinder.find_spec`."""
         if name != PACKAGE.name:
             return None
-        spec = PathFinder.find_spec(name, [entry for entry in sys.path if self._is_of_project(entry)])
-        if spec is None or spec.origin is not None:
-            return spec
-        directories = map(Path, spec.submodule_search_locations or ())
-        return spec if any(_has_modules(directory) for directory in directories) else None
+        places = [entry for entry in sys.path if self._is_of_project(entry)]
+        for other in sys.meta_path:  # pytest's too, which rewrites assertions
+            spec = None if isinstance(other, ProjectFinder) else other.find_spec(name, places)
+            if spec is not None:
+                return spec if _has_modules(spec) else None
+        return None
 
     def _is_of_project(self, entry: str) -> bool:
         place = Path(entry).resolve()  # "" is the working directory
@@ -73,9 +74,12 @@ class ProjectFinder:
         return {"site-packages", "dist-packages"}.isdisjoint(place.relative_to(self._root).parts)
 
 
-def _has_modules(directory: Path) -> bool:
-    """Whether *directory* is a package without ``__init__.py``, instead of a directory of other files."""
-    return any(next(directory.glob(pattern), None) for pattern in ("*.py", "*/*.py"))
+def _has_modules(spec: ModuleSpec) -> bool:
+    """Whether *spec* is of a module or package, and not only of a directory of other files."""
+    if spec.origin is not None:
+        return True
+    directories = map(Path, spec.submodule_search_locations or ())
+    return any(any(directory.glob(files)) for directory in directories for files in ("*.py", "*/*.py"))
 
 
 def _testing() -> Any:
@@ -118,8 +122,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Leave the name ``suite`` to the project, before its first file is imported."""
     early_config.stash[finder] = ProjectFinder(early_config.rootpath)
-    place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else len(sys.meta_path)
-    sys.meta_path.insert(place, early_config.stash[finder])
+    sys.meta_path.insert(0, early_config.stash[finder])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
