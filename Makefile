@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SSLYZE := $(VENV)/sslyze
+PLUGINS := $(VENV)/plugins
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ help: ## what there is
 run: $(VENV)/installed ## make certificates if there are none, and serve config.toml
 	$(BIN)/python -m suite --config config.toml
 
-test: $(VENV)/developed $(SSLYZE)/installed ## run all tests, with branch coverage
+test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed ## run all tests, with branch coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	@$(BIN)/coverage combine --quiet
@@ -72,6 +73,11 @@ $(SSLYZE)/installed: $(VENV)/installed requirements/sslyze.txt
 	$(SSLYZE)/bin/python -m pip install --quiet --require-hashes -r requirements/sslyze.txt
 	@touch $@
 
+# Plugins of pytest's that ours is tested beside; a directory that is on the path of those tests alone.
+$(PLUGINS)/installed: $(VENV)/installed requirements/plugins.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --upgrade --target $(PLUGINS) -r requirements/plugins.txt
+	@touch $@
+
 lock: $(VENV)/installed ## choose the newest versions of everything anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		--group build -o requirements/build.txt
@@ -81,6 +87,8 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt --group dev -o requirements/dev.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+		-c requirements/run.txt -c requirements/dev.txt --group plugins -o requirements/plugins.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		--group sslyze -o requirements/sslyze.txt
 

@@ -3,7 +3,7 @@
 A folder for each question; imports point down only (``make check`` holds the contract):
 
 ============= ==================================================================================
-doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``dropin``; ``pytest_plugin``
+doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``dropin``
 ``commands``  one file for each subcommand: its parser, and what it runs
 ``testing``   the suite inside other programs' tests
 ``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``

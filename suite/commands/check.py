@@ -20,6 +20,5 @@ def run(options: argparse.Namespace) -> int:
 
     :raises ConfigError: the configuration is wrong.
     """
-    for line in Plan(options.config, mint=False).lines():
-        say(line)
+    say(*Plan(options.config, mint=False).lines())
     return EXIT_OK

@@ -6,7 +6,8 @@ import argparse
 
 from suite.client.connect.session import reactor_name, run_connect
 from suite.client.dial.target import parse_target
-from suite.commands.options import add_config
+from suite.commands.console import warn
+from suite.commands.options import add_config, duration
 from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
 from suite.server import process
 
@@ -17,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, default=argparse.SUPPRESS)
     add_reach(parser)
     parser.add_argument("--hex", action="store_true", help="type and show hexadecimal digits")
+    parser.add_argument(
+        "--wait",
+        metavar="TIME",
+        help="end this long after the input has; default: when the target does",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,5 +32,6 @@ def run(options: argparse.Namespace) -> int:
     """
     reach = parse_reach(options)
     target = parse_target(options.target)
+    wait = None if options.wait is None else duration("--wait", options.wait, zero=True)
     reactor = process.install_reactor(options.reactor or reactor_name())
-    return run_connect(reactor, target, reach, in_hex=options.hex)
+    return run_connect(reactor, target, reach, warn, in_hex=options.hex, wait=wait)

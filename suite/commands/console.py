@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import select
+import signal
 import sys
+import threading
 from contextlib import suppress
 from typing import TextIO
 
@@ -39,22 +43,90 @@ def complain(lines: object) -> None:
     if sys.stderr is None:  # closed; `print` would use standard output
         return
     try:
-        print(lines, file=sys.stderr, flush=True)
+        _write(sys.stderr, f"{lines}\n")
     except OSError:
         _silence(sys.stderr)
 
 
-def say(line: str) -> None:
-    """Print *line* now, also to a pipe; a reader that has gone away is no reason to stop.
+def say(*lines: str) -> bool:
+    """Print *lines* now, also to a pipe; return False if nobody reads them any more.
 
-    :raises SuiteError: it cannot be written: a full disk, for instance.
+    A slow reader is waited for. Ctrl-C and SIGTERM do what they always do, and nothing more is printed.
+
+    :raises SuiteError: they cannot be written, because of a full disk, for instance. They are on standard
+        error instead.
+    """
+    text = "".join(one_line(line) + "\n" for line in lines)
+    try:
+        if sys.stdout is None:  # closed
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        _write(sys.stdout, text)
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        return False
+    except OSError as error:
+        if sys.stdout is not None:
+            _silence(sys.stdout)
+        complain(text.removesuffix("\n"))
+        raise SuiteError(f"standard output: {error.strerror}") from None
+    except _Signalled as signalled:
+        _silence(sys.stdout)
+        signal.raise_signal(signalled.number)  # to whoever handles it
+    return True
+
+
+class _Signalled(Exception):  # noqa: N818  # nothing went wrong
+    """A signal has arrived during a wait for a reader."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write *text* to *stream*, which may be non-blocking, at once.
+
+    :raises OSError: it cannot be written.
+    :raises _Signalled: a signal to stop has arrived while nobody read.
     """
     try:
-        print(one_line(line), flush=True)
-    except OSError as error:
-        _silence(sys.stdout)
-        if not isinstance(error, BrokenPipeError):
-            raise SuiteError(f"standard output: {error.strerror}") from None
+        descriptor = stream.fileno()
+    except io.UnsupportedOperation:  # a stand-in
+        stream.write(text)
+        return
+    stream.flush()
+    rest = memoryview(text.encode(stream.encoding, "backslashreplace"))
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    while rest:
+        if not poll.poll(0):
+            _wait(poll)
+        with suppress(BlockingIOError):  # another process has been faster
+            # A pipe that is ready accepts this many bytes without blocking (see select.PIPE_BUF).
+            rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+
+
+def _wait(poll: select.poll) -> None:
+    """Wait until a descriptor is ready, or a signal arrives.
+
+    A system call goes on after a signal whose handler does not raise an error, as a reactor's does not.
+    """
+
+    def stop(number: int, _frame: object) -> None:
+        raise _Signalled(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        poll.poll()
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in handlers.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, stop)
+        poll.poll()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _silence(stream: TextIO) -> None:

@@ -116,8 +116,10 @@ def run(options: argparse.Namespace) -> int:
     reach = parse_reach(options)
     with nullcontext() if options.hlog is None else closing(HistogramLog(options.hlog)) as log:
         result = _load(options, settings, reach, log)
-    _show(result, as_json=options.json)
-    _draw([(result.target, result)], options.plot, quiet=options.json)
+    try:
+        _show(result, as_json=options.json)
+    finally:
+        _draw([(result.target, result)], options.plot, quiet=options.json)
     if log is not None:
         if log.problem is not None:
             raise log.problem
@@ -142,12 +144,10 @@ def _load(
 def _show(result: Result, *, as_json: bool) -> None:
     """Print *result*; of a load in which nothing was answered, say why in one line."""
     if as_json:
-        for line in document.to_json(result).splitlines():
-            say(line)
+        say(*document.to_json(result).splitlines())
         return
     if result.started is not None:
-        for line in report.report(result):
-            say(line)
+        say(*report.report(result))
     if not result.messages:
         warn(f"{result.target}: {result.failure}")
 
@@ -179,8 +179,7 @@ def _compare(options: argparse.Namespace) -> int:
         if getattr(options, name) not in (None, False):
             raise UsageError(f"--compare reads earlier results; expected no --{name} with it")
     found = [(shown(file), document.read(file)) for file in options.compare]
-    for line in report.comparison(found):
-        say(line)
+    say(*report.comparison(found))
     _draw(found, options.plot)
     return EXIT_OK
 

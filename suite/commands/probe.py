@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from typing import Final
+
+from twisted.internet.error import ReactorNotRunning
 
 from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target, parse_target, targets_of_config
@@ -48,7 +51,13 @@ def run(options: argparse.Namespace) -> int:
     settings = parse_settings(options)
     targets = parse_targets(options, settings)
     reactor = process.install_reactor(options.reactor)
-    return run_probe(reactor, targets, settings, say, as_json=options.json)
+
+    def say_or_stop(line: str) -> None:
+        if not say(line):
+            with suppress(ReactorNotRunning):  # it has stopped already
+                reactor.stop()
+
+    return run_probe(reactor, targets, settings, say_or_stop, as_json=options.json)
 
 
 def parse_settings(options: argparse.Namespace) -> Settings:

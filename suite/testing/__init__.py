@@ -5,12 +5,12 @@ With pytest, the fixtures ``echo_suite`` and ``make_echo_suite`` provide a `Runn
 - `suite`: `RunningSuite`
 - `errors`: its exceptions
 - `toml`: writes configurations
-- `server`: the process that it starts
+- `process`: the process that it starts, by way of `launch`; `server`: what runs in it
 """
 
-from suite.testing.errors import Connection, Counts, CrashError, StartError, StillOpenError
-from suite.testing.suite import FOUR_TRANSPORTS, PATIENCE, Address, Configuration, MakeEchoSuite, RunningSuite
-from suite.testing.toml import to_toml
+from .errors import Connection, Counts, CrashError, StartError, StillOpenError
+from .suite import FOUR_TRANSPORTS, PATIENCE, Address, Configuration, MakeEchoSuite, RunningSuite
+from .toml import to_toml
 
 __all__ = [
     "FOUR_TRANSPORTS",

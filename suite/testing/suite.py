@@ -1,10 +1,12 @@
 """The suite for tests: runs in its own process, is ready once constructed, reports problems when closed.
 
-Rules: nothing here imports Twisted or starts a thread; constructing a `RunningSuite` succeeds when the suite
-is ready, and otherwise raises an error that says why; received bytes can be asserted on as soon as their echo
-has arrived; closing leaves nothing behind, and raises an error for anything that went wrong.
+Rules: nothing here imports Twisted or starts a thread; imports of the neighbours are relative, because
+pytest's plugin also loads this package where another one is called ``suite``; constructing a `RunningSuite`
+succeeds when the suite is ready, and otherwise raises an error that says why; received bytes can be asserted
+on as soon as their echo has arrived; closing leaves nothing behind, and raises an error for anything that
+went wrong.
 
-With pytest, use the fixtures ``echo_suite`` and ``make_echo_suite`` (`suite.pytest_plugin`).
+With pytest, use the fixtures ``echo_suite`` and ``make_echo_suite`` (`pytest_echo_suite`).
 """
 
 from __future__ import annotations
@@ -13,11 +15,8 @@ import json
 import os
 import socket
 import ssl
-import subprocess
-import sys
 import tempfile
 import threading
-import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -26,8 +25,9 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias, cast
 
-from suite.testing.errors import LIMIT, Connection, Counts, CrashError, StartError, StillOpenError
-from suite.testing.toml import to_toml
+from .errors import LIMIT, Connection, Counts, CrashError, StartError, StillOpenError
+from .process import ServerProcess, pauses
+from .toml import to_toml
 
 #: Makes pytest show errors at the calling line of the test.
 __tracebackhide__ = True
@@ -49,9 +49,6 @@ unix = "unix:echo.sock"
 
 #: Seconds that open connections have to end when a suite is checked or closed.
 PATIENCE: Final = 5.0
-
-#: Seconds between two checks of a condition that is waited for.
-INTERVAL: Final = 0.01
 
 #: The longest path of a temporary directory, in bytes, with which the path of a socket in our subdirectory
 #: stays within the limit of 107 bytes on Linux and 103 on the BSDs and macOS.
@@ -94,26 +91,14 @@ class RunningSuite:
             self._certs = file.parent / "certs"
             self._control, theirs = socket.socketpair()
             self._resources.enter_context(self._control).settimeout(LIMIT)
-            with theirs, (self.directory / "log").open("wb") as log:
-                self._process = subprocess.Popen(  # noqa: S603  # it is this Python, and this package
-                    # -P: a directory named `suite` in the current directory must not shadow this package.
-                    [
-                        *(sys.executable, "-P", "-m", "suite.testing.server"),
-                        *(file, str(theirs.fileno()), self.directory),
-                    ],
-                    cwd=self.directory,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # Ctrl-C goes to the tests only, which then close the suite
-                )
-            self._resources.callback(self._kill)
+            with theirs:
+                self._process = ServerProcess(file, self.directory, theirs)
+            self._resources.callback(self._process.kill)
             try:
                 endpoints = [_endpoint(**fields) for fields in self._read()]
             except (OSError, EOFError) as error:
                 # It has closed its end, so it is about to exit, and its exit code will tell why.
-                code = None if isinstance(error, TimeoutError) else self._wait()
+                code = None if isinstance(error, TimeoutError) else self._process.wait()
                 raise StartError(self.log.rstrip("\n"), code) from None
             started.pop_all()
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
@@ -263,9 +248,7 @@ class RunningSuite:
         :returns: the counts at that time.
         :raises TimeoutError: they are not reached within *timeout* seconds.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            late = time.monotonic() >= deadline
+        for _ in pauses(timeout):
             seen = self.connections(endpoint)
             if (
                 seen.opened >= opened
@@ -274,10 +257,8 @@ class RunningSuite:
                 and (open is None or seen.open == open)
             ):
                 return seen
-            if late:
-                wanted = Counts(opened, seen.open if open is None else open, received, datagrams)
-                raise TimeoutError(f"{endpoint}: after {timeout} s {seen}; expected {wanted}")
-            time.sleep(INTERVAL)
+        wanted = Counts(opened, seen.open if open is None else open, received, datagrams)
+        raise TimeoutError(f"{endpoint}: after {timeout} s {seen}; expected {wanted}")
 
     def clear(self) -> None:
         """Reset all counts and received bytes; open connections stay open, and are still counted as open."""
@@ -298,15 +279,12 @@ class RunningSuite:
         :raises StillOpenError: some are still open after `patience` seconds.
         :raises CrashError: the suite has exited, or has a traceback in its log.
         """
-        deadline = time.monotonic() + self.patience
-        while True:
-            late = time.monotonic() >= deadline
+        for _ in pauses(self.patience):
             connections = self.open_connections()
             if not connections:
                 break
-            if late:
-                raise StillOpenError(connections)
-            time.sleep(INTERVAL)
+        else:
+            raise StillOpenError(connections)
         self._check_log()
 
     def close(self) -> None:
@@ -359,7 +337,7 @@ class RunningSuite:
     def _terminate(self) -> None:
         """Send SIGTERM and wait for the process to exit."""
         self._process.terminate()
-        code = self._wait()
+        code = self._process.wait()
         if code is None:
             raise CrashError(f"the suite did not exit within {LIMIT:g} s of SIGTERM", self.log)
         if code != 0:
@@ -369,18 +347,6 @@ class RunningSuite:
         log = self.log
         if "Traceback" in log or '"level": "critical"' in log:
             raise CrashError("the suite logged an error of its own", log)
-
-    def _wait(self) -> int | None:
-        """Wait for the process to exit; return its exit code, or None if it does not exit."""
-        try:
-            return self._process.wait(LIMIT)
-        except subprocess.TimeoutExpired:
-            return None
-
-    def _kill(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
 
     def _release(self) -> None:
         """Keep the log, and release everything else."""
@@ -403,7 +369,7 @@ class RunningSuite:
                 except TimeoutError:
                     self._crash = CrashError(f"the suite did not answer within {LIMIT:g} s", self.log)
                 except (OSError, EOFError):
-                    code = self._wait()
+                    code = self._process.wait()
                     self._crash = CrashError(f"the suite exited by itself with code {code}", self.log)
             raise self._crash
 

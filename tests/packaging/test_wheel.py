@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import signal
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,91 +12,12 @@ import pytest
 
 from suite import __version__
 from tests.helpers import ROOT
-from tests.running import PATIENCE, RunningSuite, cannot_run, echo, wait_until
-
-#: Installing takes as long as the network does.
-INSTALLING = 300
+from tests.packaging.conftest import INSTALLING, run
+from tests.running import RunningSuite, echo, wait_until
 
 TCP = '[endpoints]\ntcp = "tcp:0"'
 
 pytestmark = pytest.mark.timeout(3 * INSTALLING)
-
-
-def run(*command: str | Path, cwd: Path, timeout: float = PATIENCE) -> str:
-    """What *command* prints; it must succeed, and have nothing to say on standard error."""
-    result = subprocess.run(
-        command,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    assert (result.returncode, result.stderr) == (0, ""), result
-    return result.stdout
-
-
-def build(kind: str, source: Path, directory: Path) -> Path:
-    """Build a ``wheel`` or an ``sdist`` of what is in *source*, as pip does."""
-    code = f"import sys, hatchling.build as b; print(b.build_{kind}(sys.argv[1]))"
-    name = run(sys.executable, "-c", code, directory, cwd=source).splitlines()[-1]
-    return directory / name
-
-
-@pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
-
-
-@pytest.fixture(scope="module")
-def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the sdist: what is missing there is missing here."""
-    directory = tmp_path_factory.mktemp("unpacked")
-    run("tar", "-xf", sdist, cwd=directory)  # Python 3.11.2 has no safe way, later ones no other
-    (source,) = directory.iterdir()
-    return build("wheel", source, tmp_path_factory.mktemp("wheel"))
-
-
-def pytest_requirements(directory: Path) -> Path:
-    """What of the developers' requirements pytest needs, with its hashes."""
-    dev = (ROOT / "requirements/dev.txt").read_text()
-    names = "iniconfig|packaging|pluggy|pygments|pytest"
-    blocks = re.findall(rf"^(?:{names})==[^\n]*\n(?:[ ]+[^\n]*\n)*", dev, re.MULTILINE)
-    path = directory / "pytest.txt"
-    path.write_text("".join(blocks))
-    return path
-
-
-def install(environment: Path, wheel: Path) -> None:
-    """Make an *environment* with nothing in it but the wheel, what it needs, and pytest."""
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True, timeout=INSTALLING)
-    pip = [environment / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for arguments in (
-        ["--require-hashes", "-r", ROOT / "requirements/run.txt"],
-        ["--require-hashes", "-r", pytest_requirements(environment)],
-        ["--no-deps", "--no-index", wheel],
-    ):
-        command = [str(word) for word in [*pip, *arguments]]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING, check=False)
-        if result.returncode:
-            cannot_run(f"pip cannot install here: {result.stderr.strip().splitlines()[-1]}")
-
-
-@pytest.fixture(scope="module")
-def bin_directory(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its programs; made once, whichever of several pytest-xdist workers comes first."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    environment = root / "wheel-environment"
-    done = root / "wheel-installed"
-    with (root / "wheel-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            install(environment, wheel)
-            done.touch()
-    return environment / "bin"
 
 
 def test_what_is_in_the_wheel(wheel: Path) -> None:
@@ -108,6 +25,7 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if name.startswith("twisted/")] == ["twisted/plugins/echo_suite.py"]
     assert {name.partition("/")[0] for name in names} == {
+        "pytest_echo_suite.py",
         "suite",
         "twisted",
         f"echo_suite-{__version__}.dist-info",

@@ -595,7 +595,7 @@ def test_an_error_in_the_test_comes_first_and_what_hangs_is_a_note_to_it() -> No
 
 def test_a_suite_that_has_been_killed_is_a_crash() -> None:
     suite = RunningSuite(TCP)
-    suite._process.send_signal(signal.SIGKILL)
+    suite._process.popen.send_signal(signal.SIGKILL)
     for _ in range(2):
         with pytest.raises(CrashError, match="the suite exited by itself with code -9; its log:\n"):
             suite.received("tcp")
@@ -606,8 +606,8 @@ def test_a_suite_that_has_been_killed_is_a_crash() -> None:
 
 def test_a_suite_that_somebody_has_ended_is_a_crash_too() -> None:
     suite = RunningSuite(TCP)
-    suite._process.send_signal(signal.SIGTERM)
-    assert suite._process.wait(PATIENCE) == 0
+    suite._process.popen.send_signal(signal.SIGTERM)
+    assert suite._process.popen.wait(PATIENCE) == 0
     with pytest.raises(CrashError, match="the suite exited by itself with code 0"):
         suite.close()
 
@@ -623,10 +623,10 @@ def test_an_error_of_the_suites_own_is_a_crash() -> None:
 def test_a_suite_that_does_not_answer_is_killed() -> None:
     suite = RunningSuite(TCP)
     suite._control.settimeout(0.2)
-    suite._process.send_signal(signal.SIGSTOP)
+    suite._process.popen.send_signal(signal.SIGSTOP)
     with pytest.raises(CrashError, match="did not answer within"):
         suite.close()
-    assert suite._process.returncode == -signal.SIGKILL
+    assert suite._process.popen.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -644,13 +644,13 @@ def test_a_suite_that_does_not_end_well_is_a_crash(
 
     def check_and_disturb() -> None:
         check()
-        suite._process.send_signal(number)
+        suite._process.popen.send_signal(number)
 
     monkeypatch.setattr(suite, "check", check_and_disturb)
     monkeypatch.setattr(testing, "LIMIT", 0.2 if number == signal.SIGSTOP else PATIENCE)
     with pytest.raises(CrashError, match=said):
         suite.close()
-    assert suite._process.returncode == -signal.SIGKILL
+    assert suite._process.popen.returncode == -signal.SIGKILL
 
 
 def test_what_hangs_and_what_crashes_are_both_told() -> None:
@@ -689,7 +689,7 @@ def test_a_suite_does_not_outlive_its_test_whatever_kills_that() -> None:
     ("module", "unwanted"),
     [
         ("suite.testing", {"twisted", "OpenSSL", "cryptography", "cffi"}),
-        ("suite.pytest_plugin", {"twisted", "OpenSSL", "ssl", "suite.testing"}),
+        ("pytest_echo_suite", {"twisted", "OpenSSL", "ssl", "suite"}),
     ],
 )
 def test_importing_it_imports_little(module: str, unwanted: set[str]) -> None:

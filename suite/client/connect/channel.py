@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 
 from twisted.internet import main
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -27,9 +27,11 @@ class Channel(Protocol):
 
     :ivar ended: fires when the other side has ended the channel; fails with a `TargetError`, or with the
         argument of `break_off`.
+    :ivar truncated: whether the other side has ended TLS without ``close_notify``.
     """
 
     ended: Deferred[None]
+    truncated: bool
 
     def send(self, data: bytes) -> Deferred[None]:
         """Send *data*; fires when there is room for more, which for a datagram is when its echo has arrived.
@@ -37,8 +39,11 @@ class Channel(Protocol):
         Fails with `TargetError` if the echo does not arrive.
         """
 
-    def end(self) -> None:
-        """End our side."""
+    def pause(self, paused: bool) -> None:
+        """Receive nothing from now on, or resume."""
+
+    def end(self, wait: float | None) -> None:
+        """End our side; if the other side has not ended *wait* seconds after that, the channel ends."""
 
     def break_off(self, why: Failure | None) -> None:
         """Close the channel at once; `ended` fires with *why*."""
@@ -56,7 +61,10 @@ class StreamChannel(TwistedProtocol):
     def __init__(self, received: Callable[[bytes], None]) -> None:
         self.ended: Deferred[None] = Deferred()
         self._received = received
+        self.truncated = False
         self._room: Deferred[None] | None = None
+        self._wait: float | None = None
+        self._waiting: IDelayedCall | None = None
 
     @override
     def connectionMade(self) -> None:
@@ -81,8 +89,16 @@ class StreamChannel(TwistedProtocol):
     def stopProducing(self) -> None:
         """`IProducer.stopProducing`: the connection is lost; `connectionLost` follows."""
 
-    def end(self) -> None:
+    def pause(self, paused: bool) -> None:
+        """`Channel.pause`."""
+        if paused:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
+
+    def end(self, wait: float | None) -> None:
         """`Channel.end`."""
+        self._wait = wait
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
@@ -99,23 +115,43 @@ class StreamChannel(TwistedProtocol):
         """The other side has ended."""
         self.transport.unregisterProducer()
         self.transport.loseConnection()
-        self._report_end(None)
+        self._other_side_ended()
 
     def writeConnectionLost(self) -> None:
-        """Our side has ended; nothing to do until the other side ends too."""
+        """Our side has ended, after its last byte."""
+        if self._wait is not None and not self.ended.called:
+            self._waiting = self.transport.reactor.callLater(self._wait, self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        self._waiting = None
+        self.transport.loseConnection()
+        self._report_end(None)
+
+    def _other_side_ended(self) -> None:
+        if not self.ended.called:
+            self.truncated = not getattr(self.transport, "close_notify_received", True)  # only TLS has it
+        self._report_end(None)
 
     @override
     def connectionLost(self, reason: Failure = Failure(main.CONNECTION_DONE)) -> None:  # noqa: B008  # Twisted's
-        self._report_end(reason if reason.check(TargetError) else None)
+        if reason.check(TargetError):
+            self._report_end(reason)
+        else:
+            self._other_side_ended()
 
     def _report_end(self, why: Failure | None) -> None:
         if not self.ended.called:
             self.ended.callback(why)  # a Failure goes to the errbacks
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
         self.resumeProducing()  # release a caller that waits for room
 
 
 class DatagramChannel:
     """A channel over UDP; see `Channel`."""
+
+    truncated = False
 
     def __init__(self, dialer: Dialer, received: Callable[[bytes], None]) -> None:
         self.ended: Deferred[None] = Deferred()
@@ -154,9 +190,21 @@ class DatagramChannel:
         if waiting is not None and not waiting.called:
             waiting.callback(why)
 
-    def end(self) -> None:
-        """`Channel.end`: UDP has no half-close, so the channel ends at once."""
-        self._end(None)
+    def pause(self, paused: bool) -> None:
+        """`Channel.pause`."""
+        if self.ended.called:
+            return
+        if paused:
+            self._dialer.reactor.removeReader(self._datagrams)
+        else:
+            self._dialer.reactor.addReader(self._datagrams)
+
+    def end(self, wait: float | None) -> None:
+        """`Channel.end`: UDP has no half-close, so without *wait* the channel ends at once."""
+        if wait:
+            self._dialer.reactor.callLater(wait, self._end, None)
+        else:
+            self._end(None)
 
     def break_off(self, why: Failure | None) -> None:
         """`Channel.break_off`."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from prompt_toolkit import PromptSession
@@ -15,6 +17,7 @@ from twisted.internet.defer import Deferred
 
 from suite.client.connect.channel import Channel, open_channel
 from suite.client.connect.hexdump import Dump, from_hex
+from suite.client.connect.pipe import truncation
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
 from suite.errors import UsageError
@@ -67,9 +70,11 @@ class Screen:
             print(lines, flush=True)
 
 
-async def converse(dialer: Dialer, *, in_hex: bool) -> None:
+async def converse(dialer: Dialer, warn: Callable[[str], None], *, in_hex: bool, wait: float | None) -> None:
     """Send lines to the dialer's target until either side ends the connection.
 
+    :param warn: called with a line if the target's end may have come too early.
+    :param wait: seconds that the target has after our end; None: as long as it takes.
     :raises TargetError: the connection fails or breaks.
     """
     session: PromptSession[str] = PromptSession(PROMPT, interrupt_exception=_InterruptedError)
@@ -88,18 +93,21 @@ async def converse(dialer: Dialer, *, in_hex: bool) -> None:
             # By default a prompt installs a signal handler, which would replace the reactor's.
             line = await Deferred.fromFuture(asyncio.ensure_future(session.prompt_async(handle_sigint=False)))
         except EOFError:
-            channel.end()
+            channel.end(wait)
             break
         except _InterruptedError:
             channel.break_off(None)
             break
         await _say(channel, screen, line, dialer.reactor, in_hex=in_hex)
     await channel.ended
+    if channel.truncated:
+        warn(truncation(dialer.target))
 
 
 async def _say(channel: Channel, screen: Screen, line: str, reactor: Any, *, in_hex: bool) -> None:
     try:
-        data = from_hex(line) if in_hex else (line + "\n").encode()
+        # What is no character of the terminal's encoding is a surrogate here, and is sent as it was typed.
+        data = from_hex(line) if in_hex else (line + "\n").encode(sys.stdin.encoding, "surrogateescape")
     except UsageError as error:
         screen.show(str(error))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -25,10 +26,20 @@ def reactor_name() -> str | None:
     return "asyncio" if interactive() else None  # prompt-toolkit runs on asyncio
 
 
-def run_connect(reactor: Any, target: Target, reach: ConnectOptions, *, in_hex: bool) -> int:
+def run_connect(
+    reactor: Any,
+    target: Target,
+    reach: ConnectOptions,
+    warn: Callable[[str], None],
+    *,
+    in_hex: bool,
+    wait: float | None,
+) -> int:
     """Exchange bytes with *target* until the connection ends; return the exit code.
 
+    :param warn: called with a line about what is no error, but should be known.
     :param in_hex: read hexadecimal digits, and show received bytes as a hexadecimal dump.
+    :param wait: seconds that the target has after our end; None: as long as it takes.
     :raises TargetError: the connection fails or breaks.
     :raises CertificateError: a file cannot be used.
     """
@@ -39,9 +50,9 @@ def run_connect(reactor: Any, target: Target, reach: ConnectOptions, *, in_hex: 
             if interactive():
                 from suite.client.connect.prompt import converse  # noqa: PLC0415  # a pipe needs no prompt-toolkit
 
-                await converse(dialer, in_hex=in_hex)
+                await converse(dialer, warn, in_hex=in_hex, wait=wait)
             else:
-                await pipe(dialer, in_hex=in_hex)
+                await pipe(dialer, warn, in_hex=in_hex, wait=wait)
         except TargetError as error:
             error.target = target.text
             raise

@@ -1,0 +1,91 @@
+"""The installed pytest plugin in projects that have something called ``suite`` themselves."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.conftest import INSTALLING
+from tests.running import PATIENCE
+
+pytestmark = pytest.mark.timeout(3 * INSTALLING)
+
+#: A test of a project, which uses the fixtures beside its own ``suite``.
+TEST = """
+import sys
+import pytest
+{imports}
+
+def test_it(echo_suite):
+    {check}
+    with echo_suite.connect("tls") as sock:
+        sock.sendall(b"hola")
+        assert sock.recv(4) == b"hola"
+    assert echo_suite.received("tls") == b"hola"
+
+def test_errors_have_names(make_echo_suite):
+    from pytest_echo_suite import StartError
+    with pytest.raises(StartError, match="'tpc' is not an endpoint type"):
+        make_echo_suite({{"endpoints": {{"tcp": "tpc:0"}}}})
+    {check}
+"""
+
+OURS = TEST.format(imports="", check="assert 'suite.cli' not in sys.modules")
+
+#: What is called ``suite`` in a project, and the project's files.
+PROJECTS = {
+    "a module": {
+        "suite.py": "VALUE = 'theirs'",
+        "conftest.py": "",
+        "test_it.py": TEST.format(imports="import suite", check="assert suite.VALUE == 'theirs'"),
+    },
+    "a package": {
+        "suite/__init__.py": "VALUE = 'theirs'",
+        "suite/testing.py": "OTHER = 'theirs'",
+        "conftest.py": "",
+        "tests/__init__.py": "",
+        "tests/test_it.py": TEST.format(
+            imports="import suite.testing", check="assert suite.testing.OTHER == suite.VALUE"
+        ),
+    },
+    "a namespace package": {
+        "suite/errors.py": "VALUE = 'theirs'",
+        "conftest.py": "",
+        "test_it.py": TEST.format(imports="from suite.errors import VALUE", check="assert VALUE == 'theirs'"),
+    },
+    "tests in a package": {
+        "suite/__init__.py": "VALUE = 'theirs'",
+        "suite/conftest.py": "from suite import VALUE",
+        "suite/test_it.py": OURS,
+    },
+    "tests in a directory": {"suite/test_it.py": OURS, "suite/conftest.py": ""},
+    "a directory of data": {"suite/data.txt": "", "test_it.py": OURS},
+}
+
+
+def test_every_import_mode(bin_directory: Path, tmp_path: Path) -> None:
+    """Every kind of project, with ``pytest`` and ``python -m pytest`` in turn."""
+    failed = {}
+    for number, (kind, files) in enumerate(PROJECTS.items()):
+        for mode in ("prepend", "append", "importlib"):
+            root = tmp_path / f"{number}-{mode}"
+            for name, text in {"pytest.ini": "[pytest]", **files}.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(text)
+            arguments = [f"--import-mode={mode}", "-W", "error", "-p", "no:cacheprovider", "-q"]
+            # In this mode, pytest does not put the project on the path, and `python -m` does.
+            module = mode == "importlib" or (number + len(mode)) % 2
+            command = ["python", "-m", "pytest"] if module else ["pytest"]
+            done = subprocess.run(
+                [bin_directory / command[0], *command[1:], *arguments],
+                cwd=root,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            if done.returncode or done.stderr:
+                failed[kind, mode, *command] = done.stdout + done.stderr
+    assert not failed, "\n".join(f"{key}:\n{said}" for key, said in failed.items())
