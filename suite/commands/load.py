@@ -32,7 +32,7 @@ from suite.client.load.results import Result
 from suite.client.run import run_until
 from suite.commands.console import say
 from suite.commands.options import add_config, duration, number, size
-from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
+from suite.commands.reach import TARGET_HELP, add_reach, check_reach, parse_reach
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
 from suite.text import shown
@@ -87,6 +87,7 @@ def run(options: argparse.Namespace) -> int:
         return _compare(options)
     settings = parse_settings(options)
     reach = parse_reach(options)
+    check_reach(reach, settings.target)
     reactor = process.install_reactor(options.reactor)
     dialer = Dialer(reactor, settings.target, reach)
     with nullcontext(_ignore) if options.json else report.progress(settings) as show:

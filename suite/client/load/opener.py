@@ -40,7 +40,7 @@ class Opener:
         if self._dialer.target.transport == "udp":
             if self._address is None:
                 self._address = await self._find_answering_address()
-            return LoadDatagrams(self._traffic, index, self._address)
+            return LoadDatagrams(self._traffic, index, self._address, self._dialer.options.source)
         dialed = await self._dialer.connect(None if self._address is None else [self._address])
         self._address = dialed.address
         connection = LoadStream(self._traffic, index)
