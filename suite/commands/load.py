@@ -33,7 +33,7 @@ from suite.client.load.series import HistogramLog
 from suite.client.run import run_until
 from suite.commands.console import say, warn
 from suite.commands.options import add_config, duration, number, size
-from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
+from suite.commands.reach import TARGET_HELP, add_reach, check_reach, parse_reach
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
 from suite.text import shown
@@ -114,6 +114,7 @@ def run(options: argparse.Namespace) -> int:
         return _compare(options)
     settings = parse_settings(options)
     reach = parse_reach(options)
+    check_reach(reach, settings.target)
     with nullcontext() if options.hlog is None else closing(HistogramLog(options.hlog)) as log:
         result = _load(options, settings, reach, log)
     try:

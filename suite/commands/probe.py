@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from twisted.internet.error import ReactorNotRunning
 
 from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target, parse_target, targets_of_config
-from suite.client.probe.run import Settings, run_probe
+from suite.client.probe import prometheus
+from suite.client.probe.output import JSONOutput, Output, TextOutput
+from suite.client.probe.run import run_probe
+from suite.client.probe.settings import Settings
 from suite.commands.console import say, warn
 from suite.commands.options import add_config, duration, number, size
-from suite.commands.reach import TARGET_HELP, add_reach, parse_reach
-from suite.errors import UsageError
+from suite.commands.reach import TARGET_HELP, add_reach, add_starttls, check_reach, parse_reach
+from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
 
 #: The largest payload on a stream: the payload and its echo are held in memory.
@@ -39,8 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="default: 64; several, separated by commas, are used in turn",
     )
+    parser.add_argument("--deadline", metavar="TIME", help="time limit for everything; default: none")
     add_reach(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    add_starttls(parser)
+    parser.add_argument(
+        "--handshake",
+        action="store_true",
+        help="only connect, for servers that do not echo; with --starttls it is always so",
+    )
+    parser.add_argument(
+        "--min-days", metavar="N", help="fail if a certificate is valid for fewer days than this"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON document instead; with --count 0, a line for each payload before it",
+    )
+    parser.add_argument(
+        "--prometheus",
+        metavar="FILE",
+        type=Path,
+        help="also write metrics to FILE, which ends with .prom, for node_exporter's textfile collector",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,6 +74,11 @@ def run(options: argparse.Namespace) -> int:
     """
     settings = parse_settings(options)
     targets = parse_targets(options, settings)
+    file: Path | None = options.prometheus
+    if file is not None:
+        prometheus.check_file(file)
+        if settings.count == 0 and settings.deadline is None:
+            raise UsageError("--prometheus writes its file at the end; expected a --count or a --deadline")
     reactor = process.install_reactor(options.reactor)
 
     def say_or_stop(line: str) -> None:
@@ -57,7 +86,13 @@ def run(options: argparse.Namespace) -> int:
             with suppress(ReactorNotRunning):  # it has stopped already
                 reactor.stop()
 
-    return run_probe(reactor, targets, settings, say_or_stop, as_json=options.json)
+    output: Output = (
+        JSONOutput(say_or_stop, each=settings.count == 0) if options.json else TextOutput(say_or_stop)
+    )
+    ended = run_probe(reactor, targets, settings, output)
+    if file is not None:
+        prometheus.write_file(ended.reports, file)
+    return EXIT_OK if ended.ok else EXIT_FAILURE
 
 
 def parse_settings(options: argparse.Namespace) -> Settings:
@@ -72,6 +107,9 @@ def parse_settings(options: argparse.Namespace) -> Settings:
         count=number("--count", options.count, 10**9),
         interval=duration("--interval", options.interval, zero=True),
         sizes=sizes,
+        deadline=None if options.deadline is None else duration("--deadline", options.deadline),
+        min_days=None if options.min_days is None else number("--min-days", options.min_days, 36500),
+        handshake=options.handshake or options.starttls is not None,
         reach=parse_reach(options),
     )
 
@@ -89,7 +127,12 @@ def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Targe
         raise UsageError(
             f"--count 0 would never get to {targets[1].text!r}; expected a single target with it"
         )
+    if settings.min_days is not None and all(target.transport != "tls" for target in targets):
+        raise UsageError(f"--min-days needs a certificate; expected a tls: target, not {targets[0].text}")
     for target in targets:
+        check_reach(settings.reach, target)
+        if settings.handshake and target.transport == "udp":
+            raise UsageError(f"--handshake: UDP has none; expected no {target.text} with it")
         for length in settings.sizes:
             if target.transport == "udp" and length > MAX_UDP_PAYLOAD:
                 raise UsageError(

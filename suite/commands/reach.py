@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import socket
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from suite.client.dial.dialer import ConnectOptions
-from suite.client.dial.tls import TLSOptions, check_options
+from suite.client.dial.proxy_header import VERSIONS
+from suite.client.dial.sockets import open_socket
+from suite.client.dial.starttls import PROTOCOLS
+from suite.client.dial.target import Target
+from suite.client.dial.trust import TLSOptions, check_options
+from suite.commands.console import warn
 from suite.commands.options import duration
+from suite.errors import UsageError
+from suite.text import suggest
 
 TARGET_HELP: Final = "tcp:HOST:PORT, tls:HOST:PORT, udp:HOST:PORT or unix:PATH"
 
@@ -35,6 +43,22 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
         "--server-name", metavar="NAME", help="ask for this name, and expect it in the certificate"
     )
     parser.add_argument("--alpn", metavar="NAMES", help="offer these protocols, such as h2,http/1.1")
+    parser.add_argument(
+        "--insecure", action="store_true", help="go on if the certificate is not trusted or has another name"
+    )
+    parser.add_argument("--source", metavar="ADDRESS", help="connect from this address of this machine")
+    parser.add_argument(
+        "--proxy-protocol",
+        metavar="VERSION",
+        help="v1 or v2: send a PROXY header first, as a proxy in front of the target would",
+    )
+
+
+def add_starttls(parser: argparse.ArgumentParser) -> None:
+    """The option of the clients that can talk to servers other than echo servers."""
+    parser.add_argument(
+        "--starttls", metavar="NAME", help=f"ask for TLS in this protocol first: {', '.join(PROTOCOLS)}"
+    )
 
 
 def parse_reach(options: argparse.Namespace) -> ConnectOptions:
@@ -52,7 +76,58 @@ def parse_reach(options: argparse.Namespace) -> ConnectOptions:
         server_name=options.server_name,
         alpn=tuple(options.alpn.split(",")) if options.alpn else (),
         directories=tuple(directories),
+        insecure=options.insecure,
     )
     check_options(tls)
     family = {4: socket.AF_INET, 6: socket.AF_INET6}.get(options.family, socket.AF_UNSPEC)
-    return ConnectOptions(family, duration("--timeout", options.timeout), tls)
+    if options.source is not None:
+        family = _source_family(options.source, family)
+    version = options.proxy_protocol
+    if version is not None and version not in VERSIONS:
+        raise UsageError(f"--proxy-protocol {version!r} is not a version; expected v1 or v2")
+    starttls = getattr(options, "starttls", None)
+    if starttls is not None and starttls not in PROTOCOLS:
+        raise UsageError(f"--starttls {starttls!r} is not a protocol{suggest(starttls, PROTOCOLS)}")
+    if options.insecure:
+        warn("--insecure: certificates are not trusted, but looked at; names may be anything")
+    return ConnectOptions(
+        family=family,
+        timeout=duration("--timeout", options.timeout),
+        tls=tls,
+        source=options.source,
+        proxy_protocol=version,
+        starttls=starttls,
+    )
+
+
+def _source_family(source: str, wanted: socket.AddressFamily) -> socket.AddressFamily:
+    """The family of our own address *source*.
+
+    :raises UsageError: it is no address of this machine, or not of the *wanted* family.
+    """
+    try:
+        family = socket.AF_INET6 if ip_address(source).version == 6 else socket.AF_INET
+    except ValueError:
+        raise UsageError(f"--source {source!r} is not an IP address; expected one of this machine") from None
+    if wanted not in (socket.AF_UNSPEC, family):
+        raise UsageError(f"--source {source} is of the other family; expected one that -4 or -6 allows")
+    try:
+        open_socket(family, socket.SOCK_STREAM, source).close()
+    except OSError as error:
+        raise UsageError(
+            f"--source {source}: {error.strerror}; expected an address of this machine (ip address)"
+        ) from None
+    return family
+
+
+def check_reach(reach: ConnectOptions, target: Target) -> None:
+    """Check that *reach* suits *target*.
+
+    :raises UsageError: it does not.
+    """
+    if target.transport == "udp" and reach.proxy_protocol is not None:
+        raise UsageError(f"--proxy-protocol goes in front of a stream; expected no {target.text} with it")
+    if target.transport != "tls" and reach.starttls is not None:
+        _, _, rest = target.text.partition(":")
+        meant = f"did you mean tls:{rest}?" if target.transport == "tcp" else "expected tls:HOST:PORT"
+        raise UsageError(f"--starttls {reach.starttls} ends in TLS, and {target.text} has none; {meant}")

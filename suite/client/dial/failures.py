@@ -27,12 +27,14 @@ WORDS: Final = {
     "too-long": "the datagram is larger than the path allows",
     "denied": "the operating system forbids it: permissions of a socket, or a firewall",
     "missing": "there is no such UNIX socket",
+    "starttls": "the other side did not agree to STARTTLS, or not as its protocol demands",
     "tls-alert": "the other side ended TLS with an alert",
     "tls-error": "what came back is not TLS, or not a version or variant we speak",
     "cert-expired": "a certificate is no longer valid",
     "cert-not-yet-valid": "a certificate is not valid yet",
     "cert-untrusted": "no trusted CA vouches for the certificate",
     "cert-name": "the certificate names another host",
+    "cert-expires": "a certificate expires sooner than --min-days allows",
     "system": "any other error of the operating system",
 }
 
@@ -55,7 +57,7 @@ _BY_ERRNO: Final = {
     errno.ENOTDIR: "missing",
 }
 
-Fact = str | int | list[str]
+Fact = str | int | float | list[str] | None
 
 
 class TargetError(SuiteError):
@@ -64,7 +66,7 @@ class TargetError(SuiteError):
     :ivar word: the kind of failure, one of `WORDS`.
     :ivar detail: the details, for people.
     :ivar facts: the details, for programs: ``offset`` of a mismatch, ``alert``, ``expected`` and ``found``
-        names.
+        names, ``address`` and ``connect_ms`` of a failed handshake.
     :ivar target: the target as the user wrote it, where the context does not show it.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from typing import Any, Final
 
 from twisted.internet import defer
@@ -22,6 +23,10 @@ from suite.engine.unix import UNIXStream
 
 #: Seconds to wait before another attempt when the backlog of a UNIX socket is full.
 FULL_QUEUE_WAIT: Final = 0.01
+
+#: Bind an address, and choose the port when connecting (ip(7); Python names it from 3.12 on). Otherwise each
+#: of many connections would need a port number of its own, whatever it connects to.
+IP_BIND_ADDRESS_NO_PORT: Final = 24
 
 _RESET: Final = "the other side reset the connection"
 
@@ -68,13 +73,33 @@ class _Connecting:
         self.socket.close()
 
 
-def connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
-    """Connect a stream socket to *address*; fails with `TargetError`."""
+def open_socket(family: socket.AddressFamily, kind: socket.SocketKind, source: str | None) -> socket.socket:
+    """A socket that does not block, and sends from *source*; None: the system chooses the address.
+
+    :raises OSError: it cannot be opened, or *source* is not an address of this machine.
+    """
+    sock = socket.socket(family, kind)
     try:
-        sock = socket.socket(address.family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        if source is not None and family != socket.AF_UNIX:
+            if sys.platform == "linux":
+                sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source, 0))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def connect_socket(reactor: Any, address: Address, source: str | None = None) -> Deferred[socket.socket]:
+    """Connect a stream socket to *address*; fails with `TargetError`.
+
+    :param source: our own address; None: the system chooses.
+    """
+    try:
+        sock = open_socket(address.family, socket.SOCK_STREAM, source)
     except OSError as error:
         return defer.fail(from_errno(error.errno or 0))
-    sock.setblocking(False)
     try:
         number = sock.connect_ex(address.address)
     except OSError:  # for instance, an abstract address on a system without them
@@ -86,7 +111,7 @@ def connect_socket(reactor: Any, address: Address) -> Deferred[socket.socket]:
     sock.close()
     if number == errno.EAGAIN and address.family == socket.AF_UNIX:
         again: Deferred[None] = deferLater(reactor, FULL_QUEUE_WAIT)
-        return again.addCallback(lambda _: connect_socket(reactor, address))
+        return again.addCallback(lambda _: connect_socket(reactor, address, source))
     return defer.fail(from_errno(number))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -66,6 +66,7 @@ class Target:
     :ivar host: a name or an address, without brackets; empty for ``unix``.
     :ivar port: 1 to 65535; 0 for ``unix``.
     :ivar path: the path of a UNIX socket, with a NUL first if it is abstract; empty for the others.
+    :ivar proxied: whether it is known to expect a PROXY header.
     """
 
     text: str
@@ -73,6 +74,7 @@ class Target:
     host: str = ""
     port: int = 0
     path: str = ""
+    proxied: bool = False
 
     @property
     def loopback(self) -> bool:
@@ -200,8 +202,6 @@ def targets_of_config(file: Path, say: Callable[[str], None]) -> list[Target]:
 
 def _unreachable(description: Description) -> str | None:
     """Why *description* does not say where or how it can be reached; None if it does."""
-    if description.proxied:
-        return "expects a PROXY header first, from a proxy; point at the proxy instead"
     if description.kind != "unix" and "port" not in description.arguments:
         return f"{description.kind}: does not say where it listens; name its address as a TARGET"
     if description.arguments.get("port") == "0":
@@ -213,11 +213,13 @@ def _target_of(description: Description) -> Target:
     arguments = description.arguments
     if description.kind == "unix":
         path = arguments["address"]
-        return Target(f"unix:{quoteStringArgument(_shown_socket(path))}", "unix", path=path)
+        text = f"unix:{quoteStringArgument(_shown_socket(path))}"
+        return Target(text, "unix", path=path, proxied=description.proxied)
     transport: Final = {"TCP": "tcp", "TLS": "tls", "UDP": "udp"}[description.transport]
     host = EVERY_HOST.get(arguments["interface"], arguments["interface"])
     shown_host = f"[{host}]" if ":" in host else host
-    return parse_target(f"{transport}:{shown_host}:{arguments['port']}")
+    target = parse_target(f"{transport}:{shown_host}:{arguments['port']}")
+    return replace(target, proxied=description.proxied)
 
 
 def _shown_socket(path: str) -> str:

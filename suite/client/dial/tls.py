@@ -1,26 +1,17 @@
-"""The client side of TLS: which roots to trust, which certificate to show, and what the handshake found.
+"""The client side of TLS: the handshake, and what it has shown.
 
-Rules: no application data is sent before the certificate is verified and its name matches (RFC 9525, by
-service-identity); failures are distinguished as far as TLS allows. The development CA is trusted for targets
-on this machine only.
+Rules: no application data is sent before the certificate is verified and its name matches, unless the user
+asked for an insecure connection; failures are distinguished as far as TLS allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from ipaddress import ip_address
-from pathlib import Path
 from typing import Any, Final
 
-from cryptography import x509
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
-from service_identity.exceptions import CertificateError as NamelessError
-from service_identity.exceptions import VerificationError
-from service_identity.pyopenssl import verify_hostname, verify_ip_address
 from twisted.internet import main
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -29,56 +20,25 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from typing_extensions import override
 
+from suite.client.dial.alerts import ALERTS, CERTIFICATE_REQUIRED, HARMLESS
+from suite.client.dial.certificates import (
+    CertificateFacts,
+    distrust,
+    is_address,
+    peer_certificate,
+    sent_chain,
+    trusted_chain,
+    wrong_name,
+)
 from suite.client.dial.failures import TargetError, from_errno
 from suite.client.dial.target import Target
-from suite.endpoints.tls import ContextFactory, use_identity
+from suite.client.dial.trust import TLSOptions, client_context
+from suite.endpoints.tls import ContextFactory
 from suite.engine.handshake import reason_of
 from suite.engine.interfaces import INeedsNoLogContext, is_echo
 from suite.engine.openssl import scratch_buffer
 from suite.engine.stream import Stream
-from suite.engine.tls import CLOSE_NOTIFY, TLSServer, note_records
-from suite.errors import CertificateError, UsageError
-from suite.identities import load_certificates, load_identity
-from suite.text import shown
-
-#: Alerts by number (RFC 8446, appendix B.2, and RFC 5246 for those of TLS 1.2).
-ALERTS: Final = {
-    10: "unexpected_message",
-    20: "bad_record_mac",
-    21: "decryption_failed",
-    22: "record_overflow",
-    30: "decompression_failure",
-    40: "handshake_failure",
-    42: "bad_certificate",
-    43: "unsupported_certificate",
-    44: "certificate_revoked",
-    45: "certificate_expired",
-    46: "certificate_unknown",
-    47: "illegal_parameter",
-    48: "unknown_ca",
-    49: "access_denied",
-    50: "decode_error",
-    51: "decrypt_error",
-    70: "protocol_version",
-    71: "insufficient_security",
-    80: "internal_error",
-    86: "inappropriate_fallback",
-    90: "user_canceled",
-    100: "no_renegotiation",
-    109: "missing_extension",
-    110: "unsupported_extension",
-    111: "certificate_unobtainable",
-    112: "unrecognized_name",
-    113: "bad_certificate_status_response",
-    115: "unknown_psk_identity",
-    116: "certificate_required",
-    120: "no_application_protocol",
-}
-
-#: Alerts that do not report an error.
-HARMLESS: Final = {CLOSE_NOTIFY, 90, 100}
-
-CERTIFICATE_REQUIRED: Final = 116
+from suite.engine.tls import TLSServer, note_records
 
 #: What OpenSSL calls a first answer that is not TLS; an echo of our first message is an "unexpected message".
 NOT_TLS: Final = {
@@ -88,62 +48,43 @@ NOT_TLS: Final = {
     "unexpected message",
 }
 
-#: OpenSSL's verify errors (openssl-verification-options(1), x509_vfy.h) that we explain.
-NOT_YET_VALID: Final = 9
-HAS_EXPIRED: Final = 10
-UNTRUSTED: Final = {
-    18: "it is self-signed",
-    19: "its chain ends in a root that is not trusted",
-    20: "its issuer is not known",
-    21: "its issuer is not known, and the server sent no chain",
-    23: "it is revoked",
-    24: "its issuer is not a CA",
-    26: "it is not a server certificate",
-}
-
-
-@dataclass(frozen=True)
-class TLSOptions:
-    """A user's TLS options.
-
-    :ivar ca: a PEM file with roots to trust in addition to the system's.
-    :ivar certificate: a PEM file with our certificate; *key* holds its private key.
-    :ivar server_name: the name to request and to expect, if it is not the target's host.
-    :ivar alpn: the protocols to offer, in order of preference.
-    :ivar directories: where to look for a development CA, ``certs/ca.pem``, for targets on this machine.
-    """
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    server_name: str | None = None
-    alpn: tuple[str, ...] = ()
-    directories: tuple[Path, ...] = ()
-
 
 @dataclass(frozen=True)
 class TLSFacts:
     """The facts learned from a handshake.
 
     :ivar version: the TLS version: ``TLSv1.3``, for instance.
-    :ivar cipher: OpenSSL's name of the cipher suite.
+    :ivar cipher: OpenSSL's name of the cipher suite; None if the handshake ended before it was agreed.
     :ivar alpn: the negotiated protocol; None if there is none.
-    :ivar names: the certificate's DNS names and addresses.
-    :ivar expires: when the certificate expires.
+    :ivar chain: the certificates that the target has sent, its own first.
+    :ivar trusted: the certificates from the target's own to the trusted root; empty if it is not trusted.
     :ivar resumed: whether the handshake resumed an earlier session.
+    :ivar problem: why the certificate is not trusted, or not for the name; None if it is.
     """
 
     version: str
-    cipher: str
+    cipher: str | None
     alpn: str | None
-    names: tuple[str, ...]
-    expires: datetime
+    chain: tuple[CertificateFacts, ...]
+    trusted: tuple[CertificateFacts, ...]
     resumed: bool
+    problem: TargetError | None
 
     @property
-    def days_left(self) -> int:
-        """Whole days until the certificate expires."""
-        return (self.expires - datetime.now(UTC)).days
+    def earliest(self) -> CertificateFacts | None:
+        """The first to expire of those that trust rests on, or, without trust, of those sent."""
+        return min(self.trusted or self.chain, key=lambda one: one.expires, default=None)
+
+
+class HandshakeError(TargetError):
+    """A handshake that failed after the target had sent certificates.
+
+    :ivar tls: what it had shown by then.
+    """
+
+    def __init__(self, why: TargetError, tls: TLSFacts) -> None:
+        super().__init__(why.word, why.detail, why.facts)
+        self.tls = tls
 
 
 @dataclass(frozen=True)
@@ -163,17 +104,21 @@ class ClientTLS:
 
     :ivar name: the name that the certificate must have.
     :ivar plain: the target without TLS, as a user would write it.
+    :ivar insecure: whether to go on with a certificate that is not trusted, or not for the name.
     :raises CertificateError: a file cannot be used.
-    :raises UsageError: the options contradict each other.
     """
 
     def __init__(self, target: Target, options: TLSOptions) -> None:
         self.name = (options.server_name or target.host).rstrip(".")
         self.plain = "tcp" + target.text[len("tls") :]
         self.shows_certificate = options.certificate is not None
+        self.insecure = options.insecure
+        context = client_context(target, options)
+        context.set_info_callback(_note_alert)
+        context.set_verify(SSL.VERIFY_PEER, _note_verification)
         # The attributes that `TLSServer` needs of its port.
         self.scratch = scratch_buffer()
-        self.contextFactory = ContextFactory(_client_context(target, options))
+        self.contextFactory = ContextFactory(context)
 
     def connection_closed(self) -> None:
         """One of our connections has ended."""
@@ -183,25 +128,6 @@ class ClientTLS:
         """The name to request; None for an address, as RFC 6066, section 3, demands."""
         return None if is_address(self.name) else self.name.encode("idna")
 
-    def wrong_name(self, connection: SSL.Connection) -> TargetError | None:
-        """The error if the certificate is for another name; None if the name matches."""
-        try:
-            (verify_ip_address if is_address(self.name) else verify_hostname)(connection, self.name)
-        except (VerificationError, NamelessError, ValueError):
-            found = names_of(peer_certificate(connection))
-            detail = f"expected {self.name}; found {', '.join(found) or 'no names at all'}"
-            return TargetError("cert-name", detail, {"expected": self.name, "found": list(found)})
-        return None
-
-
-def is_address(host: str) -> bool:
-    """Whether *host* is an IP address."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
 
 def client_hello() -> bytes:
     """The first message of a TLS client, to see whether a target answers it."""
@@ -210,59 +136,6 @@ def client_hello() -> bytes:
     with suppress(SSL.WantReadError):
         connection.do_handshake()
     return connection.bio_read(65536)
-
-
-def check_options(options: TLSOptions) -> None:
-    """Check *options*, as far as that does not depend on the target.
-
-    :raises UsageError: an option is wrong.
-    """
-    if (options.certificate is None) != (options.key is None):
-        raise UsageError("--cert and --key go together; expected both or neither")
-    for protocol in options.alpn:
-        if not protocol.isascii() or not 1 <= len(protocol) <= 255:
-            raise UsageError(
-                f"--alpn {protocol!r} is not a protocol name; expected 1 to 255 ASCII characters"
-            )
-    name = options.server_name
-    if name is not None and not is_address(name):
-        try:
-            sendable = bool(name.rstrip(".").encode("idna"))
-        except UnicodeError:
-            sendable = False
-        if not sendable:
-            raise UsageError(
-                f"--server-name {name!r} is not a host name; expected one such as www.example.org"
-            )
-
-
-def _client_context(target: Target, options: TLSOptions) -> SSL.Context:
-    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
-    context.set_info_callback(_note_alert)
-    context.set_verify(SSL.VERIFY_PEER, _note_verification)
-    context.set_default_verify_paths()
-    for path in _roots(target, options):
-        load_certificates(path)  # raises an error that describes the problem
-        try:
-            context.load_verify_locations(str(path))
-        except SSL.Error as error:
-            raise CertificateError(shown(path), f"refused by OpenSSL ({reason_of(error)})") from None
-    if options.alpn:
-        context.set_alpn_protos([name.encode() for name in options.alpn])
-    if options.certificate is not None and options.key is not None:
-        use_identity(context, load_identity(options.certificate, options.key))
-    return context
-
-
-def _roots(target: Target, options: TLSOptions) -> Iterable[Path]:
-    if options.ca is not None:
-        yield options.ca
-    if target.loopback:
-        for directory in dict.fromkeys(options.directories):
-            if (directory / "certs" / "ca.pem").is_file():
-                yield directory / "certs" / "ca.pem"
 
 
 def _note_alert(connection: SSL.Connection, where: int, result: int) -> None:
@@ -281,42 +154,9 @@ def _note_verification(
     if isinstance(transport, TLSClient):
         transport.certificate_seen = True
         if not ok and transport.distrust is None:
-            transport.distrust = _distrust(certificate.to_cryptography(), error, depth)
+            transport.distrust = distrust(certificate, error, depth)
+        return bool(ok) or transport.insecure
     return bool(ok)
-
-
-def _distrust(certificate: x509.Certificate, error: int, depth: int) -> TargetError:
-    subject = certificate.subject.rfc4514_string() or "an unnamed subject"
-    whose = f"{'the' if depth == 0 else 'a CA'} certificate of {subject}"
-    if error == HAS_EXPIRED:
-        expired = certificate.not_valid_after_utc
-        days = (datetime.now(UTC) - expired).days
-        return TargetError(
-            "cert-expired",
-            f"{whose} expired on {expired:%Y-%m-%d %H:%M} UTC, {days} day{'' if days == 1 else 's'} ago",
-        )
-    if error == NOT_YET_VALID:
-        begins = certificate.not_valid_before_utc
-        return TargetError("cert-not-yet-valid", f"{whose} is valid from {begins:%Y-%m-%d %H:%M} UTC on")
-    why = UNTRUSTED.get(error, "OpenSSL rejects it")
-    return TargetError("cert-untrusted", f"{whose}: {why} (OpenSSL's verify error {error}); --ca adds a root")
-
-
-def peer_certificate(connection: SSL.Connection) -> x509.Certificate | None:
-    """The certificate of the other side, if it sent one."""
-    certificate = connection.get_peer_certificate()
-    return None if certificate is None else certificate.to_cryptography()
-
-
-def names_of(certificate: x509.Certificate | None) -> tuple[str, ...]:
-    """The DNS names and addresses in *certificate*."""
-    if certificate is None:
-        return ()
-    with suppress(x509.ExtensionNotFound, ValueError):
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        addresses = (str(address) for address in names.get_values_for_type(x509.IPAddress))
-        return (*names.get_values_for_type(x509.DNSName), *addresses)
-    return ()
 
 
 class _HandshakeProtocol(Protocol):
@@ -388,8 +228,8 @@ class TLSClient(TLSServer):
         except SSL.Error as error:
             return self._failed(error)
         self._finish_handshake()
-        self._misnamed = self._tls.wrong_name(self._connection)
-        if self._misnamed is not None:
+        self._misnamed = wrong_name(peer_certificate(self._connection), self._tls.name)
+        if self._misnamed is not None and not self._tls.insecure:
             return self._misnamed
         if not self.ready.called:
             self.ready.callback(self)
@@ -406,15 +246,15 @@ class TLSClient(TLSServer):
 
     @override
     def connectionLost(self, reason: Failure) -> None:
-        if reason.check(ConnectionLost, SSL.Error):
-            reason = Failure(self._why())
+        if reason.check(ConnectionLost, SSL.Error, TargetError):
+            reason = Failure(self._with_facts(self._why()))
         super().connectionLost(reason)
 
     def _why(self) -> TargetError:
         """Why the connection was lost."""
-        if self._misnamed is not None:
+        if self._misnamed is not None and not self._tls.insecure:
             return self._misnamed
-        if self.distrust is not None:
+        if self.distrust is not None and not self._tls.insecure:
             return self.distrust
         if self.alert is not None:
             return self._alerted(self.alert)
@@ -438,17 +278,28 @@ class TLSClient(TLSServer):
             hint = "; --cert and --key show a certificate"
         return TargetError("tls-alert", f"{name} ({number}){hint}", {"alert": name})
 
+    def _with_facts(self, why: TargetError) -> TargetError:
+        if self.ready.called or "_connection" not in self.__dict__:
+            return why
+        facts = self.facts()
+        return HandshakeError(why, facts) if facts.chain else why
+
+    @property
+    def insecure(self) -> bool:
+        """Whether to go on with a certificate that is not trusted."""
+        return self._tls.insecure
+
     def facts(self) -> TLSFacts:
-        """The facts learned from the handshake."""
+        """The facts learned from the handshake so far."""
         connection = self._connection
-        certificate = peer_certificate(connection)
         return TLSFacts(
             version=connection.get_protocol_version_name(),
-            cipher=connection.get_cipher_name() or "",
+            cipher=connection.get_cipher_name(),
             alpn=(connection.get_alpn_proto_negotiated() or b"").decode("ascii", "backslashreplace") or None,
-            names=names_of(certificate),
-            expires=certificate.not_valid_after_utc if certificate is not None else datetime.now(UTC),
+            chain=sent_chain(connection),
+            trusted=trusted_chain(connection) if self._established and self.distrust is None else (),
             resumed=not self.certificate_seen,
+            problem=self.distrust or self._misnamed,
         )
 
     def session(self) -> Session | None:

@@ -17,6 +17,7 @@ from zope.interface import implementer
 from suite.client.dial.addresses import Address
 from suite.client.dial.datagrams import DATAGRAMS_PER_TURN
 from suite.client.dial.failures import TargetError, from_errno
+from suite.client.dial.sockets import open_socket
 from suite.client.load.schedule import WARM
 from suite.client.load.stats import AddressStats
 from suite.client.load.traffic import APART, PERIOD, LoadConnection, Traffic
@@ -38,11 +39,17 @@ class LoadDatagrams(LoadConnection, Selectable):
 
     needs_log_context = False
 
-    def __init__(self, traffic: Traffic, stats: AddressStats, index: int, address: Address) -> None:
+    def __init__(
+        self,
+        traffic: Traffic,
+        stats: AddressStats,
+        index: int,
+        address: Address,
+        source: str | None = None,
+    ) -> None:
         super().__init__(traffic, stats, index)
         try:
-            self._socket = socket.socket(address.family, socket.SOCK_DGRAM)
-            self._socket.setblocking(False)
+            self._socket = open_socket(address.family, socket.SOCK_DGRAM, source)
             self._socket.connect(address.address)
         except OSError as error:
             raise from_errno(error.errno or 0) from None

@@ -90,7 +90,7 @@ class Opener:
 
     async def _open(self, index: int, address: Address, stats: AddressStats) -> LoadConnection:
         if self._dialer.target.transport == "udp":
-            return LoadDatagrams(self._traffic, stats, index, address)
+            return LoadDatagrams(self._traffic, stats, index, address, self._dialer.options.source)
         dialed = self._dialed.pop(address, None) or await self._dialer.connect([address])
         connection = LoadStream(self._traffic, stats, index)
         await self._dialer.adopt(dialed, connection)
@@ -122,7 +122,9 @@ class Opener:
             failed(cast(TargetError, failure.value))
 
         dialer, timeout = self._dialer, self._dialer.options.timeout
-        datagrams = Datagrams(dialer.reactor, [address], received, failed)
+        datagrams = Datagrams(
+            dialer.reactor, [address], received, failed, timeout=timeout, source=dialer.options.source
+        )
         hello = LoopingCall(datagrams.send, os.urandom(self._traffic.size))
         hello.clock = dialer.reactor
         hello.start(timeout / ATTEMPTS).addErrback(refused)

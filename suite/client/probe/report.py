@@ -1,11 +1,16 @@
-"""The findings about one target, for people and for programs."""
+"""The findings about one target, for people and for programs.
+
+Rules: numbers are true or absent; memory is bounded, however long a probe runs and however much fails.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from suite.client.dial.failures import TargetError
+from suite.client.dial.failures import Fact, TargetError
 from suite.client.dial.target import Target
 from suite.client.dial.tls import TLSFacts
 from suite.client.probe.stats import ProbeStats
@@ -19,98 +24,148 @@ HALF_CLOSES: Final[dict[HalfClose, str]] = {
     "open": "not honoured: the target did not close",
 }
 
+#: How many failures are kept with their details; the others are counted by word.
+MAX_KEPT: Final = 100
+
 
 @dataclass(frozen=True)
 class Failed:
-    """One failure.
+    """One failure, without the `TargetError` itself, whose traceback would hold memory.
 
-    :ivar sequence: the number of the probe that failed, from 1; None for a failure after the last probe.
+    :ivar sequence: the number of the probe that failed, from 1; None for a failure of none of them.
     """
 
     sequence: int | None
-    error: TargetError
+    word: str
+    detail: str
+    facts: Mapping[str, Fact]
+
+    def as_json(self) -> dict[str, Any]:
+        """The failure for programs; see docs/probe.md."""
+        return {"sequence": self.sequence, "word": self.word, "detail": self.detail, **self.facts}
 
 
 @dataclass
 class Report:
     """The findings about one target so far.
 
+    :ivar failures: the first `MAX_KEPT` failures.
+    :ivar failed: how many failures there were of each word.
     :ivar address: the address that was connected to; None before the first connection.
-    :ivar connect: the seconds that the first connection took.
+    :ivar lookup: the seconds that resolving the name took; None: not done.
+    :ivar connect: the seconds that the first connection took, attempts at other addresses included.
+    :ivar handshake: the seconds that the first TLS handshake took; None: there was none, or it failed.
     :ivar half_close: how the target handled our half-close; None: not tried.
-    :ivar tls: the facts from the first handshake; None without a handshake.
+    :ivar tls: the facts from the first handshake, even a failed one; None without a handshake.
     :ivar resumed: whether a second connection resumed the session of the first one; None: not tried.
     :ivar close_notify: whether the target sent close_notify before it closed; None: it has not closed.
+    :ivar unanswered: the seconds for which a payload had waited when the probe was ended; None: none had.
+    :ivar seconds: how long the probes of the target took.
     """
 
     target: Target
     stats: ProbeStats = field(default_factory=ProbeStats)
     failures: list[Failed] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
     address: str | None = None
+    lookup: float | None = None
     connect: float | None = None
+    handshake: float | None = None
     half_close: HalfClose | None = None
     tls: TLSFacts | None = None
     resumed: bool | None = None
     close_notify: bool | None = None
+    unanswered: float | None = None
+    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
         """Whether a payload came back, and there were no failures."""
-        return self.stats.received > 0 and not self.failures
+        return self.stats.received > 0 and not self.failed
+
+    def fail(self, sequence: int | None, error: TargetError) -> Failed:
+        """Note that probe number *sequence* has failed; None: the failure belongs to none of them."""
+        failed = Failed(sequence, error.word, error.detail, error.facts)
+        self.failed[error.word] += 1
+        if len(self.failures) < MAX_KEPT:
+            self.failures.append(failed)
+        return failed
+
+    def explain(self, hint: str) -> None:
+        """Add *hint* to the details of the last failure that is kept."""
+        last = self.failures[-1]
+        self.failures[-1] = replace(last, detail=f"{last.detail}; {hint}")
 
     def as_json(self) -> dict[str, Any]:
         """The report for programs; see docs/probe.md."""
-        times = self.stats.summary()
+        stats = self.stats
+        times = stats.summary()
         return {
             "target": self.target.text,
             "transport": self.target.transport,
             "address": self.address,
             "ok": self.ok,
-            "sent": self.stats.sent,
-            "received": self.stats.received,
-            "loss": self.stats.loss,
-            "late": self.stats.late,
-            "duplicates": self.stats.duplicates,
-            "connect_ms": None if self.connect is None else _ms(self.connect),
+            "sent": stats.sent,
+            "received": stats.received,
+            "loss": stats.loss,
+            "late": stats.late,
+            "duplicates": stats.duplicates,
+            "unanswered_ms": in_ms(self.unanswered),
+            "connect_ms": in_ms(self.connect),
             "rtt_ms": None
             if times is None
             else {
-                "min": _ms(times.minimum),
-                "median": _ms(times.median),
-                "p99": _ms(times.p99),
-                "max": _ms(times.maximum),
+                "min": in_ms(times.minimum),
+                "median": in_ms(times.median),
+                "p99": in_ms(times.p99),
+                "max": in_ms(times.maximum),
             },
             "half_close": self.half_close,
-            "tls": None
-            if self.tls is None
+            "tls": None if self.tls is None else self._tls_as_json(self.tls),
+            "failed": dict(self.failed),
+            "failures": [failed.as_json() for failed in self.failures],
+        }
+
+    def _tls_as_json(self, tls: TLSFacts) -> dict[str, Any]:
+        leaf = tls.chain[0] if tls.chain else None
+        earliest = tls.earliest
+        return {
+            "version": tls.version,
+            "cipher": tls.cipher,
+            "alpn": tls.alpn,
+            "handshake_ms": in_ms(self.handshake),
+            "trusted": tls.problem is None,
+            "problem": None if tls.problem is None else tls.problem.word,
+            "names": None if leaf is None else list(leaf.names),
+            "issuer": None if leaf is None else leaf.issuer,
+            "valid_from": None if leaf is None else leaf.valid_from.isoformat(),
+            "expires": None if leaf is None else leaf.expires.isoformat(),
+            "days_left": None if leaf is None else leaf.days_left,
+            "earliest": None
+            if earliest is None
             else {
-                "version": self.tls.version,
-                "cipher": self.tls.cipher,
-                "alpn": self.tls.alpn,
-                "names": list(self.tls.names),
-                "expires": self.tls.expires.isoformat(),
-                "days_left": self.tls.days_left,
-                "resumed": self.resumed,
-                "close_notify": self.close_notify,
+                "subject": earliest.subject,
+                "expires": earliest.expires.isoformat(),
+                "days_left": earliest.days_left,
             },
-            "failures": [
-                {
-                    "sequence": failed.sequence,
-                    "word": failed.error.word,
-                    "detail": failed.error.detail,
-                    **failed.error.facts,
-                }
-                for failed in self.failures
-            ],
+            "chain": [certificate.as_json() for certificate in tls.chain],
+            "resumed": self.resumed,
+            "close_notify": self.close_notify,
         }
 
     def lines(self) -> list[str]:
         """The report for people."""
         stats = self.stats
-        counts = f"{stats.sent} sent, {stats.received} back, {100 * stats.loss:.3g} % lost"
+        loss = "–" if stats.loss is None else f"{100 * stats.loss:.3g}"  # noqa: RUF001  # for "absent"
+        counts = f"{stats.sent} sent, {stats.received} back, {loss} % lost"
         if stats.late or stats.duplicates:
             counts += f", {stats.late} late, {stats.duplicates} repeated"
         found = [f"--- {self.target.text}", counts]
+        if self.unanswered is not None:
+            found.append(f"one more was sent, and unanswered for {self.unanswered:.1f} s")
+        omitted = self.failed.total() - len(self.failures)
+        if omitted:
+            found.append("failures: " + ", ".join(f"{word} {n}" for word, n in self.failed.most_common()))
         times = stats.summary()
         if times is not None:
             values = "/".join(
@@ -120,18 +175,32 @@ class Report:
         if self.half_close is not None:
             found.append(f"half-close {HALF_CLOSES[self.half_close]}")
         if self.tls is not None:
+            found += self._tls_lines(self.tls)
+        return found
+
+    def _tls_lines(self, tls: TLSFacts) -> list[str]:
+        found = []
+        if self.handshake is not None:
             resumed = {None: "not tried", True: "yes", False: "no"}[self.resumed]
-            found.append(
-                f"{self.tls.version}, {self.tls.cipher}, ALPN {self.tls.alpn or 'none'}, resumption {resumed}"
-            )
-            found.append(
-                f"certificate for {', '.join(self.tls.names)}; {self.tls.days_left} days left"
-                f" (until {self.tls.expires:%Y-%m-%d})"
-            )
-            if self.close_notify is False:
-                found.append("the target closed without close_notify")
+            found.append(f"{tls.version}, {tls.cipher}, ALPN {tls.alpn or 'none'}, resumption {resumed}")
+        if tls.chain:
+            leaf, earliest = tls.chain[0], tls.earliest or tls.chain[0]
+            left = f"{leaf.days_left} days left (until {leaf.expires:%Y-%m-%d})"
+            found.append(f"certificate for {', '.join(leaf.names) or 'no names'}; {left}")
+            found.append(f"issued by {leaf.issuer or 'nobody named'}; certificates sent: {len(tls.chain)}")
+            if earliest.expires < leaf.expires:
+                found.append(
+                    f"the CA certificate of {earliest.subject} expires earlier:"
+                    f" {earliest.days_left} days left"
+                    f" (until {earliest.expires:%Y-%m-%d})"
+                )
+        if tls.problem is not None and self.handshake is not None:
+            found.append(f"NOT TRUSTED (--insecure): {tls.problem}")
+        if self.close_notify is False:
+            found.append("the target closed without close_notify")
         return found
 
 
-def _ms(seconds: float) -> float:
-    return round(1000 * seconds, 6)
+def in_ms(seconds: float | None) -> float | None:
+    """*seconds* in milliseconds, to the nanosecond; None stays None."""
+    return None if seconds is None else round(1000 * seconds, 6)

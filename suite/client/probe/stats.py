@@ -1,14 +1,20 @@
 """Statistics of probes: counts and round-trip times.
 
-Rules: pure arithmetic, no clock; times are in seconds.
+Rules: no clock; times are in seconds; memory is bounded, however long a probe runs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
+from typing import Final
+
+from suite.client.load.histogram import Histogram
+
+#: How many times are kept exactly; beyond that, median and percentiles come from a histogram.
+MAX_EXACT: Final = 10_000
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -36,31 +42,56 @@ class Times:
         return cls(ordered[0], median(ordered), percentile(ordered, 99), ordered[-1])
 
 
-@dataclass
 class ProbeStats:
     """The counts and times of the probes so far.
 
     :ivar sent: probes sent.
-    :ivar times: the round-trip time of each probe that came back.
+    :ivar received: probes that came back completely and in time.
     :ivar late: datagrams that came back after they had been counted as lost.
     :ivar duplicates: datagrams that came back again.
     """
 
-    sent: int = 0
-    times: list[float] = field(default_factory=list)
-    late: int = 0
-    duplicates: int = 0
+    def __init__(self) -> None:
+        self.sent = 0
+        self.received = 0
+        self.late = 0
+        self.duplicates = 0
+        self._exact: list[float] = []
+        self._histogram = Histogram()  # in use when there are more than `MAX_EXACT`
+        self._minimum = math.inf
+        self._maximum = 0.0
+        self._total = 0.0
+
+    def record(self, seconds: float) -> None:
+        """Count a probe that came back after *seconds*."""
+        self.received += 1
+        self._minimum = min(self._minimum, seconds)
+        self._maximum = max(self._maximum, seconds)
+        self._total += seconds
+        if self.received <= MAX_EXACT:
+            self._exact.append(seconds)
+            return
+        self._histogram.record([round(1e9 * value) for value in (*self._exact, seconds)])
+        self._exact.clear()
 
     @property
-    def received(self) -> int:
-        """Probes that came back completely and in time."""
-        return len(self.times)
+    def loss(self) -> float | None:
+        """The fraction of probes that did not come back, 0 to 1; None without probes."""
+        return (self.sent - self.received) / self.sent if self.sent else None
 
     @property
-    def loss(self) -> float:
-        """The fraction of probes that did not come back, 0 to 1; 0 without probes."""
-        return (self.sent - self.received) / self.sent if self.sent else 0.0
+    def total(self) -> float:
+        """The sum of all times."""
+        return self._total
 
     def summary(self) -> Times | None:
-        """A summary of the times; None if no probe came back."""
-        return Times.of(self.times) if self.times else None
+        """A summary of the times; None if no probe came back.
+
+        Of more than `MAX_EXACT` times, median and percentile are exact to three digits.
+        """
+        if not self.received:
+            return None
+        if self._exact:
+            return Times.of(self._exact)
+        middle, high = (value / 1e6 for value in self._histogram.percentiles([50, 99]))
+        return Times(self._minimum, middle, high, self._maximum)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -17,11 +15,13 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.client.dial.dialer import Dialer
-from suite.client.dial.failures import TargetError
-from suite.client.dial.tls import Session, TLSClient, client_hello
+from suite.client.dial.failures import Fact, TargetError
+from suite.client.dial.tls import HandshakeError, Session, TLSClient, TLSFacts, client_hello
 from suite.client.dial.waiting import settle, timeout_error, with_timeout
 from suite.client.probe.compare import mismatch
-from suite.client.probe.report import Report
+from suite.client.probe.output import Output
+from suite.client.probe.report import Report, in_ms
+from suite.client.probe.settings import Settings
 from suite.engine.stream import Stream
 
 #: How TLS records begin: type and major version (RFC 8446, section 5.1). The message type of a ServerHello is
@@ -29,6 +29,9 @@ from suite.engine.stream import Stream
 TLS_ALERT: Final = b"\x15\x03"
 TLS_HANDSHAKE: Final = b"\x16\x03"
 SERVER_HELLO: Final = b"\x02"
+
+#: Seconds to wait for what a server says of a handshake that is over for us.
+VERDICT_TIME: Final = 1.0
 
 
 @implementer(IHalfCloseableProtocol)
@@ -123,11 +126,14 @@ class VerifyingProtocol(Protocol):
 class StreamProber:
     """Probes a stream: TCP, TLS or UNIX."""
 
-    def __init__(self, reactor: Any, dialer: Dialer, report: Report, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, reactor: Any, dialer: Dialer, settings: Settings, report: Report, output: Output
+    ) -> None:
         self.reactor = reactor
         self.dialer = dialer
+        self.settings = settings
         self.report = report
-        self.say = say
+        self.output = output
         self._protocol: VerifyingProtocol | None = None
         self._transport: Stream | None = None
         self._session: Session | None = None
@@ -138,33 +144,85 @@ class StreamProber:
         """Seconds for each step."""
         return self.dialer.options.timeout
 
+    def what(self, length: int) -> str:
+        """What has succeeded when a probe has, for people."""
+        if not self.settings.handshake:
+            return f"{length} bytes back"
+        return "handshake complete" if self.dialer.target.transport == "tls" else "connected"
+
     async def probe(self, _sequence: int, length: int) -> float:
         """Send *length* random bytes; return the seconds until all had come back.
 
-        :raises TargetError: they did not all come back.
+        Where only handshakes are asked for, make one on a new connection, and return how long that took.
+
+        :raises TargetError: they did not all come back, or there was no handshake.
         """
         try:
+            if self.settings.handshake:
+                return await self._connect_once()
             if self._protocol is None:
-                self._protocol = await self._connect()
+                self._protocol, _ = await self._connect()
             return await self._exchange(self._protocol, os.urandom(length))
         except BaseException:
             self.close()
             raise
 
-    async def _connect(self) -> VerifyingProtocol:
-        protocol = VerifyingProtocol()
+    async def _connect(self) -> tuple[VerifyingProtocol, float]:
+        """A new connection, and the seconds that making it took, without resolving the name."""
+        report, protocol = self.report, VerifyingProtocol()
         dialed = await self.dialer.connect()
+        first = report.connect is None
+        if first:
+            report.address, report.lookup, report.connect = str(dialed.address), dialed.lookup, dialed.seconds
         began = time.perf_counter()
-        self._transport = await self.dialer.adopt(dialed, protocol)
-        if self.report.connect is None:
-            self.report.connect = dialed.seconds
-            self.report.address = str(dialed.address)
-            line = f"connected to {dialed.address} in {1000 * dialed.seconds:.3f} ms"
-            if isinstance(self._transport, TLSClient):
-                self.report.tls = self._transport.facts()
-                line += f"; {self.report.tls.version} in {1000 * (time.perf_counter() - began):.3f} ms"
-            self.say(line)
-        return protocol
+        try:
+            transport = await self.dialer.adopt(dialed, protocol)
+        except TargetError as error:
+            error.facts |= {"address": str(dialed.address), "connect_ms": in_ms(dialed.seconds)}
+            if isinstance(error, HandshakeError) and report.tls is None:
+                report.tls = error.tls
+            raise
+        seconds = time.perf_counter() - began
+        self._protocol, self._transport = protocol, transport
+        line = f"connected to {dialed.address} in {1000 * dialed.seconds:.3f} ms"
+        if isinstance(transport, TLSClient):
+            tls = transport.facts()
+            line += f"; {tls.version} in {1000 * seconds:.3f} ms"
+            if report.handshake is None:
+                report.tls, report.handshake = tls, seconds
+                self._check_expiry(tls)
+        if first:
+            self.output.say(line)
+        return protocol, dialed.seconds + seconds
+
+    def _check_expiry(self, tls: TLSFacts) -> None:
+        least, earliest = self.settings.min_days, tls.earliest
+        if least is None or earliest is None or earliest.days_left >= least:
+            return
+        detail = (
+            f"the certificate of {earliest.subject or 'an unnamed subject'} expires on"
+            f" {earliest.expires:%Y-%m-%d %H:%M} UTC, days left: {earliest.days_left};"
+            f" expected at least {least} (--min-days)"
+        )
+        facts: dict[str, Fact] = {"expires": earliest.expires.isoformat(), "days_left": earliest.days_left}
+        error = TargetError("cert-expires", detail, facts)
+        self.output.failed(self.report, self.report.fail(None, error))
+
+    async def _connect_once(self) -> float:
+        """Connect, end, and return how long connecting took.
+
+        In TLS 1.3, a server checks our certificate when the handshake is over for us, so what it does then
+        belongs to the outcome.
+        """
+        protocol, seconds = await self._connect()
+        late = timeout_error("no end", self.timeout)
+        with suppress(TargetError):
+            await with_timeout(self.reactor, min(self.timeout, VERDICT_TIME), late, protocol.end())
+        self.close()
+        problem = protocol.problem
+        if problem is not None and problem.word in ("tls-alert", "reset"):
+            raise problem
+        return seconds
 
     async def _exchange(self, protocol: VerifyingProtocol, payload: bytes) -> float:
         began = time.perf_counter()
@@ -176,7 +234,7 @@ class StreamProber:
             if error is late:
                 back = len(payload) - protocol.missing
                 raise timeout_error(f"{back} of {len(payload)} bytes came back", self.timeout) from None
-            if self.dialer.target.transport == "tcp" and not self.report.stats.times:
+            if self.dialer.target.transport == "tcp" and not self.report.stats.received:
                 if protocol.first.startswith(TLS_ALERT):
                     raise self._with_tls_hint(error) from None
                 self._hung_up = not protocol.first and error.word in ("closed", "reset")
@@ -197,10 +255,9 @@ class StreamProber:
         Most servers, OpenSSL's among them, close without a word when a first message is not TLS. Asking takes
         a connection of its own, so it comes after the probes, and only when they have all failed.
         """
-        if self._hung_up and not self.report.stats.times and await self._speaks_tls():
-            last = self.report.failures[-1]
-            self.report.failures[-1] = replace(last, error=self._with_tls_hint(last.error))
-            self.say(self._tls_hint)
+        if self._hung_up and not self.report.stats.received and await self._speaks_tls():
+            self.report.explain(self._tls_hint)
+            self.output.say(self._tls_hint)
 
     async def _speaks_tls(self) -> bool:
         """Whether the answer to the beginning of a TLS handshake is TLS."""

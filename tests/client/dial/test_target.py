@@ -155,10 +155,10 @@ def test_a_configuration_is_a_list_of_targets(tmp_path: Path, monkeypatch: pytes
         Target("unix:run/echo.sock", "unix", path=str(tmp_path / "run/echo.sock")),
         Target("unix:@echo", "unix", path="\0echo"),
         Target(r"unix:run/a\:b", "unix", path=str(tmp_path / "run/a:b")),
+        Target("tcp:127.0.0.1:1237", "tcp", "127.0.0.1", 1237, proxied=True),
     ]
     assert [line.partition(": ")[2] for line in said] == [
         "endpoints.free: port 0 is a different port each time; name the current one in a TARGET",
-        "endpoints.balanced: expects a PROXY header first, from a proxy; point at the proxy instead",
         "endpoints.inherited: systemd: does not say where it listens; name its address as a TARGET",
     ]
 

@@ -24,9 +24,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.cli import main
+from suite.client.dial.alerts import ALERTS
 from suite.client.dial.failures import WORDS, TargetError, from_errno
 from suite.client.dial.target import parse_target
-from suite.client.dial.tls import ALERTS, TLSOptions, _roots
+from suite.client.dial.trust import TLSOptions, roots
 from suite.client.probe.compare import first_difference, mismatch
 from suite.client.probe.stats import ProbeStats, Times, percentile
 from suite.commands.options import duration, size
@@ -172,10 +173,10 @@ def test_the_development_ca_is_trusted_on_this_machine_only(tmp_path: Path) -> N
     (tmp_path / "certs").mkdir()
     (tmp_path / "certs" / "ca.pem").touch()
     options = TLSOptions(directories=(tmp_path,))
-    assert list(_roots(parse_target("tls:localhost:1"), options)) == [tmp_path / "certs" / "ca.pem"]
-    assert list(_roots(parse_target("tls:[::1]:1"), options)) == [tmp_path / "certs" / "ca.pem"]
-    assert list(_roots(parse_target("tls:example.org:1"), options)) == []
-    assert list(_roots(parse_target("tls:192.0.2.1:1"), options)) == []
+    assert list(roots(parse_target("tls:localhost:1"), options)) == [tmp_path / "certs" / "ca.pem"]
+    assert list(roots(parse_target("tls:[::1]:1"), options)) == [tmp_path / "certs" / "ca.pem"]
+    assert list(roots(parse_target("tls:example.org:1"), options)) == []
+    assert list(roots(parse_target("tls:192.0.2.1:1"), options)) == []
 
 
 def test_the_development_ca_is_found_beside_the_configuration(suite: RunningSuite, tmp_path: Path) -> None:
@@ -219,6 +220,7 @@ def test_what_people_see(suite: RunningSuite) -> None:
         r"half-close honoured: all bytes came back, then the target closed",
         r"TLSv1\.3, TLS_AES_256_GCM_SHA384, ALPN none, resumption yes",
         r"certificate for localhost, 127\.0\.0\.1, ::1; \d+ days left \(until \d{4}-\d\d-\d\d\)",
+        r"issued by OU=development CA,O=echo suite; certificates sent: 1",
     ]
     lines = result.stdout.splitlines()
     assert len(lines) == len(patterns)
@@ -883,14 +885,14 @@ def test_bad_input_is_one_line_and_exit_2(
     arguments: list[str],
     message: str,
 ) -> None:
-    (tmp_path / "config.toml").write_text('[endpoints]\ntcp = "haproxy:tcp:1234"')
+    (tmp_path / "config.toml").write_text('[endpoints]\ntcp = "tcp:0"')
     monkeypatch.chdir(tmp_path)
     assert main(["probe", *arguments]) == 2
     output = capsys.readouterr()
     assert not output.out
     skipped, line = ["", *output.err.splitlines()][-2:]
     assert message in line
-    assert not skipped or skipped.startswith("skipped: endpoints.tcp: expects a PROXY header")
+    assert not skipped or skipped.startswith("skipped: endpoints.tcp: port 0 is a different port")
 
 
 @pytest.mark.parametrize(
@@ -1004,8 +1006,11 @@ def test_percentiles_of_an_exponential_distribution() -> None:
 
 
 def test_stats_of_nothing_are_no_loss() -> None:
-    assert (ProbeStats().loss, ProbeStats().received, ProbeStats().summary()) == (0, 0, None)
-    stats = ProbeStats(sent=4, times=[0.3, 0.1, 0.2])
+    assert (ProbeStats().loss, ProbeStats().received, ProbeStats().summary()) == (None, 0, None)
+    stats = ProbeStats()
+    stats.sent = 4
+    for seconds in (0.3, 0.1, 0.2):
+        stats.record(seconds)
     assert (stats.received, stats.loss) == (3, 0.25)
     assert stats.summary() == Times(0.1, 0.2, 0.3, 0.3)
 
