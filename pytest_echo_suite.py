@@ -67,8 +67,13 @@ class ProjectFinder:
                 return spec if _has_modules(spec) else None
         return None
 
-    def _is_of_project(self, entry: str) -> bool:
-        place = Path(entry).resolve()  # "" is the working directory
+    def _is_of_project(self, entry: object) -> bool:
+        if not isinstance(entry, str):  # a Path, which Python ignores
+            return False
+        try:
+            place = Path(entry).resolve()  # "" is the working directory
+        except OSError:  # which has been deleted
+            return False
         if place == PACKAGE.parent or not place.is_relative_to(self._root):
             return False
         return {"site-packages", "dist-packages"}.isdisjoint(place.relative_to(self._root).parts)

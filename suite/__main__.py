@@ -1,8 +1,9 @@
 """``python -m suite`` and ``echo-suite``."""
 
+# As `signal`, but without its enumerations, whose import takes 10 ms.
+import _signal  # type: ignore[import-not-found]  # no stub
+import os
 import sys
-
-from suite.signals import Signals
 
 
 def main() -> int:
@@ -10,8 +11,15 @@ def main() -> int:
 
     Signals are remembered from here on: a service manager may stop or reload what it has only just started.
     As process 1 of a container, a process that does not handle SIGTERM does not even see it
-    (pid_namespaces(7)).
+    (pid_namespaces(7)). Before that, Ctrl-C would end an import, with a traceback.
     """
+    handler = _signal.getsignal(_signal.SIGINT)
+    if handler is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, lambda *_: os._exit(1))
+    from suite.signals import Signals  # noqa: PLC0415  # takes a while
+
+    if handler is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, handler)
     signals = Signals()
     signals.catch()
     from suite import cli  # noqa: PLC0415  # takes a while

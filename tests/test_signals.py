@@ -217,3 +217,23 @@ def test_other_signals_in_the_first_moment_are_acted_on_once_it_serves(tmp_path:
 def child_of(pid: int) -> int:
     """The only child of the process *pid*."""
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def test_ctrl_c_during_the_first_import_ends_the_process_in_silence() -> None:
+    """Before any signal can be remembered: no traceback of an import."""
+    code = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "suite.signals":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder)
+from suite.__main__ import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")

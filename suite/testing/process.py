@@ -50,7 +50,7 @@ class ServerProcess:
     """
 
     def __init__(self, file: Path, directory: Path, control: socket.socket) -> None:
-        path = json.dumps([os.path.abspath(entry) for entry in sys.path if entry])
+        path = json.dumps([entry for entry in sys.path if isinstance(entry, str) and os.path.isabs(entry)])
         with (directory / "log").open("wb") as log:
             self.popen = subprocess.Popen(  # noqa: S603  # it is this Python, and this package
                 [

@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Protocol, Self, TypeAlias, cast
+from typing import Any, BinaryIO, Final, Protocol, Self, TypeAlias, cast
 
 from .errors import LIMIT, Connection, Counts, CrashError, StartError, StillOpenError
 from .process import ServerProcess, pauses
@@ -82,6 +82,8 @@ class RunningSuite:
         self._lock = threading.Lock()
         self._crash: CrashError | None = None
         self._final_log: str | None = None
+        self._log: BinaryIO | None = None
+        self._log_lock = threading.Lock()
         self._resources = ExitStack()
         with ExitStack() as started:
             started.callback(self._release)  # unless everything succeeds
@@ -94,12 +96,15 @@ class RunningSuite:
             with theirs:
                 self._process = ServerProcess(file, self.directory, theirs)
             self._resources.callback(self._process.kill)
+            # Opened now, and certificates looked for: a test may put another file system in place (pyfakefs).
+            self._log = self._resources.enter_context((self.directory / "log").open("rb"))
             try:
                 endpoints = [_endpoint(**fields) for fields in self._read()]
             except (OSError, EOFError) as error:
                 # It has closed its end, so it is about to exit, and its exit code will tell why.
                 code = None if isinstance(error, TimeoutError) else self._process.wait()
                 raise StartError(self.log.rstrip("\n"), code) from None
+            self._has_certificates = (self._certs / "ca.pem").exists()
             started.pop_all()
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self.addresses: Mapping[str, Address] = MappingProxyType(
@@ -176,7 +181,7 @@ class RunningSuite:
 
     def _certificate(self, name: str) -> Path:
         path = self._certs / name
-        if not path.exists():
+        if not self._has_certificates:
             raise LookupError(f"no {path}: the suite made no certificates, because no endpoint needs them")
         return path
 
@@ -269,7 +274,11 @@ class RunningSuite:
         """The suite's log so far, which shows failed TLS handshakes and their reasons, for instance."""
         if self._final_log is not None:
             return self._final_log
-        return (self.directory / "log").read_text(encoding="utf-8", errors="replace")
+        if self._log is None:  # nothing has been started
+            return ""
+        with self._log_lock:
+            self._log.seek(0)
+            return self._log.read().decode("utf-8", "replace")
 
     # Closing.
 
@@ -350,10 +359,7 @@ class RunningSuite:
 
     def _release(self) -> None:
         """Keep the log, and release everything else."""
-        try:
-            self._final_log = self.log
-        except OSError:  # never created, or removed by a test
-            self._final_log = ""
+        self._final_log = self.log
         self._resources.close()
 
     # The control socket.

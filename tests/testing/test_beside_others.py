@@ -90,6 +90,14 @@ def test_frozen_clocks(make_echo_suite):
     assert time.monotonic() == before
 
 
+def test_another_file_system(fs, echo_suite):
+    with echo_suite.connect("tls") as sock:
+        sock.sendall(b"hola")
+        assert sock.recv(4) == b"hola"
+    echo_suite.wait_for("tls", open=0)
+    assert "Traceback" not in echo_suite.log
+
+
 class ClientTest(unittest.TestCase):
     @pytest.fixture(autouse=True)
     def use_suite(self, echo_suite):
@@ -138,7 +146,7 @@ def test_making_and_closing(make_echo_suite):
 
 
 def test_plugins_and_loops(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest-asyncio, pytest-trio, anyio, pytest-randomly and pytest-xdist at once; warnings are errors."""
+    """pytest-asyncio, pytest-trio, anyio, pytest-randomly, pytest-xdist, pyfakefs; warnings are errors."""
     if not PLUGINS.is_dir():
         cannot_run("the other plugins are not installed; `make .venv/plugins/installed` does that")
     monkeypatch.setenv("PYTHONPATH", str(PLUGINS))
@@ -158,7 +166,7 @@ def test_plugins_and_loops(pytester: pytest.Pytester, monkeypatch: pytest.Monkey
         """
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", "-n", "2", timeout=100)
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=9)
 
 
 def test_gevent(pytester: pytest.Pytester) -> None:

@@ -1,14 +1,21 @@
 """``connect`` at a terminal: a prompt with history and editing; received bytes are shown above it.
 
-Rules: control characters from the target are escaped; bytes that arrive never disturb the line being typed.
+Rules: control characters from the target are escaped; bytes that arrive never disturb the line being typed; a
+target that sends faster than the terminal shows has to wait, and keys are obeyed in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import os
+import signal
 import sys
+import termios
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import Any, Final
 
 from prompt_toolkit import PromptSession
@@ -18,15 +25,19 @@ from twisted.internet.defer import Deferred
 from suite.client.connect.channel import Channel, open_channel
 from suite.client.connect.hexdump import Dump, from_hex
 from suite.client.connect.pipe import truncation
+from suite.client.connect.standard import write_all
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
-from suite.errors import UsageError
+from suite.errors import EXIT_FAILURE, UsageError
 from suite.text import one_line
 
 PROMPT: Final = "> "
 
 #: Seconds that the next prompt waits for an answer to the last line.
 ANSWER_TIME: Final = 0.1
+
+#: Seconds that an orderly end may take after SIGTERM.
+STUCK_TIME: Final = 1.0
 
 
 class _InterruptedError(Exception):
@@ -47,6 +58,12 @@ class Screen:
         self._dump = Dump() if in_hex else None
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._next: Deferred[None] = Deferred()
+        self._pause: Callable[[bool], None] = lambda _: None
+        self._unshown = 0
+
+    def throttle(self, pause: Callable[[bool], None]) -> None:
+        """Call *pause* with True while something waits to be shown, and with False after that."""
+        self._pause = pause
 
     def __call__(self, data: bytes) -> None:
         """Show *data*."""
@@ -64,10 +81,47 @@ class Screen:
     def show(self, text: str) -> None:
         """Show *text* on its own lines, above the prompt if there is one."""
         lines = "\n".join(one_line(line) for line in text.removesuffix("\n").split("\n"))
-        if self._session.app.is_running:
-            run_in_terminal(lambda: print(lines, flush=True))
-        else:
-            print(lines, flush=True)
+        data = f"{lines}\n".encode(sys.stdout.encoding, "backslashreplace")
+        if not self._session.app.is_running:
+            _write(data)
+            return
+        self._unshown += 1
+        self._pause(True)
+        shown = asyncio.ensure_future(run_in_terminal(lambda: _write(data)))
+        shown.add_done_callback(self._shown)
+
+    def _shown(self, _: object) -> None:
+        self._unshown -= 1
+        if not self._unshown:
+            self._pause(False)
+
+
+def _write(data: bytes) -> None:
+    with suppress(OSError):  # the terminal is gone, as the prompt will find
+        write_all(sys.stdout.fileno(), data)
+
+
+def end_even_if_stuck() -> None:
+    """End on SIGTERM also while nobody reads the terminal: the reactor may wait for it in a write.
+
+    prompt-toolkit writes where it reads keys, in the reactor's thread. Nobody reads a terminal while the
+    connection that it is behind hangs.
+    """
+    attributes = termios.tcgetattr(0)
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def abort() -> None:
+        termios.tcsetattr(0, termios.TCSANOW, attributes)
+        os._exit(EXIT_FAILURE)
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        timer = threading.Timer(STUCK_TIME, abort)
+        timer.daemon = True
+        timer.start()
+        if callable(previous):
+            previous(number, frame)  # the reactor's, which ends well if it can
+
+    signal.signal(signal.SIGTERM, terminate)
 
 
 async def converse(dialer: Dialer, warn: Callable[[str], None], *, in_hex: bool, wait: float | None) -> None:
@@ -79,7 +133,9 @@ async def converse(dialer: Dialer, warn: Callable[[str], None], *, in_hex: bool,
     """
     session: PromptSession[str] = PromptSession(PROMPT, interrupt_exception=_InterruptedError)
     screen = Screen(session, in_hex=in_hex)
+    end_even_if_stuck()
     channel = await open_channel(dialer, screen)
+    screen.throttle(channel.pause)
     screen.show(f"connected to {dialer.target.text}; Ctrl-D ends")
 
     def over(result: Any) -> Any:

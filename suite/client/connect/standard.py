@@ -153,7 +153,7 @@ class Output:
         try:
             while self._await_piece():
                 data = self._pieces.popleft()
-                self._write(data)
+                write_all(self._fileno, data)
                 self._reactor.callFromThread(self._written, len(data))
         except BrokenPipeError:
             pass  # the reader wants no more
@@ -174,13 +174,18 @@ class Output:
                 os.read(self._woken, READ_SIZE)
         return True
 
-    def _write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(self._fileno, rest) :]
-            except BlockingIOError:
-                _wait(self._fileno, select.POLLOUT)
+
+def write_all(fileno: int, data: bytes) -> None:
+    """Write all of *data*, however slowly it is read.
+
+    :raises OSError: it cannot be written.
+    """
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(fileno, rest) :]
+        except BlockingIOError:
+            _wait(fileno, select.POLLOUT)
 
 
 def _wait(fileno: int, event: int) -> None:

@@ -361,11 +361,11 @@ def test_descriptors_that_do_not_block_lose_nothing(suite: RunningSuite) -> None
     os.close(source)
 
 
-def stuck_on(pipe: int) -> bool:
-    """Whether *pipe* is as good as full."""
+def stuck_on(pipe: int, size: int = 65536 - 2 * select.PIPE_BUF) -> bool:
+    """Whether *pipe*, or a terminal, has so much to read that it is as good as full."""
     waiting = array.array("i", [0])
     fcntl.ioctl(pipe, termios.FIONREAD, waiting)
-    return waiting[0] > 65536 - 2 * select.PIPE_BUF  # pages are not filled to the last byte
+    return waiting[0] >= size  # pages are not filled to the last byte
 
 
 def pour(sock: socket.socket) -> None:
@@ -466,8 +466,9 @@ def test_ctrl_c_leaves_no_traceback_from_the_first_moment(tmp_path: Path) -> Non
 class Terminal:
     """``connect`` with a terminal as its input and output, and a user who types."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, blocking: bool = True) -> None:
         self.fd, theirs = pty.openpty()
+        os.set_blocking(theirs, blocking)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "suite", "connect", *arguments],
             cwd=directory,
@@ -524,8 +525,8 @@ class Terminal:
 
 
 @contextmanager
-def terminal(directory: Path, *arguments: str) -> Iterator[Terminal]:
-    opened = Terminal(directory, *arguments)
+def terminal(directory: Path, *arguments: str, blocking: bool = True) -> Iterator[Terminal]:
+    opened = Terminal(directory, *arguments, blocking=blocking)
     try:
         yield opened
     finally:
@@ -636,6 +637,45 @@ def test_what_is_no_utf_8_is_sent_as_it_is_typed(tmp_path: Path) -> None:
         user.type(b"a\xff\xc3z" + ENTER)
         assert user.end() == 0
     assert received == [b"a\xff\xc3z\n"]
+
+
+def test_a_terminal_that_does_not_block_shows_everything(tmp_path: Path) -> None:
+    """As others who share it may leave it. What comes faster than it can be shown waits."""
+    lines = b"".join(b"%06d\n" % number for number in range(100_000))
+    asked = threading.Event()
+
+    def answer(sock: socket.socket) -> None:
+        receive(sock, 3)
+        asked.set()
+        sock.sendall(lines)
+
+    with serving(answer) as port, terminal(tmp_path, f"tcp:127.0.0.1:{port}", blocking=False) as user:
+        user.expect(PROMPTED)
+        user.type(b"go" + ENTER)
+        assert asked.wait(PATIENCE)
+        wait_until(lambda: stuck_on(user.fd, 4095), "the terminal is full")
+        assert user.end() == 0
+        shown = ESCAPE.sub("", user.unread.decode())
+        assert re.sub(r"\D", "", shown) == lines.decode().replace(
+            "\n", ""
+        )  # pieces are on lines of their own
+
+
+def test_ctrl_c_ends_a_flood_at_a_terminal(tmp_path: Path) -> None:
+    with serving(pour) as port, terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user:
+        user.expect(PROMPTED)
+        while user.read():
+            user.unread = b""
+            user.type(CTRL_C)  # again, because it is a signal and no key while something is being shown
+        assert user.process.wait(PATIENCE) == 0
+
+
+def test_sigterm_ends_it_while_nobody_reads_the_terminal(tmp_path: Path) -> None:
+    with serving(pour) as port, terminal(tmp_path, f"tcp:127.0.0.1:{port}") as user:
+        user.expect(PROMPTED)
+        wait_until(lambda: stuck_on(user.fd, 4095), "the terminal is full")
+        user.process.terminate()
+        assert user.process.wait(PATIENCE) == 1
 
 
 def test_a_lost_datagram_does_not_end_the_talk(tmp_path: Path) -> None:
