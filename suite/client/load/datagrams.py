@@ -67,8 +67,9 @@ class LoadDatagrams(LoadConnection, Selectable):
         return [due for due, _ in self._in_flight.values()]
 
     @override
-    def _set_warm(self) -> None:
+    def begin_measuring(self) -> None:
         self._in_flight = {number: (WARM, sent) for number, (_, sent) in self._in_flight.items()}
+        self._lost = dict.fromkeys(self._lost, WARM)
 
     @override
     def _forget(self) -> None:

@@ -150,7 +150,7 @@ class Measurement:
         if self._schedule is not None:
             self._adjust()
             self._call_every(ADJUST_EVERY, self._adjust)
-        elif lead:
+        if lead:
             self._call_later(lead / NANO, self._begin_measuring)
 
     def _start_intervals(self, lead: int) -> None:
@@ -241,12 +241,14 @@ class Measurement:
             connections[number % stride].add(1 + (after - 1 - number) // stride, now)
 
     def _begin_measuring(self) -> None:
-        """The warm-up of a closed loop is over: what it has counted is not measured."""
+        """The warm-up is over: what a closed loop has counted, and errors before the first row, are its own."""
         self._count()
-        for stats in self._stats:
-            stats.forget()
-        for connection in self.connections:
-            connection.begin_measuring()
+        if self._schedule is None:  # in an open loop, each message knows whether it is measured
+            for stats in self._stats:
+                stats.forget()
+            for connection in self.connections:
+                connection.begin_measuring()
+        self._row_errors = self._errors()
 
     # Opening broken connections again.
 

@@ -90,8 +90,7 @@ def report(result: Result) -> list[str]:
     options = result.options
     size = shown_size(options["size"])
     lines = [
-        f"{result.target}: {counted(result.connections, 'connection')}, messages of {size},"
-        f" {_manner(options)}",
+        f"{result.target}: {_connections(result)}, messages of {size}, {_manner(options)}",
         _summary(result),
     ]
     if len(result.addresses) > 1:
@@ -108,6 +107,14 @@ def report(result: Result) -> list[str]:
             f"note: this client sent up to {shown_time(result.lag)} late, which is part of the latencies"
         )
     return lines
+
+
+def _connections(result: Result) -> str:
+    """How many connections there were; of how many, if some could not be opened."""
+    wanted: int | None = result.options.get("connections")
+    if wanted is None or wanted == result.connections:
+        return counted(result.connections, "connection")
+    return f"{result.connections:,} of {counted(wanted, 'connection')}"
 
 
 def _summary(result: Result) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -216,6 +217,27 @@ def test_a_warm_up_is_in_no_figure(pace: Rate | None) -> None:
     assert result.over_time[0].start == 0
     if pace is not None:
         assert result.due == result.messages == 600
+
+
+@pytest.mark.parametrize("pace", [None, rate(300)], ids=["closed", "open"])
+def test_errors_of_a_warm_up_are_errors_but_in_no_row(pace: Rate | None) -> None:
+    """Nor is the first row less than nothing, as in https://github.com/esnet/iperf/issues/914."""
+    simulation = Simulation(SimulatedTarget(), rate=pace, duration=2, warmup=1.0, reconnect=True)
+    simulation.run(0.3)
+    simulation.target.drop(4)
+    simulation.run(5)
+    result = simulation.result
+    assert result.errors == {"closed": 4}
+    assert [row.errors for row in result.over_time] == [0] * len(result.over_time)
+    assert (result.unanswered, result.ok) == (0, False)
+
+
+def test_connections_that_could_not_be_opened_are_missed() -> None:
+    """As https://github.com/wg/wrk/issues/509 asks: fewer connections are another load."""
+    simulation = Simulation(SimulatedTarget(), duration=0.2, connections=7)
+    simulation.run(1)
+    result = replace(simulation.result, options={**simulation.result.options, "connections": 1000})
+    assert report.report(result)[0].startswith("tcp:127.0.0.1:1: 7 of 1,000 connections, messages of 100 B")
 
 
 def test_interrupted_in_the_warm_up_nothing_was_measured() -> None:
