@@ -81,6 +81,7 @@ class Measurement:
     :ivar busy: seconds of CPU time used while sending.
     :ivar sending: seconds from the first message to the end of sending.
     :ivar lag: the longest delay in nanoseconds in sending what was due.
+    :ivar stalled: the longest time in nanoseconds in which this process should have counted, and did not.
     :ivar rows: rate and latency over time.
     """
 
@@ -101,7 +102,7 @@ class Measurement:
         self.oldest: float | None = None
         self.seconds = self.sending = self.busy = 0.0
         self.dead_after: float | None = None
-        self.lag = 0
+        self.lag = self.stalled = 0
         self.rows: list[Row] = []
         self._traffic = traffic
         self._options = options
@@ -121,6 +122,7 @@ class Measurement:
         self._patience = traffic.timeout  # nanoseconds to wait for answers after that
         self._begin = self._measured_from = 0
         self._shown = 0, 0
+        self._counted = 0
         self._cpu = 0.0
         self._log = log
         self._intervals: list[Intervals] = []
@@ -137,6 +139,7 @@ class Measurement:
         self._cpu = time.process_time()
         self._begin = now = traffic.clock()
         self._shown = now, 0
+        self._counted = now
         lead = int(options.warmup * NANO) if self._schedule is None else self._schedule.lead
         self._measured_from = now + lead
         self._start_intervals(lead)
@@ -241,7 +244,7 @@ class Measurement:
             connections[number % stride].add(1 + (after - 1 - number) // stride, now)
 
     def _begin_measuring(self) -> None:
-        """The warm-up is over: what a closed loop has counted, and errors before the first row, are its own."""
+        """The warm-up is over: what a closed loop has counted so far, and errors, are in no row."""
         self._count()
         if self._schedule is None:  # in an open loop, each message knows whether it is measured
             for stats in self._stats:
@@ -297,6 +300,9 @@ class Measurement:
         """Count the answers since the last count; finish when no more can arrive."""
         traffic = self._traffic
         now = traffic.clock()
+        if not self._stopped:
+            self.stalled = max(self.stalled, now - self._counted - int(COUNT_EVERY * NANO))
+        self._counted = now
         for connection in self.connections:
             connection.expire(now)
         self._count_answers()

@@ -29,6 +29,9 @@ EDGES: Final = tuple(step * 10**power for power in range(10) for step in (1, 2, 
 #: The share of one CPU above which the client itself may have been the bottleneck.
 BUSY: Final = 0.9
 
+#: Microseconds for which the client stood still that are worth a note.
+STALLED: Final = 100_000
+
 #: Shown in place of what was not measured.
 NOTHING: Final = "\N{EN DASH}"
 
@@ -105,6 +108,10 @@ def report(result: Result) -> list[str]:
     if result.lag is not None and result.messages and result.lag > result.latency.percentile(50):
         lines.append(
             f"note: this client sent up to {shown_time(result.lag)} late, which is part of the latencies"
+        )
+    elif result.stalled is not None and result.messages and result.stalled >= STALLED:
+        lines.append(
+            f"note: this client stood still for {shown_time(result.stalled)}, which is part of the latencies"
         )
     return lines
 

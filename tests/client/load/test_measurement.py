@@ -197,6 +197,25 @@ def test_a_target_that_accepts_and_closes_is_asked_less_and_less_often() -> None
     assert result.unanswered == result.due == 200
 
 
+@pytest.mark.parametrize(
+    ("pace", "note"),
+    [
+        (None, "note: this client stood still for 3.00 s, which is part of the latencies"),
+        (rate(100), "note: this client sent up to 3 s late, which is part of the latencies"),
+    ],
+    ids=["closed", "open"],
+)
+def test_a_client_that_was_suspended_says_so(pace: Rate | None, note: str) -> None:
+    """As in a virtual machine that was paused: what it saw meanwhile says nothing about the target."""
+    simulation = Simulation(SimulatedTarget(), rate=pace, duration=10)
+    simulation.run(2)
+    simulation.target.clock.advance(3)
+    simulation.run(10)
+    result = simulation.result
+    assert result.ok
+    assert note in report.report(result)
+
+
 # A warm-up, and a ramp.
 
 
