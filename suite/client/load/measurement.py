@@ -43,7 +43,8 @@ ADJUST_EVERY: Final = 1.0
 SHORTEST_GRACE: Final = 0.2
 LONGEST_GRACE: Final = 1.0
 
-#: Seconds before a broken connection is opened again; doubled with each attempt until messages are answered.
+#: Seconds before the second attempt to open a broken connection again; doubled with each that follows, until
+#: messages are answered.
 FIRST_RETRY: Final = 0.1
 LAST_RETRY: Final = 2.0
 
@@ -110,7 +111,7 @@ class Measurement:
         self._opener = opener
         self._stats = opener.stats
         self._reopening = DeferredSemaphore(reopening)
-        self._retries: dict[int, int] = {}  # by the index of a connection: attempts since it was answered
+        self._delays: dict[int, float] = {}  # by the index of a connection: seconds before the next attempt
         self._loops: list[LoopingCall] = []
         self._calls: set[IDelayedCall] = set()
         self._openings: set[Deferred[Any]] = set()
@@ -184,6 +185,8 @@ class Measurement:
         if connection.index in self._being_opened:
             return  # `_replace` will see it
         if self._may_reopen():
+            if connection.answered_any:
+                self._delays.pop(connection.index, None)
             self._reopen_later(connection)
         elif not any(each.open for each in self.connections):
             if not self._stopped:
@@ -261,10 +264,10 @@ class Measurement:
         return not self._stopped or (self._schedule is not None and not self.interrupted)
 
     def _reopen_later(self, broken: LoadConnection) -> None:
-        index = broken.index
-        retries = 0 if broken.answered_any else self._retries.get(index, 0)
-        self._retries[index] = retries + 1
-        self._call_later(min(FIRST_RETRY * 2**retries, LAST_RETRY), lambda: self._reopen(broken))
+        # At once if it was of use: a delay of ours would be in the latencies of a target that is well.
+        delay = self._delays.get(broken.index, 0.0)
+        self._delays[broken.index] = min(2 * delay, LAST_RETRY) or FIRST_RETRY
+        self._call_later(delay, lambda: self._reopen(broken))
 
     def _reopen(self, broken: LoadConnection) -> None:
         opening = self._reopening.run(lambda: Deferred.fromCoroutine(self._replace(broken)))

@@ -26,7 +26,7 @@ class AddressResult:
     :ivar used: whether it counts: not if nothing could be reached in its family, but in another one.
     :ivar connections: connections opened at the start.
     :ivar messages: messages answered.
-    :ivar rate: of these, messages per second within the time of the load; None: no load.
+    :ivar rate: of these, messages per second within the time of the load; None: no connection.
     :ivar errors: errors by word.
     :ivar lost: datagrams that did not come back in time.
     :ivar p50: percentiles of its latencies in µs, and their maximum; None: nothing was answered.
@@ -216,7 +216,7 @@ def _address_result(stats: AddressStats, seconds: float | None) -> AddressResult
         used=not stats.excused,
         connections=stats.connections,
         messages=latency.total,
-        rate=round(stats.in_time / seconds, 3) if seconds and not stats.excused else None,
+        rate=round(stats.in_time / seconds, 3) if seconds and stats.opened else None,
         errors=dict(stats.errors),
         lost=stats.lost,
         p50=p50,

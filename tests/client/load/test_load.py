@@ -638,7 +638,7 @@ def test_connections_are_spread_over_all_addresses(
     assert second["address"] == f"127.0.0.2:{two_addresses}"
     for each in (first, second):
         assert (each["connections"], each["messages"], each["errors"]) == (2, 25, {})
-    assert (refusing["used"], refusing["connections"], refusing["rate"]) == (counts, 0, 0 if counts else None)
+    assert (refusing["used"], refusing["connections"], refusing["rate"]) == (counts, 0, None)
     assert sum(refusing["errors"].values()) == 1
     assert result["errors"] == (refusing["errors"] if counts else {})
     assert (result["messages"], result["connections"]) == (50, 4)

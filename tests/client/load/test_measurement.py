@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from suite.client.load import document, report
 from suite.client.load.options import Options
 from suite.client.load.results import nothing_sent
-from suite.client.load.schedule import Rate
+from suite.client.load.schedule import Rate, Schedule
 from suite.client.load.stats import AddressStats
+from suite.engine.linux.timerfd import start_timer
 from tests.client.load.simulated import TARGET, SimulatedTarget, Simulation
 
 
@@ -183,6 +185,18 @@ def test_a_closed_loop_opens_again_when_asked_to() -> None:
     assert (result.unanswered, result.errors) == (30, {"closed": 10})
 
 
+def test_a_target_that_closes_after_each_answer() -> None:
+    """As in https://github.com/giltene/wrk2/issues/5: the delay of a retry is not in the latencies."""
+    target = SimulatedTarget()
+    target.closes = True
+    simulation = Simulation(target, rate=rate(200), duration=2)
+    simulation.run(5)
+    result = simulation.result
+    assert (result.due, result.messages) == (400, 400)
+    assert result.errors["closed"] == pytest.approx(400, abs=10)
+    assert result.latency.greatest < 10_000
+
+
 def test_a_target_that_accepts_and_closes_is_asked_less_and_less_often() -> None:
     target = SimulatedTarget()
     target.hangs = True
@@ -307,6 +321,24 @@ def test_a_rate_of_20000_over_64_connections_is_reached_with_few_calls() -> None
     assert result.due == result.messages == 10_000
     assert result.rate == pytest.approx(20_000, rel=0.01)
     assert calls / result.messages < 12
+
+
+def test_ticks_stay_where_messages_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks are whole nanoseconds, and would drift away from an interval that is not."""
+    begins: list[int] = []
+
+    def start(reactor: Any, begin: int, interval: int, tick: Callable[[], None]) -> Callable[[], None]:
+        begins.append(begin)
+        return start_timer(reactor, begin, interval, tick)
+
+    monkeypatch.setattr("suite.client.load.measurement.start_timer", start)
+    simulation = Simulation(SimulatedTarget(), rate=rate(300), duration=10)
+    simulation.run(15)
+    assert simulation.result.messages == 3000
+    schedule = Schedule(rate(300), 10)
+    due = {schedule.due(number) for number in range(3001)}
+    assert len(begins) >= 10
+    assert set(begins) <= due
 
 
 # Several addresses.
