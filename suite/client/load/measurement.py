@@ -410,7 +410,9 @@ class Measurement:
             self.due = max(0, self._released - self._schedule.warm)
         self.unanswered = self.due - answered
         if pending.oldest is not None:
-            self.oldest = (now - pending.oldest) / NANO
+            # A load that ends early, because no connection is left, counts as if it had gone on.
+            end = max(now, self._measured_from + int(self.seconds * NANO))
+            self.oldest = (end - pending.oldest) / NANO
 
     def _end_timers(self) -> None:
         self._stop_ticking()

@@ -130,6 +130,7 @@ def test_without_reconnect_it_ends_at_once_and_counts_what_was_planned() -> None
     assert result.rate == pytest.approx(333, abs=5)
     assert result.errors == {"closed": 10}
     assert result.dead_after == pytest.approx(1, abs=0.01)
+    assert result.oldest == pytest.approx(2, abs=0.01), "at the planned end"
     assert "note: no connection was left after 1.00 s" in report.report(result)
 
 
