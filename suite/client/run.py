@@ -28,8 +28,8 @@ def run_until(
     """Run *reactor*, on a monotonic clock, until the Deferred from *work* fires; return its result.
 
     :param work: starts the work; called once the reactor is running.
-    :param interrupt: called with the Deferred on Ctrl-C and SIGTERM; must make it fire soon. By default, the
-        Deferred is cancelled.
+    :param interrupt: called with the Deferred on each Ctrl-C and SIGTERM; must make it fire soon. By default,
+        the Deferred is cancelled.
     :raises CancelledError: the work was cancelled, or interrupted before it began.
     :raises Exception: any other exception that the work failed with.
     """
@@ -41,6 +41,9 @@ def run_until(
         working = work()
         reactor.addSystemEventTrigger("before", "shutdown", stop, working)
         working.addBoth(done)
+        # Twisted's own handlers log an error with a traceback when the second signal comes.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: reactor.callFromThread(signalled, working))
 
     def done(result: T | Failure) -> None:
         results.append(result)
@@ -52,6 +55,12 @@ def run_until(
         if not over.called:
             interrupt(working)
         return over
+
+    def signalled(working: Deferred[T]) -> None:
+        try:
+            reactor.stop()  # calls `stop` above
+        except ReactorNotRunning:  # it is stopping already: not the first signal
+            stop(working)
 
     # One turn later, because an asyncio reactor runs these calls before its loop runs.
     reactor.callWhenRunning(reactor.callLater, 0, start)

@@ -6,6 +6,7 @@ Rules: each datagram begins with its number, by which its echo is recognized, in
 from __future__ import annotations
 
 import socket
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,6 +26,9 @@ from suite.engine.interfaces import Selectable
 
 #: Size in bytes of the number that a datagram begins with.
 NUMBER_SIZE: Final = 8
+
+#: Lost datagrams that a connection remembers, to recognize those that come late; older ones are ignored.
+MAX_REMEMBERED: Final = 65_536
 
 #: Bits of that number that count the messages of a connection; the bits above hold the connection's index.
 CONNECTION_SHIFT: Final = 40
@@ -54,7 +58,8 @@ class LoadDatagrams(LoadConnection, Selectable):
         except OSError as error:
             raise from_errno(error.errno or 0) from None
         self._in_flight: dict[int, tuple[int, int]] = {}  # number: (when it was due, when it was sent)
-        self._lost: dict[int, int] = {}  # number: when it was due
+        self._lost: OrderedDict[int, int] = OrderedDict()  # number: when it was due
+        self._forgotten = -1  # the last number that `_lost` has dropped
         self._answered_any = False
         self.open = True
         traffic.reactor.addReader(self)
@@ -74,8 +79,9 @@ class LoadDatagrams(LoadConnection, Selectable):
         return [due for due, _ in self._in_flight.values()]
 
     @override
-    def _set_warm(self) -> None:
+    def begin_measuring(self) -> None:
         self._in_flight = {number: (WARM, sent) for number, (_, sent) in self._in_flight.items()}
+        self._lost = OrderedDict.fromkeys(self._lost, WARM)
 
     @override
     def _forget(self) -> None:
@@ -109,6 +115,8 @@ class LoadDatagrams(LoadConnection, Selectable):
                 self.stats.changed += due != WARM
             elif number in self._lost:
                 self.stats.late += self._lost.pop(number) != WARM
+                continue
+            elif 0 <= number <= self._forgotten:
                 continue
             self.stats.wrong.append(self._difference(data, number))
         if fresh:
@@ -166,6 +174,8 @@ class LoadDatagrams(LoadConnection, Selectable):
             for number in expired:
                 due, _ = self._in_flight.pop(number)
                 self._lost[number] = due
+                if len(self._lost) > MAX_REMEMBERED:
+                    self._forgotten, _ = self._lost.popitem(last=False)
                 if due != WARM:
                     self.stats.lose(due)
             self._answered(len(expired), now)

@@ -98,7 +98,7 @@ def to_json(result: Result) -> str:
         "lost": result.lost,
         "late": result.late,
         "latency": _latency(result.latency),
-        "client": {"busy": _rounded(result.busy, 4), "lag": result.lag},
+        "client": {"busy": _rounded(result.busy, 4), "lag": result.lag, "stalled": result.stalled},
         "addresses": [asdict(address) for address in result.addresses],
     }
     rows = ",\n".join(f"      {json.dumps(row.values)}" for row in result.over_time)
@@ -149,7 +149,7 @@ def _from_json(text: str) -> Result:
     for key, kind in (("errors", _COUNT), ("examples", (str,))):
         _check_values(key, found[key], kind)
     client = found["client"]
-    _check("client.", client, {"busy": _MAYBE_NUMBER, "lag": _MAYBE_COUNT})
+    _check("client.", client, {"busy": _MAYBE_NUMBER, "lag": _MAYBE_COUNT, "stalled": _MAYBE_COUNT})
     _check("latency.", found["latency"], {"histogram": (str,)})
     latency = Histogram.decode(found["latency"]["histogram"])
     if latency.total != found["messages"]:
@@ -160,6 +160,7 @@ def _from_json(text: str) -> Result:
         latency=latency,
         busy=client["busy"],
         lag=client["lag"],
+        stalled=client["stalled"],
         addresses=[_address(each) for each in found["addresses"]],
         over_time=_rows(found["over_time"]),
     )

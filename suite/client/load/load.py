@@ -124,16 +124,18 @@ class Load:
     # Opening.
 
     async def _open(self) -> None:
-        """Open the connections; if the first one fails, do not try the others."""
+        """Open the connections; if the first one of every address fails, do not try the others."""
         try:
             await self._opener.find()
         except TargetError as error:
             self._opener.stats = [AddressStats(self.options.target.text)]
             self._opener.stats[0].note(error)
             return
-        await self._open_one(0)
+        first = min(max(1, self._opener.usable), self.options.connections)
+        for index in range(first):
+            await self._open_one(index)
         if self._connections:
-            indices = iter(range(1, self.options.connections))
+            indices = iter(range(first, self.options.connections))
             openers = [Deferred.fromCoroutine(self._open_some(indices)) for _ in range(OPENING_AT_ONCE)]
             try:
                 await gatherResults(openers, consumeErrors=True)

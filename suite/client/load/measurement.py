@@ -43,7 +43,8 @@ ADJUST_EVERY: Final = 1.0
 SHORTEST_GRACE: Final = 0.2
 LONGEST_GRACE: Final = 1.0
 
-#: Seconds before a broken connection is opened again; doubled with each attempt until messages are answered.
+#: Seconds before the second attempt to open a broken connection again; doubled with each that follows, until
+#: messages are answered.
 FIRST_RETRY: Final = 0.1
 LAST_RETRY: Final = 2.0
 
@@ -81,6 +82,7 @@ class Measurement:
     :ivar busy: seconds of CPU time used while sending.
     :ivar sending: seconds from the first message to the end of sending.
     :ivar lag: the longest delay in nanoseconds in sending what was due.
+    :ivar stalled: the longest time in nanoseconds in which this process should have counted, and did not.
     :ivar rows: rate and latency over time.
     """
 
@@ -101,7 +103,7 @@ class Measurement:
         self.oldest: float | None = None
         self.seconds = self.sending = self.busy = 0.0
         self.dead_after: float | None = None
-        self.lag = 0
+        self.lag = self.stalled = 0
         self.rows: list[Row] = []
         self._traffic = traffic
         self._options = options
@@ -109,7 +111,7 @@ class Measurement:
         self._opener = opener
         self._stats = opener.stats
         self._reopening = DeferredSemaphore(reopening)
-        self._retries: dict[int, int] = {}  # by the index of a connection: attempts since it was answered
+        self._delays: dict[int, float] = {}  # by the index of a connection: seconds before the next attempt
         self._loops: list[LoopingCall] = []
         self._calls: set[IDelayedCall] = set()
         self._openings: set[Deferred[Any]] = set()
@@ -121,6 +123,7 @@ class Measurement:
         self._patience = traffic.timeout  # nanoseconds to wait for answers after that
         self._begin = self._measured_from = 0
         self._shown = 0, 0
+        self._counted = 0
         self._cpu = 0.0
         self._log = log
         self._intervals: list[Intervals] = []
@@ -137,6 +140,7 @@ class Measurement:
         self._cpu = time.process_time()
         self._begin = now = traffic.clock()
         self._shown = now, 0
+        self._counted = now
         lead = int(options.warmup * NANO) if self._schedule is None else self._schedule.lead
         self._measured_from = now + lead
         self._start_intervals(lead)
@@ -150,7 +154,7 @@ class Measurement:
         if self._schedule is not None:
             self._adjust()
             self._call_every(ADJUST_EVERY, self._adjust)
-        elif lead:
+        if lead:
             self._call_later(lead / NANO, self._begin_measuring)
 
     def _start_intervals(self, lead: int) -> None:
@@ -181,6 +185,8 @@ class Measurement:
         if connection.index in self._being_opened:
             return  # `_replace` will see it
         if self._may_reopen():
+            if connection.answered_any:
+                self._delays.pop(connection.index, None)
             self._reopen_later(connection)
         elif not any(each.open for each in self.connections):
             if not self._stopped:
@@ -241,12 +247,14 @@ class Measurement:
             connections[number % stride].add(1 + (after - 1 - number) // stride, now)
 
     def _begin_measuring(self) -> None:
-        """The warm-up of a closed loop is over: what it has counted is not measured."""
+        """The warm-up is over: what a closed loop has counted so far, and errors, are in no row."""
         self._count()
-        for stats in self._stats:
-            stats.forget()
-        for connection in self.connections:
-            connection.begin_measuring()
+        if self._schedule is None:  # in an open loop, each message knows whether it is measured
+            for stats in self._stats:
+                stats.forget()
+            for connection in self.connections:
+                connection.begin_measuring()
+        self._row_errors = self._errors()
 
     # Opening broken connections again.
 
@@ -256,10 +264,10 @@ class Measurement:
         return not self._stopped or (self._schedule is not None and not self.interrupted)
 
     def _reopen_later(self, broken: LoadConnection) -> None:
-        index = broken.index
-        retries = 0 if broken.answered_any else self._retries.get(index, 0)
-        self._retries[index] = retries + 1
-        self._call_later(min(FIRST_RETRY * 2**retries, LAST_RETRY), lambda: self._reopen(broken))
+        # At once if it was of use: a delay of ours would be in the latencies of a target that is well.
+        delay = self._delays.get(broken.index, 0.0)
+        self._delays[broken.index] = min(2 * delay, LAST_RETRY) or FIRST_RETRY
+        self._call_later(delay, lambda: self._reopen(broken))
 
     def _reopen(self, broken: LoadConnection) -> None:
         opening = self._reopening.run(lambda: Deferred.fromCoroutine(self._replace(broken)))
@@ -295,6 +303,9 @@ class Measurement:
         """Count the answers since the last count; finish when no more can arrive."""
         traffic = self._traffic
         now = traffic.clock()
+        if not self._stopped:
+            self.stalled = max(self.stalled, now - self._counted - int(COUNT_EVERY * NANO))
+        self._counted = now
         for connection in self.connections:
             connection.expire(now)
         self._count_answers()
@@ -399,7 +410,9 @@ class Measurement:
             self.due = max(0, self._released - self._schedule.warm)
         self.unanswered = self.due - answered
         if pending.oldest is not None:
-            self.oldest = (now - pending.oldest) / NANO
+            # A load that ends early, because no connection is left, counts as if it had gone on.
+            end = max(now, self._measured_from + int(self.seconds * NANO))
+            self.oldest = (end - pending.oldest) / NANO
 
     def _end_timers(self) -> None:
         self._stop_ticking()

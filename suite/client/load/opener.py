@@ -75,6 +75,11 @@ class Opener:
         for address, stats in zip(addresses, self.stats, strict=True):
             stats.excused = bool(stats.errors and families) and address.family not in families
 
+    @property
+    def usable(self) -> int:
+        """The number of addresses that connections are spread over."""
+        return len(self._usable)
+
     async def open(self, index: int) -> LoadConnection | None:
         """Open connection number *index*; None if that fails, which is in `stats` then."""
         if not self._usable:

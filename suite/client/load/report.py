@@ -29,6 +29,9 @@ EDGES: Final = tuple(step * 10**power for power in range(10) for step in (1, 2, 
 #: The share of one CPU above which the client itself may have been the bottleneck.
 BUSY: Final = 0.9
 
+#: Microseconds for which the client stood still that are worth a note.
+STALLED: Final = 100_000
+
 #: Shown in place of what was not measured.
 NOTHING: Final = "\N{EN DASH}"
 
@@ -90,8 +93,7 @@ def report(result: Result) -> list[str]:
     options = result.options
     size = shown_size(options["size"])
     lines = [
-        f"{result.target}: {counted(result.connections, 'connection')}, messages of {size},"
-        f" {_manner(options)}",
+        f"{result.target}: {_connections(result)}, messages of {size}, {_manner(options)}",
         _summary(result),
     ]
     if len(result.addresses) > 1:
@@ -107,7 +109,19 @@ def report(result: Result) -> list[str]:
         lines.append(
             f"note: this client sent up to {shown_time(result.lag)} late, which is part of the latencies"
         )
+    elif result.stalled is not None and result.messages and result.stalled >= STALLED:
+        lines.append(
+            f"note: this client stood still for {shown_time(result.stalled)}, which is part of the latencies"
+        )
     return lines
+
+
+def _connections(result: Result) -> str:
+    """How many connections there were; of how many, if some could not be opened."""
+    wanted: int | None = result.options.get("connections")
+    if wanted is None or wanted == result.connections:
+        return counted(result.connections, "connection")
+    return f"{result.connections:,} of {counted(wanted, 'connection')}"
 
 
 def _summary(result: Result) -> str:

@@ -26,7 +26,7 @@ class AddressResult:
     :ivar used: whether it counts: not if nothing could be reached in its family, but in another one.
     :ivar connections: connections opened at the start.
     :ivar messages: messages answered.
-    :ivar rate: of these, messages per second within the time of the load; None: no load.
+    :ivar rate: of these, messages per second within the time of the load; None: no connection.
     :ivar errors: errors by word.
     :ivar lost: datagrams that did not come back in time.
     :ivar p50: percentiles of its latencies in µs, and their maximum; None: nothing was answered.
@@ -69,6 +69,7 @@ class Result:
     :ivar busy: the share of one CPU that the client used; None: nothing was sent.
     :ivar lag: the longest delay in microseconds with which the client sent a message that was due; None in a
         closed loop.
+    :ivar stalled: the longest time in microseconds in which the client stood still, or had too much to do.
     :ivar addresses: the results at each address.
     :ivar over_time: the results in each interval.
     """
@@ -92,6 +93,7 @@ class Result:
     latency: Histogram
     busy: float | None
     lag: int | None
+    stalled: int | None
     addresses: Sequence[AddressResult] = ()
     over_time: Sequence[Row] = ()
 
@@ -160,6 +162,7 @@ def make_result(options: Options, measurement: Measurement, stats: Sequence[Addr
         latency=latency,
         busy=measurement.busy / measurement.sending if measurement.sending else None,
         lag=None if options.rate is None else measurement.lag // 1000,
+        stalled=measurement.stalled // 1000,
         addresses=[_address_result(each, seconds) for each in stats],
         over_time=measurement.rows,
     )
@@ -188,6 +191,7 @@ def nothing_sent(options: Options, stats: Sequence[AddressStats], *, interrupted
         latency=Histogram(),
         busy=None,
         lag=None,
+        stalled=None,
         addresses=[_address_result(each, None) for each in stats],
     )
 
@@ -212,7 +216,7 @@ def _address_result(stats: AddressStats, seconds: float | None) -> AddressResult
         used=not stats.excused,
         connections=stats.connections,
         messages=latency.total,
-        rate=round(stats.in_time / seconds, 3) if seconds and not stats.excused else None,
+        rate=round(stats.in_time / seconds, 3) if seconds and stats.opened else None,
         errors=dict(stats.errors),
         lost=stats.lost,
         p50=p50,

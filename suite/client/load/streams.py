@@ -56,7 +56,7 @@ class LoadStream(LoadConnection, Protocol):
         return self._in_flight
 
     @override
-    def _set_warm(self) -> None:
+    def begin_measuring(self) -> None:
         self._in_flight = deque([WARM] * len(self._in_flight))
 
     @override

@@ -119,8 +119,8 @@ class LoadConnection(ABC):
         """When each message in flight was due."""
 
     @abstractmethod
-    def _set_warm(self) -> None:
-        """Messages in flight shall not be measured."""
+    def begin_measuring(self) -> None:
+        """The warm-up of a closed loop is over: messages in flight, and lost ones, belong to it."""
 
     @abstractmethod
     def _forget(self) -> None:
@@ -165,10 +165,6 @@ class LoadConnection(ABC):
         self._begun = broken._begun
         waiting, broken.waiting = broken.waiting, 0
         self.add(waiting if self._paced else self._window, now)
-
-    def begin_measuring(self) -> None:
-        """The warm-up of a closed loop is over: messages in flight belong to it."""
-        self._set_warm()
 
     def pending(self, before: int) -> Unanswered:
         """The measured messages that are waiting or in flight; those due *before* are overdue."""

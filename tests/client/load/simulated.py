@@ -31,13 +31,14 @@ class SimulatedTarget:
 
     :ivar latency: seconds.
     :ivar hangs: whether it accepts and answers nothing.
+    :ivar closes: whether it closes a connection after each answer.
     :ivar refuses: whether it accepts no connection.
     """
 
     def __init__(self, addresses: int = 1) -> None:
         self.clock = Clock()
         self.latency = 0.0005
-        self.hangs = self.refuses = False
+        self.hangs = self.closes = self.refuses = False
         self.stats = [AddressStats(f"127.0.0.{number}:1") for number in range(1, addresses + 1)]
         self.streams: list[LoadStream] = []
         self.traffic: Any = None
@@ -95,6 +96,8 @@ class SimulatedWire:
     def _arrive(self, data: bytes) -> None:
         if self._stream.open and not self._target.hangs:
             self._stream.dataReceived(data)
+            if self._target.closes:
+                self._target.lose(self._stream)
 
     def abortConnection(self) -> None:
         self._target.clock.callLater(0, self._target.lose, self._stream)

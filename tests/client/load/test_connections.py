@@ -281,9 +281,32 @@ def test_datagrams_wait_while_the_kernel_takes_no_more() -> None:
         assert {len(server.recv(1000)) for _ in range(4)} == {100}
         datagrams.expire(monotonic_ns() + 2 * SECOND)
         assert stats.lost == 4
+        stats.forget()
+        datagrams.begin_measuring()
+        server.sendto(datagrams._datagram(0), datagrams._socket.getsockname())
+        datagrams.doRead()
+        assert (stats.lost, stats.late, stats.wrong) == (0, 0, []), "late, and of the warm-up"
         datagrams.close()
     assert not reactor.readers
     assert not errors
+
+
+def test_lost_datagrams_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes later than it is remembered is neither late nor a mismatch."""
+    monkeypatch.setattr("suite.client.load.datagrams.MAX_REMEMBERED", 3)
+    stats = AddressStats("here")
+    traffic = Traffic(Watcher(), 100, 5, None, SECOND, lambda *_: None)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        datagrams = LoadDatagrams(traffic, stats, 0, Address(socket.AF_INET, server.getsockname()))
+        datagrams.add(5, 0)
+        datagrams.wind_down()
+        datagrams.expire(monotonic_ns() + 2 * SECOND)
+        for number in range(5):
+            server.sendto(datagrams._datagram(number), datagrams._socket.getsockname())
+        datagrams.doRead()
+        datagrams.close()
+    assert (stats.lost, stats.late, stats.wrong) == (5, 3, [])
 
 
 def test_without_a_kernel_timer_the_reactor_keeps_the_schedule() -> None:

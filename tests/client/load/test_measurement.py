@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from suite.client.load import document, report
 from suite.client.load.options import Options
 from suite.client.load.results import nothing_sent
-from suite.client.load.schedule import Rate
+from suite.client.load.schedule import Rate, Schedule
 from suite.client.load.stats import AddressStats
+from suite.engine.linux.timerfd import start_timer
 from tests.client.load.simulated import TARGET, SimulatedTarget, Simulation
 
 
@@ -127,6 +130,7 @@ def test_without_reconnect_it_ends_at_once_and_counts_what_was_planned() -> None
     assert result.rate == pytest.approx(333, abs=5)
     assert result.errors == {"closed": 10}
     assert result.dead_after == pytest.approx(1, abs=0.01)
+    assert result.oldest == pytest.approx(2, abs=0.01), "at the planned end"
     assert "note: no connection was left after 1.00 s" in report.report(result)
 
 
@@ -182,6 +186,18 @@ def test_a_closed_loop_opens_again_when_asked_to() -> None:
     assert (result.unanswered, result.errors) == (30, {"closed": 10})
 
 
+def test_a_target_that_closes_after_each_answer() -> None:
+    """As in https://github.com/giltene/wrk2/issues/5: the delay of a retry is not in the latencies."""
+    target = SimulatedTarget()
+    target.closes = True
+    simulation = Simulation(target, rate=rate(200), duration=2)
+    simulation.run(5)
+    result = simulation.result
+    assert (result.due, result.messages) == (400, 400)
+    assert result.errors["closed"] == pytest.approx(400, abs=10)
+    assert result.latency.greatest < 10_000
+
+
 def test_a_target_that_accepts_and_closes_is_asked_less_and_less_often() -> None:
     target = SimulatedTarget()
     target.hangs = True
@@ -194,6 +210,25 @@ def test_a_target_that_accepts_and_closes_is_asked_less_and_less_often() -> None
     assert 8 <= result.errors["closed"] <= 16, "after 0.1, 0.2, … and then every 2 s"
     assert result.messages == 0
     assert result.unanswered == result.due == 200
+
+
+@pytest.mark.parametrize(
+    ("pace", "note"),
+    [
+        (None, "note: this client stood still for 3.00 s, which is part of the latencies"),
+        (rate(100), "note: this client sent up to 3 s late, which is part of the latencies"),
+    ],
+    ids=["closed", "open"],
+)
+def test_a_client_that_was_suspended_says_so(pace: Rate | None, note: str) -> None:
+    """As in a virtual machine that was paused: what it saw meanwhile says nothing about the target."""
+    simulation = Simulation(SimulatedTarget(), rate=pace, duration=10)
+    simulation.run(2)
+    simulation.target.clock.advance(3)
+    simulation.run(10)
+    result = simulation.result
+    assert result.ok
+    assert note in report.report(result)
 
 
 # A warm-up, and a ramp.
@@ -216,6 +251,27 @@ def test_a_warm_up_is_in_no_figure(pace: Rate | None) -> None:
     assert result.over_time[0].start == 0
     if pace is not None:
         assert result.due == result.messages == 600
+
+
+@pytest.mark.parametrize("pace", [None, rate(300)], ids=["closed", "open"])
+def test_errors_of_a_warm_up_are_errors_but_in_no_row(pace: Rate | None) -> None:
+    """Nor is the first row less than nothing, as in https://github.com/esnet/iperf/issues/914."""
+    simulation = Simulation(SimulatedTarget(), rate=pace, duration=2, warmup=1.0, reconnect=True)
+    simulation.run(0.3)
+    simulation.target.drop(4)
+    simulation.run(5)
+    result = simulation.result
+    assert result.errors == {"closed": 4}
+    assert [row.errors for row in result.over_time] == [0] * len(result.over_time)
+    assert (result.unanswered, result.ok) == (0, False)
+
+
+def test_connections_that_could_not_be_opened_are_missed() -> None:
+    """As https://github.com/wg/wrk/issues/509 asks: fewer connections are another load."""
+    simulation = Simulation(SimulatedTarget(), duration=0.2, connections=7)
+    simulation.run(1)
+    result = replace(simulation.result, options={**simulation.result.options, "connections": 1000})
+    assert report.report(result)[0].startswith("tcp:127.0.0.1:1: 7 of 1,000 connections, messages of 100 B")
 
 
 def test_interrupted_in_the_warm_up_nothing_was_measured() -> None:
@@ -266,6 +322,24 @@ def test_a_rate_of_20000_over_64_connections_is_reached_with_few_calls() -> None
     assert result.due == result.messages == 10_000
     assert result.rate == pytest.approx(20_000, rel=0.01)
     assert calls / result.messages < 12
+
+
+def test_ticks_stay_where_messages_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks are whole nanoseconds, and would drift away from an interval that is not."""
+    begins: list[int] = []
+
+    def start(reactor: Any, begin: int, interval: int, tick: Callable[[], None]) -> Callable[[], None]:
+        begins.append(begin)
+        return start_timer(reactor, begin, interval, tick)
+
+    monkeypatch.setattr("suite.client.load.measurement.start_timer", start)
+    simulation = Simulation(SimulatedTarget(), rate=rate(300), duration=10)
+    simulation.run(15)
+    assert simulation.result.messages == 3000
+    schedule = Schedule(rate(300), 10)
+    due = {schedule.due(number) for number in range(3001)}
+    assert len(begins) >= 10
+    assert set(begins) <= due
 
 
 # Several addresses.
