@@ -101,9 +101,10 @@ def _samples(report: Report) -> Iterable[Sample]:
     yield "probe_payloads_sent", {}, float(stats.sent)
     yield "probe_payloads_received", {}, float(stats.received)
     if times is not None:
-        for quantile, value in (("0", times.minimum), ("0.5", times.median), ("0.99", times.p99)):
-            yield "probe_rtt_seconds", {"quantile": quantile}, value
-        yield "probe_rtt_seconds", {"quantile": "1"}, times.maximum
+        yield "probe_rtt_seconds", {"value": "min"}, times.minimum
+        yield "probe_rtt_seconds", {"value": "median"}, times.median
+        yield "probe_rtt_seconds", {"value": "p99"}, times.p99
+        yield "probe_rtt_seconds", {"value": "max"}, times.maximum
     yield "probe_dns_lookup_time_seconds", {}, report.lookup
     yield "probe_connect_time_seconds", {}, report.connect
     yield "probe_tls_handshake_time_seconds", {}, report.handshake

@@ -186,13 +186,12 @@ class StreamProber:
         self._protocol, self._transport = protocol, transport
         line = f"connected to {dialed.address} in {1000 * dialed.seconds:.3f} ms"
         if isinstance(transport, TLSClient):
-            tls = transport.facts()
-            line += f"; {tls.version} in {1000 * seconds:.3f} ms"
-            if report.handshake is None:
-                report.tls, report.handshake = tls, seconds
-                self._check_expiry(tls)
+            line += f"; {transport.getHandle().get_protocol_version_name()} in {1000 * seconds:.3f} ms"
         if first:
             self.output.say(line)
+        if isinstance(transport, TLSClient) and report.handshake is None:
+            report.tls, report.handshake = transport.facts(), seconds
+            self._check_expiry(report.tls)
         return protocol, dialed.seconds + seconds
 
     def _check_expiry(self, tls: TLSFacts) -> None:
