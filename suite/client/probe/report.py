@@ -51,7 +51,7 @@ class Report:
 
     :ivar failures: the first `MAX_KEPT` failures.
     :ivar failed: how many failures there were of each word.
-    :ivar address: the address that was connected to; None before the first connection.
+    :ivar address: the address of the last connection; None before the first one.
     :ivar lookup: the seconds that resolving the name took; None: not done.
     :ivar connect: the seconds that the first connection took, attempts at other addresses included.
     :ivar handshake: the seconds that the first TLS handshake took; None: there was none, or it failed.

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.running import PATIENCE, RunningSuite, client_program, run_suite, run
 CONFIG = """
 [endpoints]
 tcp = "tcp:0"
+udp = "udp:0"
 balanced = "haproxy:tcp:0"
 balancedtls = "haproxy:ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 balancedunix = "haproxy:unix:run/balanced.sock"
@@ -156,6 +158,19 @@ def test_a_configuration_says_which_endpoints_expect_a_header(suite: RunningSuit
     )
     code, reports = probe(tmp_path, *ONCE)
     assert (code, len(reports)) == (0, 2)
+
+
+def test_load_and_connect_go_the_same_ways(suite: RunningSuite) -> None:
+    target = f"tcp:127.0.0.1:{port_of(suite, 'balanced')}"
+    ways = ("--proxy-protocol", "v2", "--source", "127.0.0.9")
+    loaded = run_suite(suite.directory, "load", target, *ways, "--duration", "100ms", "--json")
+    assert (loaded.returncode, json.loads(loaded.stdout)["errors"]) == (0, {})
+    with started(suite.directory, "connect", target, *ways, text=True, stdin=subprocess.PIPE) as process:
+        out, _ = process.communicate("hello", timeout=PATIENCE)
+    assert (process.returncode, out) == (0, "hello")
+    udp = f"udp:127.0.0.1:{port_of(suite, 'udp')}"
+    loaded = run_suite(suite.directory, "load", udp, "--source", "127.0.0.9", "--duration", "100ms", "--json")
+    assert loaded.returncode == 0
 
 
 def test_haproxy_that_accepts_a_header(suite: RunningSuite, tmp_path: Path) -> None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from suite.client.dial.addresses import Address
 from suite.client.dial.certificates import CertificateFacts
+from suite.client.dial.dialer import DialedSocket
 from suite.client.dial.failures import Fact, TargetError
 from suite.client.dial.target import parse_target
 from suite.client.dial.tls import TLSFacts
 from suite.client.probe.output import JSONOutput, TextOutput
 from suite.client.probe.prometheus import METRICS, check_file, exposition, write_file
 from suite.client.probe.report import MAX_KEPT, Report
+from suite.client.probe.settings import Settings
 from suite.client.probe.stats import MAX_EXACT, ProbeStats, Times
+from suite.client.probe.streams import StreamProber
 from suite.errors import UsageError
 from tests.running import client_program
 
@@ -200,6 +207,35 @@ def test_a_failed_handshake_tells_where_and_how_fast() -> None:
     assert lines == [
         "seq=1: reset: the other side reset the connection (127.0.0.1:4433, connected in 0.250 ms)"
     ]
+
+
+def test_a_target_that_moves_is_told() -> None:
+    """After a failover its name leads to another address; the first connection's time stays."""
+
+    class Moving:
+        """A dialer whose target is at another address each time, but the last."""
+
+        def __init__(self) -> None:
+            self.last = [1, 2, 2]
+
+        async def connect(self) -> DialedSocket:
+            address = Address(socket.AF_INET, (f"192.0.2.{self.last.pop(0)}", 7))
+            return DialedSocket(cast(Any, None), address, float(len(self.last)))
+
+        async def adopt(self, _dialed: DialedSocket, _protocol: object) -> object:
+            return object()
+
+    lines: list[str] = []
+    found = report("tcp:moving.example:7")
+    prober = StreamProber(None, cast(Any, Moving()), Settings(), found, TextOutput(lines.append))
+    for _ in range(3):
+        connected = Deferred.fromCoroutine(prober._connect())
+        assert connected.called
+    assert [line.partition(" in")[0] for line in lines] == [
+        "connected to 192.0.2.1:7",
+        "connected to 192.0.2.2:7",
+    ]
+    assert (found.address, found.connect) == ("192.0.2.2:7", 2.0)
 
 
 def test_a_failure_keeps_no_error_alive() -> None:
