@@ -180,9 +180,20 @@ def test_the_file_is_replaced_in_one_step(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_found_before(tmp_path: Path) -> None:
-    for file in (tmp_path, tmp_path / "nowhere" / "probe.prom"):
+    (tmp_path / "directory.prom").mkdir()
+    for name in ("directory.prom", "nowhere/probe.prom"):
         with pytest.raises(UsageError, match=r"--prometheus .* cannot be written; expected a file in a"):
-            check_file(file)
+            check_file(tmp_path / name, [])
+
+
+def test_a_file_that_would_not_be_collected_is_found_before(tmp_path: Path) -> None:
+    """The collector reads names with .prom only, and refuses a file with a sample that is there twice."""
+    target = parse_target("tcp:localhost:1")
+    check_file(tmp_path / "a.prom", [target])
+    with pytest.raises(UsageError, match=r"is not read by the collector; expected a name with \.prom"):
+        check_file(tmp_path / "a.txt", [target])
+    with pytest.raises(UsageError, match="expected tcp:localhost:1 once"):
+        check_file(tmp_path / "a.prom", [target, target])
 
 
 def test_json_lines() -> None:
