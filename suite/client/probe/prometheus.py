@@ -47,8 +47,8 @@ Sample = tuple[str, Mapping[str, str], float | None]
 def check_file(file: Path, targets: Sequence[Target]) -> None:
     """Check that the collector will read *file*, and that it can be written.
 
-    :raises UsageError: the collector will not, or it cannot; or a target is there twice, for which the collector
-        would refuse the whole file.
+    :raises UsageError: the collector will not, or it cannot; or a target is there twice, for which the
+        collector would refuse the whole file.
     """
     if file.suffix != ".prom":
         raise UsageError(
