@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     targets = parse_targets(options, settings)
     file: Path | None = options.prometheus
     if file is not None:
-        prometheus.check_file(file)
+        prometheus.check_file(file, targets)
         if settings.count == 0 and settings.deadline is None:
             raise UsageError("--prometheus writes its file at the end; expected a --count or a --deadline")
     reactor = process.install_reactor(options.reactor)

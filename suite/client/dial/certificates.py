@@ -7,6 +7,7 @@ names match as in RFC 9525 (by service-identity); a name pattern that cannot be 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,17 +32,22 @@ from service_identity.hazmat import (
 
 from suite.client.dial.failures import TargetError
 
+_ROOT_HINT: Final = "; --ca adds a root"
+
 #: OpenSSL's verify errors (openssl-verification-options(1), x509_vfy.h) that we explain.
 NOT_YET_VALID: Final = 9
 HAS_EXPIRED: Final = 10
 UNTRUSTED: Final = {
-    18: "it is self-signed",
-    19: "its chain ends in a root that is not trusted",
-    20: "its issuer is not known",
-    21: "its issuer is not known, and the server sent no chain",
+    18: f"it is self-signed{_ROOT_HINT}",
+    19: f"its chain ends in a root that is not trusted{_ROOT_HINT}",
+    20: f"its issuer is not known{_ROOT_HINT}",
+    21: f"its issuer is not known, and the server sent no chain{_ROOT_HINT}",
     23: "it is revoked",
     24: "its issuer is not a CA",
     26: "it is not a server certificate",
+    66: "its key is too weak",
+    67: "a CA's key is too weak",
+    68: "its signature algorithm is too weak",
 }
 
 
@@ -69,15 +75,17 @@ class CertificateFacts:
     @classmethod
     def of(cls, certificate: x509.Certificate) -> CertificateFacts:
         """The facts of *certificate*."""
-        return cls(
-            subject=_subject(certificate),
-            issuer=_issuer(certificate),
-            names=names_of(certificate),
-            valid_from=certificate.not_valid_before_utc,
-            expires=certificate.not_valid_after_utc,
-            serial=f"{certificate.serial_number:x}",
-            fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
-        )
+        with warnings.catch_warnings():  # of faults that are the target's, such as negative numbers
+            warnings.simplefilter("ignore")
+            return cls(
+                subject=_subject(certificate),
+                issuer=_issuer(certificate),
+                names=names_of(certificate),
+                valid_from=certificate.not_valid_before_utc,
+                expires=certificate.not_valid_after_utc,
+                serial=f"{certificate.serial_number:x}",
+                fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+            )
 
     @property
     def days_left(self) -> int:
@@ -155,7 +163,8 @@ def wrong_name(certificate: x509.Certificate | None, name: str) -> TargetError |
         verify_service_identity(list(_usable_patterns(certificate)), [wanted], [])
     except (VerificationError, UnusableName, ValueError):
         found = names_of(certificate)
-        detail = f"expected {name}; found {', '.join(found) or 'no names at all'}"
+        nameless = "no names at all (a common name does not count, RFC 9525)"
+        detail = f"expected {name}; found {', '.join(found) or nameless}"
         return TargetError("cert-name", detail, {"expected": name, "found": list(found)})
     return None
 
@@ -168,7 +177,7 @@ def distrust(certificate: X509, error: int, depth: int) -> TargetError:
     """
     kind = "the" if depth == 0 else "a CA"
     try:
-        readable = certificate.to_cryptography()
+        readable = _converted(certificate)
     except ValueError:
         return _untrusted(f"{kind} certificate cannot be read", error)
     whose = f"{kind} certificate of {_subject(readable) or 'an unnamed subject'}"
@@ -187,7 +196,7 @@ def distrust(certificate: X509, error: int, depth: int) -> TargetError:
 
 def _untrusted(whose: str, error: int) -> TargetError:
     why = UNTRUSTED.get(error, "OpenSSL rejects it")
-    return TargetError("cert-untrusted", f"{whose}: {why} (OpenSSL's verify error {error}); --ca adds a root")
+    return TargetError("cert-untrusted", f"{whose}: {why} (OpenSSL's verify error {error})")
 
 
 def peer_certificate(connection: SSL.Connection) -> x509.Certificate | None:
@@ -209,4 +218,14 @@ def trusted_chain(connection: SSL.Connection) -> tuple[CertificateFacts, ...]:
 def _readable(certificates: Iterable[X509]) -> Iterator[x509.Certificate]:
     for certificate in certificates:
         with suppress(ValueError):
-            yield certificate.to_cryptography()
+            yield _converted(certificate)
+
+
+def _converted(certificate: X509) -> x509.Certificate:
+    """The *certificate* as cryptography has it, which would warn of faults that are the target's.
+
+    :raises ValueError: it cannot be read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return certificate.to_cryptography()

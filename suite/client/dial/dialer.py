@@ -147,7 +147,8 @@ class Dialer:
         if options.starttls is not None:
             name = options.tls.server_name or self.target.host
             conversation = Conversation(self.reactor, sock, StartTLS(options.starttls, name))
-            late = timeout_error("no answer to STARTTLS", options.timeout)
+            late = timeout_error("no answer in the dialogue of STARTTLS", options.timeout)
+            late.detail += "; a server that speaks TLS at once needs no --starttls"
             await with_timeout(self.reactor, options.timeout, late, conversation.done)
 
     async def datagrams(

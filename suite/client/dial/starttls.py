@@ -107,6 +107,8 @@ def _numbered(code: bytes) -> Generator[Until, bytes, bytes]:
     """A reply of SMTP or FTP, maybe of several lines (RFC 5321, section 4.2.1; RFC 959, section 4.2)."""
     reply = line = yield LINE
     first = line[:3]
+    if not first.isdigit():
+        raise _refusal(code.decode(), reply)
     while line[:4] != first + b" " and line.strip() != first and len(reply) <= MAX_REPLY:
         line = yield LINE
         reply += line

@@ -53,7 +53,9 @@ class TextOutput:
     def failed(self, _report: Report, failed: Failed) -> None:
         """`Output.failed`."""
         number = "" if failed.sequence is None else f"seq={failed.sequence}: "
-        self.say(f"{number}{TargetError(failed.word, failed.detail)}")
+        address, connect = failed.facts.get("address"), failed.facts.get("connect_ms")
+        where = "" if address is None else f" ({address}, connected in {connect:.3f} ms)"
+        self.say(f"{number}{TargetError(failed.word, failed.detail)}{where}")
 
     def finished(self, report: Report) -> None:
         """`Output.finished`."""

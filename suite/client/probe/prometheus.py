@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from suite.client.dial.target import Target
 from suite.client.probe.report import Report
 from suite.errors import SuiteError, UsageError
 from suite.text import shown
@@ -42,11 +44,19 @@ _ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 Sample = tuple[str, Mapping[str, str], float | None]
 
 
-def check_file(file: Path) -> None:
-    """Check that *file* can be written.
+def check_file(file: Path, targets: Sequence[Target]) -> None:
+    """Check that the collector will read *file*, and that it can be written.
 
-    :raises UsageError: it cannot.
+    :raises UsageError: the collector will not, or it cannot; or a target is there twice, for which the
+        collector would refuse the whole file.
     """
+    if file.suffix != ".prom":
+        raise UsageError(
+            f"--prometheus {shown(file)} is not read by the collector; expected a name with .prom"
+        )
+    for text, count in Counter(target.text for target in targets).items():
+        if count > 1:
+            raise UsageError(f"--prometheus tells targets apart by their text; expected {text} once")
     directory = file.absolute().parent
     if file.is_dir() or not directory.is_dir() or not os.access(directory, os.W_OK):
         raise UsageError(
@@ -101,9 +111,10 @@ def _samples(report: Report) -> Iterable[Sample]:
     yield "probe_payloads_sent", {}, float(stats.sent)
     yield "probe_payloads_received", {}, float(stats.received)
     if times is not None:
-        for quantile, value in (("0", times.minimum), ("0.5", times.median), ("0.99", times.p99)):
-            yield "probe_rtt_seconds", {"quantile": quantile}, value
-        yield "probe_rtt_seconds", {"quantile": "1"}, times.maximum
+        yield "probe_rtt_seconds", {"value": "min"}, times.minimum
+        yield "probe_rtt_seconds", {"value": "median"}, times.median
+        yield "probe_rtt_seconds", {"value": "p99"}, times.p99
+        yield "probe_rtt_seconds", {"value": "max"}, times.maximum
     yield "probe_dns_lookup_time_seconds", {}, report.lookup
     yield "probe_connect_time_seconds", {}, report.connect
     yield "probe_tls_handshake_time_seconds", {}, report.handshake

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from suite.client.dial.certificates import CertificateFacts
 from suite.client.dial.failures import Fact, TargetError
 from suite.client.dial.target import Target
 from suite.client.dial.tls import TLSFacts
@@ -51,7 +52,7 @@ class Report:
 
     :ivar failures: the first `MAX_KEPT` failures.
     :ivar failed: how many failures there were of each word.
-    :ivar address: the address that was connected to; None before the first connection.
+    :ivar address: the address of the last connection; None before the first one.
     :ivar lookup: the seconds that resolving the name took; None: not done.
     :ivar connect: the seconds that the first connection took, attempts at other addresses included.
     :ivar handshake: the seconds that the first TLS handshake took; None: there was none, or it failed.
@@ -185,20 +186,21 @@ class Report:
             found.append(f"{tls.version}, {tls.cipher}, ALPN {tls.alpn or 'none'}, resumption {resumed}")
         if tls.chain:
             leaf, earliest = tls.chain[0], tls.earliest or tls.chain[0]
-            left = f"{leaf.days_left} days left (until {leaf.expires:%Y-%m-%d})"
-            found.append(f"certificate for {', '.join(leaf.names) or 'no names'}; {left}")
+            found.append(f"certificate for {', '.join(leaf.names) or 'no names'}; {_left(leaf)}")
             found.append(f"issued by {leaf.issuer or 'nobody named'}; certificates sent: {len(tls.chain)}")
             if earliest.expires < leaf.expires:
-                found.append(
-                    f"the CA certificate of {earliest.subject} expires earlier:"
-                    f" {earliest.days_left} days left"
-                    f" (until {earliest.expires:%Y-%m-%d})"
-                )
+                found.append(f"the CA certificate of {earliest.subject} expires earlier: {_left(earliest)}")
         if tls.problem is not None and self.handshake is not None:
             found.append(f"NOT TRUSTED (--insecure): {tls.problem}")
         if self.close_notify is False:
             found.append("the target closed without close_notify")
         return found
+
+
+def _left(certificate: CertificateFacts) -> str:
+    if certificate.days_left < 0:
+        return f"expired on {certificate.expires:%Y-%m-%d}"
+    return f"{certificate.days_left} days left (until {certificate.expires:%Y-%m-%d})"
 
 
 def in_ms(seconds: float | None) -> float | None:

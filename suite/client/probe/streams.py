@@ -171,9 +171,10 @@ class StreamProber:
         """A new connection, and the seconds that making it took, without resolving the name."""
         report, protocol = self.report, VerifyingProtocol()
         dialed = await self.dialer.connect()
-        first = report.connect is None
-        if first:
-            report.address, report.lookup, report.connect = str(dialed.address), dialed.lookup, dialed.seconds
+        moved = report.address != str(dialed.address)  # or this is the first connection
+        report.address = str(dialed.address)
+        if report.connect is None:
+            report.lookup, report.connect = dialed.lookup, dialed.seconds
         began = time.perf_counter()
         try:
             transport = await self.dialer.adopt(dialed, protocol)
@@ -186,13 +187,12 @@ class StreamProber:
         self._protocol, self._transport = protocol, transport
         line = f"connected to {dialed.address} in {1000 * dialed.seconds:.3f} ms"
         if isinstance(transport, TLSClient):
-            tls = transport.facts()
-            line += f"; {tls.version} in {1000 * seconds:.3f} ms"
-            if report.handshake is None:
-                report.tls, report.handshake = tls, seconds
-                self._check_expiry(tls)
-        if first:
+            line += f"; {transport.getHandle().get_protocol_version_name()} in {1000 * seconds:.3f} ms"
+        if moved:
             self.output.say(line)
+        if isinstance(transport, TLSClient) and report.handshake is None:
+            report.tls, report.handshake = transport.facts(), seconds
+            self._check_expiry(report.tls)
         return protocol, dialed.seconds + seconds
 
     def _check_expiry(self, tls: TLSFacts) -> None:

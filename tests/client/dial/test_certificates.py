@@ -20,8 +20,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
+from OpenSSL.crypto import FILETYPE_PEM, load_certificate
 
-from suite.client.dial.certificates import CertificateFacts, names_of, wrong_name
+from suite.client.dial.certificates import (
+    CertificateFacts,
+    _readable,
+    distrust,
+    names_of,
+    wrong_name,
+)
 from tests.running import client_program
 
 AUTHORITY = trustme.CA()
@@ -163,7 +170,29 @@ def test_a_wrong_name_lists_all_names() -> None:
     assert error.facts == {"expected": "localhost", "found": ["*", "www.example.org", "192.0.2.7"]}
     nameless = wrong_name(None, "localhost")
     assert nameless is not None
-    assert nameless.detail == "expected localhost; found no names at all"
+    assert (
+        nameless.detail
+        == "expected localhost; found no names at all (a common name does not count, RFC 9525)"
+    )
+
+
+def test_an_odd_certificate_is_refused_in_words(tmp_path: Path) -> None:
+    """A negative serial number makes libraries warn; that is the target's fault, and nothing to show."""
+    command = [client_program("openssl"), "req", "-x509", "-nodes", "-days", "9", "-subj", "/CN=odd"]
+    command += ["-newkey", "rsa:2048"]
+    subprocess.run(
+        [*command, "-set_serial", "-5", "-keyout", tmp_path / "key", "-out", tmp_path / "pem"],
+        capture_output=True,
+        check=True,
+    )
+    odd = load_certificate(FILETYPE_PEM, (tmp_path / "pem").read_bytes())
+    for number, why in ((18, "it is self-signed; --ca adds a root"), (66, "its key is too weak")):
+        error = distrust(odd, number, 0)
+        assert error.word == "cert-untrusted"
+        assert error.detail == f"the certificate of CN=odd: {why} (OpenSSL's verify error {number})"
+    (readable,) = _readable([odd])
+    facts = CertificateFacts.of(readable)
+    assert (facts.subject, facts.serial) == ("CN=odd", "-5")
 
 
 def test_the_facts_of_a_certificate() -> None:

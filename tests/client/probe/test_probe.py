@@ -32,6 +32,7 @@ from suite.client.probe.compare import first_difference, mismatch
 from suite.client.probe.stats import ProbeStats, Times, percentile
 from suite.commands.options import duration, size
 from suite.errors import UsageError
+from tests.client.probe.probing import LONGER, ONCE, SHORT, failure_of, probe, probe_one
 from tests.foreign import (
     Authority,
     datagrams,
@@ -65,12 +66,6 @@ listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 tls = { maximum = "1.2" }
 """
 
-#: Options for probes that must fail by timing out.
-SHORT = ("--timeout", "300ms")
-#: Options for probes that must time out after a step that must not.
-LONGER = ("--timeout", "2s")
-ONCE = ("--count", "1")
-
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
@@ -89,33 +84,6 @@ def target_of(suite: RunningSuite, endpoint: str, host: str | None = None) -> st
         return f"unix:{address}"
     transport = {"mutual": "tls", "old": "tls"}.get(endpoint, endpoint)
     return f"{transport}:{host or address[0]}:{address[1]}"
-
-
-def probe(directory: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
-    """The exit code of a probe, and its report on each target."""
-    result = run_suite(directory, "probe", "--json", "--interval", "0", *arguments)
-    assert result.stdout.count("\n") == 1
-    document = json.loads(result.stdout)
-    assert document["ok"] == (result.returncode == 0)
-    return result.returncode, document["targets"]
-
-
-def probe_one(directory: Path, *arguments: str) -> dict[str, Any]:
-    """The report of a probe of one target, whose exit code agrees with it."""
-    code, (report,) = probe(directory, *arguments)
-    assert code == (0 if report["ok"] else 1)
-    return report
-
-
-def failure_of(directory: Path, *arguments: str) -> dict[str, Any]:
-    """The only failure of a probe that is sent once."""
-    report = probe_one(directory, *ONCE, *arguments)
-    assert (report["ok"], report["sent"], report["received"], report["loss"]) == (False, 1, 0, 1.0)
-    (failure,) = report["failures"]
-    assert failure["word"] in WORDS
-    assert failure["sequence"] == 1
-    found: dict[str, Any] = failure
-    return found
 
 
 # Healthy targets.
