@@ -35,15 +35,18 @@ def run_until(
     """
     use_monotonic_clock(reactor)
     results: list[T | Failure] = []
+    running: list[Deferred[T]] = []  # the work
     over: Deferred[None] = Deferred()
 
     def start() -> None:
+        # Twisted's own handlers log an error with a traceback when the second signal comes. The work may have
+        # handlers of its own, which call these.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: reactor.callFromThread(signalled))
         working = work()
         reactor.addSystemEventTrigger("before", "shutdown", stop, working)
+        running.append(working)
         working.addBoth(done)
-        # Twisted's own handlers log an error with a traceback when the second signal comes.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: reactor.callFromThread(signalled, working))
 
     def done(result: T | Failure) -> None:
         results.append(result)
@@ -56,11 +59,12 @@ def run_until(
             interrupt(working)
         return over
 
-    def signalled(working: Deferred[T]) -> None:
+    def signalled() -> None:
         try:
             reactor.stop()  # calls `stop` above
         except ReactorNotRunning:  # it is stopping already: not the first signal
-            stop(working)
+            for working in running:
+                stop(working)
 
     # One turn later, because an asyncio reactor runs these calls before its loop runs.
     reactor.callWhenRunning(reactor.callLater, 0, start)

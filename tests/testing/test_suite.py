@@ -29,6 +29,7 @@ from suite.testing import (
     RunningSuite,
     StartError,
     StillOpenError,
+    process,
     to_toml,
 )
 from suite.testing import suite as testing
@@ -647,7 +648,8 @@ def test_a_suite_that_does_not_end_well_is_a_crash(
         suite._process.popen.send_signal(number)
 
     monkeypatch.setattr(suite, "check", check_and_disturb)
-    monkeypatch.setattr(testing, "LIMIT", 0.2 if number == signal.SIGSTOP else PATIENCE)
+    for module in (testing, process):
+        monkeypatch.setattr(module, "LIMIT", 0.2 if number == signal.SIGSTOP else PATIENCE)
     with pytest.raises(CrashError, match=said):
         suite.close()
     assert suite._process.popen.returncode == -signal.SIGKILL

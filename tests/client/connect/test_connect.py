@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from suite.client.connect.hexdump import Dump, from_hex, hex_lines
 from suite.errors import UsageError
 from tests.foreign import Authority, datagrams, echo, receive, reset, serving, silent
+from tests.forking import ForkedSuite
 from tests.running import (
     FOUR_TRANSPORTS,
     ONE_LINE,
@@ -60,17 +61,12 @@ def connect(
     directory: Path, *arguments: str, data: bytes = b"", code: int = 0, says: str = ""
 ) -> subprocess.CompletedProcess[bytes]:
     """Run ``connect`` with *data* on its standard input."""
-    result = subprocess.run(
-        [sys.executable, "-m", "suite", "connect", *arguments],
-        cwd=directory,
-        input=data,
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    check_stderr(result.stderr, ONE_LINE if code else says)
-    assert result.returncode == code
-    return result
+    pipe = subprocess.PIPE
+    with ForkedSuite("connect", *arguments, cwd=directory, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        output, errors = process.communicate(data, timeout=PATIENCE)
+    check_stderr(errors, ONE_LINE if code else says)
+    assert process.returncode == code
+    return subprocess.CompletedProcess(process.args, code, output, errors)
 
 
 # In a pipe.
@@ -450,14 +446,18 @@ def test_answers_over_udp_have_so_long_after_our_end(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_no_traceback_from_the_first_moment(tmp_path: Path) -> None:
     """As soon as it handles SIGTERM, which Python does not by itself."""
-    with started(tmp_path, "connect", "tcp:127.0.0.1:1", stdin=subprocess.PIPE, says=ONE_LINE) as process:
+    command = [sys.executable, "-m", "suite", "connect", "tcp:127.0.0.1:1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stderr=pipe) as process:
         status = Path(f"/proc/{process.pid}/status")
         wait_until(
             lambda: bool(int(re.findall(r"SigCgt:\s+(\w+)", status.read_text())[0], 16) & 1 << 14),
             "it handles SIGTERM",
         )
         process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 1
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    check_stderr(errors, ONE_LINE)
 
 
 # At a terminal.
