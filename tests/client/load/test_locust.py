@@ -43,42 +43,31 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
         yield suite
 
 
-def distributed(directory: Path, target: str, more: str = "") -> tuple[int, list[dict[str, Any]], str]:
-    """Run a master and two workers; return the master's exit code, statistics and log."""
+def run_locust(
+    directory: Path, target: str, more: str = "", *, workers: int = 0
+) -> tuple[int, list[dict[str, Any]], str]:
+    """Run Locust, as a master with *workers* if there are any; return its exit code, statistics and log."""
     (directory / "locustfile.py").write_text(LOCUSTFILE.format(more=more))
-    port = str(free_port())
     locust = (sys.executable, "-m", "locust", "-f", "locustfile.py")
-    there = ("--master-host", "127.0.0.1", "--master-port", port)
-    here = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port)
-    plan = (
-        "--headless",
-        "--expect-workers",
-        "2",
-        "-u",
-        "6",
-        "-r",
-        "6",
-        "-t",
-        "2s",
-        "--host",
-        target,
-        "--json",
-    )
+    plan = ("--headless", "-u", "6", "-r", "6", "-t", "2s", "--host", target, "--json")
     # Coverage would import ssl before Locust's gevent can patch it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    workers = [
+    port = str(free_port())
+    there = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
+    here = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
+    processes = [
         subprocess.Popen(
-            [*locust, "--worker", *there],
+            [*locust, *there],
             cwd=directory,
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(2)
+        for _ in range(workers)
     ]
     try:
-        master = subprocess.run(
-            [*locust, "--master", *here, *plan],
+        done = subprocess.run(
+            [*locust, *plan, *((*here, "--expect-workers", str(workers)) if workers else ())],
             cwd=directory,
             env=environment,
             capture_output=True,
@@ -86,22 +75,26 @@ def distributed(directory: Path, target: str, more: str = "") -> tuple[int, list
             timeout=PATIENCE,
             check=False,
         )
-        assert [worker.wait(PATIENCE) for worker in workers] == [0, 0]
+        assert [process.wait(PATIENCE) for process in processes] == [0] * workers
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    return master.returncode, json.loads(master.stdout), master.stderr
+        for process in processes:
+            process.kill()
+            process.wait()
+    return done.returncode, json.loads(done.stdout), done.stderr
 
 
-@pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix", "udp"])
-def test_a_master_and_two_workers(suite: RunningSuite, endpoint: str) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "workers"),
+    [("tcp", 2), ("tls", 0), ("unix", 0), ("udp", 0)],
+    ids=["tcp", "tls", "unix", "udp"],
+)
+def test_all_that_is_sent_comes_back(suite: RunningSuite, endpoint: str, workers: int) -> None:
     if endpoint == "unix":
         target = "unix:echo.sock"
     else:
         host, port = suite.addresses[endpoint]
         target = f"{endpoint}:{host}:{port}"
-    code, (statistics,), said = distributed(suite.directory, target)
+    code, (statistics,), said = run_locust(suite.directory, target, workers=workers)
     assert code == 0, said
     assert statistics["name"] == "echo 4096 B"
     assert statistics["method"] == endpoint.upper()
@@ -112,13 +105,13 @@ def test_a_master_and_two_workers(suite: RunningSuite, endpoint: str) -> None:
 
 
 def test_a_failure_has_its_word(suite: RunningSuite) -> None:
-    code, (refused,), said = distributed(suite.directory, f"tcp:127.0.0.1:{free_port()}")
+    code, (refused,), said = run_locust(suite.directory, f"tcp:127.0.0.1:{free_port()}")
     assert code == 1
     assert refused["name"] == "connect"
     assert refused["num_failures"] == refused["num_requests"] > 0
     assert "refused" in said
     host, port = suite.addresses["tls"]
-    code, (misnamed,), said = distributed(
+    code, (misnamed,), said = run_locust(
         suite.directory, f"tls:{host}:{port}", more='server_name = "www.example.org"'
     )
     assert code == 1
