@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 import trustme
 
 from tests.running import PATIENCE, client_program, wait_until
@@ -138,6 +139,30 @@ def program(*command: str, port: int, cwd: Path | None = None) -> Iterator[None]
         process.terminate()
         process.wait(PATIENCE)
         process.stderr.close()
+
+
+@contextmanager
+def nginx(directory: Path, stream: str, *, port: int) -> Iterator[None]:
+    """Run nginx with its stream module, from when it listens on *port* until the end.
+
+    :param directory: where its files go.
+    :param stream: what is in the ``stream`` block of its configuration.
+    """
+    client_program("nginx")
+    module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")  # Debian's libnginx-mod-stream
+    if not module.exists():
+        pytest.skip("nginx has no stream module")
+    (directory / "nginx.conf").write_text(f"""
+load_module {module};
+daemon off;
+master_process off;
+pid {directory}/pid;
+error_log stderr;
+events {{ }}
+stream {{ {stream} }}
+""")
+    with program("nginx", "-p", str(directory), "-c", f"{directory}/nginx.conf", port=port):
+        yield
 
 
 def free_port() -> int:

@@ -15,8 +15,8 @@ import pytest
 
 from suite.cli import main
 from tests.client.probe.probing import ONCE, SHORT, failure_of, probe, probe_one
-from tests.foreign import Authority, echo, free_port, program, serving, silent
-from tests.running import PATIENCE, RunningSuite, client_program, run_suite, running, started
+from tests.foreign import Authority, echo, free_port, nginx, program, serving, silent
+from tests.running import PATIENCE, RunningSuite, run_suite, running, started
 
 CONFIG = """
 [endpoints]
@@ -194,19 +194,8 @@ listen echo
 
 def test_nginx_that_accepts_a_header(suite: RunningSuite, tmp_path: Path) -> None:
     """With TLS after the header, as load balancers send it."""
-    client_program("nginx")
-    module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-    if not module.exists():
-        pytest.skip("nginx has no stream module")
     port, certs = free_port(), suite.directory / "certs"
-    (tmp_path / "nginx.conf").write_text(f"""
-load_module {module};
-daemon off;
-master_process off;
-pid {tmp_path}/pid;
-error_log stderr;
-events {{ }}
-stream {{
+    stream = f"""
     log_format peer '$proxy_protocol_addr $proxy_protocol_server_port';
     access_log {tmp_path}/access.log peer;
     server {{
@@ -214,10 +203,8 @@ stream {{
         ssl_certificate {certs}/server.pem;
         ssl_certificate_key {certs}/server.key;
         proxy_pass 127.0.0.1:{port_of(suite, "tcp")};
-    }}
-}}
-""")
-    with program("nginx", "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf", port=port):
+    }}"""
+    with nginx(tmp_path, stream, port=port):
         for version in ("v1", "v2"):
             options = ("--proxy-protocol", version, "--source", "127.0.0.9")
             assert probe_one(suite.directory, f"tls:127.0.0.1:{port}", *ONCE, *options)["ok"]

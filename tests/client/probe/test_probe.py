@@ -38,6 +38,7 @@ from tests.foreign import (
     datagrams,
     echo,
     free_port,
+    nginx,
     program,
     receive,
     reset,
@@ -777,30 +778,17 @@ def test_ncat(tmp_path: Path) -> None:
 
 def test_nginx_in_front(suite: RunningSuite, tmp_path: Path) -> None:
     """The stream module of nginx terminates TLS and forwards TCP to the suite."""
-    client_program("nginx")
-    module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-    if not module.exists():
-        pytest.skip("nginx has no stream module")
     port = free_port()
     certs = suite.directory / "certs"
-    (tmp_path / "nginx.conf").write_text(f"""
-load_module {module};
-daemon off;
-master_process off;
-pid {tmp_path}/pid;
-error_log stderr;
-events {{ }}
-stream {{
+    stream = f"""
     server {{
         listen 127.0.0.1:{port} ssl;
         ssl_certificate {certs}/server.pem;
         ssl_certificate_key {certs}/server.key;
         ssl_session_cache shared:probe:1m;
         proxy_pass 127.0.0.1:{suite.addresses["tcp"][1]};
-    }}
-}}
-""")
-    with program("nginx", "-p", str(tmp_path), "-c", f"{tmp_path}/nginx.conf", port=port):
+    }}"""
+    with nginx(tmp_path, stream, port=port):
         report = probe_one(suite.directory, f"tls:localhost:{port}", "-4", "--size", "64,64KiB")
     assert report["ok"]
     assert report["tls"]["names"] == ["localhost", "127.0.0.1", "::1"]
