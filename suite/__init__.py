@@ -3,7 +3,8 @@
 A folder for each question; imports point down only (``make check`` holds the contract):
 
 ============= ==================================================================================
-doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``dropin``
+doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``dropin``; beside this
+              package, ``pytest_echo_suite``: the pytest plugin
 ``commands``  one file for each subcommand: its parser, and what it runs
 ``testing``   the suite inside other programs' tests
 ``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``

@@ -4,6 +4,7 @@
 - `load`: how many messages a target can take, and how fast it answers
 - `connect`: send to a target by hand or from a pipe
 - `dial`: reaching a target: addresses, sockets, TLS
+- `histogram`: latencies, in few bytes however many there are
 - `run`: a reactor that runs until one piece of work is done
 - `locust_user`: load from many machines, with Locust
 """

@@ -4,6 +4,6 @@
 - `opener`: finds the addresses of the target and opens the connections
 - `traffic`: what the connections share; `streams`, `datagrams`: the connections
 - `measurement`: sends and counts; `schedule`: when messages are due
-- `stats`: what is counted at an address; `histogram`: latencies; `series`: figures over time, and the log
+- `stats`: what is counted at an address; `series`: figures over time, and the log
 - `results`: the result; `document`: as JSON; `report`, `plot`, `units`: for people
 """

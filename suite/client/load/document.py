@@ -12,7 +12,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
 
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.results import PERCENTILES, AddressResult, Result
 from suite.client.load.series import COLUMNS, Row
 from suite.errors import UsageError

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
 from suite.client.dial.failures import TargetError
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.opener import Opener
 from suite.client.load.options import Options
 from suite.client.load.schedule import NANO

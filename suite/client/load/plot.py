@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.results import Result
 from suite.client.load.units import shown_time
 from suite.errors import SuiteError, UsageError

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.measurement import Snapshot
 from suite.client.load.options import Options
 from suite.client.load.results import PERCENTILES, AddressResult, Result

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.measurement import Measurement
 from suite.client.load.options import Options
 from suite.client.load.series import Row

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.schedule import NANO
 from suite.errors import SuiteError, UsageError
 from suite.text import one_line, shown

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from suite.client.dial.failures import TargetError
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.schedule import WARM_LATENCY
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 
 #: How many times are kept exactly; beyond that, median and percentiles come from a histogram.
 MAX_EXACT: Final = 10_000

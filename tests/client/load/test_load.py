@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from suite import cli
-from suite.client.load.histogram import Histogram
+from suite.client.histogram import Histogram
 from suite.client.load.load import make_room
 from suite.client.load.series import COLUMNS
 from suite.errors import UsageError

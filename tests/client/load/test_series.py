@@ -9,7 +9,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-from suite.client.load.histogram import HIGHEST, Histogram
+from suite.client.histogram import HIGHEST, Histogram
 from suite.client.load.schedule import NANO, Rate
 from suite.client.load.series import HistogramLog, Intervals
 from suite.errors import UsageError

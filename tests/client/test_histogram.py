@@ -13,7 +13,7 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suite.client.load.histogram import HIGHEST, Histogram, bounds_of, bucket_of
+from suite.client.histogram import HIGHEST, Histogram, bounds_of, bucket_of
 
 MICROSECONDS = st.lists(st.integers(0, HIGHEST), min_size=1, max_size=200)
 PERCENTS = (0.0, 1.0, 50.0, 90.0, 99.0, 99.9, 100.0)
