@@ -118,8 +118,8 @@ class Controls:
         elif action is Action.REOPEN:
             self._reopen()
         else:
-            logging = Deferred.fromCoroutine(log_status(self._suite))
-            logging.addErrback(lambda why: log.failure("no status", why))
+            # Thousands of endpoints take some turns to open, and before that there is nothing to tell.
+            self._suite.opened.addCallback(lambda _: self._log_status())
 
     def stop(self, number: int) -> None:
         """Let echoes in progress finish, and end; the second time, do not let them."""
@@ -129,6 +129,10 @@ class Controls:
         self._stopping = True
         self._notifier.stopping("letting echoes in progress finish")
         self._stop(number)
+
+    def _log_status(self) -> None:
+        logging = Deferred.fromCoroutine(log_status(self._suite))
+        logging.addErrback(lambda why: log.failure("no status", why))
 
     def _reopen(self) -> None:
         if self._log_file is None:

@@ -8,11 +8,19 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import Deferred
 
+from suite.server import process
+from suite.server.service import EchoSuite
+from suite.signals import Action
+from suite.system import Notifier
 from tests.commands.test_doors import TWIST, TWISTD
 from tests.helpers import write_config
 from tests.running import PATIENCE, RunningSuite, read_to_end, running, stuck, wait_until
@@ -29,6 +37,27 @@ BLOCKED = (
 )
 
 STOPPING = [signal.SIGQUIT, signal.SIGALRM, signal.SIGPROF, signal.SIGIO, signal.SIGXCPU, signal.SIGRTMIN]
+
+
+def test_a_status_is_told_once_everything_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal may come while thousands of endpoints are being opened, which takes some turns."""
+    told: list[EchoSuite] = []
+
+    async def tell(suite: EchoSuite) -> None:
+        told.append(suite)
+
+    monkeypatch.setattr(process, "log_status", tell)
+    suite: Any = SimpleNamespace(opened=Deferred(), reactor=None, stamps=dict)
+    reactor: Any = SimpleNamespace(callFromThread=lambda call, number: call(number))
+    controls = process.Controls(reactor, suite, Notifier(), lambda _: None)
+    connected: list[Callable[[int], None]] = []
+    controls.connect(cast(Any, SimpleNamespace(action=lambda _: Action.STATUS, connect=connected.append)))
+    connected[0](signal.SIGUSR2)
+    assert told == []
+    suite.opened.callback(None)
+    assert told == [suite]
+    connected[0](signal.SIGUSR2)
+    assert told == [suite, suite]
 
 
 def echoes(suite: RunningSuite, endpoint: str = "tcp") -> bool:
