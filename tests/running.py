@@ -439,3 +439,14 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
             return
         waiting.wait(0.02)
     pytest.fail(f"it never happened that {what}")
+
+
+def listens(path: Path) -> bool:
+    """Whether a UNIX stream socket accepts connections; its file is there a moment before it does."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE)
+        try:
+            sock.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True

@@ -23,6 +23,7 @@ from tests.running import (
     RunningSuite,
     check_stderr,
     echo,
+    listens,
     run_suite,
     running,
     wait_until,
@@ -372,7 +373,7 @@ def test_a_full_standard_output(tmp_path: Path) -> None:
         )
         with subprocess.Popen([sys.executable, "-m", "suite"], cwd=tmp_path, stdout=full) as process:
             try:
-                wait_until((tmp_path / "echo.sock").is_socket, "it listens")
+                wait_until(lambda: listens(tmp_path / "echo.sock"), "it listens")
                 with socket.socket(socket.AF_UNIX) as sock:
                     sock.connect(str(tmp_path / "echo.sock"))
                     assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"

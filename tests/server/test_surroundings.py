@@ -20,7 +20,16 @@ import pytest
 
 from tests.commands.test_doors import TWIST
 from tests.helpers import write_config
-from tests.running import ONE_LINE, PATIENCE, RunningSuite, read_to_end, run_suite, running, wait_until
+from tests.running import (
+    ONE_LINE,
+    PATIENCE,
+    RunningSuite,
+    listens,
+    read_to_end,
+    run_suite,
+    running,
+    wait_until,
+)
 
 ONE = '[endpoints]\none = "unix:one.sock"\n'
 OTHER = '[endpoints]\nother = "unix:other.sock"\n'
@@ -72,7 +81,7 @@ def serving(
         served = Served(directory, config, command or [sys.executable, "-m", "suite"], **options)
         with served.process:
             try:
-                wait_until((directory / "one.sock").is_socket, "it listens")
+                wait_until(lambda: listens(directory / "one.sock"), "it listens")
                 yield served
                 served.process.send_signal(signal.SIGTERM)
                 assert served.process.wait(PATIENCE) == 0
