@@ -74,10 +74,12 @@ def faketime_library() -> str:
     The library is found by its path: the command ``faketime`` needs a semaphore named after its process,
     which an earlier process of the same number may have left behind.
     """
-    for directory in ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib"):
-        for found in glob.glob(f"{directory}/faketime/libfaketimeMT.so.1"):  # MT: for processes with threads
-            return found
-    cannot_run("faketime is not installed")
+    directories = ("/usr/lib/*", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+    patterns = [f"{directory}/faketime/libfaketimeMT.so.1" for directory in directories]  # MT: with threads
+    found = [path for pattern in patterns for path in glob.glob(pattern)]
+    if not found:
+        cannot_run("faketime is not installed")
+    return found[0]
 
 
 @pytest.fixture
