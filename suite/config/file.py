@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from suite.config.faults import NO_FAULTS, Faults
 from suite.config.limits import Limits
 from suite.config.tls import TLS
 from suite.config.values import NAME, Values, dotted
@@ -37,6 +38,7 @@ class Endpoint:
     :ivar own_tls: what its own ``tls`` table says, by key; None if it has no such table.
     :ivar own_limits: what its own ``limits`` table says, by key.
     :ivar optional: whether the others are served if this one cannot be opened.
+    :ivar faults: how it misbehaves on purpose.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Endpoint:
     own_tls: frozenset[str] | None = None
     own_limits: frozenset[str] = frozenset()
     optional: bool = False
+    faults: Faults = NO_FAULTS
 
     def limits_key(self, name: str) -> str:
         """Where in the file the limit *name* of this endpoint stands."""

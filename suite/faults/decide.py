@@ -1,0 +1,115 @@
+"""Which connection gets which faults: pure, and the same every time.
+
+Rules: a decision follows from the seed, the number of the connection at its endpoint, and the declared
+faults; not from a clock, nor from what other connections do (but for `Fault.once`). For each fault, in the
+order of the file, one number decides about its `Fault.chance` and the next ones about its jitter, whatever
+came of the others; see `suite.faults.draw`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from suite.config.faults import Fault, Faults
+from suite.config.limits import address_of, within
+from suite.faults.draw import Draws
+
+#: Digits after the decimal point of a delay, in seconds: microseconds.
+PRECISION: Final = 6
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The faults of one connection, as they will be.
+
+    :ivar faults: what strikes: each delay is drawn (no jitter), and nothing is left to chance or depends on
+        who the client is.
+    :ivar seed: what is drawn while the connection lasts (the bytes that `Kind.CORRUPT` changes) follows from
+        this.
+    """
+
+    faults: tuple[Fault, ...] = ()
+    seed: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.faults)
+
+    def __add__(self, other: Decision) -> Decision:
+        return replace(self, faults=self.faults + other.faults, seed=self.seed or other.seed)
+
+
+#: Nothing goes wrong.
+CLEAN: Final = Decision()
+
+
+class Decider:
+    """Decides for the connections of one endpoint.
+
+    :param faults: what is declared; it may be replaced at any time.
+    """
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        self._spent: set[Fault] = set()  # those that strike once, and have
+
+    def connection(self, number: int, host: str | None = None) -> Decision:
+        """What connection *number* gets whatever name it asks for.
+
+        :param host: the client's address; None on a UNIX socket, which is in no network.
+        """
+        return self._decide(number, host, None)
+
+    def named(self, number: int, name: str, host: str | None = None) -> Decision:
+        """What connection *number* gets besides, because it asks for *name* (SNI)."""
+        return self._decide(number, host, name.lower().rstrip("."))
+
+    def _decide(self, number: int, host: str | None, name: str | None) -> Decision:
+        struck = []
+        for index, fault in enumerate(self.faults.entries):
+            if bool(fault.names) is (name is None) or not _concerns(fault, host, name):
+                continue
+            drawn = self._draw(fault, Draws(self.faults.seed, "connection", number, index), number)
+            if drawn is not None:
+                struck.append(drawn)
+        return Decision(tuple(struck), seed_of(self.faults.seed, number)) if struck else CLEAN
+
+    def _draw(self, fault: Fault, draws: Draws, number: int) -> Fault | None:
+        """*fault* as it strikes connection *number*; None if it does not."""
+        if not draws.happens(fault.chance) or number % fault.every or fault in self._spent:
+            return None
+        if fault.once:
+            self._spent.add(fault)
+        return drawn(fault, draws)
+
+
+def drawn(fault: Fault, draws: Draws) -> Fault:
+    """*fault* with its delay drawn, and nothing left to chance."""
+    value = fault.value
+    if fault.jitter and isinstance(value, (int, float)):
+        value = round(draws.around(value, fault.jitter, fault.distribution), PRECISION)
+    return replace(
+        fault,
+        value=value,
+        jitter=0.0,
+        distribution="uniform",
+        chance=1.0,
+        every=1,
+        once=False,
+        networks=(),
+        names=(),
+    )
+
+
+def seed_of(seed: int, number: int) -> int:
+    """What is drawn while connection *number* lasts follows from this: 32 bits, which are easy to type."""
+    return Draws(seed, "lasting", number).integer() >> 32
+
+
+def _concerns(fault: Fault, host: str | None, name: str | None) -> bool:
+    """Whether *fault* is for a client at *host* that asks for *name*."""
+    if fault.networks and (host is None or not within(address_of(host), fault.networks)):
+        return False
+    if not fault.names:
+        return True
+    return name is not None and (name in fault.names or f"*.{name.partition('.')[2]}" in fault.names)
