@@ -81,7 +81,7 @@ class Span(NamedTuple):
 
 
 class Bursts(NamedTuple):
-    """Loss in bursts: the Gilbert–Elliott model, with the parameters of netem's ``loss gemodel``.
+    """Loss in bursts: the Gilbert-Elliott model, with the parameters of netem's ``loss gemodel``.
 
     :ivar p: the probability of going from the good state to the bad one, at each datagram.
     :ivar r: of going from the bad state to the good one.

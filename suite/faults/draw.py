@@ -50,7 +50,7 @@ class Draws:
         """*delay*, varied by *jitter*: seconds, never below 0.
 
         ``uniform``: from ``delay - jitter`` to ``delay + jitter``. ``normal``: with *jitter* as the standard
-        deviation (a sum of twelve uniform numbers, Irwin–Hall). ``pareto``: from *delay* up, by *jitter* on
+        deviation (a sum of twelve uniform numbers, Irwin-Hall). ``pareto``: from *delay* up, by *jitter* on
         average, with the long tail of a Lomax distribution of shape 2, up to `LONGEST_TAIL` jitters.
         """
         if not jitter:
