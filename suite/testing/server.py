@@ -30,6 +30,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer_only
 
+from suite.admin.control import with_control
 from suite.echo import Echo, EchoDatagram, EchoFactory, MeasuredEcho
 from suite.endpoints.descriptions import EVERY_HOST, Description
 from suite.endpoints.sockets import ListeningSocket
@@ -330,7 +331,10 @@ def main(argv: Sequence[str]) -> int:
     file, control, directory = argv
     try:
         plan = Plan(Path(file), mint=True)
-        make_suite = partial(RecordingSuite, int(control), directory)
+
+        def make_suite(*arguments: Any) -> RecordingSuite:
+            return with_control(RecordingSuite(int(control), directory, *arguments))
+
         reactor = process.install_reactor(None)
         return process.run(reactor, plan, lambda _: None, make_suite=make_suite)
     except SuiteError as error:
