@@ -61,7 +61,16 @@ def refusal(error: RefusedRequestError) -> dict[str, Any]:
 def answered(line: bytes, answer: Answer) -> dict[str, Any]:
     """The answer to the request on *line*, whatever is on it."""
     try:
-        return {"ok": True, **answer(_request(line))}
+        request = _request(line)
+    except RefusedRequestError as error:
+        return refusal(error)
+    return answer_to(request, answer)
+
+
+def answer_to(request: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+    """The answer to *request*, as it is sent."""
+    try:
+        return {"ok": True, **answer(request)}
     except RefusedRequestError as error:
         return refusal(error)
 
