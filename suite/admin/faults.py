@@ -8,16 +8,19 @@ while the suite runs. A reload puts in force what the file says, under new ids.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NoReturn
 from weakref import WeakKeyDictionary
 
 from twisted.logger import Logger
 
 from suite.admin.conversation import RefusedRequestError
-from suite.config.fault_text import parse, words
+from suite.config.fault_text import misfit, parse, read_entry, words
 from suite.config.faults import Fault, Faults
+from suite.config.values import dotted
+from suite.endpoints.descriptions import Description, may_speak
 from suite.server.endpoint import RunningEndpoint
 from suite.server.service import EchoSuite
 from suite.text import suggest
@@ -63,8 +66,8 @@ class FaultRequests:
     def _add(self, request: Request) -> Mapping[str, Any]:
         name = self._named(request)
         endpoint = self._suite.endpoints[name]
-        faults, ids = self._faults(endpoint)
-        added, seed = read_faults(endpoint, _needed(request, "faults"))
+        faults, ids = self._changeable(endpoint)
+        added, seed = self._read(endpoint, _needed(request, "faults"))
         if "seed" in request:
             seed = _seed(request["seed"])
         if len(faults.entries) + len(added) > MOST_FAULTS:
@@ -72,8 +75,9 @@ class FaultRequests:
                 f"faults: {name} would have {len(faults.entries) + len(added)};"
                 f" expected {MOST_FAULTS} at the most"
             )
-        changed = replace(faults, entries=faults.entries + added, seed=faults.seed if seed is None else seed)
         new = [next(self._next_id) for _ in added]
+        added = _placed(added, new)
+        changed = replace(faults, entries=faults.entries + added, seed=faults.seed if seed is None else seed)
         self._change(endpoint, changed, ids + new)
         log.info(
             "faults changed over the control socket: added {added}{with_seed}",
@@ -86,7 +90,7 @@ class FaultRequests:
     def _remove(self, request: Request) -> Mapping[str, Any]:
         name = self._named(request)
         endpoint = self._suite.endpoints[name]
-        faults, ids = self._faults(endpoint)
+        faults, ids = self._changeable(endpoint)
         unwanted = _ids(_needed(request, "ids"))
         for number in unwanted:
             if number not in ids:
@@ -108,9 +112,9 @@ class FaultRequests:
 
     def _clear(self, request: Request) -> Mapping[str, Any]:
         names = [self._named(request)] if "endpoint" in request else [*self._suite.endpoints]
-        for name in names:
-            endpoint = self._suite.endpoints[name]
-            faults, _ = self._faults(endpoint)
+        found = [(name, self._suite.endpoints[name]) for name in names]
+        before = [(name, endpoint, self._changeable(endpoint)[0]) for name, endpoint in found]
+        for name, endpoint, faults in before:
             if not faults.entries:
                 continue
             self._change(endpoint, replace(faults, entries=()), [])
@@ -141,6 +145,49 @@ class FaultRequests:
             ids = [next(self._next_id) for _ in faults.entries]
             self._known[endpoint] = faults, ids
         return faults, ids
+
+    def _changeable(self, endpoint: RunningEndpoint) -> tuple[Faults, list[int]]:
+        """`_faults`, to be changed.
+
+        :raises RefusedRequestError: they are those of an earlier run, whatever is declared.
+        """
+        faults, ids = self._faults(endpoint)
+        if faults.replayed is not None:
+            raise RefusedRequestError(
+                "the faults of a log are replayed here; expected a suite without --replay"
+            )
+        return faults, ids
+
+    def _read(self, endpoint: RunningEndpoint, value: object) -> tuple[tuple[Fault, ...], int | None]:
+        """The faults that *value* declares for *endpoint*, and the seed, if it names one.
+
+        Each item is a table as in the configuration, or a text of one or several as on the command line.
+
+        :raises RefusedRequestError: one of them is wrong, or does not apply to the transport.
+        """
+        if not isinstance(value, list) or not value:
+            raise RefusedRequestError(f"faults: {value!r} cannot be used; expected {EXPECTED['faults']}")
+        description, profiles = endpoint.description, self._suite.plan.config.profiles
+        found: list[Fault] = []
+        seed = None
+        for number, item in enumerate(value, start=1):
+            where = f"faults[{number}]"
+            if isinstance(item, dict):
+                for key, each in item.items():
+                    if each is None:
+                        _refuse(where, key, "null cannot be used; expected a value, or no such key")
+                faults = read_entry(item, partial(_refuse, where), profiles)
+            elif isinstance(item, str):
+                try:
+                    faults, named = parse(item, None, profiles)
+                except ValueError as error:
+                    raise RefusedRequestError(str(error)) from None
+                seed = seed if named is None else named
+                where = ""
+            else:
+                raise RefusedRequestError(f"{where}: {item!r} is no fault; expected {EXPECTED['faults']}")
+            found += _fitting(faults, description, where)
+        return tuple(found), seed
 
     def _change(self, endpoint: RunningEndpoint, faults: Faults, ids: list[int]) -> None:
         change(endpoint, faults)
@@ -176,22 +223,24 @@ def change(endpoint: RunningEndpoint, faults: Faults) -> None:
     endpoint.change_faults(faults)
 
 
-def read_faults(endpoint: RunningEndpoint, value: object) -> tuple[tuple[Fault, ...], int | None]:
-    """The faults that *value* declares for *endpoint*, and the seed, if it names one.
+def _refuse(where: str, key: str, problem: str) -> NoReturn:
+    """Refuse the value of *key* in the entry *where*; either may be empty."""
+    name = dotted(where, key) if key else where
+    raise RefusedRequestError(f"{name}: {problem}" if name else problem)
 
-    Each item is a table as in the configuration, or a text as on the command line, which may have several.
 
-    :raises RefusedRequestError: one of them is wrong, or does not apply to the transport.
+def _fitting(faults: Iterable[Fault], description: Description, where: str) -> Iterator[Fault]:
+    """Those of *faults* that can happen at an endpoint.
+
+    :raises RefusedRequestError: one of them cannot, and is not one of a profile.
     """
-    if not isinstance(value, list) or not value:
-        raise RefusedRequestError(f"faults: {value!r} cannot be used; expected {EXPECTED['faults']}")
-    found: list[Fault] = []
-    seed = None
-    for item in value:
-        faults, named = parse(item, endpoint.description.transport)
-        found += faults
-        seed = seed if named is None else named
-    return tuple(found), seed
+    transports = frozenset({description.found}) if description.found else may_speak(description)
+    for fault in faults:
+        problem = misfit(fault, transports, proxied=description.proxied)
+        if problem is None:
+            yield fault
+        elif not fault.profile or problem[0] == "only":
+            _refuse(where, *problem)
 
 
 def _needed(request: Request, key: str) -> Any:
@@ -210,6 +259,15 @@ def _ids(value: object) -> list[int]:
     if not isinstance(value, list) or not value or not all(type(item) is int for item in value):
         raise RefusedRequestError(f"ids: {value!r} cannot be used; expected {EXPECTED['ids']}")
     return value
+
+
+def _placed(faults: Sequence[Fault], ids: Sequence[int]) -> tuple[Fault, ...]:
+    """*faults* with places that are in no file; those of one profile share theirs, and strike together."""
+    placed: list[Fault] = []
+    for fault, number in zip(faults, ids, strict=True):
+        together = bool(placed and fault.profile) and placed[-1].profile == fault.profile
+        placed.append(replace(fault, place=placed[-1].place if together else -number))
+    return tuple(placed)
 
 
 def _listed(pairs: Iterable[tuple[int, Fault]]) -> str:
