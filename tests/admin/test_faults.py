@@ -186,7 +186,7 @@ def test_a_second_clear_changes_nothing(asked: Asked) -> None:
         ({"do": "add", "endpoint": "flaky", "faults": ["latncy=1s"]}, "latncy: is no fault; did you mean"),
         (
             {"do": "add", "endpoint": "flaky", "faults": [{"latency": "200"}]},
-            'faults[1].latency: \'200\' is not a duration; expected a duration such as "200ms"',
+            "faults[1].latency: '200' is not a duration; expected a duration such as \"200ms\"",
         ),
         (
             {"do": "add", "endpoint": "flaky", "faults": [{"latency": None}]},
