@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="append the log to this file, which SIGUSR1 opens again; default: standard error",
     )
+    parser.add_argument(
+        "--replay",
+        metavar="LOG",
+        type=Path,
+        help="give each connection the faults that this log of an earlier run says",
+    )
 
 
 def run(options: argparse.Namespace, signals: Signals) -> int:
@@ -40,6 +46,7 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     :param signals: remembers the signals that have arrived already.
     :raises SuiteError: it cannot.
     """
+    from suite.faults.replay import read_log  # noqa: PLC0415
     from suite.logs.log import Settings  # noqa: PLC0415  # the slow imports
     from suite.server import process  # noqa: PLC0415
     from suite.server.announce import Announcer  # noqa: PLC0415
@@ -48,7 +55,8 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     settings = Settings(options.log, options.log_level, options.log_file)
     if signals.stopping:
         return EXIT_OK
-    plan = Plan(options.config, mint=True)
+    replay = read_log(options.replay) if options.replay is not None else None
+    plan = Plan(options.config, mint=True, replay=replay)
     reactor = process.install_reactor(options.reactor)
     announcer = Announcer()
     code = process.run(reactor, plan, announcer, settings, signals=signals)

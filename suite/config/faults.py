@@ -31,6 +31,48 @@ HANDSHAKES: Final = ("silent", "stall-after-hello", "close", "reset", "garbage")
 #: How this side of a TLS connection ends; the first is what a proper server does.
 ENDS: Final = ("notify+fin", "notify", "fin", "rst", "silence", "alert")
 
+#: The alerts of TLS by their names in RFC 8446, section 6, and in IANA's registry, which has the retired ones
+#: and the later ones as well (https://www.iana.org/assignments/tls-parameters, "TLS Alerts").
+ALERTS: Final[Mapping[str, int]] = {
+    "close_notify": 0,
+    "unexpected_message": 10,
+    "bad_record_mac": 20,
+    "decryption_failed": 21,
+    "record_overflow": 22,
+    "decompression_failure": 30,
+    "handshake_failure": 40,
+    "no_certificate": 41,
+    "bad_certificate": 42,
+    "unsupported_certificate": 43,
+    "certificate_revoked": 44,
+    "certificate_expired": 45,
+    "certificate_unknown": 46,
+    "illegal_parameter": 47,
+    "unknown_ca": 48,
+    "access_denied": 49,
+    "decode_error": 50,
+    "decrypt_error": 51,
+    "too_many_cids_requested": 52,
+    "export_restriction": 60,
+    "protocol_version": 70,
+    "insufficient_security": 71,
+    "internal_error": 80,
+    "inappropriate_fallback": 86,
+    "user_canceled": 90,
+    "no_renegotiation": 100,
+    "missing_extension": 109,
+    "unsupported_extension": 110,
+    "certificate_unobtainable": 111,
+    "unrecognized_name": 112,
+    "bad_certificate_status_response": 113,
+    "bad_certificate_hash_value": 114,
+    "unknown_psk_identity": 115,
+    "certificate_required": 116,
+    "general_error": 117,
+    "no_application_protocol": 120,
+    "ech_required": 121,
+}
+
 
 class Kind(StrEnum):
     """What goes wrong: the key that names a fault."""
@@ -116,6 +158,8 @@ class Fault:
         stands for any label; empty: of all.
     :ivar after: where it begins; None: at once.
     :ivar lasts: how long it lasts from there on (the key ``for``); None: to the end.
+    :ivar profile: the profile that it is part of; empty: none. The faults of one profile strike together.
+    :ivar place: the number of its entry in the file, from 1; 0: it is in no file.
     """
 
     kind: Kind
@@ -131,11 +175,20 @@ class Fault:
     names: tuple[str, ...] = ()
     after: Span | None = None
     lasts: Span | None = None
+    profile: str = field(default="", compare=False)
+    place: int = field(default=0, compare=False)
 
     @property
     def conditional(self) -> bool:
         """Whether it depends on who the client is."""
         return bool(self.networks or self.names)
+
+
+class Recorded(NamedTuple):
+    """What one connection of an earlier run got; see `suite.faults.decide.Decision`."""
+
+    faults: tuple[Fault, ...]
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -147,6 +200,7 @@ class Faults:
     :ivar requested: whether clients choose their faults themselves (``faults = "requested"``).
     :ivar allowed: the kinds that clients may choose; empty: all that apply to the transport.
     :ivar most: how many connections (or sources of datagrams) may have chosen faults at a time.
+    :ivar replayed: what each connection gets by its number, whatever is declared; None: nothing is replayed.
     """
 
     entries: tuple[Fault, ...] = ()
@@ -154,9 +208,10 @@ class Faults:
     requested: bool = False
     allowed: frozenset[Kind] = field(default_factory=frozenset)
     most: int = 100
+    replayed: Mapping[int, Recorded] | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.entries) or self.requested
+        return bool(self.entries) or self.requested or bool(self.replayed)
 
 
 #: Every endpoint's, unless it says otherwise.

@@ -16,8 +16,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from suite.config.fault_tables import ENDPOINT_KEYS, read_faults, read_live, read_profiles, read_seed
 from suite.config.faults import NO_FAULTS, Faults
 from suite.config.limits import Limits
+from suite.config.profiles import PROFILES, Profile
 from suite.config.tls import TLS
 from suite.config.values import NAME, Values, dotted
 from suite.errors import ConfigError, Mistakes
@@ -29,6 +31,27 @@ NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a 
 #: How long echoes under way may take when the suite ends, in seconds (nginx and HAProxy wait for ever,
 #: Docker and Kubernetes kill after 10 and 30, counted from the same signal).
 DEFAULT_DRAIN: Final = 8.0
+
+#: Keys that are strings, and what each is.
+STRINGS: Final = {
+    "user": "the name of a user",
+    "group": "the name of a group",
+    "control": 'a UNIX socket, such as "unix:run/control.sock"',
+}
+
+#: The keys of a file.
+TOP_LEVEL: Final = (
+    "control",
+    "drain",
+    "endpoints",
+    "faults",
+    "group",
+    "limits",
+    "profiles",
+    "seed",
+    "tls",
+    "user",
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,9 @@ class Config:
     :ivar drain: seconds that echoes under way may take when the suite ends.
     :ivar user: whom the suite becomes once everything is open; None: nobody else.
     :ivar group: the same for its group; None: the primary group of *user*.
+    :ivar control: the description of the control socket; None: there is none.
+    :ivar live_faults: whether a change of faults concerns the connections that are there, too.
+    :ivar profiles: the network profiles by name, as `suite.config.fault_text.parse` takes them.
     """
 
     file: Path
@@ -74,6 +100,9 @@ class Config:
     drain: float = DEFAULT_DRAIN
     user: str | None = None
     group: str | None = None
+    control: str | None = None
+    live_faults: bool = False
+    profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
 
     @cached_property
     def directory(self) -> Path:
@@ -89,7 +118,14 @@ def directory_of(file: Path) -> Path:
 
 
 class _Endpoints(Values):
-    """Reads the endpoints of one file."""
+    """Reads the endpoints of one file.
+
+    :ivar seed: the seed of endpoints that have none.
+    :ivar profiles: the profiles that their faults may name.
+    """
+
+    seed: int = 0
+    profiles: Mapping[str, Profile] = PROFILES
 
     def endpoints(self, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -113,7 +149,7 @@ class _Endpoints(Values):
             return Endpoint(name, self.string(value, key, expected), tls, limits)
         if not isinstance(value, dict):
             raise self.wrong_type(key, value, f"{expected}, or a table with `listen`")
-        table = self.table(value, key, ("listen", "limits", "optional", "tls"))
+        table = self.table(value, key, ("listen", "limits", "optional", "tls", *ENDPOINT_KEYS))
         listen: str | None = None
         own_limits: frozenset[str] = frozenset()
         own_tls: frozenset[str] | None = None
@@ -131,7 +167,9 @@ class _Endpoints(Values):
         optional = False
         with self.mistakes.noted():
             optional = self.boolean(table.get("optional", False), f"{key}.optional")
-        return None if listen is None else Endpoint(name, listen, tls, limits, own_tls, own_limits, optional)
+        faults = read_faults(self, table, key, self.seed, self.profiles)
+        found = (tls, limits, own_tls, own_limits, optional, faults)
+        return None if listen is None else Endpoint(name, listen, *found)
 
 
 def load(file: Path) -> Config:
@@ -154,7 +192,7 @@ def read(file: Path, mistakes: Mistakes) -> Config:
     document = _document(file)
     mistakes.in_order(_keys(document))
     reader = _Endpoints(file, directory_of(file), mistakes)
-    table = reader.table(document, "", ("drain", "endpoints", "group", "limits", "tls", "user"))
+    table = reader.table(document, "", TOP_LEVEL)
     tls, limits, endpoints = TLS(), Limits(), []
     others: dict[str, Any] = {}
     named: frozenset[str] = frozenset()
@@ -163,18 +201,26 @@ def read(file: Path, mistakes: Mistakes) -> Config:
     with mistakes.noted():
         limits, _ = reader.limits(table.get("limits", {}), "limits", limits)
     with mistakes.noted():
+        if "seed" in table:
+            reader.seed = read_seed(reader, table["seed"], "seed")
+    with mistakes.noted():
+        reader.profiles = read_profiles(reader, table.get("profiles", {}))
+    with mistakes.noted():
+        others["live_faults"] = read_live(reader, table.get("faults", {}))
+    with mistakes.noted():
         for name, value in reader.endpoints(table.get("endpoints", {})).items():
             with mistakes.noted(f"endpoints.{name}"):
                 endpoints.append(reader.endpoint(name, value, tls, limits))
     if "client_auth" in named and all(each is None or each.tls.client_ca is None for each in endpoints):
         mistakes.note(reader.error("tls.client_auth", NO_CLIENT_CA))
-    for key in ("user", "group"):
+    for key, expected in STRINGS.items():
         with mistakes.noted():
             if key in table:
-                others[key] = reader.string(table[key], key, f"the name of a {key}")
+                others[key] = reader.string(table[key], key, expected)
     with mistakes.noted():
         if "drain" in table:
             others["drain"] = reader.duration(table["drain"], "drain")
+    others["profiles"] = reader.profiles
     return Config(file, tuple(endpoint for endpoint in endpoints if endpoint is not None), **others)
 
 
@@ -186,6 +232,10 @@ def _keys(table: Mapping[str, object], key: str = "", depth: int = 4) -> Iterato
             yield f"{key}.{name}"
         if isinstance(value, dict) and depth > 1:
             yield from _keys(value, dotted(key, name), depth - 1)
+        for number, item in enumerate(value if isinstance(value, list) else (), start=1):
+            if isinstance(item, dict) and depth > 1:
+                yield f"{dotted(key, name)}[{number}]"
+                yield from _keys(item, f"{dotted(key, name)}[{number}]", 1)
 
 
 def _document(file: Path) -> dict[str, Any]:

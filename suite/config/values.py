@@ -50,6 +50,32 @@ def dotted(key: str, name: str) -> str:
     return f"{key}.{word}" if key else word
 
 
+def type_of(value: object) -> str:
+    """What TOML calls *value*."""
+    return _TOML_TYPES.get(type(value), "a date or time")
+
+
+def as_network(text: str) -> Network:
+    """An IP network; one that is mapped into IPv6 is what it is.
+
+    :raises ValueError: *text* is none; says so in one line.
+    """
+    try:
+        network = ip_network(text)
+    except ValueError:
+        try:
+            meant = ip_network(text, strict=False)
+        except ValueError:
+            meant = None
+        hint = f"; did you mean {meant}?" if meant else "; expected one such as 192.0.2.0/24 or ::1"
+        raise ValueError(f"{text!r} is not a network{hint}") from None
+    if network.version == 6 and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ip_network(f"{mapped}/{network.prefixlen - 96}")
+    return network
+
+
 class Values:
     """Reads tables of one file, so that an error knows where it is.
 
@@ -67,8 +93,7 @@ class Values:
 
     def wrong_type(self, key: str, value: object, expected: str) -> ConfigError:
         """The error about *value*, which is not of the type *expected*."""
-        what = _TOML_TYPES.get(type(value), "a date or time")
-        return self.error(key, f"{value!r} is {what}; expected {expected}")
+        return self.error(key, f"{value!r} is {type_of(value)}; expected {expected}")
 
     def table(self, value: object, key: str, known: Iterable[str]) -> dict[str, Any]:
         """The table *value* without unknown keys, each of which is a mistake."""
@@ -225,23 +250,13 @@ class Values:
         return self.each(value, key, self.network)
 
     def network(self, text: object, key: str) -> Network:
-        """An IP network; one that is mapped into IPv6 is what it is."""
+        """An IP network; see `as_network`."""
         if not isinstance(text, str):
             raise self.wrong_type(key, text, NETWORKS)
         try:
-            network = ip_network(text)
-        except ValueError:
-            try:
-                meant = ip_network(text, strict=False)
-            except ValueError:
-                meant = None
-            hint = f"; did you mean {meant}?" if meant else "; expected one such as 192.0.2.0/24 or ::1"
-            raise self.error(key, f"{text!r} is not a network{hint}") from None
-        if network.version == 6 and network.prefixlen >= 96:
-            mapped = network.network_address.ipv4_mapped
-            if mapped is not None:
-                return ip_network(f"{mapped}/{network.prefixlen - 96}")
-        return network
+            return as_network(text)
+        except ValueError as error:
+            raise self.error(key, str(error)) from None
 
     def names(self, value: object, key: str) -> tuple[str, ...]:
         """Names of users or groups."""

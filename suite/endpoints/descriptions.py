@@ -229,6 +229,18 @@ class Description:
             yield from self.endpoint.tls.files().values()
 
 
+def may_speak(description: Description) -> frozenset[str]:
+    """The transports that *description* may turn out to have, of TCP, UDP, TLS and UNIX.
+
+    A plugin's type is a stream, and what else it is nobody knows.
+    """
+    if description.kind == "fd":
+        return frozenset({"TCP", "UDP", "UNIX"})
+    if description.kind == "systemd":
+        return frozenset({"UNIX"} if description.transport == "UNIX" else {"TCP", "UDP"})
+    return frozenset({TRANSPORTS.get(description.kind, "TCP")})
+
+
 def shown_socket(path: str) -> str:
     """The path of a UNIX socket, for people; ``@`` marks an abstract one, as in ss(8)."""
     return one_line("@" + path[1:]) if path.startswith("\0") else shown(path)

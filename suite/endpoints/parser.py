@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.plugin import getPlugins
 
+from suite.config.fault_text import kind_misfit, misfit
 from suite.config.file import Config, Endpoint
 from suite.endpoints.descriptions import (
     ANY,
@@ -35,6 +36,7 @@ from suite.endpoints.descriptions import (
     SSL_METHODS,
     Claims,
     Description,
+    may_speak,
     separate,
 )
 from suite.endpoints.members import Lookup
@@ -157,6 +159,7 @@ class _Parser:
             )
         description = Description(self.endpoint, kind, arguments, proxied)
         self.check_limits(description)
+        description = self.check_faults(description)
         if description.transport not in ("TCP", "UDP", "TLS"):  # a descriptor's or a plugin's may be UNIX
             members = self.lookup.members(self.endpoint.limits, self.note_limit)
             description = replace(description, members=members)
@@ -171,6 +174,34 @@ class _Parser:
     def note_limit(self, limit: str, problem: str) -> None:
         """Note what is wrong with a limit."""
         key = self.endpoint.limits_key(limit)
+        self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
+
+    def check_faults(self, description: Description) -> Description:
+        """*description* without those faults of a profile that its transport has not.
+
+        What is wrong with the others is noted.
+        """
+        faults = self.endpoint.faults
+        transports = may_speak(description)
+        kept = []
+        for fault in faults.entries:
+            problem = misfit(fault, transports, proxied=description.proxied)
+            if problem is None:
+                kept.append(fault)
+            elif not fault.profile or problem[0] == "only":
+                self.note_fault(f"faults[{fault.place}].{problem[0]}", problem[1])
+        for kind in sorted(faults.allowed):
+            unfit = kind_misfit(kind, transports)
+            if unfit is not None:
+                self.note_fault("allow_faults", f"{kind} {unfit}")
+        if len(kept) == len(faults.entries):
+            return description
+        endpoint = replace(self.endpoint, faults=replace(faults, entries=tuple(kept)))
+        return replace(description, endpoint=endpoint)
+
+    def note_fault(self, key: str, problem: str) -> None:
+        """Note what is wrong with the faults of this endpoint."""
+        key = f"endpoints.{self.endpoint.name}.{key}"
         self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
 
     def check_plugin(self, kind: str) -> None:

@@ -3,7 +3,8 @@
 Rules: a decision follows from the seed, the number of the connection at its endpoint, and the declared
 faults; not from a clock, nor from what other connections do (but for `Fault.once`). For each fault, in the
 order of the file, one number decides about its `Fault.chance` and the next ones about its jitter, whatever
-came of the others; see `suite.faults.draw`.
+came of the others; see `suite.faults.draw`. The faults of one profile share the number that decides about
+their chance. Where an earlier run is replayed, what it recorded is all that a connection gets.
 """
 
 from __future__ import annotations
@@ -65,22 +66,27 @@ class Decider:
         return self._decide(number, host, name.lower().rstrip("."))
 
     def _decide(self, number: int, host: str | None, name: str | None) -> Decision:
+        faults = self.faults
+        if faults.replayed is not None:
+            recorded = faults.replayed.get(number) if name is None else None
+            return Decision(*recorded) if recorded is not None else CLEAN
         struck = []
-        for index, fault in enumerate(self.faults.entries):
+        first = 0  # of the profile that the fault is part of
+        for index, fault in enumerate(faults.entries):
+            if not index or not _belongs_together(faults.entries[index - 1], fault):
+                first = index
             if bool(fault.names) is (name is None) or not _concerns(fault, host, name):
                 continue
-            drawn = self._draw(fault, Draws(self.faults.seed, "connection", number, index), number)
-            if drawn is not None:
-                struck.append(drawn)
-        return Decision(tuple(struck), seed_of(self.faults.seed, number)) if struck else CLEAN
-
-    def _draw(self, fault: Fault, draws: Draws, number: int) -> Fault | None:
-        """*fault* as it strikes connection *number*; None if it does not."""
-        if not draws.happens(fault.chance) or number % fault.every or fault in self._spent:
-            return None
-        if fault.once:
-            self._spent.add(fault)
-        return drawn(fault, draws)
+            draws = Draws(faults.seed, "connection", number, index)
+            happens = draws.happens(fault.chance)
+            if first != index:
+                happens = Draws(faults.seed, "connection", number, first).happens(fault.chance)
+            if not happens or number % fault.every or fault in self._spent:
+                continue
+            if fault.once:
+                self._spent.add(fault)
+            struck.append(drawn(fault, draws))
+        return Decision(tuple(struck), seed_of(faults.seed, number)) if struck else CLEAN
 
 
 def drawn(fault: Fault, draws: Draws) -> Fault:
@@ -104,6 +110,11 @@ def drawn(fault: Fault, draws: Draws) -> Fault:
 def seed_of(seed: int, number: int) -> int:
     """What is drawn while connection *number* lasts follows from this: 32 bits, which are easy to type."""
     return Draws(seed, "lasting", number).integer() >> 32
+
+
+def _belongs_together(one: Fault, other: Fault) -> bool:
+    """Whether two neighbours are of one profile, in one entry of the file."""
+    return bool(one.profile) and (one.profile, one.place) == (other.profile, other.place)
 
 
 def _concerns(fault: Fault, host: str | None, name: str | None) -> bool:

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 
 from suite import text
+from suite.config.fault_text import shown as shown_fault
 from suite.endpoints import descriptions as endpoints
 from suite.endpoints.descriptions import Description
 from suite.output import LineWriter, reopened
@@ -67,6 +68,24 @@ def listening_line(description: Description, address: str) -> str:
     """One endpoint for people: name, transport and address."""
     behind = " (behind a PROXY header)" if description.proxied else ""
     return f"{description.endpoint.name:<12} {description.transport:<5} {address}{behind}"
+
+
+def faults_lines(description: Description) -> list[str]:
+    """How one endpoint misbehaves on purpose, for people: a line, or none if it does not."""
+    faults = description.endpoint.faults
+    indent = " " * 12
+    if faults.requested:
+        allowed = ", ".join(sorted(faults.allowed)) if faults.allowed else "any"
+        connections = "sources" if description.transport == "UDP" else "connections"
+        return [
+            f"{indent} faults: as clients request ({allowed}; {faults.most:,} {connections} at a time),"
+            f" seed {faults.seed}"
+        ]
+    if faults.replayed is not None:
+        return [f"{indent} faults: as recorded of {len(faults.replayed):,} connections"]
+    if not faults.entries:
+        return []
+    return [f"{indent} faults: {'; '.join(map(shown_fault, faults.entries))}; seed {faults.seed}"]
 
 
 def minted_line(written: Iterable[Path]) -> str:

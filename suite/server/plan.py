@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from OpenSSL import SSL
@@ -14,8 +15,9 @@ from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
 from suite.endpoints.sites import site_files
 from suite.errors import ConfigError, Mistakes, UnwritableError
+from suite.faults.replay import Decisions, replaying
 from suite.files import Stamp, stamp_of
-from suite.server.announce import listening_line
+from suite.server.announce import faults_lines, listening_line
 from suite.system import ProcessIdentity, UnknownIdentityError, identity
 
 
@@ -32,15 +34,22 @@ class Plan:
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
-    def __init__(self, file: Path, *, mint: bool, before: Plan | None = None) -> None:
+    def __init__(
+        self, file: Path, *, mint: bool, before: Plan | None = None, replay: Decisions | None = None
+    ) -> None:
         """Read the configuration *file*.
 
         :param mint: make development certificates when the file names some in ``certs/`` beside it
             that do not exist; otherwise only note in `missing` that serving would.
         :param before: the plan that is being served, whose identities and contexts are used again where their
             files have not changed, so that sessions still resume; it is not modified.
+        :param replay: the decisions of an earlier run, which connections get in place of the declared faults;
+            default: those of *before*.
         """
         mistakes = Mistakes()
+        self.replay: Decisions | None = replay
+        if replay is None and before is not None:
+            self.replay = before.replay
         self._load(config.read(file, mistakes), mistakes, mint=mint, before=before)
 
     def renewed(self) -> Plan:
@@ -49,6 +58,7 @@ class Plan:
         :raises SuiteError: a certificate or key cannot be used.
         """
         plan = object.__new__(Plan)
+        plan.replay = self.replay
         plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
 
@@ -62,6 +72,8 @@ class Plan:
             self.config, serving=mint, before=before.credentials if before is not None else None
         )
         self._remarks: list[str] = []
+        if self.replay is not None:
+            self._replay(self.replay)
         self._contexts: dict[str, SSL.Context | None] = {}
         with mistakes.noted():
             self.identity = self._identity()
@@ -93,6 +105,22 @@ class Plan:
         self.credentials.files.settle()
         names = [description.endpoint.name for description in self.descriptions]
         self.contexts = [self._contexts[name] for name in names if name in self._contexts]
+
+    def _replay(self, decisions: Decisions) -> None:
+        """Have the endpoints repeat *decisions*; what cannot be repeated is a warning."""
+        names = {description.endpoint.name for description in self.descriptions}
+        self._remarks += [
+            f"the log to be replayed has decisions for endpoints.{name}, which is not in the configuration"
+            for name in sorted(decisions.keys() - names)
+        ]
+        for index, description in enumerate(self.descriptions):
+            endpoint = description.endpoint
+            if description.transport != "UDP" and not endpoint.faults.requested:
+                faults = replaying(endpoint.faults, decisions.get(endpoint.name, {}))
+                self.descriptions[index] = replace(description, endpoint=replace(endpoint, faults=faults))
+            elif endpoint.name in decisions:
+                why = "clients choose its faults" if endpoint.faults.requested else "it has no connections"
+                self._remarks.append(f"endpoints.{endpoint.name} does not repeat what the log has: {why}")
 
     @property
     def warnings(self) -> list[str]:
@@ -140,7 +168,10 @@ class Plan:
 
     def lines(self) -> list[str]:
         """What serving would do, for people."""
-        found = [listening_line(description, description.address) for description in self.descriptions]
+        found = []
+        for description in self.descriptions:
+            found.append(listening_line(description, description.address))
+            found += faults_lines(description)
         if self.missing is not None:
             found.append(f"serving will make development certificates in {text.shown(self.missing)}")
         found += [f"warning: {warning}" for warning in self.warnings]

@@ -104,13 +104,19 @@ SHAPE = [
         "unknown key",
         GOOD + "[xyz]",
         "xyz",
-        ["unknown key", "expected drain or endpoints or group or limits or tls or user"],
+        [
+            "unknown key",
+            "expected control or drain or endpoints or faults or group or limits or profiles or seed",
+        ],
     ),
     Bad(
         "a key without a name",
         '"" = 1\n' + GOOD,
         "''",
-        ["unknown key", "expected drain or endpoints or group or limits or tls or user"],
+        [
+            "unknown key",
+            "expected control or drain or endpoints or faults or group or limits or profiles or seed",
+        ],
     ),
     Bad(
         "unknown key of an endpoint",
