@@ -35,7 +35,8 @@ class FaultLog:
         if closing:
             entry[1] = str(event["reason"])
         else:
-            entry[0] = str(event["faults"])
+            faults, _, _ = str(event["faults"]).partition(" seed=")
+            entry[0] = "" if faults == "none" else faults
         if len(found) > KEPT_CONNECTIONS:
             del found[next(iter(found))]
 

@@ -38,6 +38,7 @@ from suite.endpoints.descriptions import EVERY_HOST, Description
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.interfaces import INeedsNoLogContext
 from suite.errors import SuiteError
+from suite.faults.streams import FaultyStream
 from suite.guard.datagrams import DatagramPolicy
 from suite.guard.streams import Guard
 from suite.server import endpoint, process, service
@@ -138,8 +139,9 @@ class RecordedFactory(EchoFactory):
     @override
     def build(self, addr: IAddress | None, *, header: bool) -> Protocol | None:
         protocol = super().build(addr, header=header)
-        if isinstance(protocol, RecordedEcho):
-            protocol.record = self.record
+        answering = protocol.wrapped if isinstance(protocol, FaultyStream) else protocol
+        if isinstance(answering, RecordedEcho):
+            answering.record = self.record
         return protocol
 
 
