@@ -9,10 +9,11 @@ their chance. Where an earlier run is replayed, what it recorded is all that a c
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
-from suite.config.faults import Fault, Faults
+from suite.config.faults import Fault, Faults, Kind
 from suite.config.limits import address_of, within
 from suite.faults.draw import Draws
 
@@ -48,10 +49,14 @@ class Decider:
     """Decides for the connections of one endpoint.
 
     :param faults: what is declared; it may be replaced at any time.
+    :ivar struck: how many connections, or datagrams, each kind of fault has struck.
+    :ivar chosen: how many open connections have chosen their faults.
     """
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
+        self.struck: Counter[Kind] = Counter()
+        self.chosen = 0
         #: Those that strike once, and have. What looks the same in another place is another.
         self._spent: set[tuple[Fault, int]] = set()
 

@@ -1,4 +1,4 @@
-"""One direction of a connection under faults: bytes go in, and come out later, slower, in pieces, or not at all.
+"""One direction of a connection under faults: bytes come out later, slower, in pieces, or not at all.
 
 Rules: no clock and no socket, only times that are passed in, in seconds, which never go back. The order is
 fixed: bytes are corrupted, delayed, slowed down, sliced, and cut off at exact offsets of what comes out.

@@ -1,19 +1,20 @@
 """Faults between a connection and the protocol that answers on it.
 
-Rules: `FaultyStream` is a protocol to the transport and a transport to the answering protocol, so that neither
-knows of it. What a fault holds back is bounded (`MOST_HELD` for each direction): beyond that the peer is
-paused. It is not owed by the peer: a limit ends the connection, but never blames the peer for it. A graceful
-end comes after the bytes that are held, an abort at once. Each connection has one timer at most.
+Rules: `FaultyStream` is a protocol to the transport, and a transport to the protocol that answers, so that
+neither knows of it. What a fault holds back is bounded (`MOST_HELD` for each direction); beyond that the peer
+is paused. It is not owed by the peer: a limit ends the connection, but never blames the peer for it. A
+graceful end comes after the bytes that are held, an abort at once. Each connection has one timer at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
+    IConsumer,
     IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
@@ -21,7 +22,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ITransport,
 )
-from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -56,19 +57,6 @@ PASSING: Final = frozenset(
 )
 
 
-class Transport(Protocol):
-    """What a `FaultyStream` needs of the transport under it."""
-
-    def write(self, data: bytes) -> None: ...
-    def loseConnection(self) -> None: ...
-    def abortConnection(self) -> None: ...
-    def pauseProducing(self) -> None: ...
-    def resumeProducing(self) -> None: ...
-    def registerProducer(self, producer: Any, streaming: bool) -> None: ...
-    def unregisterProducer(self) -> None: ...
-    def getPeer(self) -> Any: ...
-
-
 @implementer(IPushProducer)
 class Output:
     """The producer that a transport pauses while its peer does not read."""
@@ -89,7 +77,7 @@ class Output:
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener, IPreambleListener, INeedsNoLogContext)
-class FaultyStream(TwistedProtocol):
+class FaultyStream(Protocol):
     """One connection under the faults that are decided for it.
 
     :param wrapped: the protocol that answers.
@@ -114,7 +102,8 @@ class FaultyStream(TwistedProtocol):
         self._answering = False  # bytes may pass: after the handshake, and the delay at accept
         self._request: bytearray | None = None  # the first line, while a client has to ask for its faults
         self._chosen = False  # the client has chosen its faults
-        self._named = False  # in its name
+        self._named = False  # in its name (SNI)
+        self._problem = ""  # what is wrong with that
         self._delayed = False  # nothing is read yet
         self._producer: Any = None  # the wrapped protocol's
         self._streaming = True
@@ -141,8 +130,8 @@ class FaultyStream(TwistedProtocol):
         self.connected = 1
         self.transport = transport
         self._connected = True
-        cast(Transport, transport).registerProducer(Output(self), True)
-        self.wrapped.makeConnection(self)
+        cast(IConsumer, transport).registerProducer(Output(self), True)
+        cast(Any, self.wrapped).makeConnection(self)
         if getattr(transport, "preamble_complete", True) and self.wrapped.reason is None:
             self._decide()
 
@@ -171,7 +160,7 @@ class FaultyStream(TwistedProtocol):
         asked = in_name(name) if faults.requested else None
         if asked is not None:
             self._named = True
-            self._choose(asked)
+            self._problem = self._choose(asked)
         more = self._decider.named(self.wrapped.number, name, self._host())
         if more:
             self._apply(self.decision + more)
@@ -205,7 +194,8 @@ class FaultyStream(TwistedProtocol):
 
     def writeConnectionLost(self) -> None:
         """This side has been closed."""
-        self.wrapped.writeConnectionLost()
+        if IHalfCloseableProtocol.providedBy(self.wrapped):
+            cast(Any, self.wrapped).writeConnectionLost()
 
     @override
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]  # Twisted's own default
@@ -228,6 +218,10 @@ class FaultyStream(TwistedProtocol):
         self._go_on()
 
     # Deciding.
+
+    @property
+    def _over_tls(self) -> bool:
+        return hasattr(self.transport, "handshake_complete")
 
     def _host(self) -> str | None:
         return getattr(self.getPeer(), "host", None)
@@ -255,9 +249,11 @@ class FaultyStream(TwistedProtocol):
 
     def _begin(self) -> None:
         """Bytes may pass from now on."""
+        self._answering = True
         if self._decider.faults.requested and not self._named:
             self._request = bytearray()
-        self._answering = True
+        if self._problem:
+            self._refuse_request(self._problem)
         self._go_on()
 
     def change(self, decision: Decision) -> None:
@@ -289,7 +285,7 @@ class FaultyStream(TwistedProtocol):
             connection=self.wrapped.number,
             peer=self.wrapped.peer,
             faults=recorded,
-            each=True,  # a replay needs all of them
+            requested=True,  # a replay needs all of them
         )
 
     def _first(self, kind: Kind) -> Fault | None:
@@ -309,20 +305,24 @@ class FaultyStream(TwistedProtocol):
             problem = f"a request has at most {LONGEST_REQUEST} bytes, and ends with a newline"
         elif text := line.decode("ascii", "replace").strip():
             problem = self._choose(text)
-        if problem:
-            self.wrapped.reason = self.wrapped.reason or Reason.FAULT
-            self.wrapped.detail = problem
-            self.transport.write(f"{problem}\n".encode("ascii", "backslashreplace"))
-            self._over = True
-            self._request = None
-            self._close_gently()
-            return
         self._request = None
+        if problem:
+            self._refuse_request(problem)
+            return
         self.transport.write(b"ok\n")
         if len(data) > end + 1:
             self._take_in(data[end + 1 :])
         else:
             self._go_on()
+
+    def _refuse_request(self, problem: str) -> None:
+        """Say what is wrong with a request, and close."""
+        self.wrapped.reason = self.wrapped.reason or Reason.FAULT
+        self.wrapped.detail = problem
+        self._over = True
+        self._guard_ending()
+        self.transport.write(f"{problem}\n".encode("ascii", "backslashreplace"))
+        self._close_gently()
 
     def _choose(self, text: str) -> str:
         """Apply what a client asks for; return what is wrong with it, if anything is."""
@@ -330,7 +330,9 @@ class FaultyStream(TwistedProtocol):
         if self._decider.chosen >= faults.most:
             return f"{faults.most} connections have chosen faults, which is the maximum; try again later"
         try:
-            decision = request(text, "TLS" if hasattr(self.transport, "handshake_complete") else "TCP", faults)
+            decision = request(
+                text, "TLS" if hasattr(self.transport, "handshake_complete") else "TCP", faults
+            )
         except ValueError as error:
             return str(error)
         self._chosen = True
@@ -430,6 +432,8 @@ class FaultyStream(TwistedProtocol):
         self.transport.unregisterProducer()
         if self._half and hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
+        elif self._over:
+            self._close_gently()
         else:
             self.transport.loseConnection()
 
@@ -441,25 +445,13 @@ class FaultyStream(TwistedProtocol):
             wrapped.detail = shown(fault)
         self._over = True
         self._guard_ending()
+        self._half = fault.kind is Kind.HALF_CLOSE
         if fault.kind is Kind.RESET:
             self._when_acknowledged(self.transport.abortConnection)
-        elif fault.kind is Kind.HALF_CLOSE:
-            self._half = True
-            self._end_later(fault)
-        else:
-            self._end_later(fault, self._close_gently)
-
-    def _end_later(self, fault: Fault, end: Callable[[], None] | None = None) -> None:
-        """End this side behind the answers that are held; none are, if the cut is in their direction."""
-        if not self._down.finished:
-            self._down.feed_end(self._clock.seconds())  # `_end` follows
-            return
-        slow = self._first(Kind.SLOW_CLOSE)
-        end = self._end_now if end is None else end
-        if slow is not None:
-            self._later(end, float(cast(float, slow.value)))
-        else:
-            end()
+        elif self._down.finished:
+            self._end()
+        else:  # it cuts off what the client sends: the answers that are held come first
+            self._down.feed_end(self._clock.seconds())
 
     def _close_gently(self) -> None:
         """Close so that our last bytes, and the FIN behind them, are not overtaken by a reset.
@@ -468,7 +460,7 @@ class FaultyStream(TwistedProtocol):
         """
         transport = self.transport
         transport.unregisterProducer()
-        if hasattr(transport, "loseWriteConnection") and not hasattr(transport, "handshake_complete"):
+        if hasattr(transport, "loseWriteConnection") and not self._over_tls:
             transport.loseWriteConnection()
             self._when_acknowledged(transport.loseConnection)
         else:

@@ -145,6 +145,7 @@ class EchoSuite(Service):
             try:
                 async with AsyncExitStack() as undo:
                     self._opening = undo
+                    self.surroundings.live_faults = self.plan.config.live_faults
                     change = await self._prepare(self.plan, undo, turns)
                     if not self.running:  # stopped meanwhile
                         return
@@ -344,6 +345,7 @@ class EchoSuite(Service):
             async for endpoint, (description, _, _) in turns.between(change.kept.items()):
                 unchanged += endpoint.description == description
             self.plan = plan
+            self.surroundings.live_faults = plan.config.live_faults
             await turns.one_if_due()
             self._warn(plan)
             await self._switch(change, turns)
