@@ -57,7 +57,8 @@ class Decider:
         self.faults = faults
         self.struck: Counter[Kind] = Counter()
         self.chosen = 0
-        self._spent: set[Fault] = set()  # those that strike once, and have
+        #: Those that strike once, and have. What looks the same in another place is another.
+        self._spent: set[tuple[Fault, int]] = set()
 
     def connection(self, number: int, host: str | None = None) -> Decision:
         """What connection *number* gets whatever name it asks for.
@@ -86,10 +87,10 @@ class Decider:
             happens = draws.happens(fault.chance)
             if first != index:
                 happens = Draws(faults.seed, "connection", number, first).happens(fault.chance)
-            if not happens or number % fault.every or fault in self._spent:
+            if not happens or number % fault.every or (fault, fault.place) in self._spent:
                 continue
             if fault.once:
-                self._spent.add(fault)
+                self._spent.add((fault, fault.place))
             struck.append(drawn(fault, draws))
         return Decision(tuple(struck), seed_of(faults.seed, number)) if struck else CLEAN
 
