@@ -23,7 +23,7 @@ END: Final = None
 Output = bytes | Fault | None
 
 #: Pieces that come out at once; those that are due, too, are so in the next turn.
-PIECES_PER_TURN: Final = 64
+MOST_PIECES: Final = 64
 
 #: Seconds of a bandwidth that come out as one piece, unless that is less than a byte.
 QUANTUM: Final = 0.01
@@ -240,9 +240,9 @@ class Pipe:
     # Coming out.
 
     def take(self, now: float) -> list[Output]:
-        """What has come out by *now*, at most `PIECES_PER_TURN` pieces; each is to be written by itself."""
+        """What has come out by *now*, at most `MOST_PIECES` pieces; each is to be written by itself."""
         found: list[Output] = []
-        while len(found) < PIECES_PER_TURN and not self._finished:
+        while len(found) < MOST_PIECES and not self._finished:
             cut = self._cut_reached(now)
             if cut is not None:
                 found.append(cut)

@@ -1,0 +1,1 @@
+"""Faults, one file for each of theirs."""
