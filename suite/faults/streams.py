@@ -287,7 +287,7 @@ class FaultyStream(Protocol):
             connection=self.wrapped.number,
             peer=self.wrapped.peer,
             faults=recorded,
-            requested=True,  # a replay needs all of them
+            unlimited=True,  # a replay needs all of them
         )
 
     def _first(self, kind: Kind) -> Fault | None:
