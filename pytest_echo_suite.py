@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from suite.testing import Configuration, MakeEchoSuite, RunningSuite
+    from suite.testing import Configuration, Faults, MakeEchoSuite, RunningSuite
 
 #: Makes pytest show errors at the line of the test.
 __tracebackhide__ = True
@@ -151,8 +151,14 @@ def make_echo_suite(request: pytest.FixtureRequest) -> MakeEchoSuite:
     testing = _testing()
     suites = request.node.stash.setdefault(made, [])
 
-    def make(config: Configuration = None, *, patience: float = testing.PATIENCE) -> RunningSuite:
-        suite: RunningSuite = testing.RunningSuite(config, patience=patience)
+    def make(
+        config: Configuration = None,
+        *,
+        faults: Faults | None = None,
+        seed: int | None = None,
+        patience: float = testing.PATIENCE,
+    ) -> RunningSuite:
+        suite: RunningSuite = testing.RunningSuite(config, faults=faults, seed=seed, patience=patience)
         suites.append(suite)
         request.addfinalizer(suite.close)
         return suite

@@ -8,6 +8,7 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``commands``  one file for each subcommand: its parser, and what it runs
 ``testing``   the suite inside other programs' tests
 ``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``
+``admin``     changing a running suite from outside: the control socket
 ``server``    the running suite: from a configuration to open ports, and back
 ``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers
 ``echo``      the heart: what an endpoint answers

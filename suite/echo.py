@@ -21,6 +21,8 @@ from typing_extensions import override
 from zope.interface import implementer
 
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, writes_back
+from suite.faults.decide import Decider
+from suite.faults.streams import FaultyStream
 from suite.guard.datagrams import LOOK_EVERY, DatagramPolicy
 from suite.guard.streams import Guard, Guarded
 from suite.reasons import Reason
@@ -89,11 +91,13 @@ class EchoFactory(Factory):
     :param guard: decides which connections are accepted; None accepts all.
     :param refusal: the protocol for refused connections; None builds none, which closes the connection, but
         not every type of endpoint allows that.
+    :ivar decider: decides which connections get which declared faults; None if none are declared.
     :ivar proxied: whether the connections begin with a PROXY header that their transport reads.
     """
 
     protocol: type[Echo] = Echo
     measured = MeasuredEcho
+    decider: Decider | None = None
     noisy = False
 
     def __init__(self, guard: Guard | None = None, refusal: type[Protocol] | None = None) -> None:
@@ -116,8 +120,10 @@ class EchoFactory(Factory):
         if guard.refuses(addr, header=header):
             return self.refusal() if self.refusal is not None else None
         if guard.limits.bytes is not None:
-            return self.measured(guard, guard.limits.bytes)
-        return self.protocol(guard)
+            protocol: Echo = self.measured(guard, guard.limits.bytes)
+        else:
+            protocol = self.protocol(guard)
+        return protocol if self.decider is None else FaultyStream(protocol, self.decider, guard.clock)
 
     def out_of_descriptors(self, addr: IAddress) -> None:
         """A connection was closed at once, for want of a file descriptor."""

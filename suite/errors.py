@@ -162,6 +162,20 @@ class ListenError(SuiteError):
         return one_line(f"endpoints.{self.endpoint}: cannot listen on {self.address}: {self.reason}")
 
 
+class ControlSocketError(ListenError):
+    """A control socket that could not be opened.
+
+    :ivar address: its path, for people.
+    :ivar reason: what the operating system said.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__("control", address, reason)
+
+    def __str__(self) -> str:
+        return one_line(f"control: cannot listen on {self.address}: {self.reason}")
+
+
 class StoppingError(SuiteError):
     """The suite is stopping, so it takes no other configuration."""
 

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     STALL = "stall", "info", "the peer stopped reading its replies"
     HALF_CLOSE = "half-close", "info", "not finished in time after one side was closed"
     LIFETIME = "lifetime", "debug", "it reached the maximum duration of a connection"
+    FAULT = "fault", "info", "ended on purpose: a declared fault"
     BYTES = "bytes", "debug", "it reached the maximum number of bytes for a connection"
 
     # Refusals: closed as soon as it was accepted.

@@ -56,6 +56,7 @@ def makeService(options: Options) -> EchoSuite:
     from twisted.internet import reactor
     from twisted.logger import Logger
 
+    from suite.admin.control import with_control
     from suite.engine.clock import use_monotonic_clock
     from suite.errors import SuiteError
     from suite.server.process import Controls, fit_descriptor_limit
@@ -103,4 +104,4 @@ def makeService(options: Options) -> EchoSuite:
                 handler(number, None)
 
     fit_descriptor_limit(reactor)
-    return StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line))
+    return with_control(StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from suite.errors import EXIT_OK
 from suite.signals import Signals
@@ -46,11 +47,13 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     :param signals: remembers the signals that have arrived already.
     :raises SuiteError: it cannot.
     """
+    from suite.admin.control import with_control  # noqa: PLC0415
     from suite.faults.replay import read_log  # noqa: PLC0415
     from suite.logs.log import Settings  # noqa: PLC0415  # the slow imports
     from suite.server import process  # noqa: PLC0415
     from suite.server.announce import Announcer  # noqa: PLC0415
     from suite.server.plan import Plan  # noqa: PLC0415
+    from suite.server.service import EchoSuite  # noqa: PLC0415
 
     settings = Settings(options.log, options.log_level, options.log_file)
     if signals.stopping:
@@ -59,6 +62,10 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     plan = Plan(options.config, mint=True, replay=replay)
     reactor = process.install_reactor(options.reactor)
     announcer = Announcer()
-    code = process.run(reactor, plan, announcer, settings, signals=signals)
+
+    def make_suite(*arguments: Any) -> EchoSuite:
+        return with_control(EchoSuite(*arguments))
+
+    code = process.run(reactor, plan, announcer, settings, make_suite, signals)
     announcer.close()
     return code

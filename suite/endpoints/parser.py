@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
@@ -19,9 +19,11 @@ from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
 )
 from twisted.plugin import getPlugins
+from typing_extensions import override
 
 from suite.config.fault_text import kind_misfit, misfit
 from suite.config.file import Config, Endpoint
+from suite.config.tls import TLS
 from suite.endpoints.descriptions import (
     ANY,
     ANY6,
@@ -381,6 +383,9 @@ class _Parser:
         return path
 
 
+#: The mode of the control socket: for its owner alone, as that of HAProxy's `stats socket` in its examples.
+CONTROL_MODE: Final = "600"
+
 CHECKS: Final[dict[str, Callable[[_Parser, str, str], str]]] = {
     "port": _Parser.check_port,
     "backlog": _Parser.check_backlog,
@@ -391,6 +396,40 @@ CHECKS: Final[dict[str, Callable[[_Parser, str, str], str]]] = {
     "interface": _Parser.check_interface,
     "sslmethod": _Parser.check_sslmethod,
 }
+
+
+class _ControlParser(_Parser):
+    """Parses the description of the control socket."""
+
+    @override
+    def error(self, problem: str) -> ConfigError:
+        return ConfigError(shown(self.config.file), "control", problem)
+
+    @override
+    def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
+        self.check_kind(kind)
+        if len(positional) < 2:
+            named = {"mode": CONTROL_MODE} | named
+        arguments = super().arguments(kind, positional, named)
+        if arguments["address"].startswith("\0"):
+            raise self.error(
+                f"{self.endpoint.listen!r} is an abstract socket, open to everybody; expected a path"
+            )
+        return arguments
+
+    @override
+    def check_plugin(self, kind: str) -> None:
+        self.check_kind(kind)
+
+    def check_kind(self, kind: str) -> None:
+        """Check that the mode of a file says who may connect.
+
+        :raises ConfigError: it does not.
+        """
+        if kind != "unix" or self.endpoint.listen[:8].lower() == "haproxy:":
+            raise self.error(
+                f"{self.endpoint.listen!r} is not a UNIX socket; expected one such as unix:run/control.sock"
+            )
 
 
 def parse(config: Config) -> list[Description]:
@@ -422,3 +461,26 @@ def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
                     f"{description.address} is taken by endpoints.{taken}; expected an address of its own"
                 )
     return separate(descriptions, claims)
+
+
+def parse_control(
+    config: Config, descriptions: Iterable[Description], mistakes: Mistakes
+) -> Description | None:
+    """The description of the control socket; None if there is to be none, or it cannot be understood.
+
+    :param descriptions: the endpoints, whose addresses are taken.
+    """
+    if config.control is None:
+        return None
+    control: Description | None = None
+    parser = _ControlParser(config, Endpoint("control", config.control, TLS()), mistakes, Lookup())
+    with mistakes.noted():
+        control = parser.parse()
+        claim = control.bound_address()
+        for other in descriptions:
+            if other.bound_address() == claim:
+                raise parser.error(
+                    f"{control.address} is taken by endpoints.{other.endpoint.name};"
+                    " expected a path of its own"
+                )
+    return control

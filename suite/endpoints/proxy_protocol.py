@@ -31,6 +31,8 @@ from typing_extensions import override
 from zope.interface import directlyProvides, implementer, providedBy
 
 from suite.echo import EchoFactory
+from suite.engine.interfaces import IPreambleListener
+from suite.faults.streams import FaultyStream
 from suite.guard.streams import Guarded
 
 #: The beginning of a version 1 header, and its maximum length with the end of line (section 2.1).
@@ -187,7 +189,7 @@ class ProxyProtocol(ProtocolWrapper):
     transport: Any
     wrappedProtocol: Any
 
-    def __init__(self, factory: ProxyFactory, wrapped: Guarded) -> None:
+    def __init__(self, factory: ProxyFactory, wrapped: Guarded | FaultyStream) -> None:
         super().__init__(cast(Any, factory), wrapped)
         self._header = ProxyHeader()
         self._begun = False  # some of the header has arrived
@@ -297,7 +299,7 @@ class ProxyFactory(WrappingFactory):
     @override
     def buildProtocol(self, addr: IAddress | None) -> Any:
         inner = cast(Any, self.wrappedFactory).build(addr, header=True)
-        return self.protocol(self, inner) if isinstance(inner, Guarded) else inner
+        return self.protocol(self, inner) if IPreambleListener.providedBy(inner) else inner
 
     def out_of_descriptors(self, addr: IAddress) -> None:
         """A connection was closed at once, for want of a file descriptor."""

@@ -9,10 +9,11 @@ their chance. Where an earlier run is replayed, what it recorded is all that a c
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
-from suite.config.faults import Fault, Faults
+from suite.config.faults import Fault, Faults, Kind
 from suite.config.limits import address_of, within
 from suite.faults.draw import Draws
 
@@ -48,11 +49,16 @@ class Decider:
     """Decides for the connections of one endpoint.
 
     :param faults: what is declared; it may be replaced at any time.
+    :ivar struck: how many connections, or datagrams, each kind of fault has struck.
+    :ivar chosen: how many open connections have chosen their faults.
     """
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
-        self._spent: set[Fault] = set()  # those that strike once, and have
+        self.struck: Counter[Kind] = Counter()
+        self.chosen = 0
+        #: Those that strike once, and have. What looks the same in another place is another.
+        self._spent: set[tuple[Fault, int]] = set()
 
     def connection(self, number: int, host: str | None = None) -> Decision:
         """What connection *number* gets whatever name it asks for.
@@ -81,10 +87,10 @@ class Decider:
             happens = draws.happens(fault.chance)
             if first != index:
                 happens = Draws(faults.seed, "connection", number, first).happens(fault.chance)
-            if not happens or number % fault.every or fault in self._spent:
+            if not happens or number % fault.every or (fault, fault.place) in self._spent:
                 continue
             if fault.once:
-                self._spent.add(fault)
+                self._spent.add((fault, fault.place))
             struck.append(drawn(fault, draws))
         return Decision(tuple(struck), seed_of(faults.seed, number)) if struck else CLEAN
 

@@ -53,12 +53,14 @@ class Guarded(Watched, Protocol):
     :ivar source: what ``per_peer`` counts it under; None on a UNIX socket, and until a PROXY header has
         named the client.
     :ivar detail: what the log says beside the reason.
+    :ivar faults: the declared faults that strike it, for people; empty if none do.
     """
 
     number = 0
     peer = ""
     source: int | None = None
     detail = ""
+    faults = ""
 
     def __init__(self, guard: Guard | None = None) -> None:
         self.guard = guard
@@ -262,7 +264,9 @@ class Guard(Admission):
         self.received += connection.received
         log.emit(
             level_of(reason),
-            ("refused" if reason in REFUSALS else "closed") + (": {detail}" if detail else ""),
+            ("refused" if reason in REFUSALS else "closed")
+            + (": {detail}" if detail else "")
+            + ("; faults: {faults}" if connection.faults else ""),
             endpoint=self.name,
             connection=connection.number,
             peer=connection.peer,
@@ -270,6 +274,7 @@ class Guard(Admission):
             received=connection.received,
             duration=round(self.clock.seconds() - connection.accepted_at, 6),
             detail=detail,
+            faults=connection.faults or None,
         )
         if not self.open:
             self._all_closed()

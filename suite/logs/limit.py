@@ -61,7 +61,8 @@ class RateLimit:
     Time is divided into windows. The first `BURST` events of a kind in a window are shown; a summary at the
     end of the window counts the rest. A kind that exceeds `BURST` in one window gets only summaries until a
     window has no more than that. At most `TOTAL` lines are shown in a window. Debug events, and those
-    requested by a signal, are not limited: a user who asks for them wants them all.
+    with a field ``requested`` (the answer to a signal, a declared fault that strikes), are not limited: a
+    user who asks for them wants them all.
 
     :param clock: measures the windows; without events, nothing is scheduled.
     :param observer: receives the events that are shown.

@@ -53,6 +53,7 @@ FIELDS: Final[dict[str, Callable[[object], int | float | str]]] = {
     "endpoint": as_text,
     "connection": as_number,
     "peer": as_text,
+    "faults": lambda value: as_text(value, MESSAGE_LENGTH),
     "reason": as_text,
     "received": as_number,
     "duration": as_number,

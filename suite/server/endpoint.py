@@ -11,12 +11,15 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 
+from suite.config.faults import Faults
 from suite.echo import EchoDatagram, EchoFactory, Refused
 from suite.endpoints.descriptions import DIRECT, Description
 from suite.endpoints.listener import Listener
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.accept import AcceptingPort, Reserve
 from suite.engine.listeners import with_listeners
+from suite.faults.decide import Decider
+from suite.faults.streams import FaultyStream
 from suite.guard.datagrams import DatagramPolicy, OwnPorts
 from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
@@ -28,7 +31,10 @@ class Surroundings:
     :ivar reactor: the reactor of them all.
     :ivar own_ports: the UDP ports of the suite.
     :ivar reserve: the file descriptor to release when there are no others.
+    :ivar live_faults: whether a change of faults applies to open connections, too.
     """
+
+    live_faults = False
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -48,6 +54,7 @@ class RunningEndpoint:
     :ivar ports: one port for each socket; none before `start` and after `close`.
     :ivar guard: limits the connections of a stream endpoint; None if it has no stream.
     :ivar datagrams: decides which datagrams of a UDP endpoint are answered; None if it has no UDP.
+    :ivar decider: decides which connections get which of its faults.
     """
 
     def __init__(
@@ -62,8 +69,10 @@ class RunningEndpoint:
         self.ports: list[IListeningPort] = []
         self.guard: Guard | None = None
         self.datagrams: DatagramPolicy | None = None
+        self.decider = Decider(description.endpoint.faults)
         self._surroundings = surroundings
         self._foreign: IListeningPort | None = None
+        self._factory: EchoFactory | None = None
         self._listener = self._make_listener(context)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
@@ -79,7 +88,7 @@ class RunningEndpoint:
         description, surroundings = self.description, self._surroundings
         name, limits = description.endpoint.name, description.endpoint.limits
         transports = {sock.transport for sock in self.sockets} or {description.transport}
-        factory = None
+        self._factory = None
         if "UDP" in transports and self.datagrams is None:
             self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
         if transports - {"UDP"}:
@@ -88,9 +97,10 @@ class RunningEndpoint:
             self.guard.members = description.members
             self.guard.handshakes = description.transport == "TLS"
             self.guard.proxied = description.proxied and description.kind == "ssl"
-            factory = self.make_factory(self.guard)
+            self._factory = self.make_factory(self.guard)
+            self._apply_faults()
         reactor = with_listeners(surroundings.reactor)
-        return Listener(reactor, description, context, factory)
+        return Listener(reactor, description, context, self._factory)
 
     # Opening and changing.
 
@@ -137,6 +147,7 @@ class RunningEndpoint:
                     judge.limits = limits
         if self.guard is not None:
             self.guard.members = description.members
+        self.change_faults(description.endpoint.faults)
         same_answer = (before.proxied, before.transport) == (description.proxied, description.transport)
         if same_answer and self._listener.context_factory is not None and context is not None:
             self._listener.context_factory.context = context
@@ -150,6 +161,24 @@ class RunningEndpoint:
         self._listener = self._make_listener(context)
         for sock in self.sockets:
             self._serve(sock)
+
+    # Faults.
+
+    def change_faults(self, faults: Faults) -> None:
+        """Misbehave as *faults* say from now on; whether open connections do, too, is `live_faults`."""
+        self.decider.faults = faults
+        self._apply_faults()
+        if self._surroundings.live_faults and self.guard is not None:
+            for connection in [*self.guard.open]:
+                stream: Any = connection.transport
+                if isinstance(stream, FaultyStream):
+                    stream.redecide()
+
+    def _apply_faults(self) -> None:
+        """See to it that new connections are decided about, if any faults are declared or may be."""
+        if self._factory is not None:
+            wanted = self.decider.faults or self._surroundings.live_faults
+            self._factory.decider = self.decider if wanted else None
 
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
         if sock.transport == "UDP" and self.datagrams is not None:
@@ -217,6 +246,8 @@ class RunningEndpoint:
             found.append(
                 f"{guard.accepted_count:,} connections, {guard.received:,} bytes{counted(guard.ends)}"
             )
+        if self.decider.struck:
+            found.append(f"faults{counted(self.decider.struck)}")
         refusals = self.datagrams.refusals if self.datagrams is not None else Counter()
         if refusals:
             found.append(f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}")

@@ -27,6 +27,8 @@ class Plan:
     Making one needs no reactor, and may take long: it can run in a thread.
 
     :ivar descriptions: what is to be opened, in the order of the file.
+    :ivar control: the control socket to be opened; None: there is to be none.
+    :ivar renewal: whether this is the configuration that is being served, with its certificates read again.
     :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
@@ -47,6 +49,7 @@ class Plan:
             default: those of *before*.
         """
         mistakes = Mistakes()
+        self.renewal = False
         self.replay: Decisions | None = replay
         if replay is None and before is not None:
             self.replay = before.replay
@@ -58,6 +61,7 @@ class Plan:
         :raises SuiteError: a certificate or key cannot be used.
         """
         plan = object.__new__(Plan)
+        plan.renewal = True
         plan.replay = self.replay
         plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
@@ -65,6 +69,7 @@ class Plan:
     def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
         self.config = settings
         self.descriptions = parser.parse_all(self.config, mistakes)
+        self.control = parser.parse_control(self.config, self.descriptions, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
         self.identity: ProcessIdentity | None = None

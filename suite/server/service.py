@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from OpenSSL import SSL
 from twisted.application.service import Service
@@ -25,7 +25,7 @@ from suite import text
 from suite.endpoints.descriptions import OWNED, Description
 from suite.endpoints.sockets import ListeningSocket, Sockets
 from suite.engine.binding import watchable
-from suite.errors import ConfigError, ListenError, StoppingError
+from suite.errors import ConfigError, ControlSocketError, ListenError, StoppingError
 from suite.files import Stamp
 from suite.server.announce import minted_line, ready_line
 from suite.server.endpoint import RunningEndpoint, Surroundings
@@ -36,6 +36,16 @@ from suite.system import become
 log = Logger()
 
 
+class Companion(Protocol):
+    """What answers on the control socket, beside the endpoints."""
+
+    def serve(self, sockets: list[ListeningSocket]) -> None:
+        """Answer on *sockets* from now on, and on no others; all endpoints are open."""
+
+    def stop(self) -> None:
+        """Answer no more."""
+
+
 @dataclass
 class Change:
     """A switch to another plan that has been prepared: everything is open, and nothing answers yet.
@@ -44,6 +54,8 @@ class Change:
     :ivar kept: those among them that go on, each with its new description, context and sockets.
     :ivar fresh: those that are new.
     :ivar skipped: the errors of optional endpoints that cannot be opened.
+    :ivar control: the sockets of the companions.
+    :ivar renewal: whether the configuration is as before, and only files that it names have changed.
     """
 
     endpoints: dict[str, RunningEndpoint] = field(default_factory=dict)
@@ -52,6 +64,8 @@ class Change:
     )
     fresh: list[RunningEndpoint] = field(default_factory=list)
     skipped: list[ListenError] = field(default_factory=list)
+    control: list[ListeningSocket] = field(default_factory=list)
+    renewal: bool = False
 
     def sockets(self) -> Iterator[ListeningSocket]:
         """The listening sockets that are wanted."""
@@ -59,6 +73,7 @@ class Change:
             yield from sockets
         for endpoint in self.fresh:
             yield from endpoint.sockets
+        yield from self.control
 
 
 @contextmanager
@@ -73,6 +88,12 @@ def _logged(endpoint: RunningEndpoint, done: str) -> Iterator[None]:
         log.failure("could not be {done}", endpoint=endpoint.description.endpoint.name, done=done)
 
 
+def _with_faults_in_force(description: Description, endpoint: RunningEndpoint) -> Description:
+    """*description* with the faults of *endpoint* as they have been changed since it was read."""
+    faults = endpoint.decider.faults
+    return replace(description, endpoint=replace(description.endpoint, faults=faults))
+
+
 class EchoSuite(Service):
     """The suite as a Twisted service.
 
@@ -81,6 +102,7 @@ class EchoSuite(Service):
     :param announce: called with every line of output for users.
     :ivar endpoints: the endpoints that are listening, by name.
     :ivar leaving: endpoints that no longer listen but still have connections.
+    :ivar companions: answer on the control socket, if the configuration has one.
     :ivar opened: fires when every endpoint is open; fails with `ListenError` when one cannot be opened, after
         the others have been closed again.
     """
@@ -91,11 +113,13 @@ class EchoSuite(Service):
         self.announce = announce
         self.endpoints: dict[str, RunningEndpoint] = {}
         self.leaving: list[RunningEndpoint] = []
+        self.companions: list[Companion] = []
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
         self.sockets = Sockets(watchable=watchable(reactor))
         self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
+        self._control_sockets: list[ListeningSocket] = []
         self._unused: list[str] = []  # inherited descriptors that the log has named
         #: When the drain is over, by the reactor's clock; None: nobody has asked for the end yet.
         self._drain_until: float | None = None
@@ -121,6 +145,7 @@ class EchoSuite(Service):
             try:
                 async with AsyncExitStack() as undo:
                     self._opening = undo
+                    self.surroundings.live_faults = self.plan.config.live_faults
                     change = await self._prepare(self.plan, undo, turns)
                     if not self.running:  # stopped meanwhile
                         return
@@ -160,7 +185,7 @@ class EchoSuite(Service):
         :param undo: gets what takes it back.
         :raises ListenError: an endpoint that is not optional cannot be opened.
         """
-        change = Change()
+        change = Change(renewal=plan.renewal)
         by_key: dict[tuple[object, ...], RunningEndpoint] = {}
         async for endpoint in turns.between(self.endpoints.values()):
             by_key |= dict.fromkeys(endpoint.keys, endpoint)
@@ -186,7 +211,23 @@ class EchoSuite(Service):
                 if not description.endpoint.optional:
                     raise
                 change.skipped.append(error)
+        change.control = self._open_control(plan, undo)
         return change
+
+    def _open_control(self, plan: Plan, undo: AsyncExitStack) -> list[ListeningSocket]:
+        """The socket of the companions, if *plan* has one: open, but not answered on yet.
+
+        :raises ListenError: it cannot be opened.
+        """
+        if plan.control is None or not self.companions or not isinstance(self.reactor, PosixReactorBase):
+            return []
+        try:
+            with ExitStack() as attempt:
+                sockets = self.sockets.open(plan.control, attempt)
+                undo.push(attempt.pop_all())
+        except ListenError as error:
+            raise ControlSocketError(error.address, error.reason) from error
+        return sockets
 
     def _find(
         self, description: Description, taken: dict[ListeningSocket, str], undo: ExitStack
@@ -223,7 +264,8 @@ class EchoSuite(Service):
                 )
             with _logged(endpoint, "changed"):
                 before = endpoint.lines()
-                endpoint.change(description, context, sockets)
+                found = _with_faults_in_force(description, endpoint) if change.renewal else description
+                endpoint.change(found, context, sockets)
                 lines += [line for line in endpoint.lines() if line not in before]
         async for endpoint in turns.between(change.fresh):
             endpoint.start()
@@ -234,6 +276,9 @@ class EchoSuite(Service):
                     await endpoint.close()
                 self._leave(endpoint)
         await turns.one_if_due()
+        self._control_sockets = change.control
+        for companion in self.companions:
+            companion.serve(change.control)
         async for sock in turns.between(self.sockets.keep_only([*change.sockets()])):
             sock.close()
         self._name_unused(change)
@@ -255,7 +300,9 @@ class EchoSuite(Service):
 
     def stamps(self) -> dict[str, Stamp]:
         """The certificates and UNIX sockets in use, by path, as they were when they were read or made."""
-        sockets = (sock for endpoint in self.endpoints.values() for sock in endpoint.sockets)
+        sockets = [
+            sock for endpoint in self.endpoints.values() for sock in endpoint.sockets
+        ] + self._control_sockets
         made = {sock.path.path: sock.stamp for sock in sockets if sock.path is not None}
         return self.plan.stamps | made
 
@@ -298,6 +345,7 @@ class EchoSuite(Service):
             async for endpoint, (description, _, _) in turns.between(change.kept.items()):
                 unchanged += endpoint.description == description
             self.plan = plan
+            self.surroundings.live_faults = plan.config.live_faults
             await turns.one_if_due()
             self._warn(plan)
             await self._switch(change, turns)
@@ -324,6 +372,9 @@ class EchoSuite(Service):
 
     async def _stop(self) -> None:
         turns = Turns(self.reactor)
+        for companion in self.companions:
+            companion.stop()
+        self._control_sockets = []
         endpoints, self.endpoints = list(self.endpoints.values()), {}
         self._closing = [*endpoints, *self.leaving]
         async for endpoint in turns.between(endpoints):

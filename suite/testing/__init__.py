@@ -5,11 +5,21 @@ With pytest, the fixtures ``echo_suite`` and ``make_echo_suite`` provide a `Runn
 - `suite`: `RunningSuite`
 - `errors`: its exceptions
 - `toml`: writes configurations
-- `process`: the process that it starts, by way of `launch`; `server`: what runs in it
+- `process`: the process that it starts, by way of `launch`; `server`: what runs in it; `fault_log`: what that
+  remembers of connections with faults
 """
 
-from .errors import Connection, Counts, CrashError, StartError, StillOpenError
-from .suite import FOUR_TRANSPORTS, PATIENCE, Address, Configuration, MakeEchoSuite, RunningSuite
+from .errors import Connection, Counts, CrashError, FaultRecord, StartError, StillOpenError
+from .suite import (
+    FOUR_TRANSPORTS,
+    PATIENCE,
+    Address,
+    Configuration,
+    Fault,
+    Faults,
+    MakeEchoSuite,
+    RunningSuite,
+)
 from .toml import to_toml
 
 __all__ = [
@@ -20,6 +30,9 @@ __all__ = [
     "Connection",
     "Counts",
     "CrashError",
+    "Fault",
+    "FaultRecord",
+    "Faults",
     "MakeEchoSuite",
     "RunningSuite",
     "StartError",

@@ -99,5 +99,21 @@ class Counts:
     datagrams: int
 
 
+@dataclass(frozen=True)
+class FaultRecord:
+    """What happened to one connection of an endpoint with faults.
+
+    :ivar number: the number of the connection at its endpoint, counted from 1.
+    :ivar faults: what struck it, in the words of the log, such as ``latency=213ms; reset after=64KiB``; empty
+        if nothing did.
+    :ivar end: why it ended, in a word of the log: ``fault`` (ended by one of them), ``closed`` (by the
+        client, after all bytes were sent), ``reset`` (by the client), …; None: it is open.
+    """
+
+    number: int
+    faults: str
+    end: str | None
+
+
 def _number(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"

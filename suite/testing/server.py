@@ -15,7 +15,7 @@ import socket
 import sys
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
@@ -25,20 +25,25 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IAddress, IListeningPort
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import globalLogPublisher
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer_only
 
+from suite.admin.control import Control
+from suite.admin.conversation import answer_to
 from suite.echo import Echo, EchoDatagram, EchoFactory, MeasuredEcho
 from suite.endpoints.descriptions import EVERY_HOST, Description
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.interfaces import INeedsNoLogContext
 from suite.errors import SuiteError
+from suite.faults.streams import FaultyStream
 from suite.guard.datagrams import DatagramPolicy
 from suite.guard.streams import Guard
 from suite.server import endpoint, process, service
 from suite.server.plan import Plan
+from suite.testing.fault_log import FaultLog
 from suite.text import host_and_port
 
 #: The most bytes kept for an endpoint: the last ones received.
@@ -134,8 +139,9 @@ class RecordedFactory(EchoFactory):
     @override
     def build(self, addr: IAddress | None, *, header: bool) -> Protocol | None:
         protocol = super().build(addr, header=header)
-        if isinstance(protocol, RecordedEcho):
-            protocol.record = self.record
+        answering = protocol.wrapped if isinstance(protocol, FaultyStream) else protocol
+        if isinstance(answering, RecordedEcho):
+            answering.record = self.record
         return protocol
 
 
@@ -186,6 +192,9 @@ class RecordingSuite(service.EchoSuite):
     ) -> None:
         super().__init__(reactor, plan, announce)
         self.records: dict[str, Record] = {}
+        self.fault_log = FaultLog()
+        self.control = Control(self)
+        self.companions.append(self.control)
         self._control = control
         self._directory = directory
 
@@ -212,12 +221,33 @@ class RecordingSuite(service.EchoSuite):
             }
             for name, endpoint in self.endpoints.items()
         ]
-        asked = Factory.forProtocol(partial(Questions, self.reactor, self.records, self._abandoned))
+        globalLogPublisher.addObserver(self.fault_log)
+        answers: dict[str, Callable[..., object]] = {
+            **{word: partial(answer, self.records) for word, answer in ANSWERS.items()},
+            "clear": self._clear,
+            "faults": self._faults,
+            "request": self._request,
+        }
+        asked = Factory.forProtocol(partial(Questions, self.reactor, answers, self._abandoned))
         asked.noisy = False
         os.set_blocking(self._control, False)
         connection = self.reactor.adoptStreamConnection(self._control, socket.AF_UNIX, asked)
         os.close(self._control)  # the connection has its own descriptor
         connection.protocol.say(described)
+
+    def _clear(self) -> None:
+        """Reset all records."""
+        clear(self.records)
+        self.fault_log.clear()
+
+    def _faults(self, name: str) -> list[tuple[int, str, str | None]]:
+        """What became of the connections of the endpoint *name*."""
+        guard = self.endpoints[name].guard
+        return self.fault_log.connections(name, [each.number for each in guard.open] if guard else ())
+
+    def _request(self, request: dict[str, object]) -> dict[str, Any]:
+        """What the control socket would answer."""
+        return answer_to(request, self.control.answer)
 
     def _abandoned(self) -> None:
         """The other end of the control socket is gone: shut down."""
@@ -231,16 +261,19 @@ class RecordingSuite(service.EchoSuite):
 
 
 class Questions(LineOnlyReceiver):
-    """Answers questions about *records*.
+    """Answers questions.
 
+    :param answers: what answers each question.
     :param abandoned: called when the connection is lost.
     """
 
     delimiter = b"\n"
 
-    def __init__(self, reactor: Any, records: dict[str, Record], abandoned: Callable[[], None]) -> None:
+    def __init__(
+        self, reactor: Any, answers: Mapping[str, Callable[..., object]], abandoned: Callable[[], None]
+    ) -> None:
         self.reactor = reactor
-        self.records = records
+        self.answers = answers
         self.abandoned = abandoned
 
     def say(self, answer: object) -> None:
@@ -251,7 +284,7 @@ class Questions(LineOnlyReceiver):
     def lineReceived(self, line: bytes) -> None:
         word, *arguments = json.loads(line)
         # In the next turn, when connections that began or ended before the question have been processed.
-        self.reactor.callLater(0, lambda: self.say(ANSWERS[word](self.records, *arguments)))
+        self.reactor.callLater(0, lambda: self.say(self.answers[word](*arguments)))
 
     @override
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -301,7 +334,6 @@ ANSWERS: Final[dict[str, Callable[..., object]]] = {
     "received": received,
     "datagrams": datagrams,
     "open": open_connections,
-    "clear": clear,
     "abort": abort,
 }
 
@@ -330,6 +362,7 @@ def main(argv: Sequence[str]) -> int:
     file, control, directory = argv
     try:
         plan = Plan(Path(file), mint=True)
+
         make_suite = partial(RecordingSuite, int(control), directory)
         reactor = process.install_reactor(None)
         return process.run(reactor, plan, lambda _: None, make_suite=make_suite)

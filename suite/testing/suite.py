@@ -18,14 +18,14 @@ import ssl
 import tempfile
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Final, Protocol, Self, TypeAlias, cast
 
-from .errors import LIMIT, Connection, Counts, CrashError, StartError, StillOpenError
+from .errors import LIMIT, Connection, Counts, CrashError, FaultRecord, StartError, StillOpenError
 from .process import ServerProcess, pauses
 from .toml import to_toml
 
@@ -38,6 +38,13 @@ Address: TypeAlias = tuple[str, int] | str
 #: A configuration: None (all four transports), TOML text, a mapping with the same content, or the path of a
 #: file.
 Configuration: TypeAlias = str | Mapping[str, object] | Path | None
+
+#: A fault, or several: in words (``"latency=200ms jitter=50ms reset after=64KiB"``), or a table as in the
+#: configuration (``{"latency": "200ms", "jitter": "50ms"}``).
+Fault: TypeAlias = str | Mapping[str, object]
+
+#: The faults of endpoints by name.
+Faults: TypeAlias = Mapping[str, Fault | Sequence[Fault]]
 
 FOUR_TRANSPORTS: Final = """\
 [endpoints]
@@ -71,13 +78,23 @@ class RunningSuite:
     :param config: the configuration: TOML text, a mapping with the same content, or the path of a file. The
         first two are written to `directory`, and their paths are relative to it. None: TCP, UDP, TLS and
         UNIX endpoints on loopback, on free ports.
+    :param faults: how endpoints misbehave, by name, beside what *config* says of it. They are in force before
+        the suite is ready, so that no connection escapes them.
+    :param seed: decides what is left to chance in *faults*: the same seed, the same decisions.
     :param patience: seconds that `close` and `check` wait for connections to end.
     :ivar directory: a temporary directory for the suite's files; `close` removes it.
     :ivar addresses: the address of each endpoint by name, in the order of the configuration.
     :raises StartError: the suite could not be started.
     """
 
-    def __init__(self, config: Configuration = None, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        config: Configuration = None,
+        *,
+        faults: Faults | None = None,
+        seed: int | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self.patience = patience
         self._lock = threading.Lock()
         self._crash: CrashError | None = None
@@ -105,8 +122,9 @@ class RunningSuite:
                 code = None if isinstance(error, TimeoutError) else self._process.wait()
                 raise StartError(self.log.rstrip("\n"), code) from None
             self._has_certificates = (self._certs / "ca.pem").exists()
+            self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+            self._add_first(faults or {}, seed)
             started.pop_all()
-        self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self.addresses: Mapping[str, Address] = MappingProxyType(
             {endpoint.name: endpoint.address for endpoint in endpoints}
         )
@@ -116,6 +134,17 @@ class RunningSuite:
         text = FOUR_TRANSPORTS if config is None else config if isinstance(config, str) else to_toml(config)
         file.write_text(text, encoding="utf-8", errors="surrogateescape")  # paths may not be valid UTF-8
         return file
+
+    def _add_first(self, faults: Faults, seed: int | None) -> None:
+        """Put *faults* in force, before anybody knows that the suite runs.
+
+        :raises StartError: one of them is wrong.
+        """
+        try:
+            for endpoint, each in faults.items():
+                self.add_faults(endpoint, *([each] if isinstance(each, (str, Mapping)) else each), seed=seed)
+        except (KeyError, ValueError) as error:
+            raise StartError(str(error.args[0]), 2) from None
 
     # Addresses.
 
@@ -234,6 +263,14 @@ class RunningSuite:
         """The datagrams that the endpoint with this name has received: the last 10,000, at most 1 MiB."""
         return [b64decode(datagram) for datagram in self._ask("datagrams", self._named(endpoint).name)]
 
+    def faults(self, endpoint: str) -> list[FaultRecord]:
+        """What happened to each connection of the endpoint with this name, in the order of their numbers.
+
+        The last 10,000 are kept, until `clear`. A connection that this process has just seen end may still be
+        open at the other side.
+        """
+        return [FaultRecord(*fields) for fields in self._ask("faults", self._named(endpoint).name)]
+
     def wait_for(
         self,
         endpoint: str,
@@ -268,6 +305,30 @@ class RunningSuite:
     def clear(self) -> None:
         """Reset all counts and received bytes; open connections stay open, and are still counted as open."""
         self._ask("clear")
+
+    # Faults.
+
+    def add_faults(self, endpoint: str, *faults: Fault, seed: int | None = None) -> None:
+        """Add *faults* to those of the endpoint with this name, all at once.
+
+        They are in force for connections that are accepted from now on.
+
+        :param seed: the new seed of this endpoint; None: it stays.
+        :raises ValueError: one of them is wrong, and none has been added.
+        """
+        request: dict[str, object] = {"do": "add", "endpoint": self._named(endpoint).name}
+        request["faults"] = [dict(each) if isinstance(each, Mapping) else each for each in faults]
+        self._request(request if seed is None else {**request, "seed": seed})
+
+    def clear_faults(self, endpoint: str | None = None) -> None:
+        """Remove all faults of the endpoint with this name, or of all; connections keep what they have."""
+        where = {} if endpoint is None else {"endpoint": self._named(endpoint).name}
+        self._request({"do": "clear", **where})
+
+    def _request(self, request: Mapping[str, object]) -> None:
+        answer = self._ask("request", request)
+        if not answer["ok"]:
+            raise ValueError(answer["error"])
 
     @property
     def log(self) -> str:
@@ -364,7 +425,7 @@ class RunningSuite:
 
     # The control socket.
 
-    def _ask(self, *question: str) -> Any:
+    def _ask(self, *question: object) -> Any:
         with self._lock:
             if self._final_log is not None:
                 raise RuntimeError("the suite has been closed")
@@ -393,7 +454,14 @@ class RunningSuite:
 class MakeEchoSuite(Protocol):
     """The type of the fixture ``make_echo_suite``: makes a `RunningSuite` that is closed after the test."""
 
-    def __call__(self, config: Configuration = None, *, patience: float = PATIENCE) -> RunningSuite:
+    def __call__(
+        self,
+        config: Configuration = None,
+        *,
+        faults: Faults | None = None,
+        seed: int | None = None,
+        patience: float = PATIENCE,
+    ) -> RunningSuite:
         """Start a suite; see `RunningSuite`."""
 
 

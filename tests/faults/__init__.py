@@ -1,1 +1,1 @@
-"""Tests of `suite.faults`."""
+"""Faults, one file for each of theirs."""
