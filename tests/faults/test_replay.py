@@ -93,6 +93,11 @@ def test_other_lines_are_passed_over(tmp_path: Path) -> None:
     assert list(map(words, found["flaky"][3].faults)) == ["latency=213ms"]
 
 
+def test_a_connection_may_have_lost_its_faults_while_it_was_open(tmp_path: Path) -> None:
+    found = read_log(log_of(tmp_path, GOOD, as_text("flaky", 3, "none"), as_json("flaky", 4, "none")))
+    assert found == {"flaky": {3: Recorded((), 0), 4: Recorded((), 0)}}
+
+
 @pytest.mark.parametrize(
     "line",
     [
