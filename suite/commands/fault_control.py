@@ -87,9 +87,9 @@ def run(options: argparse.Namespace, command: str) -> int:
     answer = ask(control_path(options), request)
     if options.json:
         say(json.dumps(answer))
-    elif answer.get("ok") is True:
+    elif answer["ok"]:
         say(*table(answer))
-    if answer.get("ok") is not True:
+    if not answer["ok"]:
         raise refused(answer)
     return EXIT_OK
 
@@ -152,7 +152,7 @@ def ask(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
             raise UnreachableError(path, f"no answer within {PATIENCE:g} s") from None
         except (OSError, ValueError):
             answer = None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, dict) or not isinstance(answer.get("ok"), bool):
         raise UnreachableError(
             path, "it does not answer as a control socket does; expected that of a running suite"
         )
@@ -174,6 +174,8 @@ def _exchange(sock: socket.socket, line: bytes) -> bytes:
 
 def _why_not(path: str, error: OSError) -> str:
     """Why nothing can connect to *path*, and the way out."""
+    if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
+        return "is not a socket; expected the control socket of a running suite"
     if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
         return (
             "no suite is listening there; expected one that has been started, or reloaded, with this control"

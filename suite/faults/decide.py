@@ -57,8 +57,9 @@ class Decider:
         self.faults = faults
         self.struck: Counter[Kind] = Counter()
         self.chosen = 0
-        #: Those that strike once, and have. What looks the same in another place is another.
-        self._spent: set[tuple[Fault, int]] = set()
+        #: Those that strike once, and have, with the number of the connection, which may be decided about
+        #: again. What looks the same in another place is another.
+        self._spent: dict[tuple[Fault, int], int] = {}
 
     def connection(self, number: int, host: str | None = None) -> Decision:
         """What connection *number* gets whatever name it asks for.
@@ -87,10 +88,10 @@ class Decider:
             happens = draws.happens(fault.chance)
             if first != index:
                 happens = Draws(faults.seed, "connection", number, first).happens(fault.chance)
-            if not happens or number % fault.every or (fault, fault.place) in self._spent:
+            if not happens or number % fault.every:
                 continue
-            if fault.once:
-                self._spent.add((fault, fault.place))
+            if fault.once and self._spent.setdefault((fault, fault.place), number) != number:
+                continue
             struck.append(drawn(fault, draws))
         return Decision(tuple(struck), seed_of(faults.seed, number)) if struck else CLEAN
 

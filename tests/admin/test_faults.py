@@ -261,6 +261,17 @@ def test_once_is_once_for_each_that_is_added(asked: Asked) -> None:
     assert [bool(decider.connection(number)) for number in (5, 6)] == [True, False]
 
 
+def test_what_strikes_once_strikes_the_same_connection_when_it_is_decided_about_again(asked: Asked) -> None:
+    """As a change of faults does with connections that are open, if it is to be live."""
+    decider = asked.suite.endpoints["clean"].decider
+    asked("add", endpoint="clean", faults=["stall once"])
+    assert decider.connection(1)
+    assert not decider.connection(2)
+    asked("add", endpoint="clean", faults=["reset once after=1MiB"])
+    assert [fault.kind for fault in decider.connection(1).faults] == [Kind.STALL, Kind.RESET]
+    assert not decider.connection(2)
+
+
 def test_faults_of_the_code_s_own_making_can_be_shown(asked: Asked) -> None:
     asked.suite.endpoints["clean"].decider.faults = Faults((Fault(Kind.STALL),), seed=3)
     assert asked("list")["endpoints"]["clean"]["faults"] == [{"id": 1, "fault": "stall"}]
