@@ -31,8 +31,8 @@ NONE: Final = "none"
 
 #: A line of the text log, see `suite.logs.lines.text_line`: time, level, endpoint#connection, peer, message.
 _TEXT: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT[\d:.]+Z \w+ (?P<endpoint>[A-Za-z0-9_-]{1,64})#(?P<number>\d{1,18})(?: (?!closed|refused)\S+)?"
-    r" faults: (?P<said>.*)"
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z \w+ (?P<endpoint>[A-Za-z0-9_-]{1,64})#(?P<number>\d{1,18})"
+    r"(?: (?!closed|refused)\S+)? faults: (?P<said>.*)"
 )
 
 Decisions = Mapping[str, Mapping[int, Recorded]]

@@ -96,8 +96,8 @@ def test_every_third_and_only_once() -> None:
 def test_what_has_struck_once_does_not_strike_again_after_a_reload() -> None:
     decider = declared("reset once")
     assert decider.connection(1)
-    decider.faults = Faults(parse("reset once latency=1s")[0])
-    assert got(decider, 2) == ["latency=1s", "latency=1s"]
+    decider.faults = declared("reset once latency=1s").faults
+    assert [words(fault) for fault in decider.connection(2).faults] == ["latency=1s"]
 
 
 def test_only_clients_in_a_network() -> None:
