@@ -241,6 +241,9 @@ class HandshakingStream(Stream):
 
     def _failed(self, error: Exception) -> Exception:
         """Why the connection is lost; makes sure that an alert already sent is not lost, too."""
+        # The frames of its traceback, and those that they were called from, hold the connection; one of the
+        # latter holds this error, as the reason. Only the garbage collector could free all that.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         if isinstance(error, SSL.SysCallError):
             return main.CONNECTION_LOST
         with suppress(OSError):
