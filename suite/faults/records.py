@@ -294,11 +294,6 @@ class Rewriter:
         label, client_random, secret = line.split()
         self._secrets[label] = bytes.fromhex(client_random.decode()), bytes.fromhex(secret.decode())
 
-    @property
-    def encrypts(self) -> bool:
-        """Whether the next record will be encrypted."""
-        return self._seals is not None
-
     def rewrite(self, data: bytes) -> bytes:
         """*data*, whole records as OpenSSL has written them, written again."""
         return b"".join(map(self._rewrite, split_records(data)))
@@ -345,11 +340,16 @@ class Rewriter:
             raise RecordError(f"records cannot be written again with {self._hello}")
         return SUITES[self._hello.suite]
 
+    def _secret(self, label: bytes) -> tuple[bytes, bytes]:
+        if label not in self._secrets:
+            raise RecordError(f"records cannot be written again: the key log has no {label.decode()}")
+        return self._secrets[label]
+
     def _keys13(self, label: bytes) -> Callable[[], Keys]:
-        return lambda: Keys13(self._suite(), self._secrets[label][1])
+        return lambda: Keys13(self._suite(), self._secret(label)[1])
 
     def _keys12(self) -> Keys:
-        client_random, secret = self._secrets[b"CLIENT_RANDOM"]
+        client_random, secret = self._secret(b"CLIENT_RANDOM")
         suite = self._suite()
         assert self._hello is not None  # noqa: S101  # it names the suite
         return Keys12(suite, secret, client_random, self._hello.random)

@@ -20,8 +20,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from typing_extensions import override
 
-from suite.config.alerts import ALERTS
-from suite.config.faults import Fault, Kind
+from suite.config.fault_text import shown
+from suite.config.faults import ALERTS, Fault, Kind
 from suite.engine.handshake import LEFT_HANDSHAKE
 from suite.engine.handshake_records import READ_SIZE
 from suite.engine.openssl import MAX_PLAINTEXT, MemoryConnection
@@ -31,6 +31,8 @@ from suite.faults.client_hello import read_client_hello
 from suite.faults.decide import CLEAN, Decision
 from suite.faults.draw import Draws
 from suite.faults.records import FATAL, WARNING, Rewriter, hello_alone, plain_alert
+from suite.guard.streams import Guarded
+from suite.reasons import Reason
 
 log = Logger()
 
@@ -64,9 +66,9 @@ class FaultyTLS(TLSServer):
     _hello_read = False
     _stalls = False  # nothing follows the ServerHello
     _muted = False  # what arrives is discarded; nothing is answered any more
-    _end: str | None = None  # how this side ends, if not as it should
+    _early: Fault | None = None  # the end comes right after the handshake
+    _end: Fault | None = None  # how this side ends, if not as it should
     _end_said = False
-    _early_close = False
     _rewriter: Rewriter | None = None  # None: OpenSSL writes to the socket itself
     _pieces = PIECES_PER_TURN  # that may still be written in this turn
     _sent = 0  # bytes of the application
@@ -89,9 +91,9 @@ class FaultyTLS(TLSServer):
             asked = getattr(self.protocol, "client_hello", None)
             if asked is not None:
                 asked(hello.name if hello is not None else None)
-            if not self.disconnecting:
+            if not (self.disconnecting or self._aborting):
                 self._begin(getattr(self.protocol, "decision", CLEAN))
-        if self._muted or self.disconnecting:
+        if self._muted or self.disconnecting or self._aborting:
             return None
         return super()._step()
 
@@ -100,11 +102,11 @@ class FaultyTLS(TLSServer):
         found: dict[Kind, Fault] = {}
         for fault in reversed(decision.faults):  # the first of each kind counts
             found[Kind.HANDSHAKE if fault.kind is Kind.ALERT else fault.kind] = fault
-        self._early_close = Kind.EARLY_CLOSE in found
+        self._early = found.get(Kind.EARLY_CLOSE)
         if Kind.END in found and found[Kind.END].value != "notify+fin":
-            self._end = str(found[Kind.END].value)
+            self._end = found[Kind.END]
         storms = [fault for fault in decision.faults if fault.kind is Kind.KEY_UPDATE]
-        if Kind.FRAGMENT in found or storms or self._end == "alert":
+        if Kind.FRAGMENT in found or storms or self._ends_with == "alert":
             sizes = [int(cast(int, each.value)) for each in decision.faults if each.kind is Kind.FRAGMENT]
             self._rewriter = Rewriter(min(sizes, default=MAX_PLAINTEXT))
             self._connection.in_memory = True
@@ -133,13 +135,13 @@ class FaultyTLS(TLSServer):
         if fault.kind is Kind.ALERT:
             name = str(fault.value)
             self._answer(plain_alert(ALERTS[name], WARNING if name in _WARNINGS else FATAL))
-            self._finish_now()
+            self._finish_now(fault)
         elif fault.value == "stall-after-hello":
             self._stalls = True
         elif fault.value == "close":
-            self._finish_now()
+            self._finish_now(fault)
         elif fault.value == "reset":
-            self._note_fault()
+            self._note_fault(fault)
             self.abortConnection()
         else:
             if fault.value == "garbage":
@@ -161,15 +163,15 @@ class FaultyTLS(TLSServer):
 
     @override
     def _finish_handshake(self) -> None:
-        if self._early_close:
+        if self._early is not None:
             # Whatever the protocol has written is dropped: no application data at all.
             self._unsent, self._storms = None, tuple(each for each in self._storms if not each[0])
             self._half_closing = True
             self.unregisterProducer()
             self.loseConnection()
         super()._finish_handshake()
-        if self._early_close:
-            self._note_fault()
+        if self._early is not None:
+            self._note_fault(self._early)
         self._strike()
         if self._updates:
             self.startWriting()
@@ -184,9 +186,13 @@ class FaultyTLS(TLSServer):
             if self._rewriter is not None and self._rewriter.version13:
                 self._updates += count
             else:
+                answering = self._answering
+                guard = getattr(answering, "guard", None)
                 log.info(
                     "faults: key_update does not strike: TLS 1.2 has no key updates",
-                    **self._identity(),
+                    endpoint=getattr(guard, "name", None),
+                    connection=getattr(answering, "number", None),
+                    peer=getattr(answering, "peer", None),
                 )
 
     def _strike_later(self, count: int) -> None:
@@ -292,7 +298,7 @@ class FaultyTLS(TLSServer):
     @override
     def doWrite(self) -> Any:
         if not self._established and self.disconnecting and self._end is not None:
-            return self._end_handshake(self._end)
+            return self._end_handshake()
         if self._rewriter is None or not self._established:
             return super().doWrite()
         self._pieces = PIECES_PER_TURN
@@ -306,6 +312,11 @@ class FaultyTLS(TLSServer):
 
     # Ending.
 
+    @property
+    def _ends_with(self) -> str | None:
+        """How this side ends, if not as it should."""
+        return None if self._end is None else str(self._end.value)
+
     @override
     def finish_sending(self) -> bool | Exception:
         if not self._established or (self._rewriter is None and self._end is None):
@@ -318,16 +329,15 @@ class FaultyTLS(TLSServer):
                 return said
         if self._wire:
             return False
-        if self._end in HELD:
+        if self._ends_with in HELD:
             self._hold_open()
             return False
         return True
 
     def _say_end(self) -> bool | Exception:
         """Tell the peer, or not, that this side ends; return what `finish_sending` returns."""
-        end = self._end
-        if end is not None:
-            self._note_fault()
+        end = self._ends_with
+        self._note_fault(self._end)
         if end == "rst":
             self.abortConnection()
             return False
@@ -348,22 +358,22 @@ class FaultyTLS(TLSServer):
             self._muted = True
             self.startReading()
 
-    def _end_handshake(self, end: str) -> Exception | None:
+    def _end_handshake(self) -> Exception | None:
         """End this side before the handshake has completed."""
-        self._note_fault()
-        if end == "rst":
+        self._note_fault(self._end)
+        if self._ends_with == "rst":
             self.abortConnection()
-        elif end in HELD:
+        elif self._ends_with in HELD:
             self._hold_open()
         else:
-            if end == "alert":
+            if self._ends_with == "alert":
                 self._answer(plain_alert(ALERTS["internal_error"]))
             return main.CONNECTION_DONE
         return None
 
-    def _finish_now(self) -> None:
+    def _finish_now(self, fault: Fault) -> None:
         """FIN; what still arrives is discarded, because closing could cause a reset and lose the alert."""
-        self._note_fault()
+        self._note_fault(fault)
         self.disconnecting = True
         self._muted = True
         self.stopWriting()
@@ -373,21 +383,20 @@ class FaultyTLS(TLSServer):
         self._update_can_send_now()
         self.startReading()
 
-    def _identity(self) -> dict[str, Any]:
-        """The fields of a log event about this connection."""
-        protocol: Any = self.protocol
-        guard = getattr(protocol, "guard", None)
-        return {
-            "endpoint": getattr(guard, "name", None),
-            "connection": getattr(protocol, "number", None),
-            "peer": getattr(protocol, "peer", None),
-        }
+    @property
+    def _answering(self) -> Any:
+        """The protocol that answers, which the guard knows."""
+        return getattr(self.protocol, "wrapped", self.protocol)
 
-    def _note_fault(self) -> None:
-        """Tell the protocol that a fault ends the connection."""
-        note = getattr(self.protocol, "ended_by_fault", None)
-        if note is not None:
-            note()
+    def _note_fault(self, fault: Fault | None) -> None:
+        """Tell the guard that *fault* ends the connection."""
+        answering = self._answering
+        if isinstance(answering, Guarded) and fault is not None:
+            if answering.reason is None:
+                answering.reason = Reason.FAULT
+                answering.detail = shown(fault)
+            if answering.guard is not None:
+                answering.guard.ending(answering)
 
     @override
     def connectionLost(self, reason: Failure) -> None:

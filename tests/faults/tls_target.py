@@ -11,16 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger
-
 from suite.__main__ import main
 from suite.config.faults import Fault, Kind, Span
 from suite.echo import Echo, EchoFactory
 from suite.engine.tls import TLSPort
 from suite.faults.decide import CLEAN, Decision
 from suite.faults.tls import FaultyTLS
-
-log = Logger("suite.faults.target")
 
 
 def fault(kind: str, value: Any, after: float | int | None = None) -> Fault:
@@ -36,11 +32,6 @@ class FaultyEcho(Echo):
     def client_hello(self, name: str | None) -> None:
         listed = json.loads(Path("faults.json").read_text()).get(name or "", [])
         self.decision = Decision(tuple(fault(*each) for each in listed), seed=7)
-
-    def ended_by_fault(self) -> None:
-        if self.guard is not None:
-            self.guard.ending(self)
-        log.info("ended by a fault", connection=self.number)
 
 
 EchoFactory.protocol = FaultyEcho
