@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from suite.config.fault_text import A_SEED, KINDS, placed, read_entry
 from suite.config.fault_values import OPTIONS, RATE, SHARE, Reader
-from suite.config.faults import Fault, Faults, Kind
+from suite.config.faults import TOO_EARLY, Fault, Faults, Kind
 from suite.config.profiles import PROFILES, Profile
 from suite.config.values import NAME, Values, dotted
 from suite.text import near, suggest
@@ -72,7 +72,7 @@ def _read_profile(values: Values, value: object, key: str, name: str) -> Profile
             "profiles", f"{name!r} cannot name a profile; expected 1 to 64 letters, digits, '-' or '_'"
         )
     table = values.table(value, key, PROFILE_READERS)
-    if not table and name not in PROFILES:
+    if not value and name not in PROFILES:
         raise values.error(key, f"is empty; expected {' or '.join(PROFILE_READERS)}")
     readers = {each: partial(_read, values, reader) for each, reader in PROFILE_READERS.items()}
     return replace(PROFILES.get(name, Profile()), **values.values(table, key, readers))
@@ -157,4 +157,6 @@ def _kind(values: Values, name: object, key: str) -> Kind:
         raise values.wrong_type(key, name, _KINDS)
     if name not in KINDS:
         raise values.error(key, f"{name!r} is no fault{suggest(name, KINDS)}")
+    if KINDS[name] in TOO_EARLY:
+        raise values.error(key, f"{name} strikes before a client can ask for it; expected other kinds")
     return KINDS[name]

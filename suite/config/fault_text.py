@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from suite.config.fault_values import OPTIONS, VALUES, Only
-from suite.config.faults import ALWAYS, DATAGRAMS, STREAMS, TLS_ONLY, USAGE, Fault, Kind
+from suite.config.faults import ALWAYS, DATAGRAMS, STREAMS, TLS_ONLY, TOO_EARLY, USAGE, Fault, Kind
 from suite.config.profiles import PROFILES, Profile, faults_of
 from suite.config.values import type_of
 from suite.text import near, one_line, suggest
@@ -161,7 +161,7 @@ def misfit(fault: Fault, transports: frozenset[str], *, proxied: bool = False) -
     if fault.names:
         if not transports & TLS_ONLY:
             return "only", f"{fault.names[0]!r} is a name, for which only TLS clients ask; expected networks"
-        if fault.kind in (Kind.REFUSE, Kind.ACCEPT_DELAY):
+        if fault.kind in TOO_EARLY:
             late = f"{fault.names[0]!r} is a name, which is known only after {fault.kind} strikes"
             return "only", f"{late}; expected networks"
     if fault.networks and transports == {"UNIX"} and not proxied:

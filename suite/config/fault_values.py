@@ -207,7 +207,9 @@ def _typed_number(text: str) -> object:
     """The number that *text* is, or else *text*."""
     if _WHOLE.fullmatch(text):
         return int(text)
-    return float(text) if re.fullmatch(r"[0-9.]{1,30}(?:e-?[0-9]{1,3})?", text) and _is_float(text) else text
+    return (
+        float(text) if re.fullmatch(r"[0-9.]{1,30}(?:[eE]-?[0-9]{1,3})?", text) and _is_float(text) else text
+    )
 
 
 def _is_float(text: str) -> bool:

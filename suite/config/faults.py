@@ -109,6 +109,10 @@ class Kind(StrEnum):
     KEY_UPDATE = "key_update"
 
 
+#: Kinds that strike before anything is known but the address of the client.
+TOO_EARLY: Final = frozenset({Kind.REFUSE, Kind.ACCEPT_DELAY})
+
+
 class Span(NamedTuple):
     """A stretch of a connection: of its bytes in one direction, or of time since it was accepted.
 

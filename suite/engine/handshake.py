@@ -72,6 +72,9 @@ class HandshakingStream(Stream):
 
     server: Any
 
+    #: Makes the OpenSSL connection; `suite.faults.tls` has its own.
+    _connection_type: type[Connection] = Connection
+
     _established = False  # the handshake has completed
     _preamble: Preamble | None = None  # None if connections begin with the handshake
     _preamble_begun = False  # some of its bytes have arrived
@@ -81,7 +84,7 @@ class HandshakingStream(Stream):
     _held = 0  # what the port's budget knows that the handshake holds
 
     def __init__(self, sock: Any, protocol: Any, client: Any, server: Any, *args: Any) -> None:
-        connection = Connection(server.contextFactory.getContext(), server.scratch)
+        connection = self._connection_type(server.contextFactory.getContext(), server.scratch)
         # Without this, OpenSSL 3 and later treat a bare FIN as an error, and then refuse to write.
         connection.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)
         connection.set_accept_state()
@@ -194,7 +197,7 @@ class HandshakingStream(Stream):
 
     def _send_flight(self) -> Exception | None:
         """Send what OpenSSL has written during the handshake; when that was the end of it, finish it."""
-        self._flight += self._connection.output()
+        self._flight += self._take_output()
         if self._flight:
             try:
                 sent = self.socket.send(self._flight)
@@ -211,6 +214,10 @@ class HandshakingStream(Stream):
         else:
             self.stopWriting()
         return None
+
+    def _take_output(self) -> bytes:
+        """What OpenSSL has written in memory since the last time."""
+        return self._connection.output()
 
     def _finish_handshake(self) -> None:
         self._established = True
@@ -234,6 +241,9 @@ class HandshakingStream(Stream):
 
     def _failed(self, error: Exception) -> Exception:
         """Why the connection is lost; makes sure that an alert already sent is not lost, too."""
+        # The frames of its traceback, and those that they were called from, hold the connection; one of the
+        # latter holds this error, as the reason. Only the garbage collector could free all that.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         if isinstance(error, SSL.SysCallError):
             return main.CONNECTION_LOST
         with suppress(OSError):

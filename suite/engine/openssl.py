@@ -9,6 +9,7 @@ if one of them disappears.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -17,6 +18,8 @@ from typing import Any, Final
 from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi, lib
 from typing_extensions import override
+
+from suite.engine.handshake_records import record_length
 
 #: Maximum number of bytes in a record (RFC 8446, section 5.1). Reading fewer would leave the rest inside
 #: OpenSSL, where the reactor cannot see them.
@@ -100,6 +103,111 @@ class Connection(SSL.Connection):
         """Install *callback*, which connections may share, unless the context has a callback of its own."""
         if self._context._info_callback is None:  # noqa: SLF001
             lib.SSL_set_info_callback(self._ssl, _info_callback(callback))
+
+
+class MemoryConnection(Connection):
+    """A TLS connection that can stay in memory, and tell its secrets.
+
+    :ivar in_memory: whether it stays in memory when it is attached to a socket: it reads one record at a time
+        from there, as OpenSSL would, but what it writes is for `output`, and for somebody else to send.
+    :ivar on_secret: is called with each line for a key log while the handshake lasts, besides what the
+        context calls; None: nobody.
+    """
+
+    in_memory = False
+    on_secret: Callable[[bytes], None] | None = None
+    _begun = b""  # the beginning of a record
+    _contexts: tuple[tuple[SSL.Context, Any], ...] = ()  # whose key log is borrowed, and its own callback
+
+    @override
+    def attach(self, sock: Any) -> None:
+        if self.in_memory:
+            self._socket = sock
+        else:
+            super().attach(sock)
+
+    def peek_input(self) -> bytes:
+        """What has been given to OpenSSL by `bio_write`, and not been read by it yet."""
+        start = ffi.new("char **")
+        size = lib.BIO_get_mem_data(self._into_ssl, start)
+        data: bytes = _buffer(start[0], size)[:]
+        return data
+
+    @override
+    def recv(self, bufsiz: int = MAX_PLAINTEXT, flags: int | None = None) -> bytes:
+        if not self.in_memory:
+            return super().recv()
+        while True:
+            try:
+                return super().recv()
+            except SSL.WantReadError:
+                self._feed()
+
+    def _feed(self) -> None:
+        """Give OpenSSL the next record, or the end of input.
+
+        :raises SSL.WantReadError: there is no whole record yet.
+        :raises SSL.SysCallError: the connection is broken.
+        """
+        while missing := record_length(self._begun) - len(self._begun):
+            try:
+                data = self._socket.recv(missing)  # type: ignore[union-attr]  # attached
+            except BlockingIOError:
+                raise SSL.WantReadError from None
+            except OSError as error:
+                raise SSL.SysCallError(error.errno, os.strerror(error.errno or 0)) from None
+            if not data:
+                lib.BIO_set_mem_eof_return(self._into_ssl, 0)
+                break
+            self._begun += data
+        record, self._begun = self._begun, b""
+        if record:
+            self.bio_write(record)
+
+    @override
+    def do_handshake(self) -> None:
+        """Go on with the handshake, with the key logs of its contexts borrowed.
+
+        OpenSSL has one callback for all connections of a context; the others must not notice.
+
+        :raises SSL.Error: as in `SSL.Connection.do_handshake`.
+        """
+        if self.on_secret is None:
+            super().do_handshake()
+            return
+        self._borrow(self._context)
+        try:
+            super().do_handshake()
+        finally:
+            for context, own in self._contexts:
+                lib.SSL_CTX_set_keylog_callback(context._context, own)  # noqa: SLF001
+            self._contexts = ()
+
+    @override
+    def set_context(self, context: SSL.Context) -> None:
+        super().set_context(context)  # as SNI wants it, in the middle of a handshake
+        if self._contexts:
+            self._borrow(context)
+
+    def _borrow(self, context: SSL.Context) -> None:
+        if all(context is not borrowed for borrowed, _ in self._contexts):
+            own = lib.SSL_CTX_get_keylog_callback(context._context)  # noqa: SLF001
+            self._contexts += ((context, own),)
+            lib.SSL_CTX_set_keylog_callback(context._context, _on_secret)  # noqa: SLF001
+
+    def note_secret(self, ssl: Any, line: Any) -> None:
+        """A line for the key log of the present context, as C knows it."""
+        if self.on_secret is not None:
+            self.on_secret(ffi.string(line))
+        for context, own in self._contexts:
+            if context is self._context and own != ffi.NULL:
+                own(ssl, line)
+
+
+@ffi.callback("void (*)(const SSL *, const char *)")  # type: ignore[untyped-decorator]  # cffi's
+def _on_secret(ssl: Any, line: Any) -> None:
+    connection: Any = SSL.Connection._reverse_mapping[ssl]  # noqa: SLF001
+    connection.note_secret(ssl, line)
 
 
 class Records:

@@ -26,10 +26,13 @@ MOST: Final = 2**30
 #: What the message of a decision begins with.
 MESSAGE: Final = "faults: "
 
+#: What stands in place of faults that a connection no longer has, after a change while it was open.
+NONE: Final = "none"
+
 #: A line of the text log, see `suite.logs.lines.text_line`: time, level, endpoint#connection, peer, message.
 _TEXT: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT[\d:.]+Z \w+ (?P<endpoint>[A-Za-z0-9_-]{1,64})#(?P<number>\d{1,18})(?: \S+)?"
-    r" faults: (?P<said>.*)"
+    r"\d{4}-\d\d-\d\dT[\d:.]+Z \w+ (?P<endpoint>[A-Za-z0-9_-]{1,64})#(?P<number>\d{1,18})"
+    r"(?: (?!closed|refused)\S+)? faults: (?P<said>.*)"
 )
 
 Decisions = Mapping[str, Mapping[int, Recorded]]
@@ -62,7 +65,7 @@ def read_log(path: str | os.PathLike[str]) -> Decisions:
     if not found:
         raise UsageError(
             f"--replay {shown(path)}: has no decision about a connection; expected lines with `{MESSAGE}…`,"
-            " from a suite with faults and the log level info"
+            " from a suite with faults"
         )
     return found
 
@@ -103,6 +106,8 @@ def _decision(line: str) -> tuple[str, int, Recorded] | None:
 
 def _recorded(said: str) -> Recorded:
     """What *said* records: ``latency=213ms; reset after=64KiB seed=5``."""
+    if said == NONE:
+        return Recorded((), 0)
     try:
         faults, seed = parse(said)
     except ValueError as error:

@@ -11,11 +11,8 @@ from typing import Final
 
 from suite.config.fault_text import KINDS, parse
 from suite.config.fault_values import OPTIONS
-from suite.config.faults import Fault, Faults, Kind
+from suite.config.faults import TOO_EARLY, Fault, Faults
 from suite.faults.decide import CLEAN, Decider, Decision
-
-#: Kinds that strike before anything can be asked for.
-TOO_EARLY: Final = frozenset({Kind.REFUSE, Kind.ACCEPT_DELAY})
 
 #: What a word of a name may begin with, the longest first, and the key that it means.
 _KEYS: Final = {

@@ -110,6 +110,7 @@ class FaultyStream(Protocol):
         self._producer_paused = False
         self._reading_wanted = True  # the wrapped protocol's wish
         self._reading = True
+        self._registered = False  # `Output` is the transport's producer
         self._output_paused = False
         self._ending = False  # the wrapped protocol has asked for an end, once all is sent
         self._half = False  # of its side only
@@ -130,6 +131,7 @@ class FaultyStream(Protocol):
         self.connected = 1
         self.transport = transport
         self._connected = True
+        self._registered = True
         cast(IConsumer, transport).registerProducer(Output(self), True)
         cast(Any, self.wrapped).makeConnection(self)
         if getattr(transport, "preamble_complete", True) and self.wrapped.reason is None:
@@ -183,7 +185,7 @@ class FaultyStream(Protocol):
         """The peer has closed its side: that passes behind its bytes."""
         if self._request is not None or self._over:
             self._guard_ending()
-            self.transport.unregisterProducer()
+            self._unregister()
             self.transport.loseConnection()
             return
         now = self._clock.seconds()
@@ -285,7 +287,7 @@ class FaultyStream(Protocol):
             connection=self.wrapped.number,
             peer=self.wrapped.peer,
             faults=recorded,
-            requested=True,  # a replay needs all of them
+            unlimited=True,  # a replay needs all of them
         )
 
     def _first(self, kind: Kind) -> Fault | None:
@@ -350,12 +352,11 @@ class FaultyStream(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send *data* to the peer, as the faults allow."""
-        if not self._ending:
-            self._down.feed(data, self._clock.seconds())
-            if self._answering:
-                self._send_due()
-                self._schedule()
-            self._update_producer()
+        self._down.feed(data, self._clock.seconds())
+        if self._answering:
+            self._send_due()
+            self._schedule()
+        self._update_producer()
 
     def writeSequence(self, iovec: Any) -> None:
         """`ITransport.writeSequence`."""
@@ -402,7 +403,7 @@ class FaultyStream(Protocol):
             return
         self._ending = True
         if not self._answering or (self._delayed and not self._up.held):
-            self.transport.unregisterProducer()
+            self._unregister()
             self.transport.loseConnection()
             return
         self._update_reading()
@@ -429,7 +430,7 @@ class FaultyStream(Protocol):
             self._end_now()
 
     def _end_now(self) -> None:
-        self.transport.unregisterProducer()
+        self._unregister()
         if self._half and hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
         elif self._over:
@@ -453,13 +454,19 @@ class FaultyStream(Protocol):
         else:  # it cuts off what the client sends: the answers that are held come first
             self._down.feed_end(self._clock.seconds())
 
+    def _unregister(self) -> None:
+        """Be the transport's producer no longer: it would resume us where it should close."""
+        if self._registered:
+            self._registered = False
+            self.transport.unregisterProducer()
+
     def _close_gently(self) -> None:
         """Close so that our last bytes, and the FIN behind them, are not overtaken by a reset.
 
         Closing a TCP socket with unread bytes in it would send one. Over TLS the transport itself does this.
         """
         transport = self.transport
-        transport.unregisterProducer()
+        self._unregister()
         if hasattr(transport, "loseWriteConnection") and not self._over_tls:
             transport.loseWriteConnection()
             self._when_acknowledged(transport.loseConnection)

@@ -60,9 +60,9 @@ class RateLimit:
 
     Time is divided into windows. The first `BURST` events of a kind in a window are shown; a summary at the
     end of the window counts the rest. A kind that exceeds `BURST` in one window gets only summaries until a
-    window has no more than that. At most `TOTAL` lines are shown in a window. Debug events, and those
-    with a field ``requested`` (the answer to a signal, a declared fault that strikes), are not limited: a
-    user who asks for them wants them all.
+    window has no more than that. At most `TOTAL` lines are shown in a window. Debug events, those
+    requested by a signal, and those with a field ``unlimited`` (the faults that strike a connection) are not
+    limited: a user who asks for them wants them all.
 
     :param clock: measures the windows; without events, nothing is scheduled.
     :param observer: receives the events that are shown.
@@ -79,7 +79,7 @@ class RateLimit:
         """Show *event*, or count it."""
         get = event.get
         level = get("log_level")
-        if level is LogLevel.debug or "requested" in event:
+        if level is LogLevel.debug or "requested" in event or "unlimited" in event:
             self._observer(event)
             return
         kind = (get("log_namespace"), get("log_format"), level, get("endpoint"), get("reason"))

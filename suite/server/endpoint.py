@@ -18,8 +18,10 @@ from suite.endpoints.listener import Listener
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.accept import AcceptingPort, Reserve
 from suite.engine.listeners import with_listeners
+from suite.engine.tls import TLSPort, TLSServer
 from suite.faults.decide import Decider
 from suite.faults.streams import FaultyStream
+from suite.faults.tls import FaultyTLS
 from suite.guard.datagrams import DatagramPolicy, OwnPorts
 from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
@@ -117,6 +119,7 @@ class RunningEndpoint:
         """Start accepting connections or datagrams."""
         if self._foreign is not None:
             self.ports = [self._foreign]
+            self._choose_transport(self._foreign)
             resume(self._foreign)
         for sock in self.sockets[len(self.ports) :]:
             self._serve(sock)
@@ -130,6 +133,7 @@ class RunningEndpoint:
     def _serve(self, sock: ListeningSocket) -> None:
         protocol = self._make_protocol(sock.transport)
         port = self._listener.serve(sock, self._surroundings.reserve, protocol)
+        self._choose_transport(port)
         self.ports.append(port)
         if sock.transport == "UDP" and self.datagrams is not None:
             self._surroundings.own_ports.join(_port_number(port))
@@ -179,6 +183,13 @@ class RunningEndpoint:
         if self._factory is not None:
             wanted = self.decider.faults or self._surroundings.live_faults
             self._factory.decider = self.decider if wanted else None
+            for port in self.ports:
+                self._choose_transport(port)
+
+    def _choose_transport(self, port: Any) -> None:
+        """Let a TLS *port* misbehave in its handshakes and records, too, if anything may misbehave."""
+        if isinstance(port, TLSPort) and self._factory is not None:
+            port.transport = TLSServer if self._factory.decider is None else FaultyTLS
 
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
         if sock.transport == "UDP" and self.datagrams is not None:
