@@ -75,6 +75,25 @@ def test_refused_until_it_is_cleared(suite: RunningSuite) -> None:
     assert says(suite) == b"hola"
 
 
+def test_a_handshake_goes_wrong_at_an_endpoint_that_was_clean(suite: RunningSuite) -> None:
+    context = suite.client_context()
+
+    def shake_hands() -> None:
+        with (
+            suite.connect("tls") as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as sock,
+        ):
+            sock.sendall(b"hola")
+            assert sock.recv(4) == b"hola"
+
+    shake_hands()
+    ask(suite, "add", endpoint="tls", faults=["handshake=reset"])
+    with pytest.raises(ConnectionResetError):
+        shake_hands()
+    ask(suite, "clear")
+    shake_hands()
+
+
 def test_no_connection_gets_half_of_a_change_or_slips_through(suite: RunningSuite) -> None:
     """Every connection of a stream of them gets both faults or none; none after "ok" gets none."""
     lock = threading.Lock()
