@@ -102,6 +102,7 @@ class FaultyStream(Protocol):
         self._answering = False  # bytes may pass: after the handshake, and the delay at accept
         self._request: bytearray | None = None  # the first line, while a client has to ask for its faults
         self._chosen = False  # the client has chosen its faults
+        self._server_name: str | None = None  # that a TLS client has asked for
         self._named = False  # in its name (SNI)
         self._problem = ""  # what is wrong with that
         self._delayed = False  # nothing is read yet
@@ -163,6 +164,7 @@ class FaultyStream(Protocol):
         if asked is not None:
             self._named = True
             self._problem = self._choose(asked)
+        self._server_name = name
         more = self._decider.named(self.wrapped.number, name, self._host())
         if more:
             self._apply(self.decision + more)
@@ -266,8 +268,11 @@ class FaultyStream(Protocol):
 
     def redecide(self) -> None:
         """Decide again, by the faults that are declared now."""
-        if not self._chosen and self._connected:
-            self.change(self._decider.connection(self.wrapped.number, self._host()))
+        if self._chosen or not self._connected:
+            return
+        number, host, name = self.wrapped.number, self._host(), self._server_name
+        decision = self._decider.connection(number, host)
+        self.change(decision if name is None else decision + self._decider.named(number, name, host))
 
     def _apply(self, decision: Decision) -> None:
         before, self.decision = self.decision, decision
