@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final, cast
 
 from suite.commands.console import say
-from suite.commands.options import add_config, number
+from suite.commands.options import add_config, duration, number, size
 from suite.config.fault_text import shown, words
+from suite.config.fault_values import LONGEST_DATAGRAM
+from suite.config.faults import Kind
 from suite.config.file import read
 from suite.config.limits import address_of
 from suite.endpoints.descriptions import Description
@@ -61,6 +64,10 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--datagrams", metavar="N", default="20", help="the same for an endpoint of datagrams; default: 20"
+    )
+    parser.add_argument("--size", metavar="SIZE", default="64", help="of each datagram; default: 64")
+    parser.add_argument(
+        "--interval", metavar="TIME", default="200ms", help="from one datagram to the next; default: 200ms"
     )
     parser.add_argument(
         "--host", metavar="ADDRESS", default="127.0.0.1", help="where they come from; default: 127.0.0.1"
@@ -128,55 +135,78 @@ def _connections(description: Description, options: argparse.Namespace, count: i
     faults = description.endpoint.faults
     host = None if description.transport == "UNIX" and not description.proxied else options.host
     decisions = explain.connections(faults, count, host, options.name)
-    totals = explain.totals(decision.faults for decision in decisions)
-    if options.json:
-        rows = [
-            {
-                "connection": nth,
-                "faults": [words(fault) for fault in decision.faults],
-                "seed": decision.seed,
-            }
-            for nth, decision in enumerate(decisions, start=1)
-        ]
-        return [_document(description, host, options.name, connections=rows, totals=totals)]
-    lines = [_heading(description, host, options.name)]
-    width = len(f"{count}")
-    lines += [
-        f"#{nth:<{width}}  {'; '.join(map(shown, decision.faults)) or 'no fault'}"
+    rows = [
+        {"connection": nth, "faults": [words(fault) for fault in decision.faults], "seed": decision.seed}
         for nth, decision in enumerate(decisions, start=1)
     ]
-    lines += [f"{amount} of {count}: {kind}" for kind, amount in totals.items()]
-    lines.append(f"{sum(not decision for decision in decisions)} of {count}: no fault")
-    lines += [
-        f"note: for others than {_whom(host, options.name)}: {shown(fault)}"
-        for fault in explain.unreached(faults, decisions)
-    ]
-    return lines
-
-
-def _heading(description: Description, host: str | None, name: str | None) -> str:
-    endpoint = description.endpoint
-    return f"{endpoint.name}: {description.transport}, seed {endpoint.faults.seed}, for {_whom(host, name)}"
-
-
-def _whom(host: str | None, name: str | None) -> str:
-    whom = "a local client" if host is None else f"a client at {host}"
-    return f"{whom} that asks for {name}" if name is not None else whom
-
-
-def _document(description: Description, host: str | None, name: str | None, **rows: Any) -> str:
-    """Everything as JSON."""
-    endpoint = description.endpoint
-    document = {
-        "endpoint": endpoint.name,
-        "transport": description.transport,
-        "seed": endpoint.faults.seed,
-        "host": host,
-        "name": name,
-    }
-    return json.dumps(document | rows)
+    return _lines(
+        description,
+        {"host": host, "name": options.name},
+        ("connections", rows),
+        ["; ".join(map(shown, decision.faults)) or "no fault" for decision in decisions],
+        [[fault.kind for fault in decision.faults] for decision in decisions],
+        json_wanted=options.json,
+    )
 
 
 def _datagrams(description: Description, options: argparse.Namespace, count: int) -> list[str]:
-    """What datagrams get, in lines."""
-    raise NotImplementedError
+    """What happens to datagrams, in lines."""
+    bytes_each = size("--size", options.size, LONGEST_DATAGRAM)
+    interval = duration("--interval", options.interval, zero=True)
+    verdicts = explain.datagrams(description.endpoint.faults, count, options.host, bytes_each, interval)
+    rows = [
+        {
+            "datagram": verdict.number,
+            "faults": [str(kind) for kind in verdict.kinds],
+            "lost": verdict.lost,
+            "size": bytes_each if verdict.size is None else verdict.size,
+            "corrupted": [offset for offset, _ in verdict.changes],
+            "duplicated": verdict.duplicated,
+            "reordered": verdict.reordered,
+            "delay": verdict.delay,
+            "rate": verdict.rate,
+        }
+        for verdict in verdicts
+    ]
+    return _lines(
+        description,
+        {"host": options.host, "size": bytes_each, "interval": interval},
+        ("datagrams", rows),
+        [str(verdict) for verdict in verdicts],
+        [verdict.kinds for verdict in verdicts],
+        json_wanted=options.json,
+    )
+
+
+def _lines(
+    description: Description,
+    asked: Mapping[str, Any],
+    rows: tuple[str, list[dict[str, Any]]],
+    texts: Sequence[str],
+    struck: Sequence[Sequence[Kind]],
+    *,
+    json_wanted: bool,
+) -> list[str]:
+    """What was found, for people or as JSON.
+
+    :param asked: what it depends on, beside the configuration.
+    :param rows: what each gets, as JSON, and the name of that.
+    :param texts: the same for people.
+    :param struck: the kinds of faults that each gets.
+    """
+    endpoint = description.endpoint
+    totals = explain.totals(struck)
+    clean = sum(not kinds for kinds in struck)
+    if json_wanted:
+        head = {"endpoint": endpoint.name, "transport": description.transport, "seed": endpoint.faults.seed}
+        return [json.dumps({**head, **asked, rows[0]: rows[1], "totals": totals, "clean": clean})]
+    host, name = asked["host"], asked.get("name")
+    whom = "a local client" if host is None else f"a client at {host}"
+    whom += f" that asks for {name}" if name is not None else ""
+    lines = [f"{endpoint.name}: {description.transport}, seed {endpoint.faults.seed}, {rows[0]} of {whom}"]
+    count, width = len(texts), len(f"{len(texts)}")
+    lines += [f"#{nth:<{width}}  {text}" for nth, text in enumerate(texts, start=1)]
+    lines += [f"{amount} of {count}: {kind}" for kind, amount in totals.items()]
+    lines.append(f"{clean} of {count}: no fault")
+    lines += [f"note: not for {whom}: {shown(fault)}" for fault in explain.unreached(endpoint.faults, struck)]
+    return lines

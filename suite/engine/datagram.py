@@ -2,8 +2,8 @@
 
 Rules: no datagram is truncated; at most `DATAGRAMS_PER_TURN` (in batches `BATCHED_PER_TURN`, and the rest of
 the message that reaches it) are answered before every other descriptor has its turn, however they are packed
-into messages; a reply leaves from the address that the datagram was sent to; a reply that the kernel refuses
-is a lost datagram, never an error.
+into messages; a reply leaves from the address that the datagram was sent to, at once or later; a reply that
+the kernel refuses is a lost datagram, never an error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import socket
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
 from twisted.internet import udp
@@ -26,7 +27,7 @@ from typing_extensions import override
 from suite.engine.binding import ClosesOnBindFailure, Detachable, with_scope
 from suite.engine.destination import CONTROL_SIZE, ControlMessage, destination, report_destinations
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
-from suite.engine.linux.mmsg import MultipleMessages, accept_trains
+from suite.engine.linux.mmsg import MultipleMessages, accept_trains, split_train
 
 log = Logger()
 
@@ -66,6 +67,8 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
 
     #: Whether the socket reports destinations.
     _destinations = False
+    #: Whether the socket may receive trains (see `suite.engine.linux.mmsg`).
+    _trains = False
     #: Where the datagram that the protocol is receiving came from, and what makes a reply to it leave from
     #: where it was sent to.
     _answering: tuple[Any, Sequence[ControlMessage]] | None = None
@@ -103,6 +106,8 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
         if self._owns_socket:
             super().connectionLost(reason)
             return
+        if self._trains:
+            accept_trains(self.socket, False)  # another port may not know them
         BasePort.connectionLost(self, reason)
         self.protocol.doStop()
         del self.socket, self.fileno
@@ -117,12 +122,15 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
         super()._bindSocket()
         # Before anything is received: what has arrived without this has no destination.
         self._destinations = report_destinations(self.socket)
+        self._trains = accept_trains(self.socket)
 
     @override
     def doRead(self) -> None:
-        for _ in range(DATAGRAMS_PER_TURN):
+        left = DATAGRAMS_PER_TURN
+        while left > 0:
+            control: Sequence[ControlMessage] = ()
             try:
-                if self._destinations:
+                if self._destinations or self._trains:
                     data, control, _flags, address = self.socket.recvmsg(self.maxPacketSize, CONTROL_SIZE)
                 else:
                     data, address = self.socket.recvfrom(self.maxPacketSize)
@@ -133,13 +141,21 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
             if self._destinations:
                 self.sent_to_many, reply = destination(control)
                 self._answering = None if reply is None else (address, [reply])
-            try:
-                self.protocol.datagramReceived(data, address)
-            except Exception:  # noqa: BLE001  # one datagram must not close the port
-                log.failure("datagram from {address} failed", address=address)
+            for datagram in split_train(data, control) if self._trains else [data]:
+                left -= 1
+                try:
+                    self.protocol.datagramReceived(datagram, address)
+                except Exception:  # noqa: BLE001  # one datagram must not close the port
+                    log.failure("datagram from {address} failed", address=address)
+                if not self.connected:
+                    return
             self._answering = None
-            if not self.connected:
-                return
+
+    def keep_reply(self, addr: Any) -> Reply:
+        """A way to answer later the datagram from *addr* that the protocol is receiving."""
+        answering = self._answering
+        control = answering[1] if answering is not None and answering[0] == addr else ()
+        return Reply(self, self.socket, addr, control)
 
     @override
     def write(self, datagram: bytes, addr: Any = None) -> None:
@@ -152,6 +168,26 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
             self.lost += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A way to answer a datagram at any time, from the address that it was sent to.
+
+    It works for as long as the socket is open, whichever port is on it then.
+    """
+
+    _port: DatagramPort
+    _sock: socket.socket
+    _address: Any
+    _control: Sequence[ControlMessage]
+
+    def send(self, datagram: bytes) -> None:
+        """Send *datagram*; if the kernel refuses it, or the socket is closed, it is lost."""
+        try:
+            self._sock.sendmsg([datagram], self._control, 0, self._address)
+        except OSError:
+            self._port.lost += 1
+
+
 class EchoPort(DatagramPort):
     """A UDP port for an `IEchoesDatagrams`: sends datagrams back in batches, from their own buffers."""
 
@@ -161,11 +197,6 @@ class EchoPort(DatagramPort):
     _kept = (0, 0)
     #: Batches left until one is looked at.
     _until_look = LOOK_EVERY
-
-    @override
-    def _bindSocket(self) -> None:
-        super()._bindSocket()
-        accept_trains(self.socket)
 
     def _make_messages(self) -> MultipleMessages:
         self._messages = MultipleMessages(
@@ -276,7 +307,6 @@ class EchoPort(DatagramPort):
 
     def _do_without(self) -> None:
         """Receive and send one by one from now on: a filter of system calls (seccomp(2)) forbids batches."""
-        accept_trains(self.socket, False)
         self.doRead = super().doRead  # type: ignore[method-assign]  # where the reactor looks it up
 
     @override
@@ -286,8 +316,6 @@ class EchoPort(DatagramPort):
             self._next_turn.cancel()
             self._next_turn = None
             self._answer(self.fileno(), start, count, self._messages.sources(count)[start:])
-        if not self._owns_socket:
-            accept_trains(self.socket, False)  # another port may not know them
         super().connectionLost(reason)
 
 

@@ -13,12 +13,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
-from suite.config.faults import Fault, Faults, Kind
+from suite.config.faults import STREAMS, USAGE, Fault, Faults, Kind
 from suite.config.limits import address_of, within
 from suite.faults.draw import Draws
 
 #: Digits after the decimal point of a delay, in seconds: microseconds.
 PRECISION: Final = 6
+
+#: The kinds that can happen to a connection.
+ON_CONNECTIONS: Final = frozenset(kind for kind in Kind if USAGE[kind].transports & STREAMS)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Decider:
         for index, fault in enumerate(faults.entries):
             if not index or not _belongs_together(faults.entries[index - 1], fault):
                 first = index
+            if fault.kind not in ON_CONNECTIONS:
+                continue  # of a socket for datagrams beside it
             if bool(fault.names) is (name is None) or not _concerns(fault, host, name):
                 continue
             draws = Draws(faults.seed, "connection", number, index)

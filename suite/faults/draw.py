@@ -14,9 +14,19 @@ from typing import Final
 
 _MASK: Final = 2**64 - 1
 
+#: The odd number nearest to 2**64 divided by the golden ratio.
+_GAMMA: Final = 0x9E3779B97F4A7C15
+
 #: The longest delay of the pareto distribution, in jitters above the shortest: its mean is 1, and without a
 #: limit its tail would never end.
 LONGEST_TAIL: Final = 20.0
+
+
+def _mixed(state: int) -> int:
+    """*state* with its bits mixed (variant 13 of Stafford's)."""
+    state = ((state ^ state >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ state >> 27) * 0x94D049BB133111EB) & _MASK
+    return state ^ state >> 31
 
 
 class Draws:
@@ -32,11 +42,18 @@ class Draws:
 
     def integer(self) -> int:
         """A whole number of 64 bits."""
-        self._state = (self._state + 0x9E3779B97F4A7C15) & _MASK
-        mixed = self._state
-        mixed = ((mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9) & _MASK
-        mixed = ((mixed ^ mixed >> 27) * 0x94D049BB133111EB) & _MASK
-        return mixed ^ mixed >> 31
+        self._state = (self._state + _GAMMA) & _MASK
+        return _mixed(self._state)
+
+    def split(self, number: int) -> Draws:
+        """A sequence of its own for each *number*, found without drawing those before it.
+
+        The number that would be drawn then is its first state. Without a digest, it costs little more than
+        that.
+        """
+        found = Draws.__new__(Draws)
+        found._state = _mixed((self._state + number * _GAMMA) & _MASK)  # noqa: SLF001  # of this class
+        return found
 
     def fraction(self) -> float:
         """A number from 0 to below 1."""

@@ -174,6 +174,13 @@ class DatagramPolicy:
             return count
         return self._decide(source, count, to_many)
 
+    def admits_copy(self, source: tuple[str, int]) -> bool:
+        """Whether a second reply may be sent to *source*, which was admitted just now; it costs the same."""
+        address = address_of(source[0])
+        if self._buckets is None or within(address, self._limits.rate_exempt):
+            return True
+        return bool(self._buckets.take(address))
+
     def admits_all(self, sources: Sequence[bytes]) -> bool:
         """Whether all *sources*, packed ``sockaddr`` as the kernel returns them, are always admitted."""
         return self._admitted.issuperset(sources)

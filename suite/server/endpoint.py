@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, cast
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import DatagramProtocol
 
 from suite.config.faults import Faults
 from suite.echo import EchoDatagram, EchoFactory, Refused
@@ -19,7 +21,9 @@ from suite.endpoints.sockets import ListeningSocket
 from suite.engine.accept import AcceptingPort, Reserve
 from suite.engine.listeners import with_listeners
 from suite.engine.tls import TLSPort, TLSServer
+from suite.faults.datagrams import DatagramFaults, FaultyDatagrams
 from suite.faults.decide import Decider
+from suite.faults.packets import strike_datagrams
 from suite.faults.streams import FaultyStream
 from suite.faults.tls import FaultyTLS
 from suite.guard.datagrams import DatagramPolicy, OwnPorts
@@ -57,6 +61,7 @@ class RunningEndpoint:
     :ivar guard: limits the connections of a stream endpoint; None if it has no stream.
     :ivar datagrams: decides which datagrams of a UDP endpoint are answered; None if it has no UDP.
     :ivar decider: decides which connections get which of its faults.
+    :ivar datagram_faults: how its datagrams misbehave; None if they never have.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class RunningEndpoint:
         self.guard: Guard | None = None
         self.datagrams: DatagramPolicy | None = None
         self.decider = Decider(description.endpoint.faults)
+        self.datagram_faults: DatagramFaults | None = None
         self._surroundings = surroundings
         self._foreign: IListeningPort | None = None
         self._factory: EchoFactory | None = None
@@ -101,6 +107,7 @@ class RunningEndpoint:
             self.guard.proxied = description.proxied and description.kind == "ssl"
             self._factory = self.make_factory(self.guard)
             self._apply_faults()
+        self._apply_datagram_faults()
         reactor = with_listeners(surroundings.reactor)
         return Listener(reactor, description, context, self._factory)
 
@@ -126,9 +133,14 @@ class RunningEndpoint:
         if self._foreign is not None and self.datagrams is not None:
             self._surroundings.own_ports.join(_port_number(self._foreign))
 
-    def _make_protocol(self, transport: str) -> EchoDatagram | None:
+    def _make_protocol(self, transport: str) -> DatagramProtocol | None:
         """The protocol of one port over *transport*; None for streams, whose connections have their own."""
-        return self.make_datagrams(self.datagrams) if transport == "UDP" and self.datagrams else None
+        if transport != "UDP" or self.datagrams is None:
+            return None
+        protocol, faults = self.make_datagrams(self.datagrams), self.datagram_faults
+        if faults is None or not faults.any:
+            return protocol
+        return FaultyDatagrams(protocol, self.datagrams, faults)
 
     def _serve(self, sock: ListeningSocket) -> None:
         protocol = self._make_protocol(sock.transport)
@@ -172,6 +184,7 @@ class RunningEndpoint:
         """Misbehave as *faults* say from now on; whether open connections do, too, is `live_faults`."""
         self.decider.faults = faults
         self._apply_faults()
+        self._apply_datagram_faults()
         if self._surroundings.live_faults and self.guard is not None:
             for connection in [*self.guard.open]:
                 stream: Any = connection.transport
@@ -185,6 +198,33 @@ class RunningEndpoint:
             self._factory.decider = self.decider if wanted else None
             for port in self.ports:
                 self._choose_transport(port)
+
+    def _apply_datagram_faults(self) -> None:
+        """Misbehave on UDP ports, too; where there are no faults, nothing stands between port and answer.
+
+        Sockets stay as they are, and so do datagrams that are in their queues, or late.
+        """
+        faults, policy = self.decider.faults, self.datagrams
+        if policy is None or (self.datagram_faults is None and not strike_datagrams(faults)):
+            return
+        if self.datagram_faults is None:
+            self.datagram_faults = DatagramFaults(self._surroundings.reactor, policy, self.decider.struck)
+        self.datagram_faults.faults = faults
+        for index, (sock, port) in enumerate(zip(self.sockets, self.ports, strict=False)):
+            if sock.transport == "UDP" and not self._has_right_protocol(port):
+                cast(Any, port).detach()
+                protocol = self._make_protocol("UDP")
+                self.ports[index] = self._listener.serve(sock, self._surroundings.reserve, protocol)
+        foreign: Any = self._foreign
+        if foreign is not None and not self._has_right_protocol(foreign):
+            before, foreign.protocol = foreign.protocol, self._make_protocol("UDP")
+            before.doStop()
+            foreign.protocol.makeConnection(foreign)
+
+    def _has_right_protocol(self, port: Any) -> bool:
+        """Whether what answers on the UDP *port* knows of the faults, if there are any, and only then."""
+        any_faults = self.datagram_faults is not None and self.datagram_faults.any
+        return isinstance(port.protocol, FaultyDatagrams) is any_faults
 
     def _choose_transport(self, port: Any) -> None:
         """Let a TLS *port* misbehave in its handshakes and records, too, if anything may misbehave."""
@@ -203,6 +243,8 @@ class RunningEndpoint:
 
         :param keep_datagrams: go on answering datagrams.
         """
+        if self.datagram_faults is not None and not keep_datagrams:
+            self.datagram_faults.line.stop()
         if self._foreign is not None:
             await self._close_foreign(keep_datagrams)
             return
@@ -234,13 +276,22 @@ class RunningEndpoint:
     # Draining.
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Let connections finish for up to *seconds*; fires when none are left."""
-        drained: Deferred[None] = Deferred()
-        if self.guard is None:
-            drained.callback(None)
-        else:
-            self.guard.drain(seconds, lambda: drained.callback(None))
-        return drained
+        """Let connections finish, and late datagrams leave, for up to *seconds*; fires when none are left."""
+        drains: list[Deferred[None]] = []
+        line = self.datagram_faults.line if self.datagram_faults is not None else None
+        for what in (self.guard, line):
+            if what is not None:
+                drained: Deferred[None] = Deferred()
+                what.drain(seconds, partial(drained.callback, None))
+                drains.append(drained)
+        return gatherResults(drains).addCallback(lambda _: None)
+
+    def abort(self) -> None:
+        """Abort every connection, and drop datagrams that are late."""
+        if self.guard is not None:
+            self.guard.abort()
+        if self.datagram_faults is not None:
+            self.datagram_faults.line.stop()
 
     # For people.
 

@@ -408,5 +408,4 @@ class EchoSuite(Service):
         """Abort every connection; those that the end finds still open, too."""
         self._drain_until = float("-inf")
         for endpoint in [*self.endpoints.values(), *self.leaving, *self._closing]:
-            if endpoint.guard is not None:
-                endpoint.guard.abort()
+            endpoint.abort()

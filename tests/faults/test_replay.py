@@ -82,6 +82,9 @@ OTHERS = [
     "2026-01-02T03:04:05.678Z info flaky 127.0.0.1:40000 faults: loss=0.1 seed=5",
     json.dumps({"message": "closed", "connection": 3, "endpoint": "flaky", "faults": "x; faults: y"}),
     json.dumps({"message": "faults: loss=0.1 seed=5", "endpoint": "udp"}),
+    "2026-01-02T03:04:05.678Z info flaky#3 closed: reset at 4; faults: reset at 4 (fault, 10 bytes, 0.0 s)",
+    "2026-01-02T03:04:05.678Z info flaky#3 closed; faults: latency 213 ms (closed, 10 bytes, 0.0 s)",
+    "2026-01-02T03:04:05.678Z info flaky#3 local closed; faults: latency 213 ms (closed, 10 bytes, 0.0 s)",
     "{not JSON, and no decision}",
     "somebody writes about faults: reset seed=1",
 ]

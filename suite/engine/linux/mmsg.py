@@ -20,7 +20,7 @@ import errno
 import socket
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache, partial
 from itertools import accumulate
@@ -325,10 +325,25 @@ class MultipleMessages:
         return sent
 
 
-def accept_trains(sock: socket.socket, accept: bool = True) -> None:
-    """Let *sock* receive trains from now on, or no longer, if the kernel supports them."""
+def accept_trains(sock: socket.socket, accept: bool = True) -> bool:
+    """Let *sock* receive trains from now on, or no longer, if the kernel supports them.
+
+    Returns whether it may receive trains now.
+    """
     with suppress(OSError):
-        sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, int(accept))
+        if sys.platform == "linux":  # elsewhere the number may mean another option
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, int(accept))
+            return accept
+    return False
+
+
+def split_train(message: bytes, control: Iterable[ControlMessage]) -> list[bytes]:
+    """The datagrams in a *message* with these *control* messages."""
+    for level, kind, data in control:
+        if (level, kind) == (socket.IPPROTO_UDP, UDP_GRO):
+            size = int.from_bytes(data[:4], sys.byteorder)
+            return [message[start : start + size] for start in range(0, len(message), size)]
+    return [message]
 
 
 def _split(control: bytes) -> Iterator[ControlMessage]:
