@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,11 +33,13 @@ control = "unix:run/control.sock"
 
 [endpoints]
 tcp = "tcp:0"
+udp = "udp:0"
 unix = "unix:echo.sock"
 tls = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 """
 
-LIVE = CONFIG + "[faults]\nlive = true\n"
+LIVE_TABLE = "[faults]\nlive = true\n"
+LIVE = CONFIG + LIVE_TABLE
 
 
 @pytest.fixture
@@ -73,6 +77,24 @@ def test_refused_until_it_is_cleared(suite: RunningSuite) -> None:
         says(suite)
     ask(suite, "clear", endpoint="tcp")
     assert says(suite) == b"hola"
+
+
+@pytest.mark.parametrize("reactor", REACTORS)
+def test_datagrams_change_with_their_endpoint(tmp_path: Path, reactor: str) -> None:
+    with running_on(reactor, tmp_path, CONFIG + LIVE_TABLE) as suite, suite.connect("udp") as sock:
+
+        def answer() -> bytes:
+            sock.send(b"hola")
+            return sock.recv(100)
+
+        assert answer() == b"hola"
+        ids = ask(suite, "add", endpoint="udp", faults=["truncate=2B", {"corrupt": 1}])["ids"]
+        assert len(answer()) == 2
+        assert not answer().startswith(b"h")
+        ask(suite, "remove", endpoint="udp", ids=ids[1:])
+        assert answer() == b"ho"
+        ask(suite, "clear", endpoint="udp")
+        assert answer() == b"hola"
 
 
 def test_a_handshake_goes_wrong_at_an_endpoint_that_was_clean(suite: RunningSuite) -> None:
@@ -173,6 +195,64 @@ def test_a_stalled_connection_goes_on_once_its_fault_is_cleared(tmp_path: Path) 
         assert sock.recv(2) == b"ho"
         ask(suite, "clear")
         assert sock.recv(2) == b"la"
+
+
+def test_changes_under_load_neither_hang_nor_harm_a_byte(tmp_path: Path) -> None:
+    """Harmless faults come and go while bytes pass, and others while clients vanish; each is answered."""
+    harmless = (
+        "latency=5ms jitter=4ms",
+        "slice=700B",
+        "bandwidth=8MiB",
+        "latency=3ms direction=both",
+        "slice=1000B gap=1ms direction=up",
+        "stall after=64KiB for=20ms",
+        "accept_delay=5ms",
+    )
+    data = random.Random(7).randbytes(400_000)  # the same in each run
+    wrong: list[int] = []
+    ended, exchanged = threading.Event(), threading.Semaphore(0)
+
+    with running(tmp_path, LIVE) as suite:
+
+        def exchange() -> None:
+            while not ended.is_set():
+                with suite.connect("tcp") as sock:
+                    sender = threading.Thread(
+                        target=lambda sock=sock: (sock.sendall(data), sock.shutdown(socket.SHUT_WR))
+                    )
+                    sender.start()
+                    got = read_to_end(sock.recv)
+                    sender.join(PATIENCE)
+                if got != data:
+                    wrong.append(len(got))
+                exchanged.release()
+
+        def vanish() -> None:
+            for _ in range(20):
+                with suite.connect("unix") as sock, suppress(OSError):
+                    sock.settimeout(0.01)
+                    sock.sendall(data)  # and it never reads
+
+        threads = [threading.Thread(target=exchange) for _ in range(3)]
+        threads += [threading.Thread(target=vanish) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        with client(suite) as it:
+            for turn in range(60):
+                fault = harmless[turn % len(harmless)]
+                ids = it.ask(do="add", endpoint="tcp", faults=[fault], seed=turn)["ids"]
+                other = it.ask(do="add", endpoint="unix", faults=["stall", "blackhole", fault])
+                assert other["ok"], other
+                if turn % 3:
+                    assert it.ask(do="remove", endpoint="tcp", ids=ids)["ok"]
+                    assert it.ask(do="clear", endpoint="unix")["ok"]
+            assert it.ask(do="clear")["ok"]
+        ended.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+        assert says(suite, "unix") == b"hola"
+    assert exchanged.acquire(blocking=False)
+    assert not wrong, f"of {len(data)} bytes"
 
 
 def test_what_is_for_clients_of_a_name_stays_with_them(tmp_path: Path) -> None:
