@@ -246,8 +246,8 @@ class Keeping(DatagramProtocol):
         self.kept.append((datagram, cast(DatagramPort, self.transport).keep_reply(addr)))
 
     def answer(self) -> None:
-        for datagram, reply in self.kept:
-            reply.send(datagram)
+        for data, reply in self.kept:
+            reply.send(data)
         self.kept.clear()
 
 
@@ -325,7 +325,7 @@ class Later(TestCase):
         client.send(b"")
         for _ in range(3):
             port.doRead()
-        assert [datagram for datagram, _ in protocol.kept] == [*parts * 3, b""]
+        assert [data for data, _ in protocol.kept] == [*parts * 3, b""]
         port.detach()
 
     async def test_a_turn_takes_so_many_datagrams_in_whatever_trains(self) -> None:
@@ -336,13 +336,12 @@ class Later(TestCase):
         client.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1)
         for _ in range(8):
             client.send(bytes(40))
-        taken = []
+        taken: list[int] = []
         while not taken or taken[-1] < 320:
             port.doRead()
             taken.append(len(protocol.kept))
-        assert (
-            max(now - then for then, now in zip([0, *taken], taken, strict=False)) < DATAGRAMS_PER_TURN + 40
-        )
+        turns = [total - before for before, total in zip([0, *taken], taken, strict=False)]
+        assert max(turns) < DATAGRAMS_PER_TURN + 40
         port.detach()
 
 
