@@ -168,7 +168,7 @@ def make_echo_suite(request: pytest.FixtureRequest) -> MakeEchoSuite:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Clear the records of the session's suite before any fixture of this test runs.
+    """Clear the records and the faults of the session's suite before any fixture of this test runs.
 
     Of every test: one that asks for the suite later (``request.getfixturevalue``) does not say so before.
     """
@@ -177,6 +177,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     try:
         suite.clear()
+        suite.clear_faults()
     except (_testing().CrashError, RuntimeError):  # it has crashed, or a test has closed it
         if "echo_suite" in getattr(item, "fixturenames", ()):
             raise

@@ -12,6 +12,7 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``server``    the running suite: from a configuration to open ports, and back
 ``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers
 ``echo``      the heart: what an endpoint answers
+``faults``    how it misbehaves on purpose: which connection gets what, and how that is done
 ``guard``     whom an endpoint admits, and for how long
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
 ``config``    the configuration file, and the values it holds

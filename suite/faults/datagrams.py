@@ -37,6 +37,9 @@ log = Logger()
 #: Seconds of silence after which a source is forgotten that has chosen its faults.
 FORGOTTEN_AFTER: Final = 60.0
 
+#: What the answer to a wrong request begins with; a request that does so itself is such an answer, come back.
+ERROR: Final = b"error: "
+
 #: The answer to a request has at most so many times the bytes of the request.
 MOST_AMPLIFIED: Final = 3
 
@@ -148,7 +151,8 @@ class DatagramFaults:
     def request(self, datagram: bytes, addr: Address) -> bytes | None:
         """The answer to a request for faults; None: there is none.
 
-        A request that is wrong and goes round, between us and another echo server, is not answered.
+        What is wrong and comes from another server, which answers our answers, is not answered, as no error
+        of ICMP is by another one (RFC 1122, section 3.2.2).
         """
         problem = f"a request has at most {LONGEST_REQUEST} bytes"
         if len(datagram) <= LONGEST_REQUEST:
@@ -158,10 +162,12 @@ class DatagramFaults:
                 problem = str(error)
             else:
                 problem = ""
-        if problem and self._policy.goes_round(addr, datagram):
-            return None
-        answer = problem.encode("ascii", "backslashreplace") if problem else b"ok"
-        return (answer + b"\n")[: MOST_AMPLIFIED * len(datagram)]
+        answer = b"ok\n"
+        if problem:
+            if datagram.startswith(ERROR) or self._policy.goes_round(addr, datagram):
+                return None
+            answer = ERROR + problem.encode("ascii", "backslashreplace") + b"\n"
+        return answer[: MOST_AMPLIFIED * len(datagram)]
 
     def _choose(self, text: str, addr: Address) -> None:
         """Let the source *addr* have the faults that it asks for.

@@ -83,6 +83,9 @@ class Verdict(NamedTuple):
         return data
 
     def __str__(self) -> str:
+        return self.shown()
+
+    def shown(self) -> str:
         """It for people: ``lost``, or ``truncated to 10; delayed 213 ms``; ``no fault`` if there is none."""
         said = []
         if self.lost:

@@ -2,24 +2,16 @@
 
 With pytest, the fixtures ``echo_suite`` and ``make_echo_suite`` provide a `RunningSuite`.
 
-- `suite`: `RunningSuite`
+- `suite`: `RunningSuite`; `configuration`: what it is made from
 - `errors`: its exceptions
 - `toml`: writes configurations
 - `process`: the process that it starts, by way of `launch`; `server`: what runs in it; `fault_log`: what that
   remembers of connections with faults
 """
 
+from .configuration import FOUR_TRANSPORTS, Address, Configuration, Fault, Faults
 from .errors import Connection, Counts, CrashError, FaultRecord, StartError, StillOpenError
-from .suite import (
-    FOUR_TRANSPORTS,
-    PATIENCE,
-    Address,
-    Configuration,
-    Fault,
-    Faults,
-    MakeEchoSuite,
-    RunningSuite,
-)
+from .suite import PATIENCE, MakeEchoSuite, RunningSuite
 from .toml import to_toml
 
 __all__ = [

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
+from twisted.internet.protocol import Protocol
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
+
+from suite.faults.streams import FaultyStream
 
 #: The most connections whose faults are kept for an endpoint: the last ones.
 KEPT_CONNECTIONS: Final = 10_000
@@ -49,5 +53,21 @@ class FaultLog:
         return [(number, faults or "", end) for number, (faults, end) in sorted(found.items())]
 
     def clear(self) -> None:
-        """Forget everything."""
-        self._found.clear()
+        """Forget everything except what has struck the open connections."""
+        for found in self._found.values():
+            for number in [number for number, (_, end) in found.items() if end is not None]:
+                del found[number]
+
+
+def only_a_fault_holds(connection: Protocol) -> bool:
+    """Whether the client of *connection* has ended it, and a fault keeps this side from doing so.
+
+    A client cannot do more than that, so it has forgotten nothing.
+    """
+    stream: Any = connection.transport
+    if not isinstance(stream, FaultyStream) or not stream.decision:
+        return False
+    poll = select.poll()
+    hang_up = getattr(select, "POLLRDHUP", select.POLLHUP)  # also if what came before it has not been read
+    poll.register(stream.fileno(), hang_up)
+    return bool(poll.poll(0))

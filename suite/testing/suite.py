@@ -12,19 +12,19 @@ With pytest, use the fixtures ``echo_suite`` and ``make_echo_suite`` (`pytest_ec
 from __future__ import annotations
 
 import json
-import os
 import socket
 import ssl
 import tempfile
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, BinaryIO, Final, Protocol, Self, TypeAlias, cast
+from typing import Any, BinaryIO, Final, Protocol, Self, cast
 
+from .configuration import FOUR_TRANSPORTS, Address, Configuration, Fault, Faults, short_directory
 from .errors import LIMIT, Connection, Counts, CrashError, FaultRecord, StartError, StillOpenError
 from .process import ServerProcess, pauses
 from .toml import to_toml
@@ -32,34 +32,8 @@ from .toml import to_toml
 #: Makes pytest show errors at the calling line of the test.
 __tracebackhide__ = True
 
-#: Where an endpoint listens: host and port, or the path of a UNIX socket (``"\0name"``: an abstract one).
-Address: TypeAlias = tuple[str, int] | str
-
-#: A configuration: None (all four transports), TOML text, a mapping with the same content, or the path of a
-#: file.
-Configuration: TypeAlias = str | Mapping[str, object] | Path | None
-
-#: A fault, or several: in words (``"latency=200ms jitter=50ms reset after=64KiB"``), or a table as in the
-#: configuration (``{"latency": "200ms", "jitter": "50ms"}``).
-Fault: TypeAlias = str | Mapping[str, object]
-
-#: The faults of endpoints by name.
-Faults: TypeAlias = Mapping[str, Fault | Sequence[Fault]]
-
-FOUR_TRANSPORTS: Final = """\
-[endpoints]
-tcp = "tcp:0"
-udp = "udp:0"
-tls = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
-unix = "unix:echo.sock"
-"""
-
 #: Seconds that open connections have to end when a suite is checked or closed.
 PATIENCE: Final = 5.0
-
-#: The longest path of a temporary directory, in bytes, with which the path of a socket in our subdirectory
-#: stays within the limit of 107 bytes on Linux and 103 on the BSDs and macOS.
-LONGEST_DIRECTORY: Final = 60
 
 
 @dataclass(frozen=True)
@@ -104,7 +78,7 @@ class RunningSuite:
         self._resources = ExitStack()
         with ExitStack() as started:
             started.callback(self._release)  # unless everything succeeds
-            directory = tempfile.TemporaryDirectory(prefix="echo-suite-", dir=_short_directory())
+            directory = tempfile.TemporaryDirectory(prefix="echo-suite-", dir=short_directory())
             self.directory = Path(self._resources.enter_context(directory))
             file = config.absolute() if isinstance(config, Path) else self._write(config)
             self._certs = file.parent / "certs"
@@ -467,9 +441,3 @@ class MakeEchoSuite(Protocol):
 
 def _endpoint(name: str, transport: str, proxied: bool, address: Any) -> _Endpoint:
     return _Endpoint(name, transport, proxied, address if isinstance(address, str) else tuple(address))
-
-
-def _short_directory() -> str:
-    """The directory for temporary files, or ``/tmp`` if socket paths in it would be too long."""
-    usual = tempfile.gettempdir()
-    return usual if len(os.fsencode(usual)) <= LONGEST_DIRECTORY else "/tmp"  # noqa: S108  # mkdtemp follows
