@@ -37,6 +37,8 @@ ELSEWHERE: Final = {
 }
 
 _SEED: Final = re.compile(r"[0-9]{1,18}")
+#: A value and another word, with a comma between them.
+_JOINED: Final = re.compile(r",[a-zA-Z_]+=")
 A_SEED: Final = "a whole number, 0 or more"
 
 #: What keys of ours are called by toxiproxy (its README, "Toxics") and by tc-netem(8).
@@ -259,6 +261,8 @@ def _entries(text: str) -> tuple[list[dict[str, Any]], int | None]:
             _raise(key, "belongs to a fault; expected one before it, such as latency=200ms")
         elif key in entries[-1]:
             _raise(key, "is given twice for one fault; expected it once")
+        if _JOINED.search(value):  # as toxiproxy-cli once took attributes (its issue 139)
+            _raise(key, f"{value!r} has a comma before a key; expected a space there")
         entries[-1][key] = _typed(key, value) if equals else _bare(key)
     return entries, seed
 

@@ -207,6 +207,11 @@ BAD = [
     ("profile=5g", None, "profile: '5g' is no profile"),
     ("loss=p:x", None, "loss: p: 'x' is not a share"),
     ("reset_peer", None, "reset_peer: is no fault; did you mean reset?"),
+    (
+        "latency=1s,jitter=1s",
+        None,
+        "latency: '1s,jitter=1s' has a comma before a key; expected a space there",
+    ),
     ("every=2 reset", None, "every: belongs to a fault"),
     ("latency=1s", "UDP", "latency: does not go with UDP; did you mean delay?"),
     ("reset only=a.example", "TCP", "only: 'a.example' is a name, for which only TLS clients ask"),
