@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from suite.config.fault_text import A_SEED, KINDS, placed, read_entry
 from suite.config.fault_values import OPTIONS, RATE, SHARE, Reader
-from suite.config.faults import TOO_EARLY, Fault, Faults, Kind
-from suite.config.profiles import PROFILES, Profile
+from suite.config.faults import TOO_EARLY, Fault, Faults, Kind, Profile
+from suite.config.profiles import PROFILES
 from suite.config.values import NAME, Values, dotted
 from suite.text import near, suggest
 
@@ -107,7 +107,7 @@ def read_faults(
         if not requested:
             faults = replace(faults, entries=_entries(values, declared, f"{key}.faults", profiles))
     if requested:
-        faults = replace(faults, requested=True)
+        faults = replace(faults, requested=True, profiles=profiles)
     for option in ("allow_faults", "faulty_connections"):
         with values.mistakes.noted():
             if option in table and not requested:

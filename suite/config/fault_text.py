@@ -9,13 +9,13 @@ begins a fault, options belong to the fault before them, and ``seed=7`` may stan
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from suite.config.fault_values import OPTIONS, VALUES, Only
-from suite.config.faults import ALWAYS, DATAGRAMS, STREAMS, TLS_ONLY, TOO_EARLY, USAGE, Fault, Kind
-from suite.config.profiles import PROFILES, Profile, faults_of
+from suite.config.faults import ALWAYS, DATAGRAMS, STREAMS, TLS_ONLY, TOO_EARLY, USAGE, Fault, Kind, Profile
+from suite.config.profiles import PROFILES, faults_of
 from suite.config.values import type_of
 from suite.text import near, one_line, suggest
 
@@ -37,7 +37,22 @@ ELSEWHERE: Final = {
 }
 
 _SEED: Final = re.compile(r"[0-9]{1,18}")
+#: A value and another word, with a comma between them.
+_JOINED: Final = re.compile(r",[a-zA-Z_]+=")
 A_SEED: Final = "a whole number, 0 or more"
+
+#: What keys of ours are called by toxiproxy (its README, "Toxics") and by tc-netem(8).
+CALLED_ELSEWHERE: Final = {
+    "average_size": "slice",
+    "bytes": "limit",
+    "gemodel": "loss",
+    "limit_data": "limit",
+    "reset_peer": "reset",
+    "slicer": "slice",
+    "stream": "direction",
+    "timeout": "blackhole",
+    "toxicity": "chance",
+}
 
 #: The fields of `Fault` that an option is kept in, where they are not called the same.
 _FIELDS: Final = {"for": "lasts"}
@@ -96,12 +111,19 @@ def _kind_of(entry: Mapping[str, Any], note: Note) -> str | None:
     kinds = [key for key in entry if key in KINDS or key == "profile"]
     for key in unknown:
         known = {*KINDS, *OPTIONS, "profile"}
-        note(key, f"unknown key{near(key, known) or f'; expected one of {_listed(KINDS)}'}")
+        note(key, f"unknown key{_meant(key, known)}")
     if not kinds and not unknown:
         note("", f"names no fault; expected one of {_listed(KINDS)}")
     elif len(kinds) > 1:
         note("", f"names {len(kinds)} faults, {' and '.join(kinds)}; expected an entry for each")
     return kinds[0] if len(kinds) == 1 and not unknown else None
+
+
+def _meant(key: str, known: Iterable[str]) -> str:
+    """What *key* was probably meant to be, or else the kinds."""
+    if key in CALLED_ELSEWHERE:
+        return f"; did you mean {CALLED_ELSEWHERE[key]}?"
+    return near(key, known) or f"; expected one of {_listed(KINDS)}"
 
 
 def _listed(words: Mapping[str, object]) -> str:
@@ -208,21 +230,6 @@ def parse(
     return tuple(found), seed
 
 
-def parse_table(
-    entry: Mapping[str, Any], transport: str, profiles: Mapping[str, Profile] = PROFILES
-) -> tuple[Fault, ...]:
-    """The faults of one entry in the values of TOML or JSON, as `parse` reads them from text.
-
-    :raises ValueError: they cannot be understood, or do not apply; the message is one line.
-    """
-    found = read_entry(entry, _raise, profiles)
-    for fault in found:
-        problem = misfit(fault, frozenset({transport}))
-        if problem is not None and not fault.profile:
-            _raise(*problem)
-    return tuple(fault for fault in found if misfit(fault, frozenset({transport})) is None)
-
-
 def _raise(key: str, problem: str) -> None:
     raise ValueError(one_line(f"{key}: {problem}" if key else problem))
 
@@ -249,11 +256,13 @@ def _entries(text: str) -> tuple[list[dict[str, Any]], int | None]:
             entries.append({})
         elif key not in OPTIONS:
             known = {*KINDS, *OPTIONS, "profile", "seed"}
-            _raise(name, f"is no fault{near(key, known) or f'; expected one of {_listed(KINDS)}'}")
+            _raise(name, f"is no fault{_meant(key, known)}")
         elif not entries:
             _raise(key, "belongs to a fault; expected one before it, such as latency=200ms")
         elif key in entries[-1]:
             _raise(key, "is given twice for one fault; expected it once")
+        if _JOINED.search(value):  # as toxiproxy-cli once took attributes (its issue 139)
+            _raise(key, f"{value!r} has a comma before a key; expected a space there")
         entries[-1][key] = _typed(key, value) if equals else _bare(key)
     return entries, seed
 

@@ -188,6 +188,24 @@ class Fault:
         return bool(self.networks or self.names)
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a link is like; see `suite.config.profiles`.
+
+    :ivar latency: seconds of a round trip, before anything is sent on the link behind it.
+    :ivar jitter: seconds by which they vary.
+    :ivar down: bytes a second to the client; None: any number.
+    :ivar up: bytes a second from the client; None: any number.
+    :ivar loss: the share of datagrams that are lost on a round trip.
+    """
+
+    latency: float = 0.0
+    jitter: float = 0.0
+    down: int | None = None
+    up: int | None = None
+    loss: float = 0.0
+
+
 class Recorded(NamedTuple):
     """What one connection of an earlier run got; see `suite.faults.decide.Decision`."""
 
@@ -204,6 +222,7 @@ class Faults:
     :ivar requested: whether clients choose their faults themselves (``faults = "requested"``).
     :ivar allowed: the kinds that clients may choose; empty: all that apply to the transport.
     :ivar most: how many connections (or sources of datagrams) may have chosen faults at a time.
+    :ivar profiles: the profiles by name that clients may choose; empty: those that need no declaration.
     :ivar replayed: what each connection gets by its number, whatever is declared; None: nothing is replayed.
     """
 
@@ -212,6 +231,7 @@ class Faults:
     requested: bool = False
     allowed: frozenset[Kind] = field(default_factory=frozenset)
     most: int = 100
+    profiles: Mapping[str, Profile] = field(default_factory=dict, compare=False)
     replayed: Mapping[int, Recorded] | None = None
 
     def __bool__(self) -> bool:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from suite.config.fault_tables import ENDPOINT_KEYS, read_faults, read_live, read_profiles, read_seed
-from suite.config.faults import NO_FAULTS, Faults
+from suite.config.faults import NO_FAULTS, Faults, Profile
 from suite.config.limits import Limits
-from suite.config.profiles import PROFILES, Profile
+from suite.config.profiles import PROFILES
 from suite.config.tls import TLS
 from suite.config.values import NAME, Values, dotted
 from suite.errors import ConfigError, Mistakes

@@ -9,28 +9,9 @@ loss, and what its retransmissions would cost is not imitated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from suite.config.faults import Fault, Kind
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a link is like.
-
-    :ivar latency: seconds of a round trip, before anything is sent on the link behind it.
-    :ivar jitter: seconds by which they vary.
-    :ivar down: bytes a second to the client; None: any number.
-    :ivar up: bytes a second from the client; None: any number.
-    :ivar loss: the share of datagrams that are lost on a round trip.
-    """
-
-    latency: float = 0.0
-    jitter: float = 0.0
-    down: int | None = None
-    up: int | None = None
-    loss: float = 0.0
+from suite.config.faults import Fault, Kind, Profile
 
 
 def _bits(kilobits: int) -> int:

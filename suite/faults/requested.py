@@ -12,6 +12,7 @@ from typing import Final
 from suite.config.fault_text import KINDS, parse
 from suite.config.fault_values import OPTIONS
 from suite.config.faults import TOO_EARLY, Fault, Faults
+from suite.config.profiles import PROFILES
 from suite.faults.decide import CLEAN, Decider, Decision
 
 #: What a word of a name may begin with, the longest first, and the key that it means.
@@ -35,7 +36,7 @@ def request(text: str, transport: str, faults: Faults) -> Decision:
     """
     if not text.strip(" ;\t\r\n"):
         return CLEAN
-    entries, seed = parse(text, transport)
+    entries, seed = parse(text, transport, faults.profiles or PROFILES)
     for fault in entries:
         _check(fault, faults)
     seed = faults.seed if seed is None else seed

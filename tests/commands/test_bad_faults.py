@@ -31,6 +31,8 @@ ENTRIES = [
     (TCP, '{ xyzzy = "1s" }', "xyzzy", "unknown key; expected one of latency"),
     (TCP, '{ "a b" = 1, reset = true }', "'a b'", "unknown key"),
     (TCP, "{ reset = true, chanse = 0.1 }", "chanse", "unknown key; did you mean chance?"),
+    (TCP, '{ reset_peer = "1s" }', "reset_peer", "unknown key; did you mean reset?"),
+    (TCP, "{ reset = true, toxicity = 0.1 }", "toxicity", "unknown key; did you mean chance?"),
     # Options that do not belong to the kind.
     (
         TCP,

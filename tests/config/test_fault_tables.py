@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from suite.config import file as config
 from suite.config.fault_text import words
-from suite.config.faults import Bursts, Fault, Faults, Kind, Span
+from suite.config.fault_values import OPTIONS
+from suite.config.faults import Bursts, Fault, Faults, Kind, Profile, Span
 from suite.config.file import Config
-from suite.config.profiles import PROFILES, Profile
+from suite.config.profiles import PROFILES
 from suite.endpoints.parser import parse
+from suite.errors import ConfigError, MistakesError
 from tests.helpers import write_config
+
+
+def as_toml(value: object) -> str:
+    """A value of TOML, most of which are written as in JSON."""
+    if isinstance(value, float):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def inline(table: Mapping[str, str]) -> str:
+    """An inline table of TOML."""
+    return "{ " + ", ".join(f"{key} = {value}" for key, value in table.items()) + " }"
 
 
 def load(directory: Path, text: str) -> Config:
@@ -186,3 +205,46 @@ def test_clients_behind_a_proxy_header_have_an_address_even_over_a_unix_socket(t
 def test_what_clients_may_ask_for_has_to_apply_to_the_transport(tmp_path: Path) -> None:
     faults = declared(tmp_path, 'faults = "requested"\nallow_faults = ["handshake", "latency"]', "ssl:0")
     assert faults.allowed == {Kind.HANDSHAKE, Kind.LATENCY}
+
+
+# Whatever is written there.
+
+values = st.one_of(
+    st.sampled_from(["200ms", "0ms", "64KiB", "8Mbit", "", "requested", "down", "3g", "fin", "\x1b[2J"]),
+    st.integers(-2, 2**64),
+    st.floats(),
+    st.booleans(),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+).map(as_toml)
+items = st.one_of(
+    values,
+    st.lists(values, max_size=3).map(lambda found: f"[{', '.join(found)}]"),
+    st.dictionaries(st.sampled_from(["p", "r", "1-h", "q"]), values, max_size=3).map(inline),
+)
+entries = st.one_of(
+    items,
+    st.dictionaries(st.sampled_from([*Kind, *OPTIONS, "profile", "seed", "x"]), items, max_size=4).map(
+        inline
+    ),
+)
+lines = st.dictionaries(
+    st.sampled_from(["faults", "seed", "allow_faults", "faulty_connections"]),
+    items | st.lists(entries, max_size=3).map(lambda found: f"[{', '.join(found)}]"),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=lines, listen=st.sampled_from(["tcp:0", "udp:0", "ssl:0", "unix:x", "fd:3"]))
+def test_a_table_is_read_or_each_mistake_is_a_line(
+    tmp_path: Path, lines: dict[str, str], listen: str
+) -> None:
+    text = "\n".join(f"{key} = {value}" for key, value in lines.items())
+    said = "config.toml: "
+    try:
+        declared(tmp_path, text, listen)
+    except (ConfigError, MistakesError) as error:
+        said = str(error)
+    for line in said.split("\n"):
+        assert line.isprintable()
+        assert "config.toml: " in line
+        assert "not TOML" not in line

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.config.fault_text import parse, parse_table, shown, words
+from suite.config.fault_text import parse, read_entry, shown, words
 from suite.config.fault_values import LONGEST_DATAGRAM, LONGEST_RECORD, MOST_BYTES, MOST_MESSAGES
 from suite.config.faults import (
     ALERTS,
@@ -206,6 +206,12 @@ BAD = [
     ("profile", None, "profile: has no value; expected the name of one, such as profile=3g"),
     ("profile=5g", None, "profile: '5g' is no profile"),
     ("loss=p:x", None, "loss: p: 'x' is not a share"),
+    ("reset_peer", None, "reset_peer: is no fault; did you mean reset?"),
+    (
+        "latency=1s,jitter=1s",
+        None,
+        "latency: '1s,jitter=1s' has a comma before a key; expected a space there",
+    ),
     ("every=2 reset", None, "every: belongs to a fault"),
     ("latency=1s", "UDP", "latency: does not go with UDP; did you mean delay?"),
     ("reset only=a.example", "TCP", "only: 'a.example' is a name, for which only TLS clients ask"),
@@ -236,11 +242,15 @@ def test_a_profile_is_what_applies_to_the_transport() -> None:
     ]
 
 
-def test_a_table_from_json_means_the_same_as_words() -> None:
+def test_a_table_means_the_same_as_words() -> None:
+    mistakes: list[tuple[str, str]] = []
+
+    def note(key: str, problem: str) -> None:
+        mistakes.append((key, problem))
+
     table = json.loads('{"latency": "200ms", "jitter": "50ms", "only": ["192.0.2.0/24"]}')
-    assert parse_table(table, "TCP") == parse("latency=200ms jitter=50ms only=192.0.2.0/24", "TCP")[0]
-    assert parse_table({"profile": "dsl"}, "UDP") == parse("profile=dsl", "UDP")[0]
-    with pytest.raises(ValueError, match=r"latency: does not go with UDP; did you mean delay\?"):
-        parse_table(table, "UDP")
-    with pytest.raises(ValueError, match="jitter: 1 is an integer; expected a duration"):
-        parse_table({"latency": "1s", "jitter": 1}, "TCP")
+    assert read_entry(table, note) == parse("latency=200ms jitter=50ms only=192.0.2.0/24")[0]
+    assert read_entry({"profile": "DSL"}, note) == parse("profile=dsl")[0]
+    assert not mistakes
+    assert read_entry({"latency": "1s", "jitter": 1, "gap": "1s"}, note) == ()
+    assert [key for key, _ in mistakes] == ["jitter", "gap"], "each of them, in the order of the table"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.config.fault_text import parse, words
-from suite.config.faults import Faults, Kind
+from suite.config.faults import Faults, Kind, Profile
 from suite.faults.decide import CLEAN, Decider
 from suite.faults.requested import in_name, request
 
@@ -31,6 +31,14 @@ def test_the_same_request_gets_the_same() -> None:
     assert request(f"{text} seed=7", "TCP", ANYTHING) == Decider(Faults(faults, 7)).connection(1)
     assert request(text, "TCP", ANYTHING) == Decider(Faults(faults, 3)).connection(1)
     assert request(f"{text} seed=7", "TCP", ANYTHING) != request(f"{text} seed=8", "TCP", ANYTHING)
+
+
+def test_a_profile_of_the_file_can_be_asked_for() -> None:
+    faults = Faults(requested=True, profiles={"office": Profile(latency=0.02, down=1000)})
+    decision = request("profile=office", "TCP", faults)
+    assert list(map(words, decision.faults)) == ["latency=20ms", "bandwidth=1000B"]
+    with pytest.raises(ValueError, match="'3g' is no profile; expected office"):
+        request("profile=3g", "TCP", faults)
 
 
 def test_datagrams_are_drawn_for_one_by_one() -> None:
