@@ -12,6 +12,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
 
 from suite.config.faults import Faults
 from suite.echo import EchoDatagram, EchoFactory, Refused
@@ -29,6 +30,9 @@ from suite.faults.tls import FaultyTLS
 from suite.guard.datagrams import DatagramPolicy, OwnPorts
 from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
+from suite.server.pauses import Turns
+
+log = Logger()
 
 
 class Surroundings:
@@ -181,15 +185,22 @@ class RunningEndpoint:
     # Faults.
 
     def change_faults(self, faults: Faults) -> None:
-        """Misbehave as *faults* say from now on; whether open connections do, too, is `live_faults`."""
-        self.decider.faults = faults
+        """Misbehave as *faults* say from now on; whether open connections do, too, is `live_faults`.
+
+        Thousands of them change in turns, between which everything else has its own.
+        """
+        before, self.decider.faults = self.decider.faults, faults
         self._apply_faults()
         self._apply_datagram_faults()
-        if self._surroundings.live_faults and self.guard is not None:
-            for connection in [*self.guard.open]:
-                stream: Any = connection.transport
-                if isinstance(stream, FaultyStream):
-                    stream.redecide()
+        if self._surroundings.live_faults and self.guard is not None and faults is not before:
+            changing = Deferred.fromCoroutine(self._change_open(self.guard))
+            changing.addErrback(lambda why: log.failure("open connections not changed", why))
+
+    async def _change_open(self, guard: Guard) -> None:
+        async for connection in Turns(self._surroundings.reactor).between([*guard.open]):
+            stream: Any = connection.transport
+            if connection in guard.open and isinstance(stream, FaultyStream):
+                stream.redecide()
 
     def _apply_faults(self) -> None:
         """See to it that new connections are decided about, if any faults are declared or may be."""
