@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -98,11 +98,19 @@ class SuiteReactor(MemoryReactorClock):
 
     def listenUDP(self, port: int, protocol: DatagramProtocol, interface: str = "") -> Any:
         self.udpServers.append((port, protocol, interface))
-        return self._opened(FakePort("UDP", interface, port or 50000 + len(self.udpServers)))
+        opened = FakePort("UDP", interface, port or 50000 + len(self.udpServers))
+        opened.protocol = protocol
+        protocol.makeConnection(cast(Any, opened))
+        return self._opened(opened)
 
 
 class FakePort:
-    """A port without a socket that reports the address *host* and *port*."""
+    """A port without a socket that reports the address *host* and *port*.
+
+    :ivar protocol: the protocol of a UDP port.
+    """
+
+    protocol: DatagramProtocol | None = None
 
     def __init__(self, kind: Any, host: str, port: int) -> None:
         self.host = (IPv6Address if ":" in host else IPv4Address)(kind, host, port)

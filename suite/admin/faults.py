@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 from weakref import WeakKeyDictionary
 
 from twisted.logger import Logger
@@ -23,12 +23,15 @@ from suite.config.values import dotted
 from suite.endpoints.descriptions import Description, may_speak
 from suite.server.endpoint import RunningEndpoint
 from suite.server.service import EchoSuite
-from suite.text import suggest
+from suite.text import near, suggest
 
 log = Logger()
 
 #: The most faults of one endpoint: all of them are looked at for each connection.
 MOST_FAULTS: Final = 100
+
+#: The most endpoints that an error names.
+MOST_NAMED: Final = 20
 
 #: What each key of a request holds.
 EXPECTED: Final = {
@@ -41,6 +44,25 @@ EXPECTED: Final = {
 Request = Mapping[str, Any]
 
 
+class Known(NamedTuple):
+    """What was in force at an endpoint when it was looked at last.
+
+    :ivar faults: the faults, to see whether they have been replaced.
+    :ivar ids: the ids of their entries.
+    :ivar listed: their entries as they are listed, in one turn for thousands of endpoints.
+    """
+
+    faults: Faults
+    ids: list[int]
+    listed: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, faults: Faults, ids: list[int]) -> Known:
+        """*faults* with *ids*."""
+        pairs = zip(ids, faults.entries, strict=True)
+        return cls(faults, ids, [{"id": number, "fault": words(fault)} for number, fault in pairs])
+
+
 class FaultRequests:
     """Answers requests about the faults of *suite*.
 
@@ -50,7 +72,7 @@ class FaultRequests:
     def __init__(self, suite: EchoSuite) -> None:
         self._suite = suite
         self._next_id = itertools.count(1)
-        self._known: WeakKeyDictionary[RunningEndpoint, tuple[Faults, list[int]]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[RunningEndpoint, Known] = WeakKeyDictionary()
         self.requests: Mapping[str, tuple[Callable[[Request], Mapping[str, Any]], tuple[str, ...]]] = {
             "list": (self._list, ("endpoint",)),
             "add": (self._add, ("endpoint", "faults", "seed")),
@@ -114,11 +136,18 @@ class FaultRequests:
         names = [self._named(request)] if "endpoint" in request else [*self._suite.endpoints]
         found = [(name, self._suite.endpoints[name]) for name in names]
         before = [(name, endpoint, self._changeable(endpoint)[0]) for name, endpoint in found]
+        cleared = []
         for name, endpoint, faults in before:
             if not faults.entries:
                 continue
             self._change(endpoint, replace(faults, entries=()), [])
-            log.info("faults changed over the control socket: cleared", endpoint=name)
+            cleared.append(name)
+        if cleared:
+            log.info(
+                "faults changed over the control socket: cleared{of}",
+                endpoint=cleared[0] if "endpoint" in request else None,
+                of="" if "endpoint" in request else f" of {', '.join(cleared)}",
+            )
         return self._in_force(names if "endpoint" in request else None)
 
     # What they need.
@@ -132,26 +161,26 @@ class FaultRequests:
         if not isinstance(name, str):
             raise RefusedRequestError(f"endpoint: {name!r} is not a string; expected {EXPECTED['endpoint']}")
         if name not in self._suite.endpoints:
-            raise RefusedRequestError(
-                f"endpoint: {name!r} is no endpoint{suggest(name, self._suite.endpoints)}"
-            )
+            known = self._suite.endpoints
+            hint = suggest(name, known) if len(known) <= MOST_NAMED else near(name, known)
+            raise RefusedRequestError(f"endpoint: {name!r} is no endpoint{hint}")
         return name
 
-    def _faults(self, endpoint: RunningEndpoint) -> tuple[Faults, list[int]]:
+    def _faults(self, endpoint: RunningEndpoint) -> Known:
         """The faults in force at *endpoint*, and the ids of their entries."""
         faults = in_force(endpoint)
-        known, ids = self._known.get(endpoint, (None, []))
-        if known is not faults:  # the first request, or the first after a reload
-            ids = [next(self._next_id) for _ in faults.entries]
-            self._known[endpoint] = faults, ids
-        return faults, ids
+        known = self._known.get(endpoint)
+        if known is None or known.faults is not faults:  # the first request, or the first after a reload
+            known = Known.of(faults, [next(self._next_id) for _ in faults.entries])
+            self._known[endpoint] = known
+        return known
 
     def _changeable(self, endpoint: RunningEndpoint) -> tuple[Faults, list[int]]:
         """`_faults`, to be changed.
 
         :raises RefusedRequestError: they are those of an earlier run, whatever is declared.
         """
-        faults, ids = self._faults(endpoint)
+        faults, ids, _ = self._faults(endpoint)
         if faults.replayed is not None:
             raise RefusedRequestError(
                 "the faults of a log are replayed here; expected a suite without --replay"
@@ -191,24 +220,21 @@ class FaultRequests:
 
     def _change(self, endpoint: RunningEndpoint, faults: Faults, ids: list[int]) -> None:
         change(endpoint, faults)
-        self._known[endpoint] = faults, ids
+        self._known[endpoint] = Known.of(faults, ids)
 
     def _in_force(self, names: Sequence[str] | None) -> Mapping[str, Any]:
         """What is in force at the endpoints *names*; None: at all that have faults."""
         shown = {}
         for name in self._suite.endpoints if names is None else names:
             endpoint = self._suite.endpoints[name]
-            faults, ids = self._faults(endpoint)
+            faults, _, listed = self._faults(endpoint)
             if names is None and not faults:
                 continue
             shown[name] = {
                 "transport": endpoint.description.transport,
                 "requested": faults.requested,
                 "seed": faults.seed,
-                "faults": [
-                    {"id": number, "fault": words(fault)}
-                    for number, fault in zip(ids, faults.entries, strict=True)
-                ],
+                "faults": listed,
             }
         return {"endpoints": shown}
 

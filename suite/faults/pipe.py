@@ -9,8 +9,9 @@ end after the last one.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from suite.config.faults import Fault, Kind, Span
@@ -41,17 +42,21 @@ class Window:
     """Where a fault is active: from `Fault.after` on, for `Fault.lasts`.
 
     :param began: when the connection was accepted.
+    :param since: when the fault was decided: one without an `Fault.after` begins then.
     """
 
     __slots__ = ("_after", "_began", "_lasts", "_since", "_start")
 
-    def __init__(self, fault: Fault, began: float) -> None:
+    def __init__(self, fault: Fault, began: float, since: float) -> None:
         self._after = fault.after or Span(size=0)
         self._lasts = fault.lasts
         self._began = began
         self._start = self._after.size  # the offset where it begins; None until that is known
-        # When it begins; None until that is known.
-        self._since = None if self._after.seconds is None else began + self._after.seconds
+        self._since: float | None = None  # when it begins; None until that is known
+        if self._after.seconds is not None:
+            self._since = began + self._after.seconds
+        elif not self._start:
+            self._since = since
 
     def active(self, offset: int, now: float) -> bool:
         """Whether the fault is active for the byte at *offset*, looked at *now*."""
@@ -85,23 +90,34 @@ class Window:
         return min((time for time in times if time > now), default=NEVER)
 
 
+@lru_cache(maxsize=16)
+def clean(share: float) -> Sequence[float]:
+    """For up to `BLOCK` bytes, minus the chance that they all stay as they are: negative and rising.
+
+    :param share: the chance that one does not.
+    """
+    found = [-(1.0 - share)]
+    while len(found) < BLOCK:
+        found.append(found[-1] * (1.0 - share))
+    return tuple(found)
+
+
 class Corruption:
     """Changes a share of the bytes; which ones, and to what, follows from a seed and their offsets.
 
     The number of bytes to the next one is geometric. It is found in a table of the powers of the chance that
     a byte stays as it is, because a logarithm is not the same on every platform.
+
+    :param window: where it is active.
+    :param first: the offset of the first byte that it will be given.
     """
 
-    def __init__(self, fault: Fault, draws: Draws, began: float) -> None:
-        self.window = Window(fault, began)
+    def __init__(self, fault: Fault, window: Window, draws: Draws, first: int) -> None:
+        self._window = window
         self._draws = draws
-        share = float(fault.value) if isinstance(fault.value, (int, float)) else 0.0
-        self._share = share
-        # Negative and rising: minus the chance that the next bytes all stay as they are.
-        self._clean = [-(1.0 - share)]
-        while len(self._clean) < BLOCK:
-            self._clean.append(self._clean[-1] * (1.0 - share))
-        self._next = -1
+        self._share = float(fault.value) if isinstance(fault.value, (int, float)) else 0.0
+        self._clean = clean(self._share)
+        self._next = first - 1
         self._skip()
 
     def _skip(self) -> None:
@@ -117,14 +133,12 @@ class Corruption:
     def apply(self, data: bytes, offset: int, now: float) -> bytes:
         """*data*, whose first byte is at *offset*, with some bytes changed."""
         end = offset + len(data)
-        while self._next < offset:  # it was not fed: a change of the faults
-            self._skip()
         if self._next >= end:
             return data
         changed = bytearray(data)
         while self._next < end:
             flip = 1 + self._draws.integer() % 255  # never 0
-            if self.window.active(self._next, now):
+            if self._window.active(self._next, now):
                 changed[self._next - offset] ^= flip
             self._skip()
         return bytes(changed)
@@ -151,25 +165,40 @@ class Pipe:
         self._free_at = began  # when the line is free for the next piece
         self._end_ready: float | None = None  # the end has gone in
         self._finished = False  # the end, or a cut, has come out
-        self.change(faults, seed)
+        # The parts of the faults, by their number among those that are the same; for corruption, by the seed.
+        self._windows: dict[tuple[Fault, int], Window] = {}
+        self._corrupting: dict[tuple[Fault, int, int], Corruption] = {}
+        self.change(faults, seed, began)
 
-    def change(self, faults: Iterable[Fault], seed: int = 0) -> None:
-        """Go on with other *faults*; what is inside keeps the delay that it has."""
+    def change(self, faults: Iterable[Fault], seed: int, now: float) -> None:
+        """Go on with other *faults*; what is inside keeps the delay that it has.
+
+        Those that were there before go on as if nothing had changed.
+        """
         mine = [fault for fault in faults if self._concerns(fault)]
+        windows, corrupting = self._windows, self._corrupting
+        self._windows, self._corrupting = {}, {}
+        parts: list[tuple[Fault, Window]] = []
+        count: Counter[Fault] = Counter()
+        for index, fault in enumerate(mine):
+            number = count[fault]
+            count[fault] += 1
+            window = windows.get((fault, number)) or Window(fault, self._began, now)
+            self._windows[fault, number] = window
+            parts.append((fault, window))
+            if fault.kind is Kind.CORRUPT:
+                self._corrupting[fault, number, seed] = corrupting.get((fault, number, seed)) or Corruption(
+                    fault, window, Draws(seed, Kind.CORRUPT, self.direction, index), self._fed
+                )
 
-        def windows(*kinds: Kind) -> list[tuple[Fault, Window]]:
-            return [(fault, Window(fault, self._began)) for fault in mine if fault.kind in kinds]
+        def of(kind: Kind) -> list[tuple[Fault, Window]]:
+            return [part for part in parts if part[0].kind is kind]
 
-        self._corruptions = [
-            Corruption(fault, Draws(seed, Kind.CORRUPT, self.direction, index), self._began)
-            for index, fault in enumerate(mine)
-            if fault.kind is Kind.CORRUPT
-        ]
-        self._latencies = windows(Kind.LATENCY)
-        self._bandwidths = windows(Kind.BANDWIDTH)
-        self._slices = windows(Kind.SLICE)
-        self._stalls = windows(Kind.STALL)
-        self._blackholes = windows(Kind.BLACKHOLE)
+        self._latencies = of(Kind.LATENCY)
+        self._bandwidths = of(Kind.BANDWIDTH)
+        self._slices = of(Kind.SLICE)
+        self._stalls = of(Kind.STALL)
+        self._blackholes = of(Kind.BLACKHOLE)
         self._cuts = [(fault, *self._trigger(fault)) for fault in mine if fault.kind in CUTS]
 
     def _concerns(self, fault: Fault) -> bool:
@@ -209,14 +238,14 @@ class Pipe:
     def _feed_some(self, data: memoryview, now: float) -> None:
         offset = self._fed
         self._fed += len(data)
+        if self._corrupting:
+            changed = bytes(data)
+            for corruption in self._corrupting.values():
+                changed = corruption.apply(changed, offset, now)
+            data = memoryview(changed)
         if any(window.active(offset, now) for _, window in self._blackholes):
             self.discarded += len(data)
             return
-        if self._corruptions:
-            changed = bytes(data)
-            for corruption in self._corruptions:
-                changed = corruption.apply(changed, offset, now)
-            data = memoryview(changed)
         self._last_ready = max(self._last_ready, now + self._latency(offset, now))
         self._chunks.append((offset, self._last_ready, data))
         self.held += len(data)
@@ -260,6 +289,21 @@ class Pipe:
             else:
                 break
         return found
+
+    def take_cut(self, now: float) -> Fault | None:
+        """The cut that the clock has brought by *now*, if nobody takes what would have come out before."""
+        if not self._finished:
+            for fault, _, time in self._cuts:
+                if time is not None and now >= time:
+                    self._finish()
+                    return fault
+        return None
+
+    @property
+    def cut_due(self) -> float | None:
+        """When `take_cut` gives one; None if it will not."""
+        times = [time for _, _, time in self._cuts if time is not None]
+        return None if self._finished else min(times, default=None)
 
     def due(self, now: float) -> float | None:
         """When something comes out next, or may; None if nothing does until more goes in."""

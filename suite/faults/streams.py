@@ -101,8 +101,10 @@ class FaultyStream(Protocol):
         self._connected = False  # the wrapped protocol knows its connection
         self._answering = False  # bytes may pass: after the handshake, and the delay at accept
         self._request: bytearray | None = None  # the first line, while a client has to ask for its faults
+        self._decided = False  # the client was known, and its faults were decided
+        self._name: str | None = None  # what a TLS client asks for (SNI)
         self._chosen = False  # the client has chosen its faults
-        self._named = False  # in its name (SNI)
+        self._named = False  # in its name
         self._problem = ""  # what is wrong with that
         self._delayed = False  # nothing is read yet
         self._producer: Any = None  # the wrapped protocol's
@@ -115,6 +117,9 @@ class FaultyStream(Protocol):
         self._ending = False  # the wrapped protocol has asked for an end, once all is sent
         self._half = False  # of its side only
         self._over = False  # what still arrives is discarded
+        self._peer_ended = False  # the peer has closed its side
+        self._ended = False  # this side has been closed, at least for writing
+        self._discarded = 0  # of the bytes that never come out, those that are counted as received
         self._looks_until = NEVER
 
     def __getattr__(self, name: str) -> Any:
@@ -158,6 +163,7 @@ class FaultyStream(Protocol):
         """A TLS client asks for *name* (SNI); `decision` is complete now."""
         if name is None or self.wrapped.reason is not None:
             return
+        self._name = name
         faults = self._decider.faults
         asked = in_name(name) if faults.requested else None
         if asked is not None:
@@ -183,10 +189,16 @@ class FaultyStream(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer has closed its side: that passes behind its bytes."""
-        if self._request is not None or self._over:
+        if self._peer_ended:  # Twisted's own transports say it again if they are told to read
+            return
+        self._peer_ended = True
+        if self._request:
+            self._refuse_request("a request ends with a newline")
+        elif self._request is not None or (self._over and self._ended):
             self._guard_ending()
             self._unregister()
             self.transport.loseConnection()
+        if self._request is not None or self._over:  # then our end is on its way, or was a reset
             return
         now = self._clock.seconds()
         if self._up.swallows(now):
@@ -202,6 +214,7 @@ class FaultyStream(Protocol):
     @override
     def connectionLost(self, reason: Failure = ConnectionDone) -> None:  # type: ignore[assignment]  # Twisted's own default
         self._stop()
+        self.wrapped.received += self._up.held
         self.wrapped.connectionLost(reason)
 
     def lost(self, reason: Failure) -> None:
@@ -229,6 +242,7 @@ class FaultyStream(Protocol):
         return getattr(self.getPeer(), "host", None)
 
     def _decide(self) -> None:
+        self._decided = True
         self._apply(self._decider.connection(self.wrapped.number, self._host()))
         first = self._first
         if first(Kind.REFUSE) is not None:
@@ -266,13 +280,18 @@ class FaultyStream(Protocol):
 
     def redecide(self) -> None:
         """Decide again, by the faults that are declared now."""
-        if not self._chosen and self._connected:
-            self.change(self._decider.connection(self.wrapped.number, self._host()))
+        if self._chosen or not self._decided:
+            return
+        number, host = self.wrapped.number, self._host()
+        decision = self._decider.connection(number, host)
+        if self._name is not None:
+            decision += self._decider.named(number, self._name, host)
+        self.change(decision)
 
     def _apply(self, decision: Decision) -> None:
         before, self.decision = self.decision, decision
         for pipe in (self._up, self._down):
-            pipe.change(decision.faults, decision.seed)
+            pipe.change(decision.faults, decision.seed, self._clock.seconds())
         if decision == before:
             return
         self.wrapped.faults = "; ".join(map(shown, decision.faults))
@@ -345,10 +364,14 @@ class FaultyStream(Protocol):
     # Bytes.
 
     def _take_in(self, data: bytes) -> None:
-        before = self._up.discarded
         self._up.feed(data, self._clock.seconds())
-        self.wrapped.received += self._up.discarded - before
+        self._count_discarded()
         self._go_on()
+
+    def _count_discarded(self) -> None:
+        """Count what will never reach the wrapped protocol, which counts the rest."""
+        self.wrapped.received += self._up.discarded - self._discarded
+        self._discarded = self._up.discarded
 
     def write(self, data: bytes) -> None:
         """Send *data* to the peer, as the faults allow."""
@@ -372,9 +395,16 @@ class FaultyStream(Protocol):
         self._schedule()
 
     def _deliver_due(self) -> None:
+        now = self._clock.seconds()
         if not self._reading_wanted and not self._ending:
+            cut = self._up.take_cut(now)
+            if cut is not None:
+                self._count_discarded()
+                self._cut(cut)
             return
-        for found in self._up.take(self._clock.seconds()):
+        due = self._up.take(now)
+        self._count_discarded()
+        for found in due:
             if found is END:
                 self.wrapped.readConnectionLost()
             elif isinstance(found, Fault):
@@ -385,15 +415,20 @@ class FaultyStream(Protocol):
             self._down.feed_end(self._clock.seconds())
 
     def _send_due(self) -> None:
+        now = self._clock.seconds()
         if self._output_paused:
+            cut = self._down.take_cut(now)
+            if cut is not None:
+                self._cut(cut)
             return
-        for found in self._down.take(self._clock.seconds()):
+        for found in self._down.take(now):
             if found is END:
                 self._end()
             elif isinstance(found, Fault):
                 self._cut(found)
             else:
                 self.transport.write(found)
+                self.wrapped.unchanged_since = now  # a slow line is no idle one
 
     # Ends.
 
@@ -402,6 +437,9 @@ class FaultyStream(Protocol):
         if self._ending:
             return
         self._ending = True
+        if self._ended:  # its side only, so far
+            self.transport.loseConnection()
+            return
         if not self._answering or (self._delayed and not self._up.held):
             self._unregister()
             self.transport.loseConnection()
@@ -431,7 +469,9 @@ class FaultyStream(Protocol):
 
     def _end_now(self) -> None:
         self._unregister()
-        if self._half and hasattr(self.transport, "loseWriteConnection"):
+        self._ended = True
+        half = self._half and not self._ending and not (self._over and self._peer_ended)
+        if half and hasattr(self.transport, "loseWriteConnection"):
             self.transport.loseWriteConnection()
         elif self._over:
             self._close_gently()
@@ -505,8 +545,7 @@ class FaultyStream(Protocol):
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """`IConsumer.registerProducer`."""
         self._producer, self._streaming = producer, streaming
-        if not streaming:
-            producer.resumeProducing()
+        self._update_producer()
 
     def unregisterProducer(self) -> None:
         """`IConsumer.unregisterProducer`."""
@@ -519,7 +558,9 @@ class FaultyStream(Protocol):
 
     def resumeProducing(self) -> None:
         """The wrapped protocol wants more."""
-        self._reading_wanted = True
+        if not self._reading_wanted:
+            self._reading_wanted = True
+            self._up.catch_up(self._clock.seconds())
         self._update_reading()
         if self._up.due(self._clock.seconds()) is not None:
             self._later(self._go_on, 0)  # in the next turn: the caller may be in the middle of a write
@@ -534,14 +575,19 @@ class FaultyStream(Protocol):
         if producer is None:
             return
         if not self._streaming:
-            if not held and not self._ending:
-                producer.resumeProducing()
+            if not held and not self._ending and not self._output_paused:
+                self._later(self._pull, 0)
         elif not self._producer_paused and held >= MOST_HELD:
             self._producer_paused = True
             producer.pauseProducing()
         elif self._producer_paused and held <= MOST_HELD // 2:
             self._producer_paused = False
             producer.resumeProducing()
+
+    def _pull(self) -> None:
+        """Ask a producer that waits for it: in a turn of its own, since it may go on without end."""
+        if self._producer is not None and not self._streaming:
+            self._producer.resumeProducing()
 
     def _update_reading(self) -> None:
         """Read while more can be held, and what is read is wanted."""
@@ -567,10 +613,9 @@ class FaultyStream(Protocol):
         now = self._clock.seconds()
         times = [*self._at.values()]
         if self._answering and not self._delayed:
-            if self._reading_wanted or self._ending:
-                times.append(_or_never(self._up.due(now)))
-            if not self._output_paused:
-                times.append(_or_never(self._down.due(now)))
+            wanted = self._reading_wanted or self._ending
+            times.append(_or_never(self._up.due(now) if wanted else self._up.cut_due))
+            times.append(_or_never(self._down.cut_due if self._output_paused else self._down.due(now)))
         due = min(times, default=NEVER)
         timer = self._timer
         if due == NEVER or not self.connected:

@@ -175,6 +175,26 @@ def test_a_stalled_connection_goes_on_once_its_fault_is_cleared(tmp_path: Path) 
         assert sock.recv(2) == b"la"
 
 
+def test_what_is_for_clients_of_a_name_stays_with_them(tmp_path: Path) -> None:
+    config = LIVE.replace(
+        'tls = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"',
+        'tls = { listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem",'
+        ' faults = [{ limit = "6B", only = ["slow.localhost"] }] }',
+    )
+    with running(tmp_path, config) as suite:
+        context = suite.client_context()
+        context.check_hostname = False
+        with (
+            suite.connect("tls") as raw,
+            context.wrap_socket(raw, server_hostname="slow.localhost") as sock,
+        ):
+            sock.sendall(b"hola")
+            assert sock.recv(4) == b"hola"
+            ask(suite, "add", endpoint="tls", faults=["latency=1ms"])
+            sock.sendall(b"hola")
+            assert read_to_end(sock.recv) == b"ho"
+
+
 def test_a_reload_changes_them_too_if_they_are_to(tmp_path: Path) -> None:
     with running(tmp_path, LIVE) as suite, suite.connect("tcp") as sock:
         sock.sendall(b"hola")

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
 from twisted.trial.unittest import SkipTest, TestCase
 from typing_extensions import override
 
@@ -18,7 +19,14 @@ from suite import echo
 from suite.config.limits import Limits
 from suite.echo import EchoDatagram
 from suite.engine import datagram
-from suite.engine.datagram import BATCHED_PER_TURN, DatagramPort, EchoPort, port_class_for
+from suite.engine.datagram import (
+    BATCHED_PER_TURN,
+    DATAGRAMS_PER_TURN,
+    DatagramPort,
+    EchoPort,
+    Reply,
+    port_class_for,
+)
 from suite.engine.destination import IP_PKTINFO
 from suite.engine.linux.mmsg import UDP_GRO, UDP_SEGMENT, MultipleMessages
 from suite.engine.listeners import Listeners
@@ -225,6 +233,116 @@ class OneByOne(Ports):
     def setUp(self) -> None:
         super().setUp()
         self.patch(MultipleMessages, "available", lambda: False)
+
+
+class Keeping(DatagramProtocol):
+    """Answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[bytes, Reply]] = []
+
+    @override
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.kept.append((datagram, cast(DatagramPort, self.transport).keep_reply(addr)))
+
+    def answer(self) -> None:
+        for data, reply in self.kept:
+            reply.send(data)
+        self.kept.clear()
+
+
+class Later(TestCase):
+    """Protocols that receive each datagram themselves, and answer when they like."""
+
+    def setUp(self) -> None:
+        from twisted.internet import reactor
+
+        self.reactor = cast(Any, reactor)
+
+    def bound(self, family: int, host: str) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        self.addCleanup(sock.close)
+        sock.bind((host, 0))
+        return sock
+
+    def client(self, host: str, sock: socket.socket) -> socket.socket:
+        client = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.addCleanup(client.close)
+        client.settimeout(30)
+        client.connect((host, sock.getsockname()[1]))
+        return client
+
+    async def test_a_late_reply_comes_from_the_address_that_was_asked(self) -> None:
+        if IP_PKTINFO is None:
+            raise SkipTest("needs IP_PKTINFO")
+        for family, host, hosts in (
+            (socket.AF_INET, "0.0.0.0", ("127.0.0.1", "127.0.0.2")),
+            (socket.AF_INET6, "::", ("127.0.0.3", "::1", "127.0.0.2")),
+            (socket.AF_INET, "127.0.0.1", ("127.0.0.1",)),
+        ):
+            sock = self.bound(family, host)
+            protocol = Keeping()
+            port = port_class_for(protocol).on(sock, protocol, self.reactor)
+            assert type(port) is DatagramPort
+            clients = [self.client(asked, sock) for asked in hosts]
+            for number, client in enumerate(clients):
+                client.send(b"%d" % number)
+            port.doRead()
+            protocol.answer()
+            for number, client in enumerate(clients):
+                assert client.recv(100) == b"%d" % number
+                client.send(b"later")
+            port.doRead()
+            port.detach()  # the socket stays, and so do its replies
+            protocol.answer()
+            assert [client.recv(100) for client in clients] == [b"later"] * len(hosts)
+
+    async def test_a_reply_on_a_socket_that_has_been_closed_is_lost(self) -> None:
+        sock = self.bound(socket.AF_INET, "127.0.0.1")
+        protocol = Keeping()
+        port = DatagramPort.on(sock, protocol, self.reactor)
+        self.client("127.0.0.1", sock).send(b"hola")
+        port.doRead()
+        port.detach()
+        sock.close()
+        protocol.answer()
+        assert port.lost == 1
+
+    async def test_trains_are_taken_apart(self) -> None:
+        """Those that had come before a port was there that knows them, too."""
+        sock = self.bound(socket.AF_INET, "127.0.0.1")
+        before = DatagramPort.on(sock, Keeping(), self.reactor)
+        client = self.client("127.0.0.1", sock)
+        train = os.urandom(1000)
+        parts = [train[start : start + 300] for start in range(0, 1000, 300)]
+        client.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 300)
+        client.send(train)
+        before.detach()
+        client.send(train)
+        protocol = Keeping()
+        port = DatagramPort.on(sock, protocol, self.reactor)
+        client.send(train)
+        client.send(b"")
+        for _ in range(3):
+            port.doRead()
+        assert [data for data, _ in protocol.kept] == [*parts * 3, b""]
+        port.detach()
+
+    async def test_a_turn_takes_so_many_datagrams_in_whatever_trains(self) -> None:
+        sock = self.bound(socket.AF_INET, "127.0.0.1")
+        protocol = Keeping()
+        port = DatagramPort.on(sock, protocol, self.reactor)
+        client = self.client("127.0.0.1", sock)
+        client.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1)
+        for _ in range(8):
+            client.send(bytes(40))
+        taken: list[int] = []
+        while not taken or taken[-1] < 320:
+            port.doRead()
+            taken.append(len(protocol.kept))
+        turns = [total - before for before, total in zip([0, *taken], taken, strict=False)]
+        assert max(turns) < DATAGRAMS_PER_TURN + 40
+        port.detach()
 
 
 class Batches(TestCase):

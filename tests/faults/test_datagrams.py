@@ -146,7 +146,7 @@ def test_what_is_not_admitted_is_not_counted_nor_answered() -> None:
 
 def test_a_copy_costs_a_token() -> None:
     """A source at its limit gets no more replies than without faults."""
-    limits = Limits(rate=1.0, burst=5, rate_exempt=())
+    limits = Limits(rate=1, burst=5, rate_exempt=())
     endpoint = Endpoint(Fault(Kind.DUPLICATE, 1.0), limits=limits)
     assert [len(endpoint.receive(b"hola")) for _ in range(5)] == [2, 2, 1, 0, 0]
     assert endpoint.policy.refusals == {Reason.RATE: 2}
@@ -155,7 +155,7 @@ def test_a_copy_costs_a_token() -> None:
 
 
 def test_a_source_without_a_rate_gets_all_copies() -> None:
-    endpoint = Endpoint(Fault(Kind.DUPLICATE, 1.0), limits=Limits(rate=1.0, burst=1))
+    endpoint = Endpoint(Fault(Kind.DUPLICATE, 1.0), limits=Limits(rate=1, burst=1))
     assert [len(endpoint.receive(b"hola")) for _ in range(9)] == [2] * 9  # loopback is exempt
 
 
@@ -254,7 +254,7 @@ def test_what_is_wrong_is_said() -> None:
 
 
 def test_who_is_not_admitted_cannot_ask() -> None:
-    endpoint = requested(limits=Limits(rate=1.0, burst=2, rate_exempt=()))
+    endpoint = requested(limits=Limits(rate=1, burst=2, rate_exempt=()))
     assert [len(endpoint.receive(b"nonsense")) for _ in range(4)] == [1, 1, 0, 0]
     assert endpoint.receive(b"loss=1", ("127.0.0.1", 7)) == []
     endpoint.transport.sent_to_many = True

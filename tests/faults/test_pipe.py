@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.config.faults import Fault, Kind, Span
+from suite.faults.draw import Draws
 from suite.faults.pipe import END, MOST_PIECES, Output, Pipe
 
-SIZES = st.builds(lambda size: Span(size=size), st.integers(1, 300))
-TIMES = st.builds(lambda seconds: Span(seconds=seconds), st.floats(0, 3))
+# Not `st.builds(Span, …)`, which fills both fields now and then.
+SIZES = st.integers(1, 300).map(lambda size: Span(size=size))
+TIMES = st.floats(0, 3).map(lambda seconds: Span(seconds=seconds))
 
 HARMLESS = st.lists(
     st.one_of(
@@ -22,12 +24,8 @@ HARMLESS = st.lists(
             st.just(Kind.LATENCY),
             st.floats(0, 3),
             direction=st.sampled_from(["down", "both"]),
-            after=st.none()
-            | st.builds(Span, size=st.integers(0, 300))
-            | st.builds(Span, seconds=st.floats(0, 3)),
-            lasts=st.none()
-            | st.builds(Span, size=st.integers(1, 300))
-            | st.builds(Span, seconds=st.floats(0, 3)),
+            after=st.none() | SIZES | TIMES,
+            lasts=st.none() | SIZES | TIMES,
         ),
         st.builds(
             Fault,
@@ -40,9 +38,7 @@ HARMLESS = st.lists(
         st.builds(
             Fault,
             st.just(Kind.STALL),
-            after=st.none()
-            | st.builds(Span, size=st.integers(0, 300))
-            | st.builds(Span, seconds=st.floats(0, 3)),
+            after=st.none() | SIZES | TIMES,
             lasts=TIMES,
         ),
     ),
@@ -271,7 +267,7 @@ def test_corruption_in_a_window() -> None:
 def test_a_change_keeps_the_delay_of_what_is_inside() -> None:
     pipe = Pipe("down", 0.0, [Fault(Kind.LATENCY, 1.0)])
     pipe.feed(b"old", 0.0)
-    pipe.change([])
+    pipe.change([], 0, 0.5)
     pipe.feed(b"new", 0.5)
     assert run(pipe, 0.5) == [(1.0, b"old"), (1.0, b"new")]
 
@@ -280,5 +276,152 @@ def test_a_change_opens_a_stall() -> None:
     pipe = Pipe("down", 0.0, [Fault(Kind.STALL)])
     pipe.feed(b"hola", 0.0)
     assert run(pipe, 0.0) == []
-    pipe.change([])
+    pipe.change([], 0, 1.0)
     assert joined(run(pipe, 1.0)) == b"hola"
+
+
+# Windows.
+
+
+@pytest.mark.parametrize("kind", [Kind.LATENCY, Kind.STALL])
+def test_a_fault_for_a_while_begins_with_the_connection(kind: Kind) -> None:
+    """Not with its first byte."""
+    fault = Fault(kind, 1.0, lasts=Span(seconds=2.0))
+    pipe = Pipe("down", 10.0, [fault])
+    pipe.feed(b"early", 11.5)
+    assert run(pipe, 11.5) == [(12.5 if kind is Kind.LATENCY else 12.0, b"early")]
+    pipe = Pipe("down", 10.0, [fault])
+    pipe.feed(b"late", 12.5)
+    assert run(pipe, 12.5) == [(12.5, b"late")]
+
+
+def test_a_fault_for_a_while_that_comes_later_begins_then() -> None:
+    """And one that stays is not begun anew by a change of others."""
+    early = Fault(Kind.LATENCY, 1.0, lasts=Span(seconds=2.0))
+    late = Fault(Kind.LATENCY, 4.0, lasts=Span(seconds=2.0))
+    pipe = Pipe("down", 0.0, [early])
+    pipe.change([early, late], 0, 1.5)
+    pipe.feed(b"a", 1.9)
+    pipe.feed(b"b", 2.5)
+    pipe.feed(b"c", 6.0)
+    found = run(pipe, 6.0)
+    assert joined(found) == b"abc"
+    pipe = Pipe("down", 0.0, [early])
+    pipe.change([early, late], 0, 1.5)
+    pipe.feed(b"b", 2.5)
+    assert run(pipe, 2.5) == [(6.5, b"b")]
+
+
+def test_a_bandwidth_for_so_many_bytes() -> None:
+    """Those before and behind them are as fast as the line."""
+    slow = Fault(Kind.BANDWIDTH, 10, after=Span(size=100), lasts=Span(size=10))
+    pipe = Pipe("down", 0.0, [slow])
+    pipe.feed(bytes(200), 0.0)
+    times = [time for time, count in accumulated(run(pipe, 0.0)) if count in (100, 110, 200)]
+    assert times == [0.0, pytest.approx(1.0), pytest.approx(1.0)]
+
+
+def test_a_stall_at_an_offset_for_a_while_counts_from_when_it_is_reached() -> None:
+    pipe = Pipe("down", 0.0, [Fault(Kind.STALL, after=Span(size=2), lasts=Span(seconds=3.0))])
+    pipe.feed(b"hola", 10.0)
+    assert run(pipe, 10.0) == [(10.0, b"ho"), (13.0, b"la")]
+
+
+# The same seed, and another.
+
+
+@settings(deadline=None)
+@given(
+    HARMLESS,
+    st.lists(st.tuples(st.binary(min_size=1, max_size=400), st.floats(0, 1)), max_size=5),
+    st.integers(0, 2**32),
+    st.sampled_from([None, Kind.CLOSE, Kind.RESET]),
+)
+def test_the_same_seed_gives_the_same_trace(
+    faults: list[Fault], pieces: list[tuple[bytes, float]], seed: int, cut: Kind | None
+) -> None:
+    faults = [*faults, Fault(Kind.CORRUPT, 0.3)]
+    if cut is not None:
+        faults.append(Fault(cut, after=Span(size=500)))
+    traces = []
+    for _ in range(2):
+        pipe, now = Pipe("down", 0.0, faults, seed), 0.0
+        trace: list[tuple[float, Output]] = []
+        for data, pause in pieces:
+            pipe.feed(data, now)
+            now += pause
+            trace += [(now, output) for output in pipe.take(now)]
+        pipe.feed_end(now)
+        traces.append(trace + run(pipe, now))
+    assert traces[0] == traces[1]
+
+
+def test_another_seed_corrupts_other_bytes() -> None:
+    found = set()
+    for seed in range(4):
+        pipe = Pipe("down", 0.0, [Fault(Kind.CORRUPT, 0.1)], seed)
+        pipe.feed(bytes(500), 0.0)
+        found.add(joined(run(pipe, 0.0)))
+    assert len(found) == 4
+
+
+def test_corruption_that_comes_late_does_not_look_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a gibibyte it begins at once: nothing is drawn for what has passed, or was swallowed."""
+    drawn = 0
+
+    def fraction(draws: Draws) -> float:
+        nonlocal drawn
+        drawn += 1
+        return (draws.integer() >> 11) * 2.0**-53
+
+    monkeypatch.setattr(Draws, "fraction", fraction)
+    pipe = Pipe("down", 0.0)
+    chunk = bytes(2**20)
+    for _ in range(2**10):
+        pipe.feed(chunk, 0.0)
+        pipe.take(0.0)
+    pipe.change([Fault(Kind.CORRUPT, 0.5)], 0, 1.0)
+    pipe.feed(bytes(100), 1.0)
+    assert any(joined(run(pipe, 1.0)))
+    assert drawn < 200
+
+
+def test_corruption_that_stays_goes_on_where_it_was() -> None:
+    faults = [Fault(Kind.CORRUPT, 0.5)]
+    one, other = Pipe("down", 0.0, faults, 3), Pipe("down", 0.0, faults, 3)
+    for pipe in (one, other):
+        pipe.feed(bytes(100), 0.0)
+        if pipe is one:
+            pipe.change([Fault(Kind.LATENCY, 1.0), *faults], 3, 0.0)
+        pipe.feed(bytes(100), 0.0)
+    assert joined(run(one, 0.0)) == joined(run(other, 0.0))
+
+
+# Cost.
+
+
+def test_a_byte_at_a_time_costs_the_same_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is held: 256 KiB in slices of 1 byte, behind a latency, move no other bytes."""
+    copied = 0
+
+    def count(data: memoryview) -> bytes:
+        nonlocal copied
+        copied += len(data)
+        return data.tobytes()
+
+    monkeypatch.setattr("suite.faults.pipe.bytes", count, raising=False)
+    pipe = Pipe("down", 0.0, [Fault(Kind.LATENCY, 5.0), Fault(Kind.SLICE, 1)])
+    pipe.feed(b"x" * 2**18, 0.0)
+    assert pipe.held == 2**18
+    found = run(pipe, 5.0)
+    assert len(found) == copied == 2**18
+
+
+@pytest.mark.parametrize("rate", [2**20, 2**30])
+def test_a_fast_line_takes_large_pieces(rate: int) -> None:
+    """So that a timer fires every few milliseconds at the most."""
+    pipe = Pipe("down", 0.0, [Fault(Kind.BANDWIDTH, rate)])
+    for _ in range(16):
+        pipe.feed(bytes(2**14), 0.0)
+    whole = [time for time, _ in run(pipe, 0.0)]
+    assert len(whole) <= 2 * 16 + 2**18 / rate / 0.01

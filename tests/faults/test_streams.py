@@ -3,68 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address, UNIXAddress
-from twisted.logger import formatEvent, globalLogPublisher
 
 from suite.config.faults import Fault, Faults, Kind, Span
 from suite.config.limits import Limits
-from suite.faults.decide import Decider
-from suite.faults.streams import LOOK_EVERY, MOST_HELD, PATIENCE, FaultyStream
+from suite.faults.streams import LOOK_EVERY, MOST_HELD, PATIENCE
 from suite.guard.streams import QUIET
 from suite.reasons import Reason
-from tests.guard.endpoint import PEER, GuardedEndpoint, Transport, disconnect
-
-
-class FaultyEndpoint(GuardedEndpoint):
-    """An endpoint with *faults*, whose transports are like those of TCP, or of TLS."""
-
-    def __init__(
-        self, *entries: Fault, limits: Limits | None = None, tls: bool = False, **options: Any
-    ) -> None:
-        super().__init__(limits, handshakes=tls)
-        self.tls = tls
-        self.decider = Decider(Faults(entries, **options))
-        self.factory.decider = self.decider
-
-    def connect(self, address: Any = PEER, *, header: bool = False, sock: Any = None) -> tuple[Any, Any]:
-        protocol = self.factory.buildProtocol(address)
-        assert isinstance(protocol, FaultyStream)
-        transport = Transport(address)
-        transport.preamble_complete = not header
-        transport.protocol = protocol
-        transport.unsent = 0
-        if not self.tls:
-            del transport.handshake_complete
-        protocol.makeConnection(transport)
-        return protocol, transport
-
-    def said(self) -> list[str]:
-        """The log events of the guard and the faults, formatted."""
-        return [formatEvent(event) for event in self.events]
-
-
-@pytest.fixture
-def make() -> Iterator[type[FaultyEndpoint]]:
-    """The class, observed; at the end its connections are lost, and then nothing may be scheduled."""
-    built: list[FaultyEndpoint] = []
-
-    class Built(FaultyEndpoint):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            globalLogPublisher.addObserver(self.observe)
-            built.append(self)
-
-    yield Built
-    for one in built:
-        globalLogPublisher.removeObserver(one.observe)
-        for protocol in [*one.guard.open]:
-            disconnect(protocol.transport)
-        assert one.clock.getDelayedCalls() == []
+from tests.faults.endpoint import FaultyEndpoint
+from tests.guard.endpoint import disconnect
 
 
 def latency(seconds: float, **options: Any) -> Fault:
