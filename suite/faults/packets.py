@@ -290,7 +290,7 @@ class _Declared:
     def active(self, offset: int, now: float, began: float) -> bool:
         """Whether it is active for a datagram whose first byte is at *offset* of all that was received."""
         if self._window is None:
-            self._window = Window(self.fault, began)
+            self._window = Window(self.fault, began, now)
         return self._window.active(offset, now)
 
     def _lose(self, passing: _Passing, draws: Draws) -> bool:
