@@ -7,6 +7,7 @@ usage of the command that it was made in.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,7 +22,7 @@ from suite.commands.console import complain, prepare_output
 from suite.commands.options import add_config
 from suite.errors import EXIT_FAILURE, EXIT_USAGE, SuiteError
 from suite.signals import Signals
-from suite.text import near, one_line
+from suite.text import near, one_line, suggest
 
 #: The commands, each a module in `suite.commands`, and what ``--help`` says of them.
 COMMANDS: Final = {
@@ -32,6 +33,10 @@ COMMANDS: Final = {
     "load": "send many messages and report how long their echoes took",
     "faults": "tell which connections get which faults, and change those of a running suite",
 }
+
+
+#: What argparse says of a subcommand that there is not, whatever the version of Python.
+_CHOICE: Final = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +58,10 @@ class Parser(argparse.ArgumentParser):
 
     @override
     def error(self, message: str) -> NoReturn:
+        choice = _CHOICE.fullmatch(message)
+        if choice is not None:  # of a subcommand, such as `faults explain`
+            known = re.findall(r"[a-z-]+", choice[2])
+            message = f"{choice[1]!r} is not a command{suggest(choice[1], known)}"
         usage = " ".join(self.format_usage().split())
         complain(one_line(f"{self.prog}: {message} ({usage})"))
         self.exit(EXIT_USAGE)

@@ -415,3 +415,4 @@ def test_a_command_that_is_missing_or_wrong_is_one_line(
     assert out == ""
     assert len(err.splitlines()) == 1
     assert "explain" in err
+    assert ("'explan' is not a command; did you mean explain?" in err) is ("explan" in arguments)
