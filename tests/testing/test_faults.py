@@ -158,6 +158,15 @@ def test_a_mistake_while_it_runs_changes_nothing(suite: RunningSuite) -> None:
             assert client.recv(100) == b"hola"
 
 
+def test_the_control_socket_of_a_configuration_is_there_as_well() -> None:
+    with RunningSuite('control = "unix:run/control.sock"\n' + TCP, faults={"tcp": "limit=2B"}) as suite:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(suite.directory / "run/control.sock"))
+            client.sendall(b'{"do": "clear"}\n')
+            assert client.recv(100) == b'{"ok": true, "endpoints": {}}\n'
+        assert outcome(suite) == b"hola"
+
+
 def test_of_types_and_of_the_fixture(make_echo_suite: MakeEchoSuite) -> None:
     suite = make_echo_suite(faults={"tcp": ["reset", {"latency": "1ms"}], "unix": "slice=1"}, seed=3)
     assert_type(suite.faults("tcp"), list[FaultRecord])
