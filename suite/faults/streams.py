@@ -29,7 +29,7 @@ from typing_extensions import override
 from zope.interface import directlyProvides, implementer, providedBy
 
 from suite.config.fault_text import shown, words
-from suite.config.faults import Fault, Kind
+from suite.config.faults import TLS_ONLY, USAGE, Fault, Kind
 from suite.engine.interfaces import INeedsNoLogContext, IPreambleListener
 from suite.faults.decide import CLEAN, Decider, Decision
 from suite.faults.pipe import END, NEVER, Pipe
@@ -325,7 +325,7 @@ class FaultyStream(Protocol):
         if end < 0:
             problem = f"a request has at most {LONGEST_REQUEST} bytes, and ends with a newline"
         elif text := line.decode("ascii", "replace").strip():
-            problem = self._choose(text)
+            problem = self._choose(text, shaken=self._over_tls)
         self._request = None
         if problem:
             self._refuse_request(problem)
@@ -345,17 +345,21 @@ class FaultyStream(Protocol):
         self.transport.write(f"{problem}\n".encode("ascii", "backslashreplace"))
         self._close_gently()
 
-    def _choose(self, text: str) -> str:
-        """Apply what a client asks for; return what is wrong with it, if anything is."""
+    def _choose(self, text: str, *, shaken: bool = False) -> str:
+        """Apply what a client asks for; return what is wrong with it, if anything is.
+
+        :param shaken: whether it asks after its TLS handshake, which is too late for faults of TLS.
+        """
         faults = self._decider.faults
         if self._decider.chosen >= faults.most:
             return f"{faults.most} connections have chosen faults, which is the maximum; try again later"
         try:
-            decision = request(
-                text, "TLS" if hasattr(self.transport, "handshake_complete") else "TCP", faults
-            )
+            decision = request(text, "TLS" if self._over_tls else "TCP", faults)
         except ValueError as error:
             return str(error)
+        late = [fault for fault in decision.faults if USAGE[fault.kind].transports == TLS_ONLY]
+        if shaken and late:
+            return f"{late[0].kind}: is too late after the handshake; ask for it in the name (SNI)"
         self._chosen = True
         self._decider.chosen += 1
         self._apply(decision)

@@ -372,6 +372,15 @@ def test_a_name_that_asks_for_too_much(make: type[FaultyEndpoint]) -> None:
     assert transport.ends == ["lose"]
 
 
+def test_after_the_handshake_it_is_too_late_for_faults_of_tls(make: type[FaultyEndpoint]) -> None:
+    endpoint = make(requested=True, tls=True)
+    protocol, transport = endpoint.connect()
+    transport.handshake_complete = True
+    protocol.handshakeCompleted()
+    protocol.dataReceived(b"latency=1s end=fin\n")
+    assert transport.value() == b"end: is too late after the handshake; ask for it in the name (SNI)\n"
+
+
 # Changes.
 
 
