@@ -242,6 +242,25 @@ def test_of_several_faults_one_that_is_wrong_stops_all(asked: Asked) -> None:
     assert asked.faults("clean") == Faults()
 
 
+def test_what_a_log_has_recorded_is_not_changed(asked: Asked) -> None:
+    asked.suite.endpoints["udp"].decider.faults = Faults(replayed={})
+    for request in (
+        {"do": "add", "endpoint": "udp", "faults": ["loss=0.5"]},
+        {"do": "clear", "endpoint": "udp"},
+        {"do": "clear"},
+    ):
+        answer = answer_to(request, asked.control.answer)
+        assert answer["error"] == "the faults of a log are replayed here; expected a suite without --replay"
+    assert asked.ids() == [1, 2], "of none, if not of all"
+
+
+def test_an_error_names_no_thousands_of_endpoints(tmp_path: Path) -> None:
+    many = Asked(tmp_path, "[endpoints]\n" + "".join(f'e{number} = "tcp:0"\n' for number in range(40)))
+    assert many("list", endpoint="e399")["error"].startswith("endpoint: 'e399' is no endpoint; did you mean")
+    assert many("list", endpoint="x")["error"] == "endpoint: 'x' is no endpoint"
+    many.suite.stopService()
+
+
 def test_faults_that_look_the_same_are_removed_one_by_one(asked: Asked) -> None:
     asked("add", endpoint="clean", faults=["stall"])
     asked("add", endpoint="clean", faults=["stall"])
