@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
     IReactorTime,
+    ISSLTransport,
     ITransport,
 )
 from twisted.internet.protocol import Protocol
@@ -235,8 +236,14 @@ class FaultyStream(Protocol):
     # Deciding.
 
     @property
-    def _over_tls(self) -> bool:
-        return hasattr(self.transport, "handshake_complete")
+    def _half_closes(self) -> bool:
+        """Whether the transport can end this side alone.
+
+        Twisted's own TLS would end that of the TCP connection below it, before it has sent everything.
+        """
+        transport = self.transport
+        ours = hasattr(transport, "handshake_complete") or not ISSLTransport.providedBy(transport)
+        return ours and hasattr(transport, "loseWriteConnection")
 
     def _host(self) -> str | None:
         return getattr(self.getPeer(), "host", None)
@@ -475,7 +482,7 @@ class FaultyStream(Protocol):
         self._unregister()
         self._ended = True
         half = self._half and not self._ending and not (self._over and self._peer_ended)
-        if half and hasattr(self.transport, "loseWriteConnection"):
+        if half and self._half_closes:
             self.transport.loseWriteConnection()
         elif self._over:
             self._close_gently()
@@ -511,7 +518,7 @@ class FaultyStream(Protocol):
         """
         transport = self.transport
         self._unregister()
-        if hasattr(transport, "loseWriteConnection") and not self._over_tls:
+        if self._half_closes and not hasattr(transport, "handshake_complete"):
             transport.loseWriteConnection()
             self._when_acknowledged(transport.loseConnection)
         else:
