@@ -36,6 +36,7 @@ from suite.faults.decide import CLEAN, Decider, Decision
 from suite.faults.pipe import END, NEVER, Pipe
 from suite.faults.requested import in_name, request
 from suite.guard.streams import Guarded
+from suite.guard.sweep import Phase
 from suite.reasons import Reason
 
 log = Logger()
@@ -236,14 +237,18 @@ class FaultyStream(Protocol):
     # Deciding.
 
     @property
+    def _over_tls(self) -> bool:
+        """Whether the transport is our own TLS."""
+        return hasattr(self.transport, "handshake_complete")
+
+    @property
     def _half_closes(self) -> bool:
         """Whether the transport can end this side alone.
 
         Twisted's own TLS would end that of the TCP connection below it, before it has sent everything.
         """
-        transport = self.transport
-        ours = hasattr(transport, "handshake_complete") or not ISSLTransport.providedBy(transport)
-        return ours and hasattr(transport, "loseWriteConnection")
+        ours = self._over_tls or not ISSLTransport.providedBy(self.transport)
+        return ours and hasattr(self.transport, "loseWriteConnection")
 
     def _host(self) -> str | None:
         return getattr(self.getPeer(), "host", None)
@@ -258,9 +263,12 @@ class FaultyStream(Protocol):
             return
         delay = first(Kind.ACCEPT_DELAY)
         if delay is not None:
+            seconds = float(cast(float, delay.value))
             self._delayed = True
             self._update_reading()
-            self._later(self._begin_reading, float(cast(float, delay.value)))
+            self._later(self._begin_reading, seconds)
+            if self.wrapped.phase is Phase.HANDSHAKE:
+                self.wrapped.since += seconds  # which is not the peer's time
         if getattr(self.transport, "handshake_complete", True):
             self._begin()
 
@@ -518,7 +526,7 @@ class FaultyStream(Protocol):
         """
         transport = self.transport
         self._unregister()
-        if self._half_closes and not hasattr(transport, "handshake_complete"):
+        if self._half_closes and not self._over_tls:
             transport.loseWriteConnection()
             self._when_acknowledged(transport.loseConnection)
         else:

@@ -47,7 +47,7 @@ class ForeignStreams(TestCase):
         self.addCleanup(shutil.rmtree, self.directory)
         certs.mint(self.directory)
 
-    def listen(self, *faults: Fault, tls: bool = False, limits: Limits | None = None, **options: Any) -> int:
+    def listen(self, *faults: Fault, tls: bool = False, limits: Limits | None = None, **options: Any) -> None:
         self.guard = Guard(the_reactor(), "foreign", limits or Limits(), handshakes=tls)
         factory = EchoFactory(self.guard)
         factory.decider = Decider(Faults(faults, **options))
@@ -60,7 +60,6 @@ class ForeignStreams(TestCase):
             port = the_reactor().listenTCP(0, factory, interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         self.port: int = port.getHost().port
-        return self.port
 
     async def with_client(self, talk: Callable[[Any], T], *, tls: bool = False) -> T:
         """The result of *talk*, which gets a connected client, once the connection has ended here, too."""
