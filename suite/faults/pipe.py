@@ -167,6 +167,7 @@ class Pipe:
         self._finished = False  # the end, or a cut, has come out
         # The parts of the faults, by their number among those that are the same; for corruption, by the seed.
         self._windows: dict[tuple[Fault, int], Window] = {}
+        self._slices: list[tuple[Fault, Window]] = []
         self._corrupting: dict[tuple[Fault, int, int], Corruption] = {}
         self.change(faults, seed, began)
 
@@ -196,7 +197,9 @@ class Pipe:
 
         self._latencies = of(Kind.LATENCY)
         self._bandwidths = of(Kind.BANDWIDTH)
-        self._slices = of(Kind.SLICE)
+        before, self._slices = self._slices, of(Kind.SLICE)
+        if self._slices != before:
+            self._free_at = min(self._free_at, now)  # the gap that was waited for has gone
         self._stalls = of(Kind.STALL)
         self._blackholes = of(Kind.BLACKHOLE)
         self._cuts = [(fault, *self._trigger(fault)) for fault in mine if fault.kind in CUTS]

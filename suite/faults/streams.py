@@ -20,6 +20,7 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
     IReactorTime,
+    ISSLTransport,
     ITransport,
 )
 from twisted.internet.protocol import Protocol
@@ -35,6 +36,7 @@ from suite.faults.decide import CLEAN, Decider, Decision
 from suite.faults.pipe import END, NEVER, Pipe
 from suite.faults.requested import in_name, request
 from suite.guard.streams import Guarded
+from suite.guard.sweep import Phase
 from suite.reasons import Reason
 
 log = Logger()
@@ -236,7 +238,17 @@ class FaultyStream(Protocol):
 
     @property
     def _over_tls(self) -> bool:
+        """Whether the transport is our own TLS."""
         return hasattr(self.transport, "handshake_complete")
+
+    @property
+    def _half_closes(self) -> bool:
+        """Whether the transport can end this side alone.
+
+        Twisted's own TLS would end that of the TCP connection below it, before it has sent everything.
+        """
+        ours = self._over_tls or not ISSLTransport.providedBy(self.transport)
+        return ours and hasattr(self.transport, "loseWriteConnection")
 
     def _host(self) -> str | None:
         return getattr(self.getPeer(), "host", None)
@@ -251,9 +263,12 @@ class FaultyStream(Protocol):
             return
         delay = first(Kind.ACCEPT_DELAY)
         if delay is not None:
+            seconds = float(cast(float, delay.value))
             self._delayed = True
             self._update_reading()
-            self._later(self._begin_reading, float(cast(float, delay.value)))
+            self._later(self._begin_reading, seconds)
+            if self.wrapped.phase is Phase.HANDSHAKE:
+                self.wrapped.since += seconds  # which is not the peer's time
         if getattr(self.transport, "handshake_complete", True):
             self._begin()
 
@@ -475,7 +490,7 @@ class FaultyStream(Protocol):
         self._unregister()
         self._ended = True
         half = self._half and not self._ending and not (self._over and self._peer_ended)
-        if half and hasattr(self.transport, "loseWriteConnection"):
+        if half and self._half_closes:
             self.transport.loseWriteConnection()
         elif self._over:
             self._close_gently()
@@ -511,7 +526,7 @@ class FaultyStream(Protocol):
         """
         transport = self.transport
         self._unregister()
-        if hasattr(transport, "loseWriteConnection") and not self._over_tls:
+        if self._half_closes and not self._over_tls:
             transport.loseWriteConnection()
             self._when_acknowledged(transport.loseConnection)
         else:

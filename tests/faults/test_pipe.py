@@ -425,3 +425,37 @@ def test_a_fast_line_takes_large_pieces(rate: int) -> None:
         pipe.feed(bytes(2**14), 0.0)
     whole = [time for time, _ in run(pipe, 0.0)]
     assert len(whole) <= 2 * 16 + 2**18 / rate / 0.01
+
+
+def test_a_gap_does_not_outlast_its_fault() -> None:
+    """As toxiproxy's bandwidth did, whose removal had to wait for a sleep in progress (its issue 210)."""
+    for fault in (Fault(Kind.SLICE, 1, gap=3600.0), Fault(Kind.BANDWIDTH, 1)):
+        pipe = Pipe("down", 0.0, [fault])
+        pipe.feed(bytes(10_000), 0.0)
+        pipe.take(1.0)
+        pipe.change([], 0, 2.0)
+        pipe.feed_end(2.0)
+        found = run(pipe, 2.0)
+        assert {time for time, _ in found} == {2.0}
+        assert found[-1][1] is END
+
+
+def test_a_gap_is_kept_if_its_fault_is() -> None:
+    fault = Fault(Kind.SLICE, 1, gap=3600.0)
+    pipe = Pipe("down", 0.0, [fault])
+    pipe.feed(bytes(2), 0.0)
+    pipe.take(1.0)
+    pipe.change([Fault(Kind.LATENCY, 1.0), fault], 0, 2.0)
+    assert run(pipe, 2.0) == [(3600.0, b"\0")]
+
+
+def test_a_cut_by_the_clock_strikes_in_the_middle_of_traffic() -> None:
+    cut = Fault(Kind.RESET, after=Span(seconds=1.0))
+    pipe, now = Pipe("down", 0.0, [cut]), 0.0
+    found: list[tuple[float, Output]] = []
+    while now < 2.0:
+        pipe.feed(b"x", now)
+        found += [(now, output) for output in pipe.take(now)]
+        now += 0.125
+    assert found[-1] == (1.0, cut)
+    assert joined(found) == b"x" * 8

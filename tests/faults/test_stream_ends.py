@@ -185,6 +185,17 @@ def test_what_the_wrapped_protocol_pauses_is_no_faster_afterwards(make: type[Fau
     assert 90 <= len(transport.value()) <= 101
 
 
+def test_a_delay_at_accept_is_no_part_of_the_handshake(make: type[FaultyEndpoint]) -> None:
+    """The peer has as long for it as ever, once we read."""
+    endpoint = make(Fault(Kind.ACCEPT_DELAY, 5.0), tls=True, limits=Limits(handshake=2.0))
+    protocol, transport = endpoint.connect()
+    endpoint.wait(6.5)
+    assert transport.ends == []
+    endpoint.wait(1.0)
+    assert transport.ends == ["abort"]
+    assert protocol.wrapped.reason is Reason.HANDSHAKE
+
+
 # Timers.
 
 
