@@ -3,7 +3,8 @@
 Rules: what waits is bounded (`MOST_HELD`), and what finds no room is lost, as in a router; there is one
 timer, for what is due first; nothing leaves before its time; what is due at the same time leaves in the order
 in which it came. A datagram that is to be overtaken waits for the next one of its source, which is never made
-to wait for that itself: otherwise they could wait for each other without end (Mbed TLS, pull request 4754).
+to wait for that itself: otherwise they could wait for each other without end (Mbed TLS, pull request 4754),
+or all be late and none out of order (clumsy, issue 50).
 """
 
 from __future__ import annotations
