@@ -182,6 +182,15 @@ def test_a_late_timer_does_not_slow_the_line_down() -> None:
     assert len(fixture.sent) == 4
 
 
+def test_a_late_timer_does_not_slow_down_what_was_delayed() -> None:
+    """It has entered the line when it was due, not when that was noticed."""
+    fixture = LineFixture()
+    for _ in range(2):
+        fixture.put(bytes(100), rate=1000, delay=0.1)
+    fixture.clock.advance(0.35)
+    assert len(fixture.sent) == 2
+
+
 # Room.
 
 
