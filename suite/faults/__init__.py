@@ -1,4 +1,11 @@
 """How does an endpoint misbehave? On purpose, as declared, and the same way every time.
 
-`draw` is the generator, `decide` says which connection gets which faults; both are pure, without Twisted.
+- `draw`: the generator
+- `decide`: which connection gets which faults; `packets`: which datagram suffers what
+- `pipe`, `streams`: what happens to the bytes of a connection, and between which protocols
+- `line`, `datagrams`: the same for datagrams
+- `records`, `client_hello`, `tls`: handshakes and records
+- `requested`: what clients ask for; `explain`, `replay`: telling it beforehand, and again
+
+`draw`, `decide` and `packets` are pure, without Twisted.
 """

@@ -22,7 +22,7 @@ from suite.config.faults import Bursts, Fault, Faults, Kind
 from suite.config.limits import address_of, within
 from suite.faults.decide import PRECISION
 from suite.faults.draw import Draws
-from suite.faults.pipe import BLOCK, Window
+from suite.faults.pipe import BLOCK, Window, clean
 
 #: The order in which faults are applied.
 ORDER: Final = (
@@ -285,7 +285,6 @@ class _Declared:
         self._amount = cast(float, fault.value)
         self._bad = False  # the state of the line (`Bursts`); as netem's, it begins in the good one
         self._window: Window | None = None
-        self._clean: list[float] = []
 
     def active(self, offset: int, now: float, began: float) -> bool:
         """Whether it is active for a datagram whose first byte is at *offset* of all that was received."""
@@ -332,18 +331,15 @@ class _Declared:
         share = self._amount
         if not share:
             return []
-        if not self._clean:
-            self._clean = [-(1.0 - share)]
-            while len(self._clean) < BLOCK:
-                self._clean.append(self._clean[-1] * (1.0 - share))
+        table = clean(share)
         found = []
         offset = 0
         while offset < size:
             kept = -draws.fraction()
-            if kept > self._clean[-1]:
+            if kept > table[-1]:
                 offset += BLOCK
                 continue
-            offset += bisect_left(self._clean, kept)
+            offset += bisect_left(table, kept)
             if offset < size:
                 found.append((offset, 1 + draws.integer() % 255))
             offset += 1

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import gc
+import tracemalloc
+from typing import Any, cast
 
 from twisted.internet.task import Clock
 
+from suite.engine.datagram import Reply
 from suite.faults import line as line_module
 from suite.faults.line import LONGEST_WAIT, OVERHEAD, SENT_PER_TURN, Line
 from suite.faults.packets import Verdict
@@ -179,6 +182,15 @@ def test_a_late_timer_does_not_slow_the_line_down() -> None:
     assert len(fixture.sent) == 4
 
 
+def test_a_late_timer_does_not_slow_down_what_was_delayed() -> None:
+    """It has entered the line when it was due, not when that was noticed."""
+    fixture = LineFixture()
+    for _ in range(2):
+        fixture.put(bytes(100), rate=1000, delay=0.1)
+    fixture.clock.advance(0.35)
+    assert len(fixture.sent) == 2
+
+
 # Room.
 
 
@@ -253,3 +265,25 @@ def test_stopping_drops_what_waits_and_ends_a_drain() -> None:
     assert fixture.after(6) == []
     fixture.put(b"4", delay=0.1)
     assert fixture.after(0.2) == [b"4"]
+
+
+def test_the_bound_is_one_of_memory() -> None:
+    """Whatever the size of the datagrams, with all that a port of ours keeps for each."""
+    for size in (0, 1400):
+        fixture = LineFixture()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            room = True
+            number = 0
+            while room:
+                number += 1
+                address = (f"127.0.0.{number % 250}", 1000 + number)
+                control = [(0, 8, bytes(bytearray(12)))]
+                reply = Reply(cast(Any, None), cast(Any, None), address, control)
+                data = bytes(bytearray(size))
+                room = not fixture.line.put(data, Verdict(number, delay=1.0), address, reply.send)
+            used, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert used < line_module.MOST_HELD * 1.1
