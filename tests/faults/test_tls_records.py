@@ -14,6 +14,7 @@ from OpenSSL import SSL
 
 from suite.config.tls import TLS
 from suite.endpoints.tls import choose_by_name, server_context
+from suite.engine.openssl import set_groups
 from suite.faults.records import APPLICATION_DATA, HANDSHAKE
 from suite.identities import load_identity
 from tests.engine.test_stream import context_of
@@ -222,6 +223,14 @@ def test_every_suite_of_tls_1_3(wire: Callable[..., Wire], suite: str) -> None:
     made.talk()
     assert made.received == DATA
     assert made.tls.get_cipher_name() == suite
+
+
+def test_a_hello_retry_request_is_written_again_too(wire: Callable[..., Wire]) -> None:
+    client = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    set_groups(client, b"P-521:P-384")  # the first is the one that a key is offered for
+    made = wire(fragment(20), storm(3), client=client)
+    made.talk()
+    assert made.received == DATA
 
 
 @both
