@@ -31,6 +31,7 @@ from suite.faults.client_hello import read_client_hello
 from suite.faults.decide import CLEAN, Decision
 from suite.faults.draw import Draws
 from suite.faults.records import FATAL, WARNING, Rewriter, hello_alone, plain_alert
+from suite.faults.streams import LOOK_EVERY, PATIENCE
 from suite.guard.streams import Guarded
 from suite.reasons import Reason
 
@@ -74,6 +75,7 @@ class FaultyTLS(TLSServer):
     _sent = 0  # bytes of the application
     _storms: tuple[tuple[int, int], ...] = ()  # key updates: after how many of them, and how many messages
     _updates = 0  # messages that are due
+    _reset_until = 0.0  # when a reset waits no longer
     _timers: tuple[IDelayedCall, ...] = ()
 
     def __init__(self, *args: Any) -> None:
@@ -332,6 +334,9 @@ class FaultyTLS(TLSServer):
         if self._ends_with in HELD:
             self._hold_open()
             return False
+        if self._ends_with == "rst":
+            self.stopWriting()
+            return False
         return True
 
     def _say_end(self) -> bool | Exception:
@@ -339,7 +344,9 @@ class FaultyTLS(TLSServer):
         end = self._ends_with
         self._note_fault(self._end)
         if end == "rst":
-            self.abortConnection()
+            self._end_said = True
+            self._reset_until = cast(IReactorTime, self.reactor).seconds() + PATIENCE
+            self._reset_when_taken()
             return False
         if end in (None, "notify"):
             said = super().finish_sending()
@@ -350,6 +357,16 @@ class FaultyTLS(TLSServer):
             self._wire += self._rewriter.alert(ALERTS["internal_error"])
         self._end_said = True
         return self._pump() or True
+
+    def _reset_when_taken(self) -> None:
+        """Abort once the peer's kernel has all bytes: a reset discards those that are on their way."""
+        clock = cast(IReactorTime, self.reactor)
+        self.stopWriting()
+        if self.owed and clock.seconds() < self._reset_until:
+            pending = (timer for timer in self._timers if timer.active())
+            self._timers = (*pending, clock.callLater(LOOK_EVERY, self._reset_when_taken))
+        else:
+            self.abortConnection()
 
     def _hold_open(self) -> None:
         """Leave the TCP connection open, and discard what arrives, until a limit ends it."""

@@ -23,6 +23,7 @@ from tests.running import (
     running,
     wait_until,
 )
+from tests.server.test_reload import reloaded
 
 ENDS = ("notify+fin", "notify", "fin", "rst", "silence", "alert")
 
@@ -389,3 +390,31 @@ def test_a_drain_ends_what_is_held_open(tmp_path: Path) -> None:
         assert suite.stop() == 0
         with silent, client.sock, pytest.raises(ConnectionResetError):
             read_to_end(client.sock.recv)
+
+
+def test_a_reload_begins_and_ends_it(tmp_path: Path) -> None:
+    """The listener stays, and so does a connection that is open."""
+    listen = 'listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"'
+    certs.mint(tmp_path / "certs")
+    clean = f"[endpoints.tls]\n{listen}\n"
+    with running(tmp_path, clean) as suite:
+        before = python(suite, "1.3", "localhost")
+        with before.sock:
+            reloaded(suite, f'{clean}faults = [{{ alert = "access_denied" }}]\n')
+            with pytest.raises(ssl.SSLError, match="ACCESS_DENIED"):
+                python(suite, "1.3", "localhost")
+            before.sendall(b"hola")
+            assert before.recv(4) == b"hola"
+        reloaded(suite, clean)
+        with python(suite, "1.3", "localhost").sock:
+            pass
+
+
+@both
+def test_a_client_asks_for_faults_by_name(tmp_path: Path, version: str) -> None:
+    certs.mint(tmp_path / "certs")
+    config = CONFIG.partition("faults = ")[0] + 'faults = "requested"\n'
+    with running(tmp_path, config) as suite:
+        exchange(suite, version, "fragment-10b.key_update-5", os.urandom(100_000))
+        with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
+            python(suite, version, "alert-unknown_ca")

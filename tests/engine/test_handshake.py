@@ -17,7 +17,9 @@ from suite import certs
 from suite.config.tls import TLS
 from suite.endpoints.tls import ContextFactory
 from suite.engine.tls import TLSPort, TLSServer
-from tests.engine.test_stream import HalfCloseable, StubReactor, context_of
+from suite.faults.tls import FaultyTLS
+from tests.engine.test_stream import HalfCloseable, context_of
+from tests.faults.tls_wire import Reactor
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +81,26 @@ def hello_of(context: SSL.Context) -> bytes:
 
 
 @pytest.mark.parametrize("spoil", [http, leave, too_long, no_protocol_in_common, version_that_nobody_wants])
+@pytest.mark.parametrize("kind", [TLSServer, FaultyTLS])
 @pytest.mark.usefixtures("no_collector")
 def test_a_failed_handshake_leaves_no_cycle(
-    context: SSL.Context, spoil: Callable[[socket.socket], None]
+    context: SSL.Context, kind: type[TLSServer], spoil: Callable[[socket.socket], None]
 ) -> None:
     """A flood of them would grow until the collector looks at its oldest generation, which stops all."""
-    reactor: Any = StubReactor()
+    reactor: Any = Reactor()
     port = TLSPort(0, Factory(), ContextFactory(context), 5, "127.0.0.1", reactor)
-    assert fail(port, spoil)
+    assert fail(port, kind, spoil)
     gc.collect()  # what is made once
-    assert fail(port, spoil)
+    assert fail(port, kind, spoil)
     assert gc.collect() == 0
 
 
-def fail(port: TLSPort, spoil: Callable[[socket.socket], None]) -> str:
+def fail(port: TLSPort, kind: type[TLSServer], spoil: Callable[[socket.socket], None]) -> str:
     """Have a handshake fail as on a reactor; return why it did."""
     reactor: Any = port.reactor
     peer, ours = socket.socketpair()
     protocol = Forgetful()
-    transport = TLSServer(ours, protocol, ("127.0.0.1", 4711), port, 0, reactor)
+    transport = kind(ours, protocol, ("127.0.0.1", 4711), port, 0, reactor)
     protocol.makeConnection(transport)
     with peer:
         spoil(peer)

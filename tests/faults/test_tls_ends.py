@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.error import ConnectionAborted
 
 from suite.config.faults import Fault, Kind
+from suite.faults.streams import LOOK_EVERY, PATIENCE
 from tests.faults.tls_wire import DATA, Faulty, Wire, both, end, storm
 
 ENDS = {
@@ -72,6 +73,34 @@ def test_an_end_by_reset(wire: Callable[..., Wire], version: str) -> None:
     assert made.protocol.lost_because(ConnectionAborted)
     assert made.error == ""
     assert made.protocol.struck == "end rst"
+
+
+@both
+def test_a_reset_waits_for_what_is_on_its_way(wire: Callable[..., Wire], version: str) -> None:
+    """It would discard that."""
+    made = wire(end("rst"), version=version)
+    made.run()
+    made.transport.write(b"hola")
+    made.transport.loseConnection()
+    made.act("doWrite")
+    made.reactor.clock.advance(LOOK_EVERY)
+    assert made.protocol.failure is None
+    made.run()
+    assert made.received == b"hola"
+    made.reactor.clock.advance(LOOK_EVERY)
+    made.reactor.clock.advance(0)
+    assert made.protocol.lost_because(ConnectionAborted)
+
+
+def test_a_reset_does_not_wait_for_ever(wire: Callable[..., Wire]) -> None:
+    made = wire(end("rst"))
+    made.run()
+    made.transport.write(b"hola")
+    made.transport.loseConnection()
+    made.act("doWrite")
+    made.reactor.clock.pump([LOOK_EVERY] * int(1 + PATIENCE / LOOK_EVERY))
+    made.reactor.clock.advance(0)
+    assert made.protocol.lost_because(ConnectionAborted)
 
 
 @both

@@ -55,6 +55,26 @@ def test_what_is_no_client_hello_is_decided_about_as_well(wire: Callable[..., Wi
     assert made.protocol.names == [None]
 
 
+@both
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_hello_may_come_in_any_pieces(wire: Callable[..., Wire], version: str, size: int) -> None:
+    """In records of *size* bytes of content, and these byte by byte."""
+    protocol = Faulty(alert=[Fault(Kind.ALERT, "access_denied")])
+    made = wire(protocol=protocol, version=version, name=b"alert")
+    made.client()
+    hello = made.transport.socket.recv(65536)
+    content = hello[5:]
+    for at in range(0, len(content), size):
+        part = content[at : at + size]
+        for byte in hello[:3] + len(part).to_bytes(2, "big") + part:
+            assert protocol.names == []
+            made.peer.send(bytes([byte]))
+            made.act("doRead")
+    assert protocol.names == ["alert"]
+    made.run()
+    assert made.wire == b"\x15\x03\x03\x00\x02\x02\x31"
+
+
 def test_a_protocol_may_abort_instead(wire: Callable[..., Wire]) -> None:
     class Refusing(Faulty):
         def client_hello(self, name: str | None) -> None:
