@@ -557,7 +557,7 @@ def test_history_and_editing(suite: RunningSuite) -> None:
         user.line(b"orld\x01w", "world")  # Ctrl-A: to the beginning
         user.expect(PROMPTED)
         user.type(CTRL_C)
-        assert user.end() == 0
+        assert user.end() == 1
 
 
 def test_hexadecimal_at_a_terminal(suite: RunningSuite) -> None:
@@ -580,7 +580,7 @@ def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path) -> None:
         user.line(b"hi", r"\x1b[2J\x07\xff\r")
         user.expect(PROMPTED)
         user.type(CTRL_C)
-        assert user.end() == 0
+        assert user.end() == 1
 
 
 def test_what_comes_unasked_is_shown_above_the_prompt(tmp_path: Path) -> None:
@@ -669,7 +669,7 @@ def test_ctrl_c_ends_a_flood_at_a_terminal(tmp_path: Path) -> None:
         while user.read():
             user.unread = b""
             user.type(CTRL_C)  # again, because it is a signal and no key while something is being shown
-        assert user.process.wait(PATIENCE) == 0
+        assert user.process.wait(PATIENCE) == 1
 
 
 def test_sigterm_ends_it_while_nobody_reads_the_terminal(tmp_path: Path) -> None:
