@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from suite import __version__
 from suite.commands import serve
-from suite.commands.console import complain, prepare_output
+from suite.commands.console import complain, prepare_output, put
 from suite.commands.options import add_config
 from suite.errors import EXIT_FAILURE, EXIT_USAGE, SuiteError
 from suite.signals import Signals
@@ -37,7 +37,10 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line.
 
     :ivar options: its options, and whether each is followed by a value.
+    :ivar serves: whether they are those of serving.
     """
+
+    serves = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.options: dict[str, bool] = {}
@@ -56,12 +59,24 @@ class Parser(argparse.ArgumentParser):
         complain(one_line(f"{self.prog}: {message} ({usage})"))
         self.exit(EXIT_USAGE)
 
+    @override
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help or the version; argparse says nothing if that cannot be written."""
+        if file is None or file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        try:
+            put(message)
+        except SuiteError as error:
+            complain(error)
+            self.exit(error.exit_code)
+
     def refuse_option(self, option: str) -> NoReturn:
         """End with what is wrong with *option*, which there is not."""
         name = option.partition("=")[0]
-        hint = (
-            near(name, self.options) or "; endpoints and their ports are declared in the configuration file"
-        )
+        hint = near(name, self.options)
+        if not hint and self.serves:
+            hint = "; endpoints and their ports are declared in the configuration file"
         self.error(f"unknown option {name}{hint}")
 
     def refuse_word(self, word: str, options: argparse.Namespace) -> NoReturn:
@@ -91,10 +106,11 @@ def build_parser(argv: Sequence[str]) -> Parser:
         " Without a command: serve.",
     )
     parser.add_argument("--version", action="version", version=f"echo-suite {__version__}")
+    parser.serves = True
     add_config(parser)
     serve.add_arguments(parser)
     parser.set_defaults(run=None, parser=parser)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="[COMMAND]")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         command.set_defaults(parser=command)
