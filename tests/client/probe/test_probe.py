@@ -574,6 +574,17 @@ def test_alert_to_who_has_no_certificate(suite: RunningSuite) -> None:
     assert "--cert and --key" in failure["detail"]
 
 
+def test_an_alert_that_a_reset_follows(tmp_path: Path, authority: Authority) -> None:
+    """OpenSSL leaves the rest of our handshake unread; writing before reading would lose its alert."""
+    context = authority.context("127.0.0.1")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.file)
+    with serving(echo, context) as port:
+        target = f"tls:127.0.0.1:{port}"
+        report = probe_one(tmp_path, target, "--count", "5", "--interval", "0", "--ca", str(authority.file))
+    assert report["failed"] == {"tls-alert": 5}
+
+
 def test_alert_to_who_speaks_no_common_protocol(suite: RunningSuite) -> None:
     failure = failure_of(suite.directory, target_of(suite, "mutual"), "--alpn", "smtp")
     assert (failure["word"], failure["alert"]) == ("tls-alert", "no_application_protocol")
@@ -654,6 +665,8 @@ def test_certificates_that_are_not_valid(tmp_path: Path, authority: Authority) -
     assert failure["detail"].endswith("2 days ago")
     with serving(echo, authority.context("127.0.0.1", days=(2, 30))) as port:
         assert failure_of(tmp_path, f"tls:127.0.0.1:{port}", *ca)["word"] == "cert-not-yet-valid"
+        shown = run_suite(tmp_path, "probe", f"tls:127.0.0.1:{port}", *ONCE, *ca).stdout
+        assert re.search(r"^certificate for 127\.0\.0\.1; not valid before \S+ \(until \S+\)$", shown, re.M)
     with serving(echo, authority.context("127.0.0.1")) as port:
         assert failure_of(tmp_path, f"tls:127.0.0.1:{port}")["word"] == "cert-untrusted"
         report = probe_one(tmp_path, f"tls:127.0.0.1:{port}", *ONCE, *ca)
@@ -740,6 +753,8 @@ def test_a_last_payload_that_comes_back_changed_is_a_failure(tmp_path: Path) -> 
         report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", *ONCE)
     (failure,) = report["failures"]
     assert (failure["word"], failure["offset"], failure["sequence"]) == ("mismatch", 0, None)
+    assert failure["detail"].startswith("in the last payload, at offset 0: ")
+    assert report["half_close"] is None  # the target may well have honoured it
 
 
 def test_the_next_probe_begins_anew(tmp_path: Path) -> None:
