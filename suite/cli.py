@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -37,10 +37,10 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line.
 
     :ivar options: its options, and whether each is followed by a value.
-    :ivar serves: whether they are those of serving.
+    :ivar of_serving: the options of serving, of which a command's are none.
     """
 
-    serves = False
+    of_serving: Collection[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.options: dict[str, bool] = {}
@@ -74,9 +74,13 @@ class Parser(argparse.ArgumentParser):
     def refuse_option(self, option: str) -> NoReturn:
         """End with what is wrong with *option*, which there is not."""
         name = option.partition("=")[0]
-        hint = near(name, self.options)
-        if not hint and self.serves:
-            hint = "; endpoints and their ports are declared in the configuration file"
+        if self.options is self.of_serving:
+            other = "; endpoints and their ports are declared in the configuration file"
+        elif name in ("--reactor", "--version"):
+            other = "; it goes before the command"
+        else:
+            other = "; it is for serving, which needs no command" if name in self.of_serving else ""
+        hint = near(name, self.options) or other
         self.error(f"unknown option {name}{hint}")
 
     def refuse_word(self, word: str, options: argparse.Namespace) -> NoReturn:
@@ -106,7 +110,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
         " Without a command: serve.",
     )
     parser.add_argument("--version", action="version", version=f"echo-suite {__version__}")
-    parser.serves = True
+    parser.of_serving = parser.options
     add_config(parser)
     serve.add_arguments(parser)
     parser.set_defaults(run=None, parser=parser)
@@ -114,6 +118,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         command.set_defaults(parser=command)
+        command.of_serving = parser.options
         if name in argv:
             module: Any = import_module(f"suite.commands.{name}")
             module.add_arguments(command)
