@@ -170,9 +170,12 @@ def main(argv: Sequence[str] | None = None, signals: Signals | None = None) -> i
     options, extra = parser.parse_known_args(argv)
     if extra:
         command: Parser = options.parser
-        if extra[0].startswith("-"):
-            command.refuse_option(extra[0])
-        command.refuse_word(extra[0], options)
+        for word in extra:
+            if word.startswith("-"):
+                command.refuse_option(word)
+        if not getattr(options, "targets", None):
+            command.refuse_word(extra[0], options)
+        options.targets += extra  # argparse takes only those that stand together
     signals = Signals() if signals is None else signals
     try:
         if options.run is None:

@@ -175,6 +175,12 @@ def test_several_targets_are_probed_one_after_another(suite: RunningSuite) -> No
     assert [report["ok"] for report in reports] == [True, False, True]
 
 
+def test_options_may_stand_between_targets(suite: RunningSuite) -> None:
+    tcp, udp = target_of(suite, "tcp"), target_of(suite, "udp")
+    result = run_suite(suite.directory, "probe", tcp, "--count", "1", udp, "--json", tcp)
+    assert [report["target"] for report in json.loads(result.stdout)["targets"]] == [tcp, udp, tcp]
+
+
 def test_what_people_see(suite: RunningSuite) -> None:
     result = run_suite(suite.directory, "probe", target_of(suite, "tls"), "--count", "2", "--interval", "0")
     assert result.returncode == 0
