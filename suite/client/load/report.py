@@ -112,7 +112,7 @@ def report(result: Result) -> list[str]:
     lines += error_lines(result)
     if result.dead_after is not None:
         lines.append(f"note: no connection was left after {result.dead_after:.2f} s")
-    if result.busy is not None and result.busy >= BUSY:
+    if result.busy is not None and result.messages and result.busy >= BUSY:
         lines.append(f"note: this client used {result.busy:.0%} of a CPU; it may have been the bottleneck")
     if result.lag is not None and result.messages and result.lag > result.latency.percentile(50):
         lines.append(

@@ -311,7 +311,9 @@ def test_dns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["tcp:127.0.0.1:1", "udp:127.0.0.1:1"])
 def test_an_address_of_the_other_family_is_none(tmp_path: Path, target: str) -> None:
-    assert failure_of(tmp_path, target, "-6")["word"] == "dns"
+    failure = failure_of(tmp_path, target, "-6")
+    assert failure["word"] == "dns"
+    assert failure["detail"].endswith("; IPv6 is asked for by -6 or --source")
 
 
 def test_no_host_name_is_an_address(tmp_path: Path) -> None:
