@@ -92,6 +92,20 @@ def test_a_line_is_a_datagram(suite: RunningSuite) -> None:
     assert result.stdout == b"ONE\n\nTWO\nTHREE"
 
 
+def test_a_line_that_is_no_datagram_is_too_long(suite: RunningSuite) -> None:
+    """Also one that does not end: it is not collected in memory until it does."""
+    target = target_of(suite, "udp")
+    assert connect(suite.directory, target, data=bytes(65_506) + b"\n").stdout == bytes(65_506) + b"\n"
+    for data in (bytes(65_507) + b"\n", bytes(65_508)):
+        assert b": too-long: " in connect(suite.directory, target, data=data, code=1).stderr
+    endless = f"cat /dev/zero | {sys.executable} -m suite connect {target}"
+    result = subprocess.run(
+        ["bash", "-c", endless], cwd=suite.directory, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert (result.returncode, result.stderr.count(b"\n")) == (1, 1)
+    assert b": too-long: " in result.stderr
+
+
 def test_many_datagrams_come_back(suite: RunningSuite) -> None:
     """More than a socket's buffer holds: each write waits for the previous one."""
     data = b"".join(b"%d %s\n" % (number, b"x" * 1000) for number in range(1000))
