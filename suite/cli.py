@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from suite import __version__
 from suite.commands import serve
-from suite.commands.console import complain, prepare_output
+from suite.commands.console import complain, prepare_output, put
 from suite.commands.options import add_config
 from suite.errors import EXIT_FAILURE, EXIT_USAGE, SuiteError
 from suite.signals import Signals
@@ -43,7 +43,10 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line.
 
     :ivar options: its options, and whether each is followed by a value.
+    :ivar of_serving: the options of serving, of which a command's are none.
     """
+
+    of_serving: Collection[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.options: dict[str, bool] = {}
@@ -66,12 +69,28 @@ class Parser(argparse.ArgumentParser):
         complain(one_line(f"{self.prog}: {message} ({usage})"))
         self.exit(EXIT_USAGE)
 
+    @override
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print help or the version; argparse says nothing if that cannot be written."""
+        if file is None or file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        try:
+            put(message)
+        except SuiteError as error:
+            complain(error)
+            self.exit(error.exit_code)
+
     def refuse_option(self, option: str) -> NoReturn:
         """End with what is wrong with *option*, which there is not."""
         name = option.partition("=")[0]
-        hint = (
-            near(name, self.options) or "; endpoints and their ports are declared in the configuration file"
-        )
+        if self.options is self.of_serving:
+            other = "; endpoints and their ports are declared in the configuration file"
+        elif name in ("--reactor", "--version"):
+            other = "; it goes before the command"
+        else:
+            other = "; it is for serving, which needs no command" if name in self.of_serving else ""
+        hint = near(name, self.options) or other
         self.error(f"unknown option {name}{hint}")
 
     def refuse_word(self, word: str, options: argparse.Namespace) -> NoReturn:
@@ -101,13 +120,15 @@ def build_parser(argv: Sequence[str]) -> Parser:
         " Without a command: serve.",
     )
     parser.add_argument("--version", action="version", version=f"echo-suite {__version__}")
+    parser.of_serving = parser.options
     add_config(parser)
     serve.add_arguments(parser)
     parser.set_defaults(run=None, parser=parser)
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="[COMMAND]")
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
         command.set_defaults(parser=command)
+        command.of_serving = parser.options
         if name in argv:
             module: Any = import_module(f"suite.commands.{name}")
             module.add_arguments(command)
@@ -159,9 +180,12 @@ def main(argv: Sequence[str] | None = None, signals: Signals | None = None) -> i
     options, extra = parser.parse_known_args(argv)
     if extra:
         command: Parser = options.parser
-        if extra[0].startswith("-"):
-            command.refuse_option(extra[0])
-        command.refuse_word(extra[0], options)
+        for word in extra:
+            if word.startswith("-"):
+                command.refuse_option(word)
+        if not getattr(options, "targets", None):
+            command.refuse_word(extra[0], options)
+        options.targets += extra  # argparse takes only those that stand together
     signals = Signals() if signals is None else signals
     try:
         if options.run is None:

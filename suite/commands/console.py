@@ -56,7 +56,14 @@ def say(*lines: str) -> bool:
     :raises SuiteError: they cannot be written, because of a full disk, for instance. They are on standard
         error instead.
     """
-    text = "".join(one_line(line) + "\n" for line in lines)
+    return put("".join(one_line(line) + "\n" for line in lines))
+
+
+def put(text: str) -> bool:
+    """Print *text* as it is, otherwise as `say` does; return False if nobody reads it any more.
+
+    :raises SuiteError: it cannot be written. It is on standard error instead.
+    """
     try:
         if sys.stdout is None:  # closed
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -104,6 +104,8 @@ class RunningSuite:
         )
 
     def _write(self, config: str | Mapping[str, object] | None) -> Path:
+        if isinstance(config, str) and config.endswith(".toml") and "\n" not in config:
+            raise TypeError(f"{config!r} is no TOML; expected Path({config!r}) for a file")
         file = self.directory / "config.toml"
         text = FOUR_TRANSPORTS if config is None else config if isinstance(config, str) else to_toml(config)
         file.write_text(text, encoding="utf-8", errors="surrogateescape")  # paths may not be valid UTF-8

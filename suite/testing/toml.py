@@ -10,8 +10,10 @@ from pathlib import Path
 def to_toml(table: Mapping[str, object]) -> str:
     """*table* as a TOML document; its values may be strings, paths, numbers, booleans, arrays and tables.
 
-    :raises TypeError: *table* contains a value of another type.
+    :raises TypeError: *table* is not one, or contains a value of another type.
     """
+    if not isinstance(table, Mapping):
+        raise TypeError(f"{table!r} is no configuration; expected TOML text, a mapping or a Path")
     return "".join(f"{_toml_string(key)} = {_toml(value, key)}\n" for key, value in table.items())
 
 

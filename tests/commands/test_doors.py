@@ -108,6 +108,10 @@ def test_a_wrong_command_line_is_2(arguments: list[str], capsys: pytest.CaptureF
             ["--prot", "1234"],
             "python -m suite: unknown option --prot; endpoints and their ports are declared",
         ),
+        (
+            ["connect", "tcp:localhost:1234", "--xyzzy"],
+            "python -m suite connect: unknown option --xyzzy (usage: ",
+        ),
         (["--confg", "x"], "python -m suite: unknown option --confg; did you mean --config?"),
         (["prob"], "python -m suite: 'prob' is not a command; did you mean probe?"),
         (["--log=text", "--log-level", "info", "prob"], "python -m suite: 'prob' is not a command"),
@@ -350,6 +354,25 @@ def test_a_standard_output_that_is_not_utf_8(tmp_path: Path, encoding: str) -> N
     )
     assert (result.returncode, result.stderr) == (0, b"")
     assert b"commands:" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["probe", "--help"]])
+def test_help_that_does_not_fit(arguments: list[str], tmp_path: Path) -> None:
+    """As every result: it is on standard error, and the exit code says so."""
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "suite", *arguments],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert result.returncode == 1
+    first, *_, last = result.stderr.splitlines()
+    assert first.startswith(("echo-suite ", "usage: "))
+    assert last == "standard output: No space left on device"
 
 
 def test_a_full_standard_output(tmp_path: Path) -> None:

@@ -171,9 +171,9 @@ class DatagramChannel:
         return Deferred.fromCoroutine(self._exchange(data))
 
     async def _exchange(self, data: bytes) -> None:
+        self._datagrams.send(data)  # first: there is no reply to a datagram that cannot be sent
         waiting: Deferred[None] = Deferred()
         self._waiting = waiting
-        self._datagrams.send(data)
         timeout = self._dialer.options.timeout
         late = TargetError("lost", f"nothing came back within {timeout:g} s")
         await with_timeout(self._dialer.reactor, timeout, late, waiting)

@@ -6,7 +6,9 @@ target ends the connection, so do we. (Interactive use is in `suite.client.conne
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -17,9 +19,15 @@ from suite.client.dial.dialer import Dialer
 from suite.client.dial.target import Target
 from suite.errors import SuiteError
 
+#: Longer than the line of any datagram, in hexadecimal with spaces, too: no more is read to find its end.
+LONGEST_DATAGRAM: Final = 3 * 65536
 
-async def pieces(source: Input, *, lines: bool) -> AsyncIterator[bytes]:
-    """The bytes of *source* as they arrive or, with *lines*, line by line; the last may lack a newline."""
+
+async def pieces(source: Input, *, lines: bool, longest: float = math.inf) -> AsyncIterator[bytes]:
+    """The bytes of *source* as they arrive or, with *lines*, line by line; the last may lack a newline.
+
+    :param longest: bytes after which a line is not waited for any more.
+    """
     rest = b""
     while data := await source.read():
         if not lines:
@@ -28,6 +36,9 @@ async def pieces(source: Input, *, lines: bool) -> AsyncIterator[bytes]:
         *whole, rest = (rest + data).split(b"\n")
         for line in whole:
             yield line + b"\n"
+        if len(rest) > longest:
+            yield rest
+            rest = b""
     if rest:
         yield rest
 
@@ -66,6 +77,8 @@ def truncation(target: Target) -> str:
 
 
 async def _pump(source: Input, channel: Channel, target: Target, *, in_hex: bool, wait: float | None) -> None:
-    async for piece in pieces(source, lines=in_hex or target.transport == "udp"):
+    datagrams = target.transport == "udp"
+    longest = LONGEST_DATAGRAM if datagrams else math.inf
+    async for piece in pieces(source, lines=in_hex or datagrams, longest=longest):
         await channel.send(from_hex(piece.decode("ascii", "replace")) if in_hex else piece)
     channel.end(wait)

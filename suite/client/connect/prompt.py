@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from suite.client.connect.channel import Channel, open_channel
 from suite.client.connect.hexdump import Dump, from_hex
@@ -40,8 +40,12 @@ ANSWER_TIME: Final = 0.1
 STUCK_TIME: Final = 1.0
 
 
+class _EndedError(Exception):
+    """The end of the channel."""
+
+
 class _InterruptedError(Exception):
-    """Ctrl-C, or the end of the channel.
+    """Ctrl-C.
 
     KeyboardInterrupt in a task would stop asyncio's loop, and the reactor with it.
     """
@@ -130,6 +134,7 @@ async def converse(dialer: Dialer, warn: Callable[[str], None], *, in_hex: bool,
     :param warn: called with a line if the target's end may have come too early.
     :param wait: seconds that the target has after our end; None: as long as it takes.
     :raises TargetError: the connection fails or breaks.
+    :raises CancelledError: it was interrupted (Ctrl-C).
     """
     session: PromptSession[str] = PromptSession(PROMPT, interrupt_exception=_InterruptedError)
     screen = Screen(session, in_hex=in_hex)
@@ -140,7 +145,7 @@ async def converse(dialer: Dialer, warn: Callable[[str], None], *, in_hex: bool,
 
     def over(result: Any) -> Any:
         if session.app.is_running and not session.app.is_done:
-            session.app.exit(exception=_InterruptedError)
+            session.app.exit(exception=_EndedError)
         return result
 
     channel.ended.addBoth(over)
@@ -151,9 +156,11 @@ async def converse(dialer: Dialer, warn: Callable[[str], None], *, in_hex: bool,
         except EOFError:
             channel.end(wait)
             break
+        except _EndedError:
+            break
         except _InterruptedError:
             channel.break_off(None)
-            break
+            raise CancelledError from None
         await _say(channel, screen, line, dialer.reactor, in_hex=in_hex)
     await channel.ended
     if channel.truncated:

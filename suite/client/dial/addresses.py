@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -13,6 +13,12 @@ from twisted.python.failure import Failure
 from suite.client.dial.failures import TargetError
 from suite.endpoints.descriptions import shown_socket
 from suite.text import host_and_port
+
+#: Why only one family will do.
+_ASKED_FOR: Final = {
+    socket.AF_INET: "; IPv4 is asked for by -4 or --source",
+    socket.AF_INET6: "; IPv6 is asked for by -6 or --source",
+}
 
 SocketAddress = Any  # as the socket module has addresses: a tuple, or a UNIX socket's path
 
@@ -64,7 +70,8 @@ def _look_up(
     try:
         found = socket.getaddrinfo(host, port, family, kind, 0, flags)
     except socket.gaierror as error:
-        raise TargetError("dns", f"{host}: {error.strerror}") from None
+        wanted = _ASKED_FOR.get(family, "")
+        raise TargetError("dns", f"{host}: {error.strerror}{wanted}") from None
     except UnicodeError:
         raise TargetError("dns", f"{host}: not a valid host name") from None
     return [Address(socket.AddressFamily(family), address) for family, _, _, _, address in found]

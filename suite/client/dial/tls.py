@@ -6,6 +6,8 @@ asked for an insecure connection; failures are distinguished as far as TLS allow
 
 from __future__ import annotations
 
+import select
+import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,6 +49,10 @@ NOT_TLS: Final = {
     "record layer failure",
     "unexpected message",
 }
+
+
+#: `reason_of` a system call that failed in OpenSSL, where pyOpenSSL does not pass on which error it was.
+NO_REASON: Final = {"", "[]", "no reason given"}
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,13 @@ def client_hello() -> bytes:
     return connection.bio_read(65536)
 
 
+def was_reset(sock: socket.socket) -> bool:
+    """Whether the other side has reset the connection; what came before that can still be read."""
+    poll = select.poll()
+    poll.register(sock, 0)  # errors are always reported
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
 def _note_alert(connection: SSL.Connection, where: int, result: int) -> None:
     note_records(connection, where, result)
     if where == SSL.SSL_CB_READ_ALERT and result & 0xFF not in HARMLESS:
@@ -182,6 +195,7 @@ class TLSClient(TLSServer):
     alert: int | None = None
     distrust: TargetError | None = None
     certificate_seen = False
+    _unproven = True  # nothing has been written since the handshake
     _misnamed: TargetError | None = None
     _broken: Exception | None = None
 
@@ -245,6 +259,18 @@ class TLSClient(TLSServer):
         return super()._failed(error)
 
     @override
+    def write(self, data: bytes) -> None:
+        # In TLS 1.3, a server looks at our certificate when the handshake is over for us. If it refuses it,
+        # and closes before it has read all of our handshake, its alert is followed by a reset. A write would
+        # fail then, and after that OpenSSL does not read the alert any more.
+        if self._unproven:
+            self._unproven = False
+            if self._can_send_now and was_reset(self.socket):
+                self._keep(data)  # doRead comes first
+                return
+        super().write(data)
+
+    @override
     def connectionLost(self, reason: Failure) -> None:
         if reason.check(ConnectionLost, SSL.Error, TargetError):
             reason = Failure(self._with_facts(self._why()))
@@ -266,6 +292,8 @@ class TLSClient(TLSServer):
             return TargetError("closed", f"the other side closed the connection {when} the handshake")
         if error is not None:
             reason = reason_of(error)
+            if reason in NO_REASON:
+                return TargetError("reset", "the other side reset the connection")
             if not self._established and reason in NOT_TLS:
                 reason += f"; the target does not seem to speak TLS; try {self._tls.plain}"
             return TargetError("tls-error", reason)

@@ -18,6 +18,7 @@ from suite.client.load.options import Options
 from suite.client.load.results import PERCENTILES, AddressResult, Result
 from suite.client.load.schedule import Rate
 from suite.client.load.units import shown_size, shown_time
+from suite.output import LineWriter, reopened
 
 BAR: Final = 40
 
@@ -53,19 +54,27 @@ def progress_line(snapshot: Snapshot, size: int) -> str:
 
 
 @contextmanager
-def progress(options: Options, stream: TextIO = sys.stderr) -> Iterator[Callable[[Snapshot], None]]:
-    """A function that shows progress: a line that is updated on a terminal, otherwise one line a second."""
+def progress(options: Options) -> Iterator[Callable[[Snapshot], None]]:
+    """A function that shows progress: a line that is updated on a terminal, otherwise one line a second.
+
+    Lines that standard error does not take at once are dropped: a load waits for nobody.
+    """
+    stream: TextIO | None = sys.stderr
+    if stream is None:  # closed
+        yield lambda _: None
+        return
     if stream.isatty():
         with _live(options, stream) as show:
             yield show
         return
+    writer = LineWriter(reopened(stream.fileno()), stream.encoding)
     shown = 0
 
     def show_line(snapshot: Snapshot) -> None:
         nonlocal shown
         if int(snapshot.seconds) > shown:
             shown = int(snapshot.seconds)
-            print(progress_line(snapshot, options.size), file=stream, flush=True)
+            writer.write(progress_line(snapshot, options.size))
 
     yield show_line
 
@@ -103,7 +112,7 @@ def report(result: Result) -> list[str]:
     lines += error_lines(result)
     if result.dead_after is not None:
         lines.append(f"note: no connection was left after {result.dead_after:.2f} s")
-    if result.busy is not None and result.busy >= BUSY:
+    if result.busy is not None and result.messages and result.busy >= BUSY:
         lines.append(f"note: this client used {result.busy:.0%} of a CPU; it may have been the bottleneck")
     if result.lag is not None and result.messages and result.lag > result.latency.percentile(50):
         lines.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from suite.client.dial.certificates import CertificateFacts
@@ -56,7 +57,7 @@ class Report:
     :ivar lookup: the seconds that resolving the name took; None: not done.
     :ivar connect: the seconds that the first connection took, attempts at other addresses included.
     :ivar handshake: the seconds that the first TLS handshake took; None: there was none, or it failed.
-    :ivar half_close: how the target handled our half-close; None: not tried.
+    :ivar half_close: how the target handled our half-close; None: not tried, or wrong bytes came back.
     :ivar tls: the facts from the first handshake, even a failed one; None without a handshake.
     :ivar resumed: whether a second connection resumed the session of the first one; None: not tried.
     :ivar close_notify: whether the target sent close_notify before it closed; None: it has not closed.
@@ -200,6 +201,8 @@ class Report:
 def _left(certificate: CertificateFacts) -> str:
     if certificate.days_left < 0:
         return f"expired on {certificate.expires:%Y-%m-%d}"
+    if certificate.valid_from > datetime.now(UTC):
+        return f"not valid before {certificate.valid_from:%Y-%m-%d} (until {certificate.expires:%Y-%m-%d})"
     return f"{certificate.days_left} days left (until {certificate.expires:%Y-%m-%d})"
 
 

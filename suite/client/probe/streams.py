@@ -285,8 +285,9 @@ class StreamProber:
             return
         try:
             await self._half_close(protocol, os.urandom(length))
-            if protocol.problem is not None and protocol.problem.word == "mismatch":
-                raise protocol.problem
+            problem = protocol.problem
+            if problem is not None and problem.word == "mismatch":
+                raise TargetError(problem.word, f"in the last payload, {problem.detail}", problem.facts)
         finally:
             self.close()
         if self._session is not None:
@@ -303,7 +304,8 @@ class StreamProber:
             except TargetError:
                 self.report.half_close = "open"
                 return
-        self.report.half_close = "cut" if protocol.missing else "honoured"
+        if protocol.problem is None or protocol.problem.word != "mismatch":  # otherwise it is not known
+            self.report.half_close = "cut" if protocol.missing else "honoured"
         if isinstance(transport, TLSClient):
             self.report.close_notify = transport.close_notify_received
 

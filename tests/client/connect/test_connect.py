@@ -92,6 +92,20 @@ def test_a_line_is_a_datagram(suite: RunningSuite) -> None:
     assert result.stdout == b"ONE\n\nTWO\nTHREE"
 
 
+def test_a_line_that_is_no_datagram_is_too_long(suite: RunningSuite) -> None:
+    """Also one that does not end: it is not collected in memory until it does."""
+    target = target_of(suite, "udp")
+    assert connect(suite.directory, target, data=bytes(65_506) + b"\n").stdout == bytes(65_506) + b"\n"
+    for data in (bytes(65_507) + b"\n", bytes(65_508)):
+        assert b": too-long: " in connect(suite.directory, target, data=data, code=1).stderr
+    endless = f"cat /dev/zero | {sys.executable} -m suite connect {target}"
+    result = subprocess.run(
+        ["bash", "-c", endless], cwd=suite.directory, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert (result.returncode, result.stderr.count(b"\n")) == (1, 1)
+    assert b": too-long: " in result.stderr
+
+
 def test_many_datagrams_come_back(suite: RunningSuite) -> None:
     """More than a socket's buffer holds: each write waits for the previous one."""
     data = b"".join(b"%d %s\n" % (number, b"x" * 1000) for number in range(1000))
@@ -557,7 +571,7 @@ def test_history_and_editing(suite: RunningSuite) -> None:
         user.line(b"orld\x01w", "world")  # Ctrl-A: to the beginning
         user.expect(PROMPTED)
         user.type(CTRL_C)
-        assert user.end() == 0
+        assert user.end() == 1
 
 
 def test_hexadecimal_at_a_terminal(suite: RunningSuite) -> None:
@@ -580,7 +594,7 @@ def test_control_characters_are_shown_and_not_obeyed(tmp_path: Path) -> None:
         user.line(b"hi", r"\x1b[2J\x07\xff\r")
         user.expect(PROMPTED)
         user.type(CTRL_C)
-        assert user.end() == 0
+        assert user.end() == 1
 
 
 def test_what_comes_unasked_is_shown_above_the_prompt(tmp_path: Path) -> None:
@@ -669,7 +683,7 @@ def test_ctrl_c_ends_a_flood_at_a_terminal(tmp_path: Path) -> None:
         while user.read():
             user.unread = b""
             user.type(CTRL_C)  # again, because it is a signal and no key while something is being shown
-        assert user.process.wait(PATIENCE) == 0
+        assert user.process.wait(PATIENCE) == 1
 
 
 def test_sigterm_ends_it_while_nobody_reads_the_terminal(tmp_path: Path) -> None:

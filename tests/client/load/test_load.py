@@ -306,6 +306,31 @@ def test_on_a_terminal_progress_is_one_line_that_changes(suite: RunningSuite) ->
     assert b"no errors" in output
 
 
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1 >result | true", "2> unread"])
+def test_progress_that_nobody_takes_stops_nothing(
+    redirection: str, suite: RunningSuite, tmp_path: Path
+) -> None:
+    """A disk is full, standard error is closed, its reader has gone, or does not read."""
+    command = f'exec "$0" -m suite load {target_of(suite, "tcp")} --duration 2s --connections 1 >result'
+    if redirection == "2> unread":
+        os.mkfifo(tmp_path / "unread")
+        unread = os.open(tmp_path / "unread", os.O_RDWR | os.O_NONBLOCK)
+        with suppress(BlockingIOError):
+            while os.write(unread, bytes(4096)):
+                pass
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} {redirection}", sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=PATIENCE,
+        check=False,
+    )
+    if redirection == "2> unread":
+        os.close(unread)
+    assert done.returncode == 0
+    assert "no errors\n" in (tmp_path / "result").read_text()
+
+
 # Servers with known latencies.
 
 

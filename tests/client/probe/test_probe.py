@@ -175,6 +175,12 @@ def test_several_targets_are_probed_one_after_another(suite: RunningSuite) -> No
     assert [report["ok"] for report in reports] == [True, False, True]
 
 
+def test_options_may_stand_between_targets(suite: RunningSuite) -> None:
+    tcp, udp = target_of(suite, "tcp"), target_of(suite, "udp")
+    result = run_suite(suite.directory, "probe", tcp, "--count", "1", udp, "--json", tcp)
+    assert [report["target"] for report in json.loads(result.stdout)["targets"]] == [tcp, udp, tcp]
+
+
 def test_what_people_see(suite: RunningSuite) -> None:
     result = run_suite(suite.directory, "probe", target_of(suite, "tls"), "--count", "2", "--interval", "0")
     assert result.returncode == 0
@@ -305,7 +311,9 @@ def test_dns(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["tcp:127.0.0.1:1", "udp:127.0.0.1:1"])
 def test_an_address_of_the_other_family_is_none(tmp_path: Path, target: str) -> None:
-    assert failure_of(tmp_path, target, "-6")["word"] == "dns"
+    failure = failure_of(tmp_path, target, "-6")
+    assert failure["word"] == "dns"
+    assert failure["detail"].endswith("; IPv6 is asked for by -6 or --source")
 
 
 def test_no_host_name_is_an_address(tmp_path: Path) -> None:
@@ -574,6 +582,17 @@ def test_alert_to_who_has_no_certificate(suite: RunningSuite) -> None:
     assert "--cert and --key" in failure["detail"]
 
 
+def test_an_alert_that_a_reset_follows(tmp_path: Path, authority: Authority) -> None:
+    """OpenSSL leaves the rest of our handshake unread; writing before reading would lose its alert."""
+    context = authority.context("127.0.0.1")
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(authority.file)
+    with serving(echo, context) as port:
+        target = f"tls:127.0.0.1:{port}"
+        report = probe_one(tmp_path, target, "--count", "5", "--interval", "0", "--ca", str(authority.file))
+    assert report["failed"] == {"tls-alert": 5}
+
+
 def test_alert_to_who_speaks_no_common_protocol(suite: RunningSuite) -> None:
     failure = failure_of(suite.directory, target_of(suite, "mutual"), "--alpn", "smtp")
     assert (failure["word"], failure["alert"]) == ("tls-alert", "no_application_protocol")
@@ -654,6 +673,8 @@ def test_certificates_that_are_not_valid(tmp_path: Path, authority: Authority) -
     assert failure["detail"].endswith("2 days ago")
     with serving(echo, authority.context("127.0.0.1", days=(2, 30))) as port:
         assert failure_of(tmp_path, f"tls:127.0.0.1:{port}", *ca)["word"] == "cert-not-yet-valid"
+        shown = run_suite(tmp_path, "probe", f"tls:127.0.0.1:{port}", *ONCE, *ca).stdout
+        assert re.search(r"^certificate for 127\.0\.0\.1; not valid before \S+ \(until \S+\)$", shown, re.M)
     with serving(echo, authority.context("127.0.0.1")) as port:
         assert failure_of(tmp_path, f"tls:127.0.0.1:{port}")["word"] == "cert-untrusted"
         report = probe_one(tmp_path, f"tls:127.0.0.1:{port}", *ONCE, *ca)
@@ -740,6 +761,8 @@ def test_a_last_payload_that_comes_back_changed_is_a_failure(tmp_path: Path) -> 
         report = probe_one(tmp_path, f"tcp:127.0.0.1:{port}", *ONCE)
     (failure,) = report["failures"]
     assert (failure["word"], failure["offset"], failure["sequence"]) == ("mismatch", 0, None)
+    assert failure["detail"].startswith("in the last payload, at offset 0: ")
+    assert report["half_close"] is None  # the target may well have honoured it
 
 
 def test_the_next_probe_begins_anew(tmp_path: Path) -> None:
