@@ -2,7 +2,7 @@
 
 - `draw`: the generator
 - `decide`: which connection gets which faults; `packets`: which datagram suffers what
-- `pipe`, `streams`: what happens to the bytes of a connection, and between which protocols
+- `pipe`, `held`, `streams`: what happens to the bytes of a connection, held back between transport and answer
 - `line`, `datagrams`: the same for datagrams
 - `records`, `client_hello`, `tls`: handshakes and records
 - `requested`: what clients ask for; `explain`, `replay`: telling it beforehand, and again

@@ -30,8 +30,8 @@ from suite.engine.tls import LINGER, RECORDS_PER_TURN, TLSServer
 from suite.faults.client_hello import read_client_hello
 from suite.faults.decide import CLEAN, Decision
 from suite.faults.draw import Draws
+from suite.faults.held import LOOK_EVERY, PATIENCE
 from suite.faults.records import FATAL, WARNING, Rewriter, hello_alone, plain_alert
-from suite.faults.streams import LOOK_EVERY, PATIENCE
 from suite.guard.streams import Guarded
 from suite.reasons import Reason
 

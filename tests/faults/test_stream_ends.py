@@ -12,7 +12,7 @@ from twisted.internet.address import IPv4Address
 
 from suite.config.faults import Fault, Faults, Kind, Span
 from suite.config.limits import Limits
-from suite.faults.streams import LOOK_EVERY, MOST_HELD, PATIENCE
+from suite.faults.held import LOOK_EVERY, MOST_HELD, PATIENCE
 from suite.guard.sweep import DRAIN_SWEEP, Phase
 from suite.reasons import Reason
 from tests.faults.endpoint import FaultyEndpoint

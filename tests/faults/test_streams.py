@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 
 from suite.config.faults import Fault, Faults, Kind, Span
 from suite.config.limits import Limits
-from suite.faults.streams import LOOK_EVERY, MOST_HELD, PATIENCE
+from suite.faults.held import LOOK_EVERY, MOST_HELD, PATIENCE
 from suite.guard.streams import QUIET
 from suite.reasons import Reason
 from tests.faults.endpoint import FaultyEndpoint

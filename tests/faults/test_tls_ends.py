@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.error import ConnectionAborted
 
 from suite.config.faults import Fault, Kind
-from suite.faults.streams import LOOK_EVERY, PATIENCE
+from suite.faults.held import LOOK_EVERY, PATIENCE
 from tests.faults.tls_wire import DATA, Faulty, Wire, both, end, storm
 
 ENDS = {
