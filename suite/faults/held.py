@@ -7,8 +7,10 @@ the bytes that are held, an abort at once. Each connection has one timer at most
 
 from __future__ import annotations
 
+import socket
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -251,9 +253,23 @@ class HeldStream(Protocol):
         self._unregister()
         if self._half_closes and not self._over_tls:
             transport.loseWriteConnection()
-            self._when_acknowledged(transport.loseConnection)
+            self._when_acknowledged(self._close)
         else:
             transport.loseConnection()
+
+    def _close(self) -> None:
+        """Close the connection; a peer's bytes that are still unread must not turn that into a reset.
+
+        Over TCP, the peer has had our FIN by now, which a reset does not undo. A UNIX socket's peer would be
+        told of the reset first; so nothing more is let in, and what is there is thrown away.
+        """
+        sock = getattr(self.transport, "socket", None)
+        if isinstance(sock, socket.socket) and sock.family not in (socket.AF_INET, socket.AF_INET6):
+            with suppress(OSError):  # the peer is gone, or nothing is left
+                sock.shutdown(socket.SHUT_RD)
+                while sock.recv(MOST_HELD, socket.MSG_DONTWAIT):
+                    pass
+        self.transport.loseConnection()
 
     def _when_acknowledged(self, then: Callable[[], None]) -> None:
         """Call *then* once the peer's kernel has all bytes, or after `PATIENCE`."""

@@ -25,6 +25,7 @@ class FaultLog:
 
     def __init__(self) -> None:
         self._found: dict[str, dict[int, list[str | None]]] = {}
+        self._left: set[tuple[str, int]] = set()  # connections whose end is nobody's concern
 
     def __call__(self, event: LogEvent) -> None:
         """`ILogObserver`: note what *event* says of a connection."""
@@ -32,6 +33,10 @@ class FaultLog:
         if not isinstance(endpoint, str) or not isinstance(number, int):
             return
         closing = "reason" in event
+        if (endpoint, number) in self._left:
+            if closing:
+                self._left.remove((endpoint, number))
+            return
         if not closing and "faults" not in event:
             return
         found = self._found.setdefault(endpoint, {})
@@ -51,6 +56,11 @@ class FaultLog:
         """
         found = dict.fromkeys(opened, ("", None)) | self._found.get(endpoint, {})
         return [(number, faults or "", end) for number, (faults, end) in sorted(found.items())]
+
+    def leave(self, endpoint: str, number: int) -> None:
+        """Forget a connection that is open, and its end."""
+        self._found.get(endpoint, {}).pop(number, None)
+        self._left.add((endpoint, number))
 
     def clear(self) -> None:
         """Forget everything except what has struck the open connections."""

@@ -239,20 +239,26 @@ class RecordingSuite(service.EchoSuite):
     @override
     def stopService(self) -> Deferred[None]:
         """Stop, and let the drain not wait for what no client waits for."""
-        for record in self.records.values():
-            for connection in filter(only_a_fault_holds, list(record.open)):
-                cast(Any, connection.transport).abortConnection()
+        self._abort_what_only_faults_hold()
         return super().stopService()
 
+    def _abort_what_only_faults_hold(self) -> None:
+        for name, record in self.records.items():
+            for connection in filter(only_a_fault_holds, list(record.open)):
+                self.fault_log.leave(name, cast(Any, connection).number)
+                cast(Any, connection.transport).abortConnection()
+
     def _clear(self) -> None:
-        """Reset all records."""
+        """Reset all records; a connection whose client has left is none of the next test's."""
+        self._abort_what_only_faults_hold()
         clear(self.records)
         self.fault_log.clear()
 
     def _faults(self, name: str) -> list[tuple[int, str, str | None]]:
         """What became of the connections of the endpoint *name*."""
         guard = self.endpoints[name].guard
-        return self.fault_log.connections(name, [each.number for each in guard.open] if guard else ())
+        opened = [each.number for each in guard.open if not only_a_fault_holds(each)] if guard else ()
+        return self.fault_log.connections(name, opened)
 
     def _request(self, request: dict[str, object]) -> dict[str, Any]:
         """What the control socket would answer."""
