@@ -406,6 +406,11 @@ def cannot_run(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def optional_program(name: str) -> str:
+    """The path of the program *name*, which CI does not install either; without it the test is skipped."""
+    return shutil.which(name) or pytest.skip(f"{name} is not installed")
+
+
 def client_program(name: str) -> str:
     """The path of a real client; without it the test is skipped, and in CI it fails."""
     return shutil.which(name) or cannot_run(f"{name} is not installed")

@@ -356,7 +356,7 @@ class _Declared:
         return reordered
 
     def _delay(self, passing: _Passing, draws: Draws) -> bool:
-        delay = draws.around(self._amount, self.fault.jitter, self.fault.distribution)
+        delay = round(draws.around(self._amount, self.fault.jitter, self.fault.distribution), PRECISION)
         passing.delay += delay
         return delay > 0
 

@@ -87,7 +87,7 @@ def config_of(names: dict[str, str], *transports: str, top: str = "") -> str:
 @pytest.fixture(scope="module", params=["echo-engine", "epoll", "asyncio"])
 def suite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
     """Every fault over every transport, on the engine and on others."""
-    config = config_of(FAULTS, *LISTEN, top="seed = 7")
+    config = config_of(FAULTS, *LISTEN, top='seed = 7\ndrain = "1s"')
     with running_on(request.param, tmp_path_factory.mktemp("suite"), config) as suite:
         yield suite
 

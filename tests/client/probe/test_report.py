@@ -27,7 +27,7 @@ from suite.client.probe.settings import Settings
 from suite.client.probe.stats import MAX_EXACT, ProbeStats, Times
 from suite.client.probe.streams import StreamProber
 from suite.errors import UsageError
-from tests.running import client_program
+from tests.running import optional_program
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -159,7 +159,7 @@ def test_labels_are_escaped() -> None:
 
 def test_promtool_has_no_complaint() -> None:
     result = subprocess.run(
-        [client_program("promtool"), "check", "metrics"],
+        [optional_program("promtool"), "check", "metrics"],
         input=exposition([filled(), report("udp:localhost:7")]),
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ import pytest
 
 from tests.client.probe.probing import ONCE, failure_of, probe_one
 from tests.foreign import Authority, free_port, program
-from tests.running import PATIENCE, client_program
+from tests.running import PATIENCE, client_program, optional_program
 
 #: What runs a server in a directory, with certificate and key, on a port.
 Start = Callable[[Path, int], AbstractContextManager[None]]
@@ -230,10 +230,16 @@ SERVERS: dict[str, tuple[str, Start]] = {
     "prosody": ("xmpp", prosody),
 }
 
+#: The programs that are not called as the server is; PostgreSQL's is not on the path.
+PROGRAMS = {"mariadb": "mariadbd", "postgresql": ""}
+
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_by_others(home: Home, tmp_path: Path, name: str) -> None:
     protocol, start = SERVERS[name]
+    needed = PROGRAMS.get(name, name.partition(" ")[0])
+    if needed:
+        optional_program(needed)
     port = free_port()
     target = f"tls:localhost:{port}"
     options = ("--starttls", protocol, "-4", "--ca", str(home.authority.file))
