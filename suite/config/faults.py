@@ -73,6 +73,9 @@ ALERTS: Final[Mapping[str, int]] = {
     "ech_required": 121,
 }
 
+#: Alerts that are no errors (RFC 5246, section 7.2.2; RFC 8446, section 6.1).
+HARMLESS_ALERTS: Final = frozenset({"close_notify", "user_canceled", "no_renegotiation"})
+
 
 class Kind(StrEnum):
     """What goes wrong: the key that names a fault."""

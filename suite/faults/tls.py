@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite.config.fault_text import shown
-from suite.config.faults import ALERTS, Fault, Kind
+from suite.config.faults import ALERTS, HARMLESS_ALERTS, Fault, Kind
 from suite.engine.handshake import LEFT_HANDSHAKE
 from suite.engine.handshake_records import READ_SIZE
 from suite.engine.openssl import MAX_PLAINTEXT, MemoryConnection
@@ -49,9 +49,6 @@ GARBAGE: Final = 64
 
 #: Ends that leave the TCP connection open.
 HELD: Final = frozenset({"notify", "silence"})
-
-#: Alerts that are no errors (RFC 5246, section 7.2.2; RFC 8446, section 6.1).
-_WARNINGS: Final = frozenset({"close_notify", "user_canceled", "no_renegotiation"})
 
 
 class FaultyTLS(TLSServer):
@@ -136,7 +133,7 @@ class FaultyTLS(TLSServer):
         """Do what *fault* says in answer to the ClientHello."""
         if fault.kind is Kind.ALERT:
             name = str(fault.value)
-            self._answer(plain_alert(ALERTS[name], WARNING if name in _WARNINGS else FATAL))
+            self._answer(plain_alert(ALERTS[name], WARNING if name in HARMLESS_ALERTS else FATAL))
             self._finish_now(fault)
         elif fault.value == "stall-after-hello":
             self._stalls = True
