@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from ipaddress import ip_address
 from typing import Final
 
 #: Seconds in the units of durations, and bytes in those of sizes.
@@ -47,3 +48,12 @@ def one_line(text: str) -> str:
 def host_and_port(host: str, port: int) -> str:
     """``host:port``, an IPv6 host in brackets, no host as ``*``."""
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"
+
+
+def is_address(host: str) -> bool:
+    """Whether *host* is an IP address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -12,18 +12,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from ipaddress import ip_address
 from typing import Any, Final
 
 from suite.config.faults import ALERTS, DIRECTIONS, DISTRIBUTIONS, ENDS, HANDSHAKES, Bursts, Kind, Span
 from suite.config.limits import Network
 from suite.config.values import as_network, type_of
-from suite.text import SIZES, UNITS, near, suggest
+from suite.text import SIZES, UNITS, is_address, near, suggest
 
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB|TiB)")
 _BITS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(bit|kbit|mbit|gbit)", re.IGNORECASE)
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
+_DECIMAL: Final = re.compile(r"(?=[0-9.]{1,30}(?:[eE]|$))(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]-?[0-9]{1,3})?")
 
 #: A name that a client may ask for (RFC 6066, section 3: a DNS host name), also with a leading ``*.``.
 _NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*", re.IGNORECASE)
@@ -207,17 +207,9 @@ def _typed_number(text: str) -> object:
     """The number that *text* is, or else *text*."""
     if _WHOLE.fullmatch(text):
         return int(text)
-    return (
-        float(text) if re.fullmatch(r"[0-9.]{1,30}(?:[eE]-?[0-9]{1,3})?", text) and _is_float(text) else text
-    )
-
-
-def _is_float(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    if _DECIMAL.fullmatch(text):
+        return float(text)
+    return text
 
 
 def _share_text(share: float) -> str:
@@ -373,21 +365,13 @@ def _only(value: object) -> Only:
     for item in value:
         if not isinstance(item, str):
             raise _wrong_type(item, _AN_ONLY)
-        if "/" in item or ":" in item or _NUMERIC.fullmatch(item) or _is_address(item):
+        if "/" in item or ":" in item or _NUMERIC.fullmatch(item) or is_address(item):
             networks.append(as_network(item))
         elif _NAME.fullmatch(item):
             names.append(item.lower())
         else:
             raise ValueError(f"{item!r} is neither a network nor a name; expected {_AN_ONLY}")
     return tuple(networks), tuple(names)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _only_text(only: Only) -> str:

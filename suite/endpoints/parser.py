@@ -43,7 +43,7 @@ from suite.endpoints.descriptions import (
 )
 from suite.endpoints.members import Lookup
 from suite.errors import ConfigError, Mistakes
-from suite.text import shown, suggest
+from suite.text import is_address, shown, suggest
 
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
 DEFAULT_BACKLOG: Final = "4096"
@@ -72,14 +72,6 @@ _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
 
 #: The most parts that colons make of an IPv6 address (RFC 4291, section 2.2: eight groups, one empty).
 MAX_IPV6_PARTS: Final = 9
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _split(text: str) -> tuple[list[str], dict[str, str]]:
@@ -269,7 +261,7 @@ class _Parser:
         if PARAMETERS[kind][0] != "port" or not positional:
             return
         first, second = positional[0], (positional[1:2] or [""])[0]
-        if second.isdigit() and (first == "localhost" or _is_address(first)):
+        if second.isdigit() and (first == "localhost" or is_address(first)):
             host = LOOPBACK if first == "localhost" else first
             raise self.error(
                 f"port {first!r} is an address, and the port comes first;"
@@ -288,7 +280,7 @@ class _Parser:
             parts[begin] = parts[begin].removeprefix("interface=")
             for end in range(min(len(parts), begin + MAX_IPV6_PARTS), begin + 2, -1):
                 address = ":".join(parts[begin:end]).removeprefix("[").removesuffix("]")
-                if _is_address(address):
+                if is_address(address):
                     escaped = address.replace(":", r"\\:")
                     raise self.error(
                         f"{address!r} has colons, which separate parameters here;"

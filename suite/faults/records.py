@@ -370,7 +370,7 @@ class Rewriter:
 
     def key_update(self) -> bytes:
         """A KeyUpdate that does not ask for one in return (RFC 8446, section 4.6.3); TLS 1.3 only."""
-        assert isinstance(self._seals, Keys13)  # noqa: S101
+        assert isinstance(self._seals, Keys13)  # noqa: S101  # TLS 1.3, as said
         written = self._write(HANDSHAKE, bytes((KEY_UPDATE, 0, 0, 1, 0)))
         self._seals = self._seals.updated()
         return written

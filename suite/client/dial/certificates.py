@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Final
 
 from cryptography import x509
@@ -31,6 +31,7 @@ from service_identity.hazmat import (
 )
 
 from suite.client.dial.failures import TargetError
+from suite.text import is_address
 
 _ROOT_HINT: Final = "; --ca adds a root"
 
@@ -132,15 +133,6 @@ def _alternative_names(certificate: x509.Certificate | None) -> x509.SubjectAlte
         with suppress(x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
             return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return None
-
-
-def is_address(host: str) -> bool:
-    """Whether *host* is an IP address."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _usable_patterns(certificate: x509.Certificate | None) -> Iterator[CertificatePattern]:

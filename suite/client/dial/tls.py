@@ -26,7 +26,6 @@ from suite.client.dial.alerts import ALERTS, CERTIFICATE_REQUIRED, HARMLESS
 from suite.client.dial.certificates import (
     CertificateFacts,
     distrust,
-    is_address,
     peer_certificate,
     sent_chain,
     trusted_chain,
@@ -41,6 +40,7 @@ from suite.engine.interfaces import INeedsNoLogContext, is_echo
 from suite.engine.openssl import scratch_buffer
 from suite.engine.stream import Stream
 from suite.engine.tls import TLSServer, note_records
+from suite.text import is_address
 
 #: What OpenSSL calls a first answer that is not TLS; an echo of our first message is an "unexpected message".
 NOT_TLS: Final = {

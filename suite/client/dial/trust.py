@@ -12,13 +12,12 @@ from pathlib import Path
 
 from OpenSSL import SSL
 
-from suite.client.dial.certificates import is_address
 from suite.client.dial.target import Target
 from suite.endpoints.tls import use_identity
 from suite.engine.handshake import reason_of
 from suite.errors import CertificateError, UsageError
 from suite.identities import load_certificates, load_identity
-from suite.text import shown
+from suite.text import is_address, shown
 
 
 @dataclass(frozen=True)
