@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
-from twisted.logger import globalLogPublisher
 
 from suite import certs
 from suite.config.faults import Fault
 from tests.engine.test_stream import context_of
 from tests.faults.endpoint import FaultyEndpoint
 from tests.faults.tls_wire import Faulty, Wire
-from tests.guard.endpoint import disconnect
+from tests.guard.endpoint import observed
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +46,5 @@ def wire(context: SSL.Context) -> Iterator[Callable[..., Wire]]:
 @pytest.fixture
 def make() -> Iterator[type[FaultyEndpoint]]:
     """The class, observed; at the end its connections are lost, and then nothing may be scheduled."""
-    built: list[FaultyEndpoint] = []
-
-    class Built(FaultyEndpoint):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            globalLogPublisher.addObserver(self.observe)
-            built.append(self)
-
-    yield Built
-    for one in built:
-        globalLogPublisher.removeObserver(one.observe)
-        for protocol in [*one.guard.open]:
-            disconnect(protocol.transport)
-        assert one.clock.getDelayedCalls() == []
+    with observed(FaultyEndpoint) as made:
+        yield made

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from suite.config.limits import Limits
 from suite.echo import EchoFactory
+from suite.faults.streams import FaultyStream
 from suite.guard.streams import Guard
 from suite.guard.sweep import SWEEP
 
@@ -91,6 +95,33 @@ class GuardedEndpoint:
         while seconds > 0:
             self.clock.advance(min(seconds, SWEEP / 5))
             seconds -= SWEEP / 5
+
+
+Endpoint = TypeVar("Endpoint", bound=GuardedEndpoint)
+
+
+@contextmanager
+def observed(kind: type[Endpoint]) -> Iterator[type[Endpoint]]:
+    """The class *kind*, whose instances see the log; at the end their connections are lost.
+
+    Then nothing may be scheduled.
+    """
+    built: list[Endpoint] = []
+
+    def make(*args: Any, **options: Any) -> Endpoint:
+        one = kind(*args, **options)
+        globalLogPublisher.addObserver(one.observe)
+        built.append(one)
+        return one
+
+    yield cast(type[Endpoint], make)
+    for one in built:
+        globalLogPublisher.removeObserver(one.observe)
+        for connection in [*one.guard.open]:
+            # What stands between it and the transport, if anything does, is told first.
+            below: Any = connection.transport
+            disconnect(below if isinstance(below, FaultyStream) else connection)
+        assert one.clock.getDelayedCalls() == []
 
 
 def disconnect(protocol: Any, reason: Exception | None = None) -> None:
