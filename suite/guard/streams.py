@@ -274,7 +274,8 @@ class Guard(Admission):
             received=connection.received,
             duration=round(self.clock.seconds() - connection.accepted_at, 6),
             detail=detail,
-            faults=connection.faults or None,
+            # What has struck is told of each connection, however many there are.
+            **({"faults": connection.faults, "unlimited": True} if connection.faults else {}),
         )
         if not self.open:
             self._all_closed()

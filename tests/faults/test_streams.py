@@ -55,6 +55,17 @@ def test_the_decision_is_logged_with_what_a_replay_needs(make: type[FaultyEndpoi
     assert endpoint.decider.struck == {Kind.LATENCY: 1, Kind.RESET: 1}
 
 
+def test_what_strikes_is_logged_of_each_connection(make: type[FaultyEndpoint]) -> None:
+    """Also of so many that the log would otherwise count them: at the beginning and at the end."""
+    endpoint = make(Fault(Kind.RESET))
+    for _ in range(20):
+        protocol, _ = endpoint.connect()
+        disconnect(protocol)
+    told = [event for event in endpoint.events if event.get("faults")]
+    assert [event["connection"] for event in told] == [number for number in range(1, 21) for _ in range(2)]
+    assert all("unlimited" in event for event in told), "see RateLimit"
+
+
 def test_a_reset_waits_until_the_peer_has_the_bytes_before_it(make: type[FaultyEndpoint]) -> None:
     endpoint = make(Fault(Kind.RESET, after=Span(size=2)))
     protocol, transport = endpoint.connect()

@@ -178,6 +178,12 @@ def test_debug_events_are_shown_one_and_all() -> None:
     assert limited.take() == [None] * BURST
 
 
+def test_events_that_ask_for_it_are_shown_one_and_all() -> None:
+    limited = Limited()
+    limited.log(10 * TOTAL, unlimited=True)
+    assert limited.take() == [None] * 10 * TOTAL
+
+
 def test_what_was_counted_is_said_at_the_end() -> None:
     limited = Limited()
     limited.log(100)
