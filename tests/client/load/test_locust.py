@@ -16,8 +16,24 @@ import pytest
 from tests.foreign import free_port
 from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, running
 
+# A run ends when it has done enough, not after a time that a busy machine may need to begin.
 LOCUSTFILE = """\
+import gevent
+from locust import events
+from locust.runners import WorkerRunner
+
 from suite.client.locust_user import EchoUser
+
+
+@events.init.add_listener
+def quits_after_enough(environment, **_):
+    def watch():
+        while environment.stats.total.num_requests < 60:
+            gevent.sleep(0.1)
+        environment.runner.quit()
+
+    if not isinstance(environment.runner, WorkerRunner):
+        gevent.spawn(watch)
 
 
 class Messages(EchoUser):
@@ -49,7 +65,7 @@ def run_locust(
     """Run Locust, as a master with *workers* if there are any; return its exit code, statistics and log."""
     (directory / "locustfile.py").write_text(LOCUSTFILE.format(more=more))
     locust = (sys.executable, "-m", "locust", "-f", "locustfile.py")
-    plan = ("--headless", "-u", "6", "-r", "6", "-t", "2s", "--host", target, "--json")
+    plan = ("--headless", "-u", "6", "-r", "6", "-t", f"{PATIENCE:.0f}s", "--host", target, "--json")
     # Coverage would import ssl before Locust's gevent can patch it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     port = str(free_port())
@@ -72,7 +88,7 @@ def run_locust(
             env=environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=2 * PATIENCE,
             check=False,
         )
         assert [process.wait(PATIENCE) for process in processes] == [0] * workers
