@@ -23,7 +23,7 @@ _HOST_NAME: Final = 0  # a type of name
 
 # Extensions (https://www.iana.org/assignments/tls-extensiontype-values).
 SERVER_NAME, GROUPS, POINT_FORMATS, SIGNATURES, ALPN = 0, 10, 11, 13, 16
-PRE_SHARED_KEY, EARLY_DATA, SUPPORTED_VERSIONS, PSK_MODES, KEY_SHARE = 41, 42, 43, 45, 51
+EARLY_DATA, SUPPORTED_VERSIONS, PSK_MODES, CERTIFICATE_SIGNATURES, KEY_SHARE = 42, 43, 45, 50, 51
 
 
 class Extension(NamedTuple):
@@ -58,6 +58,7 @@ class ClientHello:
     :ivar groups: the groups for key exchange (``supported_groups``).
     :ivar point_formats: the formats of points on curves.
     :ivar signatures: the algorithms for signatures (``signature_algorithms``).
+    :ivar certificate_signatures: those for certificates, where they differ (``signature_algorithms_cert``).
     :ivar key_shares: the public keys that come with it.
     :ivar psk_modes: how it wants to resume sessions (``psk_key_exchange_modes``).
     :ivar malformed: the extensions that could not be read; what they should say is empty.
@@ -77,6 +78,7 @@ class ClientHello:
     groups: tuple[int, ...] = ()
     point_formats: tuple[int, ...] = ()
     signatures: tuple[int, ...] = ()
+    certificate_signatures: tuple[int, ...] = ()
     key_shares: tuple[KeyShare, ...] = ()
     psk_modes: tuple[int, ...] = ()
     malformed: tuple[int, ...] = ()
@@ -277,5 +279,6 @@ _EXTENSIONS: Final[dict[int, tuple[str, Callable[[_Reader], Any]]]] = {
     ALPN: ("protocols", _protocols),
     SUPPORTED_VERSIONS: ("versions", _listed(1, 2)),
     PSK_MODES: ("psk_modes", _listed(1, 1)),
+    CERTIFICATE_SIGNATURES: ("certificate_signatures", _listed(2, 2)),
     KEY_SHARE: ("key_shares", _key_shares),
 }

@@ -2,7 +2,7 @@
 
 Rules: pure; a number that is not here is shown as a number. Registries:
 https://www.iana.org/assignments/tls-parameters and tls-extensiontype-values. Suites are those that today's
-clients still offer; the many that none does (export, anonymous, national and NULL ones) have no name here.
+clients still offer; those that none does (export, anonymous, NULL, most national ones) have no name here.
 """
 
 from __future__ import annotations
@@ -239,6 +239,26 @@ SUITES: Final[Mapping[int, str]] = {
     0xC036: "TLS_ECDHE_PSK_WITH_AES_256_CBC_SHA",
     0xC037: "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256",
     0xC038: "TLS_ECDHE_PSK_WITH_AES_256_CBC_SHA384",
+    0xC03C: "TLS_RSA_WITH_ARIA_128_CBC_SHA256",
+    0xC03D: "TLS_RSA_WITH_ARIA_256_CBC_SHA384",
+    0xC042: "TLS_DHE_DSS_WITH_ARIA_128_CBC_SHA256",
+    0xC043: "TLS_DHE_DSS_WITH_ARIA_256_CBC_SHA384",
+    0xC044: "TLS_DHE_RSA_WITH_ARIA_128_CBC_SHA256",
+    0xC045: "TLS_DHE_RSA_WITH_ARIA_256_CBC_SHA384",
+    0xC048: "TLS_ECDHE_ECDSA_WITH_ARIA_128_CBC_SHA256",
+    0xC049: "TLS_ECDHE_ECDSA_WITH_ARIA_256_CBC_SHA384",
+    0xC04C: "TLS_ECDHE_RSA_WITH_ARIA_128_CBC_SHA256",
+    0xC04D: "TLS_ECDHE_RSA_WITH_ARIA_256_CBC_SHA384",
+    0xC050: "TLS_RSA_WITH_ARIA_128_GCM_SHA256",
+    0xC051: "TLS_RSA_WITH_ARIA_256_GCM_SHA384",
+    0xC052: "TLS_DHE_RSA_WITH_ARIA_128_GCM_SHA256",
+    0xC053: "TLS_DHE_RSA_WITH_ARIA_256_GCM_SHA384",
+    0xC056: "TLS_DHE_DSS_WITH_ARIA_128_GCM_SHA256",
+    0xC057: "TLS_DHE_DSS_WITH_ARIA_256_GCM_SHA384",
+    0xC05C: "TLS_ECDHE_ECDSA_WITH_ARIA_128_GCM_SHA256",
+    0xC05D: "TLS_ECDHE_ECDSA_WITH_ARIA_256_GCM_SHA384",
+    0xC060: "TLS_ECDHE_RSA_WITH_ARIA_128_GCM_SHA256",
+    0xC061: "TLS_ECDHE_RSA_WITH_ARIA_256_GCM_SHA384",
     0xC09C: "TLS_RSA_WITH_AES_128_CCM",
     0xC09D: "TLS_RSA_WITH_AES_256_CCM",
     0xC09E: "TLS_DHE_RSA_WITH_AES_128_CCM",

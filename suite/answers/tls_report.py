@@ -146,6 +146,9 @@ def hello_report(received: ReceivedHello) -> Report:
             {**_number(group, GROUPS), "length": size} for group, size in cut("key_shares", hello.key_shares)
         ],
         "signature_algorithms": listed("signature_algorithms", hello.signatures, SIGNATURES),
+        "signature_algorithms_cert": listed(
+            "signature_algorithms_cert", hello.certificate_signatures, SIGNATURES
+        ),
         "point_formats": [
             POINT_FORMATS.get(each, each) for each in cut("point_formats", hello.point_formats)
         ],

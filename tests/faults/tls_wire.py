@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from suite.config.faults import Fault, Kind, Span
 from suite.endpoints.tls import ContextFactory
-from suite.engine.tls import TLSPort
+from suite.engine.tls import TLSPort, TLSServer
 from suite.faults.decide import CLEAN, Decision
 from suite.faults.records import split_records
 from suite.faults.tls import FaultyTLS
@@ -92,7 +92,7 @@ class Faulty(Guarded):
 
 
 class Wire:
-    """A `FaultyTLS`, its protocol, and an OpenSSL client whose bytes are in the test's hands.
+    """A `FaultyTLS`, or another *transport*, its protocol, and an OpenSSL client whose bytes are in the test's hands.
 
     :ivar received: the application data that the client has received.
     :ivar end: how TCP has ended, as the client sees it: ``eof`` or ``reset``; empty: not.
@@ -107,6 +107,7 @@ class Wire:
         name: bytes | None = b"localhost",
         session: SSL.Session | None = None,
         client: SSL.Context | None = None,
+        transport: type[TLSServer] = FaultyTLS,
     ) -> None:
         self.reactor = Reactor()
         self.protocol = protocol
@@ -114,7 +115,7 @@ class Wire:
         self.peer.setblocking(False)
         port = TLSPort(0, Factory(), ContextFactory(context), 5, "127.0.0.1", self.reactor)
         self.port = port
-        self.transport = FaultyTLS(ours, protocol, ("127.0.0.1", 4711), port, 0, self.reactor)
+        self.transport = transport(ours, protocol, ("127.0.0.1", 4711), port, 0, self.reactor)
         protocol.makeConnection(self.transport)
         if client is None:
             client = SSL.Context(SSL.TLS_CLIENT_METHOD)
