@@ -181,12 +181,12 @@ def test_grease_has_sixteen_values() -> None:
     assert values == [0x0A0A + 0x1010 * number for number in range(16)]
 
 
-def hello_with(*extensions: tuple[int, bytes]) -> bytes:
-    """A ClientHello with these extensions."""
+def hello_with(*extensions: tuple[int, bytes], suite: int = 0xC02F) -> bytes:
+    """A ClientHello that offers one *suite*, with these extensions."""
     listed = b"".join(
         kind.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content for kind, content in extensions
     )
-    body = b"\x03\x03" + bytes(32) + b"\0" + b"\x00\x02\xc0\x2f" + b"\x01\0"
+    body = b"\x03\x03" + bytes(32) + b"\0" + b"\x00\x02" + suite.to_bytes(2, "big") + b"\x01\0"
     body += len(listed).to_bytes(2, "big") + listed
     content = b"\x01" + len(body).to_bytes(3, "big") + body
     return b"".join(

@@ -92,8 +92,9 @@ class Faulty(Guarded):
 
 
 class Wire:
-    """A `FaultyTLS`, or another *transport*, its protocol, and an OpenSSL client whose bytes are in the test's hands.
+    """A `FaultyTLS`, its protocol, and an OpenSSL client whose bytes are in the test's hands.
 
+    :param transport: another class in place of `FaultyTLS`.
     :ivar received: the application data that the client has received.
     :ivar end: how TCP has ended, as the client sees it: ``eof`` or ``reset``; empty: not.
     :ivar error: what OpenSSL has said last, or ``close_notify``.
@@ -115,7 +116,7 @@ class Wire:
         self.peer.setblocking(False)
         port = TLSPort(0, Factory(), ContextFactory(context), 5, "127.0.0.1", self.reactor)
         self.port = port
-        self.transport = transport(ours, protocol, ("127.0.0.1", 4711), port, 0, self.reactor)
+        self.transport: Any = transport(ours, protocol, ("127.0.0.1", 4711), port, 0, self.reactor)
         protocol.makeConnection(self.transport)
         if client is None:
             client = SSL.Context(SSL.TLS_CLIENT_METHOD)
