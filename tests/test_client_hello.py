@@ -230,6 +230,14 @@ def test_the_longest_one() -> None:
         find_client_hello(hello_with((0xAAAA, bytes(room + 1)))[:9])
 
 
+@given(st.lists(st.tuples(st.sampled_from((0, 10, 11, 13, 16, 43, 45, 50, 51, 21)), st.binary(max_size=40))))
+def test_extensions_may_contain_anything(extensions: list[tuple[int, bytes]]) -> None:
+    read = read_client_hello(hello_with(*extensions))
+    assert read is not None
+    assert read.extensions == tuple((kind, len(content)) for kind, content in extensions)
+    assert set(read.malformed) <= {kind for kind, _ in extensions}
+
+
 def test_what_is_missing_is_awaited() -> None:
     record = rfc8448.CLIENT_HELLO_RECORD
     assert all(find_client_hello(record[:size]) is None for size in range(len(record)))

@@ -38,6 +38,8 @@ def tls_report(transport: Any) -> Report:
     if not isinstance(handle, SSL.Connection):
         return {}
     received: ReceivedHello | None = getattr(transport, "received_hello", None)
+    if received is None:  # Twisted's own TLS
+        received = getattr(handle, "received_hello", None)
     hello = received.hello if received is not None else None
     name = handle.get_servername()
     protocol = handle.get_alpn_proto_negotiated()

@@ -248,9 +248,13 @@ class RunningEndpoint:
 
     def _choose_transport(self, port: Any) -> None:
         """Let a TLS *port* misbehave, if anything may, and keep what clients offer, if it is asked for."""
-        if isinstance(port, TLSPort) and self._factory is not None:
-            wants_hello = getattr(self._factory.protocol, "wants_client_hello", False)
+        if self._factory is None:
+            return
+        wants_hello = getattr(self._factory.protocol, "wants_client_hello", False)
+        if isinstance(port, TLSPort):
             port.transport = _TLS_TRANSPORTS[self._factory.decider is not None, wants_hello]
+        elif self._listener.context_factory is not None:  # Twisted's own
+            self._listener.context_factory.keeps_hello = wants_hello
 
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
         if sock.transport == "UDP" and self.datagrams is not None:

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 from OpenSSL import SSL
+from twisted.internet import main
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 
 from suite import certs
 from suite.answers.tls_report import MOST, hello_report, tls_report
 from suite.client_hello import EARLY_DATA, read_client_hello
 from suite.config.faults import Fault, Kind
 from suite.config.tls import TLS
+from suite.endpoints.tls import ContextFactory
 from suite.engine.hello import MOST_READS, HelloTLS, ReceivedHello
 from suite.engine.tls import TLSServer
 from suite.faults.tls import FaultyHelloTLS, FaultyTLS
@@ -283,3 +288,65 @@ def test_the_name_of_a_real_client(wire: MakeWire) -> None:
     report = reported(wire(transport=HelloTLS, name=b"LocalHost"))
     assert report["client_hello"]["sni"] == "localhost"
     assert report["sni"] == "LocalHost"
+
+
+# Twisted's own TLS, as on reactors of other kinds.
+
+
+class TwistedTLS:
+    """A protocol over Twisted's own TLS, and an OpenSSL client, in memory."""
+
+    def __init__(self, context: SSL.Context, *, keeps_hello: bool) -> None:
+        factory = ContextFactory(context)
+        factory.keeps_hello = keeps_hello
+        self.protocol = Protocol()
+        wrapped = Factory.forProtocol(lambda: self.protocol)
+        self.tls = TLSMemoryBIOFactory(factory, False, wrapped).buildProtocol(None)
+        self.transport = StringTransport()
+        self.tls.makeConnection(self.transport)
+        self.client = SSL.Connection(client_of(), None)
+        self.client.set_tlsext_host_name(b"localhost")
+        self.client.set_connect_state()
+
+    def shake_hands(self, piece: int) -> dict[str, Any]:
+        """Shake hands in pieces of this size, and return the report."""
+        done = False
+        while not done:
+            with suppress(SSL.WantReadError):
+                self.client.do_handshake()
+                done = True
+            with suppress(SSL.WantReadError):
+                while data := self.client.bio_read(piece):
+                    self.tls.dataReceived(data)
+            self.client.bio_write(self.transport.value())
+            self.transport.clear()
+        report: dict[str, Any] = json.loads(json.dumps(tls_report(self.protocol.transport)))
+        return report
+
+
+@pytest.mark.parametrize("piece", [1, 100, 65536])
+def test_a_report_on_twisteds_own_tls(context: SSL.Context, piece: int) -> None:
+    report = TwistedTLS(context, keeps_hello=True).shake_hands(piece)
+    assert report["version"] == "TLSv1.3"
+    hello = report["client_hello"]
+    assert hello["readable"]
+    assert hello["sni"] == report["sni"] == "localhost"
+    assert hello["read_count"] == -(-(hello["length"] + 5) // piece)
+    assert sum(hello["reads"]) == min(hello["length"] + 5, MOST_READS * piece)
+    assert (hello["segments"], hello["retried"]) == (None, None)
+
+
+def test_twisteds_own_tls_as_it_is(context: SSL.Context) -> None:
+    plain = TwistedTLS(context, keeps_hello=False)
+    assert type(plain.protocol.transport.getHandle()) is SSL.Connection  # type: ignore[union-attr]
+    assert plain.shake_hands(65536)["client_hello"] is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/1.0\r\n\r\n", rfc8448.SERVER_HELLO_RECORD, b"\x16\x03\x01\xff\xff"]
+)
+def test_no_hello_on_twisteds_own_tls(context: SSL.Context, data: bytes) -> None:
+    made = TwistedTLS(context, keeps_hello=True)
+    made.tls.dataReceived(data)
+    assert tls_report(made.protocol.transport)["client_hello"] is None
+    made.tls.connectionLost(Failure(main.CONNECTION_DONE))
