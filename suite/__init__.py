@@ -18,7 +18,8 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
 ``config``    the configuration file, and the values it holds
 ground        ``certs``, ``identities``, ``system``, ``reasons``, ``errors``, ``files``, ``output``,
-              ``signals``, ``text``; Twisted's ``logs``
+              ``signals``, ``text``; ``client_hello``, ``fingerprints``, ``tls_names``: what a TLS
+              client offers; Twisted's ``logs``
 ============= ==================================================================================
 """
 

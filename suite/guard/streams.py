@@ -54,7 +54,10 @@ class Guarded(Watched, Protocol):
         named the client.
     :ivar detail: what the log says beside the reason.
     :ivar faults: the declared faults that strike it, for people; empty if none do.
+    :cvar wants_client_hello: whether a transport over TLS has to keep the ClientHello (`suite.engine.hello`).
     """
+
+    wants_client_hello = False
 
     number = 0
     peer = ""

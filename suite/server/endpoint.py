@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -22,19 +22,28 @@ from suite.endpoints.descriptions import DIRECT, Description
 from suite.endpoints.listener import Listener
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.accept import AcceptingPort, Reserve
+from suite.engine.hello import HelloTLS
 from suite.engine.listeners import with_listeners
 from suite.engine.tls import TLSPort, TLSServer
 from suite.faults.datagrams import DatagramFaults, FaultyDatagrams
 from suite.faults.decide import Decider
 from suite.faults.packets import strike_datagrams
 from suite.faults.streams import FaultyStream
-from suite.faults.tls import FaultyTLS
+from suite.faults.tls import FaultyHelloTLS, FaultyTLS
 from suite.guard.datagrams import DatagramPolicy, OwnPorts
 from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
 from suite.server.pauses import Turns
 
 log = Logger()
+
+#: The transports of TLS ports: by whether they may misbehave, and whether the ClientHello is asked for.
+_TLS_TRANSPORTS: Final[Mapping[tuple[bool, bool], type[TLSServer]]] = {
+    (False, False): TLSServer,
+    (False, True): HelloTLS,
+    (True, False): FaultyTLS,
+    (True, True): FaultyHelloTLS,
+}
 
 
 class Surroundings:
@@ -273,9 +282,14 @@ class RunningEndpoint:
         return under_faults is any_faults and isinstance(protocol, cast(Any, self._answer).datagrams)
 
     def _choose_transport(self, port: Any) -> None:
-        """Let a TLS *port* misbehave in its handshakes and records, too, if anything may misbehave."""
-        if isinstance(port, TLSPort) and self._factory is not None:
-            port.transport = TLSServer if self._factory.decider is None else FaultyTLS
+        """Let a TLS *port* misbehave, if anything may, and keep what clients offer, if it is asked for."""
+        if self._factory is None:
+            return
+        wants_hello = getattr(self._factory.protocol, "wants_client_hello", False)
+        if isinstance(port, TLSPort):
+            port.transport = _TLS_TRANSPORTS[self._factory.decider is not None, wants_hello]
+        elif self._listener.context_factory is not None:  # Twisted's own
+            self._listener.context_factory.keeps_hello = wants_hello
 
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
         if sock.transport == "UDP" and self.datagrams is not None:
