@@ -1,8 +1,8 @@
 """What TLS stacks say of each specimen: specimen → stack → its error, as measured.
 
-A stack is absent where it accepts the specimen, or where nobody has measured it. What depends on the day or on
-the machine is left out at the end. Measured for the host ``localhost``, with OpenSSL 3.0 at security level 2
-(Debian's default; Python 3.11 has the same), GnuTLS 3.7.9 (`gnutls-cli`), Go 1.19 and Java 17.
+A stack is absent where it accepts the specimen, or where nobody has measured it. What depends on the day
+or the machine is left out at the end. Measured for the host ``localhost``, with OpenSSL 3.0 at security level
+2 (Debian's default; Python 3.11 has the same), GnuTLS 3.7.9 (`gnutls-cli`), Go 1.19 and Java 17.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ _SAID: Final[Mapping[str, _Said]] = {
     ),
     "wildcard-too-deep": _mismatch("valid for *.wildcard-too-deep.localhost, not localhost"),
     "partial-wildcard": _mismatch("valid for local*, partial-*.localhost, not localhost"),
-    "nul-in-name": _mismatch("valid for localhost\0.nul-in-name.example"),
+    "nul-in-name": _mismatch("valid for localhost"),
     "ip-in-dns": _mismatch("valid for 127.0.0.1, ::1, not localhost"),
     "10000-sans": _Said(
         "excessive message size",
