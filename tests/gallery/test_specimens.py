@@ -10,6 +10,7 @@ import pytest
 from suite.gallery.chains import MAKERS
 from suite.gallery.errors import ERRORS
 from suite.gallery.specimens import LEFT_OUT, SPECIMENS, Must, Specimen
+from tests.helpers import ROOT
 
 STACKS = {"openssl", "gnutls", "go", "python", "java", "chromium"}
 
@@ -45,3 +46,13 @@ def test_errors_are_of_specimens() -> None:
 
 def test_every_maker_has_a_specimen() -> None:
     assert set(MAKERS) == {specimen.certificate for specimen in SPECIMENS}
+
+
+def test_the_page_about_certificates_names_each() -> None:
+    page = (ROOT / "docs/gallery-certificates.md").read_text()
+    made = {s.name for s in SPECIMENS if s.behaviour is None or s.certificate != "good"}
+    assert made <= set(re.findall(r"`([a-z0-9-]+)`", page))
+    for name, must in re.findall(
+        r"^\| `([a-z0-9-]+)` \| (\w+) \| \S*(?:accepts|refuses)", page, re.MULTILINE
+    ):
+        assert {s.name: s.must for s in SPECIMENS}[name] == must
