@@ -297,7 +297,7 @@ _VERSIONS_AND_SUITES: Final = (
     _behaviour("cbc", EITHER, "RFC 9325, section 4.2.1", "The cipher suite uses CBC, in TLS 1.2."),
     _behaviour("rc4", REFUSE, "RFC 7465, section 2", "The cipher suite uses RC4.", "tlslite"),
     _behaviour("3des", REFUSE, "RFC 9325, section 4.1", "The cipher suite uses Triple DES.", "tlslite"),
-    _behaviour("null", REFUSE, "RFC 9325, section 4.1", "The cipher suite does not encrypt.", "tlslite"),
+    _behaviour("null", REFUSE, "RFC 9325, section 4.1", "The cipher suite does not encrypt."),
     _behaviour("dh-small", REFUSE, "RFC 9325, section 4.5", "The Diffie-Hellman group has too few bits."),
 )
 
