@@ -111,6 +111,22 @@ def test_it_stays_as_it_is_until_it_is_due(specimen: Specimen, judge: Judge, tmp
         assert objection == judge(verifier, specimen.name, NOW)
 
 
+@pytest.mark.parametrize("days", [60, 5 * 365])
+def test_it_can_be_made_anew_below_the_same_root(days: int, judge: Judge, tmp_path: Path) -> None:
+    """What clients have come to trust at the start goes on to be right."""
+    root, now = authority(NOW), NOW + timedelta(days=days)
+    for specimen in CERTIFICATES:
+        if specimen.name not in STATUS:
+            again = mint(specimen.certificate, root, ["localhost", f"{specimen.name}.localhost"], now)
+            objection = VERIFIERS["cryptography"](Case(again, root.pem, tmp_path, now=now))
+            assert without_names(objection) == without_names(judge("cryptography", specimen.name, NOW))
+
+
+def without_names(objection: str) -> str:
+    """An objection of cryptography's, without the keys and certificates that it quotes."""
+    return re.sub(r"params: .*|\(encountered .*", "", objection)
+
+
 # For no other reason.
 
 
