@@ -1,0 +1,8 @@
+"""What does bad TLS look like? Specimens with one defect each, always fresh.
+
+- `specimens`: all of them, by name; `errors`: what TLS stacks say of them
+- `mint`: the certificates of one; `authority`: the CA behind them; `order`, `chains`: how each is made
+- `resign`, `weak`: what cryptography refuses to sign, and keys that it refuses to make
+
+These are pure, without Twisted.
+"""
