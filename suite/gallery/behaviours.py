@@ -55,7 +55,7 @@ class Behaviour:
     :ivar rewritable: whether `suite.faults.records` can write its records again, as some faults need.
     :ivar renegotiates: whether the server asks to renegotiate after the handshake.
     :ivar protocol: the protocol selected by ALPN, whatever the client has offered; None: none is.
-    :ivar clients: whether a client is asked for a certificate: ``optional`` or ``required``; empty: it is not.
+    :ivar clients: whether clients are asked for a certificate: ``optional`` or ``required``; empty: no.
     :ivar legacy: what tlslite-ng is set to; None: OpenSSL speaks.
     """
 

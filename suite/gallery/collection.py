@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 from OpenSSL import SSL
@@ -22,7 +22,7 @@ from suite.config.file import Config
 from suite.config.gallery import GalleryTable
 from suite.errors import UnwritableError
 from suite.gallery import legacy
-from suite.gallery.behaviours import BEHAVIOURS, PLAIN
+from suite.gallery.behaviours import BEHAVIOURS, PLAIN, Behaviour
 from suite.gallery.contexts import (
     DirectoryContext,
     ExhibitContext,
@@ -36,9 +36,12 @@ from suite.gallery.specimens import LEFT_OUT, SPECIMENS, Specimen
 from suite.text import shown
 
 #: The version of gallery.json.
-VERSION = 1
+VERSION: Final = 1
 
-_BY_NAME = {specimen.name: specimen for specimen in SPECIMENS}
+_BY_NAME: Final = {specimen.name: specimen for specimen in SPECIMENS}
+
+#: Specimens about the very name that the client has asked for: chosen by it, they need another certificate.
+_NAMED: Final = frozenset({"cn-only", "nul-in-name", "partial-wildcard", "wildcard-too-deep"})
 
 
 def _utc_now() -> datetime:
@@ -51,10 +54,11 @@ class Gallery:
     :param config: has a gallery.
     :param before: the gallery that is being served, whose CA and certificates are used again as long as they
         are good; it is not modified.
-    :param now: what time it is.
+    :param now: what time it is; what was asked before goes on being asked.
     :ivar table: what the configuration says.
     :ivar authority: the CA behind them.
     :ivar exhibits: what is served, by name.
+    :ivar by_name: the same for clients that choose by name (SNI).
     :ivar left_out: what is not, and why, by name.
     :raises ConfigError: the configuration names a specimen that there is not, or there is no room for its
         ports.
@@ -66,23 +70,23 @@ class Gallery:
         assert config.gallery is not None  # noqa: S101
         wanted = wanted_specimens(config)
         self.table: GalleryTable = config.gallery
-        self._now = before._now if before is not None else now
-        time = self._now()
-        if before is not None and time < before.authority.until:
-            self.authority = before.authority
-        else:
-            before, self.authority = None, Authority(time)
+        self.now: Callable[[], datetime] = before.now if before is not None else now
+        time = self.now()
+        if before is not None and time >= before.authority.until:
+            before = None
+        self.authority: Authority = before.authority if before is not None else Authority(time)
         if before is not None and (before.table.host, before.table.domain) != (
             self.table.host,
             self.table.domain,
         ):
             before = None
         self.exhibits: dict[str, ExhibitContext] = {}
+        self.by_name: dict[str, ExhibitContext] = {}
         self.left_out: dict[str, str] = dict(LEFT_OUT)
         for specimen in SPECIMENS:
             if specimen.name in wanted:
                 self._show(specimen, before, time)
-        self._directory = DirectoryContext(self.exhibits, self.table.domain)
+        self._directory = DirectoryContext(self.by_name, self.table.domain)
 
     def _show(self, specimen: Specimen, before: Gallery | None, time: datetime) -> None:
         name = specimen.name
@@ -90,6 +94,7 @@ class Gallery:
             kept = before.exhibits.get(name)
             if kept is not None and not _due(kept, time):
                 self.exhibits[name] = kept
+                self.by_name[name] = before.by_name[name]
                 return
             if name in before.left_out:
                 self.left_out[name] = before.left_out[name]
@@ -98,14 +103,30 @@ class Gallery:
         try:
             if behaviour.legacy is not None and (problem := legacy.missing()) is not None:
                 raise UnspeakableError(problem)
-            minted = mint(specimen.certificate, self.authority, self._names(name), time)
-            exhibit = exhibit_context(name, behaviour, minted, self.authority.pem)
-            if behaviour.legacy is None:
-                try_out(exhibit)
+            names = self._names(name)
+            exhibit = by_name = self._exhibit(specimen, behaviour, names, time)
+            if name in _NAMED:
+                asked = f"{name}.{self.table.domain}"
+                names.remove(asked)
+                by_name = self._exhibit(specimen, behaviour, [asked, *names], time)
         except (Unmintable, UnspeakableError) as error:
             self.left_out[name] = str(error)
         else:
-            self.exhibits[name] = exhibit
+            self.exhibits[name], self.by_name[name] = exhibit, by_name
+
+    def _exhibit(
+        self, specimen: Specimen, behaviour: Behaviour, names: Sequence[str], time: datetime
+    ) -> ExhibitContext:
+        """What presents *specimen*, tried out.
+
+        :raises Unmintable: it cannot be made here.
+        :raises UnspeakableError: it cannot be spoken here.
+        """
+        minted = mint(specimen.certificate, self.authority, names, time)
+        exhibit = exhibit_context(specimen.name, behaviour, minted, self.authority.pem)
+        if behaviour.legacy is None:
+            try_out(exhibit)
+        return exhibit
 
     def _names(self, specimen: str) -> list[str]:
         """The names by which clients reach a specimen."""
@@ -116,7 +137,7 @@ class Gallery:
     @property
     def due(self) -> list[str]:
         """The specimens whose day is passing: a `Gallery` made now, of this one, mints them again."""
-        time = self._now()
+        time = self.now()
         if time >= self.authority.until:
             return [*self.exhibits]
         return [name for name, exhibit in self.exhibits.items() if _due(exhibit, time)]

@@ -13,9 +13,9 @@ from typing import Final
 
 from OpenSSL import SSL, crypto
 
+from suite.endpoints.tls import MODE_NO_AUTO_CHAIN
 from suite.engine.handshake import reason_of
 from suite.engine.openssl import MAX_PLAINTEXT, use_key
-from suite.endpoints.tls import MODE_NO_AUTO_CHAIN
 from suite.gallery.behaviours import Behaviour
 from suite.gallery.mint import Minted
 
@@ -72,9 +72,7 @@ class DirectoryContext(SSL.Context):
         return self.exhibits.get(label)
 
 
-def exhibit_context(
-    specimen: str, behaviour: Behaviour, minted: Minted, authority: bytes
-) -> ExhibitContext:
+def exhibit_context(specimen: str, behaviour: Behaviour, minted: Minted, authority: bytes) -> ExhibitContext:
     """The context that presents a specimen.
 
     :param authority: the CA in PEM, which clients are told to have certificates from.

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from OpenSSL import SSL
+from typing_extensions import override
 
 from suite.engine.handshake_records import record_length
 from suite.engine.openssl import MAX_PLAINTEXT
@@ -78,6 +79,18 @@ def _identity(chain: tuple[bytes, ...], key: bytes) -> tuple[Any, Any]:
     return api.X509CertChain(certificates), api.parsePEMKey(key.decode(), private=True)
 
 
+class _OwnGroup(list[int]):
+    """The groups of RFC 7919 as tlslite-ng is to see them, to use one of our own instead.
+
+    It would refuse a client that offers some of which it has none, and otherwise choose one of them: it has
+    whatever the client offers, and yet there are none to choose from.
+    """
+
+    @override
+    def __contains__(self, group: object) -> bool:
+        return True
+
+
 def _settings(legacy: Legacy) -> Any:
     settings = import_module("tlslite.handshakesettings").HandshakeSettings()
     settings.minVersion, settings.maxVersion = (3, 3), legacy.highest
@@ -89,7 +102,7 @@ def _settings(legacy: Legacy) -> Any:
     if legacy.macs:
         settings.macNames = [*legacy.macs]
     if legacy.group is not None:
-        settings.dhParams, settings.dhGroups = legacy.group, []
+        settings.dhParams = legacy.group
     settings.ticket_count = 0
     settings.use_heartbeat_extension = False
     return settings
@@ -110,6 +123,8 @@ class LegacyConnection:
         self._memory = _Memory()
         self._tls: Any = import_module("tlslite.tlsconnection").TLSConnection(self._memory)
         self._tls.closeSocket = self._tls.ignoreAbruptClose = False
+        if legacy.group is not None:
+            self._tls._groupNamesToList = lambda _settings: _OwnGroup()  # noqa: SLF001
         self._errors: Any = import_module("tlslite.errors")
         chain, key = _identity(minted.chain, minted.key)
         self._steps: Iterator[int] = self._tls.handshakeServerAsync(
@@ -242,10 +257,10 @@ class LegacyConnection:
         name = self._tls.getCipherName()
         return str(name) if name else None
 
-    def get_peer_certificate(self, *, as_cryptography: bool = False) -> None:  # noqa: ARG002
+    def get_peer_certificate(self, *, as_cryptography: bool = False) -> None:
         """The client is not asked for a certificate."""
 
-    def get_peer_cert_chain(self, *, as_cryptography: bool = False) -> None:  # noqa: ARG002
+    def get_peer_cert_chain(self, *, as_cryptography: bool = False) -> None:
         """The client is not asked for a certificate."""
 
     def get_servername(self) -> bytes | None:

@@ -70,7 +70,7 @@ def wanted_specimens(config: Config) -> frozenset[str]:
         raise ConfigError(
             file,
             "gallery.ports",
-            f"{table.ports} leaves no room for {len(names)} ports; expected {65_536 - len(names)} at the most",
+            f"{table.ports} leaves no room for {len(names)} ports; expected {65_536 - len(names)} at most",
         )
     return frozenset(table.only or names)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
+from typing_extensions import override
 
 from suite import certs, text
 from suite.config import file as config
@@ -41,6 +42,8 @@ class Plan:
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
+    gallery: Gallery | None = None
+
     def __init__(
         self, file: Path, *, mint: bool, before: Plan | None = None, replay: Decisions | None = None
     ) -> None:
@@ -65,15 +68,21 @@ class Plan:
 
         :raises SuiteError: a certificate or key cannot be used.
         """
-        plan = object.__new__(Plan)
+        plan = object.__new__(type(self))
         plan.renewal = True
         plan.replay = self.replay
         plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
 
+    def read_again(self) -> Plan:
+        """What the file says now, served with what is still good of this plan.
+
+        :raises SuiteError: it cannot be served.
+        """
+        return Plan(self.config.file, mint=True, before=self)
+
     def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
         self.config = settings
-        self.gallery: Gallery | None = None
         if settings.gallery is not None:
             with mistakes.noted():
                 settings = self._open_gallery(before.gallery if before is not None else None)
@@ -213,3 +222,20 @@ class Plan:
         count = len(self.descriptions)
         found.append(f"{text.shown(self.config.file)}: {count} endpoint{'s' * (count > 1)}, no errors")
         return found
+
+
+class FixedPlan(Plan):
+    """A plan whose configuration is in no file: a reload makes only what has become too old anew.
+
+    :param settings: the configuration.
+    :raises SuiteError: it cannot be served.
+    """
+
+    def __init__(self, settings: config.Config) -> None:
+        self.renewal = False
+        self.replay = None
+        self._load(settings, Mistakes(), mint=True, before=None)
+
+    @override
+    def read_again(self) -> Plan:
+        return self.renewed()

@@ -20,7 +20,6 @@ from suite.server.threads import defer_to_daemon
 from suite.server.watch import Watch
 from suite.system import Notifier
 
-
 #: Seconds between two looks at the days of the gallery's specimens, which last for days and more.
 GALLERY_INTERVAL: Final = 60.0
 
@@ -86,10 +85,8 @@ class Reloader:
 
     async def _reload_once(self) -> None:
         self._notifier.reloading("reading the configuration")
-        file = self._suite.plan.config.file
         try:
-            before = self._suite.plan
-            what = await self._switch(lambda: Plan(file, mint=True, before=before))
+            what = await self._switch(self._suite.plan.read_again)
         except StoppingError as error:
             log.info("not reloaded: {error}", error=str(error))
         except SuiteError as error:

@@ -135,7 +135,7 @@ class EchoSuite(Service):
     def exhibition(self) -> tuple[Any, dict[str, int]]:
         """The gallery, and its open ports by what they serve."""
         ports = {
-            endpoint.description.endpoint.gallery: port.getHost().port
+            endpoint.description.endpoint.gallery: cast(Any, port.getHost()).port
             for endpoint in self.endpoints.values()
             if endpoint.description.endpoint.gallery
             for port in endpoint.ports
