@@ -11,11 +11,12 @@ import hashlib
 from contextlib import suppress
 from typing import Final
 
+from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL, crypto
 
 from suite.endpoints.tls import MODE_NO_AUTO_CHAIN
 from suite.engine.handshake import reason_of
-from suite.engine.openssl import MAX_PLAINTEXT, use_key
+from suite.engine.openssl import MAX_PLAINTEXT, use_chain, use_key
 from suite.gallery.behaviours import Behaviour
 from suite.gallery.mint import Minted
 
@@ -100,11 +101,8 @@ def _prepare(context: ExhibitContext, authority: bytes) -> None:
     context.set_mode(SSL.MODE_RELEASE_BUFFERS | MODE_NO_AUTO_CHAIN)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(hashlib.sha256(context.specimen.encode()).digest())
-    leaf, *chain = (crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in minted.chain)
-    context.use_certificate(leaf)
+    use_chain(context, minted.chain)
     use_key(context, crypto.load_privatekey(crypto.FILETYPE_PEM, minted.key))
-    for certificate in chain:
-        context.add_extra_chain_cert(certificate)
     if minted.ocsp is not None:
         staple = minted.ocsp
         context.set_ocsp_server_callback(lambda _connection, _data: staple)
@@ -115,7 +113,7 @@ def _prepare(context: ExhibitContext, authority: bytes) -> None:
         required = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if behaviour.clients == "required" else 0
         # Any certificate will do: whether there is one is what the specimen is about.
         context.set_verify(SSL.VERIFY_PEER | required, lambda *_arguments: True)
-        context.add_client_ca(crypto.load_certificate(crypto.FILETYPE_PEM, authority).to_cryptography())
+        context.add_client_ca(load_pem_x509_certificate(authority))
 
 
 def try_out(context: ExhibitContext) -> None:

@@ -47,6 +47,7 @@ class GalleryTLS(FaultyTLS):
 
     keeps_hello = True
     exhibit: ExhibitContext | None = None
+    _cuts_hello = True  # the records of the handshake alone are cut, if any are
 
     @override
     def _see_hello(self) -> None:
@@ -94,6 +95,7 @@ class GalleryTLS(FaultyTLS):
             if fault not in faults:
                 self._tell_unfit(fault, exhibit)
         super()._begin(Decision(tuple(faults), decision.seed))
+        self._cuts_hello = not any(each.kind is Kind.FRAGMENT for each in decision.faults)
         if behaviour.legacy is not None:
             self._rewriter = cast(Any, _AsWritten)
             self.echoes = False
@@ -113,6 +115,8 @@ class GalleryTLS(FaultyTLS):
     @override
     def handshake_finished(self) -> None:
         super().handshake_finished()
+        if self._rewriter is not None and self._cuts_hello:
+            self._rewriter.size = MAX_PLAINTEXT
         if self.exhibit is not None and self.exhibit.behaviour.renegotiates:
             self._connection.renegotiate()
             self._connection.do_handshake()  # writes the HelloRequest (RFC 5246, section 7.4.1.1)
