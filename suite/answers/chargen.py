@@ -43,10 +43,12 @@ class Chargen(StreamAnswer):
 
     _sent = 0
     _paused = False
+    _registered = False
     _next: IDelayedCall | None = None
 
     @override
     def begin(self) -> None:
+        self._registered = True
         cast(Any, self.transport).registerProducer(self, True)
         self._go_on()
 
@@ -67,8 +69,7 @@ class Chargen(StreamAnswer):
     def _go_on(self) -> None:
         """Send a piece in the next turn: the caller may be in the middle of a write."""
         if self.reason is not None:
-            # A producer would be resumed where the transport should close.
-            cast(Any, self.transport).unregisterProducer()
+            self._unregister()
         elif self._next is None:
             self._next = self.guard.clock.callLater(0, self._send)
 
@@ -81,11 +82,17 @@ class Chargen(StreamAnswer):
             self._sent += len(piece)
             self.write(piece)
             if self._sent == self.most:
-                cast(Any, self.transport).unregisterProducer()
+                self._unregister()
                 self.end(Reason.BYTES)
                 return
         if not self._paused:
             self._go_on()
+
+    def _unregister(self) -> None:
+        """Be no producer any more: one would be resumed where the transport should close."""
+        if self._registered:
+            self._registered = False
+            cast(Any, self.transport).unregisterProducer()
 
     def _cancel(self) -> None:
         if self._next is not None:
@@ -96,6 +103,7 @@ class Chargen(StreamAnswer):
     def readConnectionLost(self) -> None:
         self._cancel()
         self._paused = True
+        self._unregister()
         super().readConnectionLost()
 
     @override

@@ -104,7 +104,7 @@ def stream_fields(sock: Any) -> dict[str, object]:
             options.append((socket.IPPROTO_IPV6, IPV6_2292PKTOPTIONS))
         for option in options:
             with suppress(OSError):
-                found += _control_messages(sock.getsockopt(*option, 1024))
+                found += control_messages(sock.getsockopt(*option, 1024))
         mapped = sock.family == socket.AF_INET6 and _is_mapped(sock)
         level = socket.IPPROTO_IPV6 if sock.family == socket.AF_INET6 and not mapped else socket.IPPROTO_IP
         found = [message for message in found if message[0] == level]
@@ -117,7 +117,7 @@ def _is_mapped(sock: Any) -> bool:
     return False
 
 
-def _control_messages(packed: bytes) -> Iterator[ControlMessage]:
+def control_messages(packed: bytes) -> Iterator[ControlMessage]:
     """The control messages in *packed* (cmsg(3))."""
     while len(packed) >= _HEADER.size:
         size, level, kind = _HEADER.unpack_from(packed)

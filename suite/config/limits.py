@@ -40,7 +40,7 @@ class Limits:
         not answer, it is gone within twice this time (Go's default is 15 s, Linux's two hours; a minute is
         what most gateways remember a silent connection for, at the least).
     :ivar lifetime: of a connection, whatever it does.
-    :ivar bytes: echoed on a connection, after which it ends.
+    :ivar bytes: echoed on a connection (with another answer: received, or sent), after which it ends.
     :ivar rate: datagrams answered per second and source, on average (Linux's ``icmp_msgs_per_sec``).
     :ivar burst: datagrams answered at once to a source that has been quiet.
     :ivar rate_exempt: sources to which `rate` does not apply.

@@ -73,6 +73,30 @@ def limit(id_: str, line: str, *fragments: str, kind: str = "tcp:0") -> Bad:
 
 GOOD = '[endpoints]\necho = "tcp:0"\n'
 
+ANSWERS = [
+    Bad(
+        "no such answer",
+        "[endpoints]\necho = { listen = 'tcp:0', answer = 'raport' }\n",
+        "endpoints.echo.answer",
+        ["'raport' is not an answer", "did you mean report?"],
+    ),
+    Bad(
+        "an answer like no other",
+        "[endpoints]\necho = { listen = 'udp:0', answer = 'xyz' }\n",
+        "endpoints.echo.answer",
+        [
+            "'xyz' is not an answer",
+            "expected chargen or daytime or discard or echo or qotd or report or time",
+        ],
+    ),
+    Bad(
+        "an answer that is no string",
+        "[endpoints]\necho = { listen = 'tcp:0', answer = true }\n",
+        "endpoints.echo.answer",
+        ["True is a boolean", 'expected an answer, such as "report"'],
+    ),
+]
+
 FILE = [
     Bad("not UTF-8", b"[endpoints]\n# caf\xe9\n", None, ["byte 17 is not UTF-8", "expected a TOML file"]),
     Bad("UTF-16", "[endpoints]".encode("utf-16"), None, ["byte 0 is not UTF-8"]),
@@ -529,7 +553,7 @@ TLS_TABLES = [
     ),
 ]
 
-TABLE = [*FILE, *SHAPE, *LIMITS, *DESCRIPTIONS, *COLLISIONS, *CREDENTIALS, *TLS_TABLES]
+TABLE = [*FILE, *SHAPE, *ANSWERS, *LIMITS, *DESCRIPTIONS, *COLLISIONS, *CREDENTIALS, *TLS_TABLES]
 
 
 def without_curve(pem: bytes) -> bytes:
