@@ -11,6 +11,7 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``admin``     changing a running suite from outside: the control socket
 ``server``    the running suite: from a configuration to open ports, and back
 ``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers
+``answers``   a table of what else an endpoint can answer
 ``echo``      the heart: what an endpoint answers
 ``faults``    how it misbehaves on purpose: which connection gets what, and how that is done
 ``guard``     whom an endpoint admits, and for how long

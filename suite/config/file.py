@@ -62,6 +62,7 @@ class Endpoint:
     :ivar own_limits: what its own ``limits`` table says, by key.
     :ivar optional: whether the others are served if this one cannot be opened.
     :ivar faults: how it misbehaves on purpose.
+    :ivar answer: what it answers: the name of one of `suite.answers.table.ANSWERS`.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Endpoint:
     own_limits: frozenset[str] = frozenset()
     optional: bool = False
     faults: Faults = NO_FAULTS
+    answer: str = "echo"
 
     def limits_key(self, name: str) -> str:
         """Where in the file the limit *name* of this endpoint stands."""
@@ -149,7 +151,7 @@ class _Endpoints(Values):
             return Endpoint(name, self.string(value, key, expected), tls, limits)
         if not isinstance(value, dict):
             raise self.wrong_type(key, value, f"{expected}, or a table with `listen`")
-        table = self.table(value, key, ("listen", "limits", "optional", "tls", *ENDPOINT_KEYS))
+        table = self.table(value, key, ("answer", "listen", "limits", "optional", "tls", *ENDPOINT_KEYS))
         listen: str | None = None
         own_limits: frozenset[str] = frozenset()
         own_tls: frozenset[str] | None = None
@@ -168,7 +170,11 @@ class _Endpoints(Values):
         with self.mistakes.noted():
             optional = self.boolean(table.get("optional", False), f"{key}.optional")
         faults = read_faults(self, table, key, self.seed, self.profiles)
-        found = (tls, limits, own_tls, own_limits, optional, faults)
+        answer = "echo"
+        with self.mistakes.noted():
+            if "answer" in table:
+                answer = self.string(table["answer"], f"{key}.answer", 'an answer, such as "report"')
+        found = (tls, limits, own_tls, own_limits, optional, faults, answer)
         return None if listen is None else Endpoint(name, listen, *found)
 
 

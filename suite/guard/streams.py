@@ -94,6 +94,9 @@ class Guarded(Watched, Protocol):
         if self.guard is not None:
             self.guard.handshake_completed(self)
 
+    def begin(self) -> None:
+        """Bytes may be sent from now on: for an answer that needs none from the peer."""
+
     def readConnectionLost(self) -> None:
         """The peer has closed its side."""
         if self.guard is not None:

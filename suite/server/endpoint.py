@@ -14,8 +14,10 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
+from suite.answers.answer import Answer
+from suite.answers.table import ANSWERS, ECHO
 from suite.config.faults import Faults
-from suite.echo import EchoDatagram, EchoFactory, Refused
+from suite.echo import EchoFactory, Refused
 from suite.endpoints.descriptions import DIRECT, Description
 from suite.endpoints.listener import Listener
 from suite.endpoints.sockets import ListeningSocket
@@ -94,15 +96,17 @@ class RunningEndpoint:
         self._surroundings = surroundings
         self._foreign: IListeningPort | None = None
         self._factory: EchoFactory | None = None
+        self._answer: Answer = ECHO
         self._listener = self._make_listener(context)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
         """The factory for the protocols of a stream endpoint."""
         return EchoFactory(guard, None if self.description.kind in DIRECT else Refused)
 
-    def make_datagrams(self, policy: DatagramPolicy) -> EchoDatagram:
+    def make_datagrams(self, policy: DatagramPolicy) -> DatagramProtocol:
         """The protocol of a UDP endpoint."""
-        return EchoDatagram(policy)
+        protocol: DatagramProtocol = cast(Any, self._answer).datagrams(policy)
+        return protocol
 
     def _make_listener(self, context: SSL.Context | None) -> Listener:
         """What answers on the sockets; the guard and the policy, once made, stay."""
@@ -110,6 +114,7 @@ class RunningEndpoint:
         name, limits = description.endpoint.name, description.endpoint.limits
         transports = {sock.transport for sock in self.sockets} or {description.transport}
         self._factory = None
+        self._answer = ANSWERS[description.endpoint.answer]
         if "UDP" in transports and self.datagrams is None:
             self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
         if transports - {"UDP"}:
@@ -119,6 +124,7 @@ class RunningEndpoint:
             self.guard.handshakes = description.transport == "TLS"
             self.guard.proxied = description.proxied and description.kind == "ssl"
             self._factory = self.make_factory(self.guard)
+            self._apply_answer()
             self._apply_faults()
         self._apply_datagram_faults()
         reactor = with_listeners(surroundings.reactor)
@@ -176,6 +182,7 @@ class RunningEndpoint:
                     judge.limits = limits
         if self.guard is not None:
             self.guard.members = description.members
+        self._change_answer(ANSWERS[description.endpoint.answer])
         self.change_faults(description.endpoint.faults)
         same_answer = (before.proxied, before.transport) == (description.proxied, description.transport)
         if same_answer and self._listener.context_factory is not None and context is not None:
@@ -190,6 +197,25 @@ class RunningEndpoint:
         self._listener = self._make_listener(context)
         for sock in self.sockets:
             self._serve(sock)
+
+    # Answers.
+
+    def _change_answer(self, answer: Answer) -> None:
+        """Give new connections, and the next datagram, *answer*; open connections keep theirs."""
+        if answer is not self._answer:
+            self._answer = answer
+            self._apply_answer()
+            self._replace_datagram_protocols()
+
+    def _apply_answer(self) -> None:
+        factory = self._factory
+        if factory is None:
+            return
+        if self._answer is ECHO:  # the factory's own
+            factory.__dict__.pop("protocol", None)
+            factory.__dict__.pop("measured", None)
+        else:
+            factory.protocol = factory.measured = cast(Any, self._answer.stream)
 
     # Faults.
 
@@ -230,21 +256,30 @@ class RunningEndpoint:
         if self.datagram_faults is None:
             self.datagram_faults = DatagramFaults(self._surroundings.reactor, policy, self.decider.struck)
         self.datagram_faults.faults = faults
+        self._replace_datagram_protocols()
+
+    def _replace_datagram_protocols(self) -> None:
+        """Let the right protocol answer on each UDP port; its socket, and what waits there, stays."""
         for index, (sock, port) in enumerate(zip(self.sockets, self.ports, strict=False)):
             if sock.transport == "UDP" and not self._has_right_protocol(port):
                 cast(Any, port).detach()
                 protocol = self._make_protocol("UDP")
                 self.ports[index] = self._listener.serve(sock, self._surroundings.reserve, protocol)
         foreign: Any = self._foreign
-        if foreign is not None and not self._has_right_protocol(foreign):
+        if foreign is not None and self.datagrams is not None and not self._has_right_protocol(foreign):
             before, foreign.protocol = foreign.protocol, self._make_protocol("UDP")
             before.doStop()
             foreign.protocol.makeConnection(foreign)
 
     def _has_right_protocol(self, port: Any) -> bool:
-        """Whether what answers on the UDP *port* knows of the faults, if there are any, and only then."""
+        """Whether the answer on the UDP *port* is the right one, under the faults if there are any."""
+        protocol = port.protocol
+        if isinstance(protocol, FaultyDatagrams):
+            under_faults, protocol = True, protocol.wrapped
+        else:
+            under_faults = False
         any_faults = self.datagram_faults is not None and self.datagram_faults.any
-        return isinstance(port.protocol, FaultyDatagrams) is any_faults
+        return under_faults is any_faults and isinstance(protocol, cast(Any, self._answer).datagrams)
 
     def _choose_transport(self, port: Any) -> None:
         """Let a TLS *port* misbehave, if anything may, and keep what clients offer, if it is asked for."""
