@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -23,20 +24,24 @@ from tests.running import (
     client_program,
     optional_program,
     read_to_end,
+    run_suite,
     running,
 )
 from tests.tshark import Reading, read_by_tshark
 
 CONFIG = """
 [endpoints.tls]
+answer = "report"
 listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 tls = { alpn = ["http/1.1"], client_ca = "certs/ca.pem", client_auth = "optional" }
 
 [endpoints.faulty]
+answer = "report"
 listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 faults = [{ fragment = "50B" }, { latency = "1ms" }, { end = "fin" }]
 
 [endpoints.proxied]
+answer = "report"
 listen = "haproxy:ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 """
 
@@ -47,12 +52,12 @@ each = pytest.mark.parametrize("endpoint", ["tls", "faulty"])
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningSuite]:
     directory = tmp_path_factory.mktemp("suite")
-    with running(directory, CONFIG, "--reactor", request.param, module="tests.reporting") as suite:
+    with running(directory, CONFIG, "--reactor", request.param) as suite:
         yield suite
 
 
 def report_to(client: TLSClient) -> dict[str, Any]:
-    report: dict[str, Any] = json.loads(read_to_end(client.recv))
+    report: dict[str, Any] = json.loads(read_to_end(client.recv))["tls"]
     client.sock.close()
     return report
 
@@ -125,7 +130,7 @@ def test_a_hello_in_two_segments(suite: RunningSuite, endpoint: str) -> None:
                         client.write(received)
                     else:
                         client.write_eof()
-    report = json.loads(data)["client_hello"]
+    report = json.loads(data)["tls"]["client_hello"]
     assert report["reads"] in ([len(hello)], [100, len(hello) - 100])
     if sys.platform == "linux":
         assert report["segments"] == 2
@@ -249,9 +254,22 @@ def test_the_report_is_what_tshark_reads(
             check=False,
         )
     begin, end = run.stdout.index(b"{"), run.stdout.rindex(b"}") + 1
-    report = json.loads(run.stdout[begin:end])["client_hello"]
+    report = json.loads(run.stdout[begin:end])["tls"]["client_hello"]
     (reading,) = read_by_tshark(tmp_path, [passed.sent])
     assert from_report(report) == {key: reading[key] for key in from_report(report)}
+
+
+@everywhere
+@each
+def test_probe_shows_it(suite: RunningSuite, endpoint: str) -> None:
+    host, port = suite.addresses[endpoint]
+    target = f"tls:{host}:{port}"
+    result = run_suite(suite.directory, "probe", "--report", target)
+    assert result.returncode == 0
+    first, *lines = result.stdout.splitlines()
+    assert first == f"report of {target}"
+    assert f"  endpoint    {endpoint}" in lines
+    assert any(re.fullmatch(r" +ja4 +t13i[0-9]{4}00_[0-9a-f]{12}_[0-9a-f]{12}", line) for line in lines)
 
 
 def test_the_clients_that_are_recorded_are_more() -> None:

@@ -21,7 +21,9 @@ from tests.running import PATIENCE, run_suite
 
 REPORT = {
     "endpoint": "tls",
-    "peer": "127.0.0.1:5",
+    "peer": {"host": "127.0.0.1", "port": 5},
+    "local": {"path": None},
+    "rtt": 2.2e-05,
     "tls": {
         "resumed": False,
         "client_certificate": None,
@@ -39,6 +41,8 @@ REPORT = {
 LINES = [
     "  endpoint  tls",
     "  peer      127.0.0.1:5",
+    f"  local     {UNKNOWN}",
+    "  rtt       0.000022",
     "  tls",
     "    resumed             no",
     f"    client certificate  {UNKNOWN}",
@@ -58,6 +62,13 @@ def test_long_lists_are_wrapped() -> None:
     assert len(lines) == 7
     assert all(len(line) <= WIDTH for line in lines)
     assert {line.index("TLS") for line in lines} == {len("  suites  ")}
+
+
+def test_lines_end_between_entries_only() -> None:
+    shares = [{"id": "0x0033", "name": "key_share", "length": 1258}] * 20
+    first, *_ = lines = lines_of({"shares": shares, "ja3": "7-" * 100})
+    assert first.endswith("key_share [1258],")
+    assert lines[-1] == f"  ja3     {'7-' * 100}"
 
 
 def test_lists_of_members() -> None:
