@@ -100,7 +100,7 @@ def test_a_client_certificate(suite: RunningSuite, endpoint: str) -> None:
 @everywhere
 @each
 def test_a_hello_in_two_segments(suite: RunningSuite, endpoint: str) -> None:
-    """Also where it comes from a client that goes no further: nothing is logged, and nobody is told."""
+    """Which the kernel may have put together before they are read."""
     client, encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = suite.client_context().wrap_bio(client, encrypted, server_hostname="localhost")
     with suppress(ssl.SSLWantReadError):
@@ -133,7 +133,7 @@ def test_a_hello_in_two_segments(suite: RunningSuite, endpoint: str) -> None:
     report = json.loads(data)["tls"]["client_hello"]
     assert report["reads"] in ([len(hello)], [100, len(hello) - 100])
     if sys.platform == "linux":
-        assert report["segments"] == 2
+        assert report["segments"] >= 2  # more, if one has been sent again
 
 
 @everywhere
