@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.client.probe.probing import PATIENT
 from tests.hellos import RECORDED
 from tests.running import (
     PATIENCE,
@@ -264,12 +265,52 @@ def test_the_report_is_what_tshark_reads(
 def test_probe_shows_it(suite: RunningSuite, endpoint: str) -> None:
     host, port = suite.addresses[endpoint]
     target = f"tls:{host}:{port}"
-    result = run_suite(suite.directory, "probe", "--report", target)
+    result = run_suite(suite.directory, "probe", "--report", *PATIENT, target)
     assert result.returncode == 0
     first, *lines = result.stdout.splitlines()
     assert first == f"report of {target}"
     assert f"  endpoint    {endpoint}" in lines
     assert any(re.fullmatch(r" +ja4 +t13i[0-9]{4}00_[0-9a-f]{12}_[0-9a-f]{12}", line) for line in lines)
+
+
+LOAD_BALANCER = """
+defaults
+    mode tcp
+    timeout connect 60s
+    timeout client 60s
+    timeout server 60s
+
+frontend front
+    bind fd@{fileno} ssl crt {directory}/both.pem
+    default_backend back
+
+backend back
+    server one 127.0.0.1:{port} ssl verify none sni str(backend.example) alpn http/1.1
+"""
+
+
+@pytest.mark.parametrize("suite", ["echo-engine"], indirect=True)
+def test_what_a_load_balancer_sends(suite: RunningSuite, tmp_path: Path) -> None:
+    """The client's TLS ends at HAProxy, which has another connection to the endpoint, with its own TLS."""
+    certs = suite.directory / "certs"
+    both = (certs / "server.pem").read_text() + (certs / "server.key").read_text()
+    (tmp_path / "both.pem").write_text(both)
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # where a client may wait for HAProxy
+        port, fileno = suite.addresses["tls"][1], listening.fileno()
+        config = tmp_path / "haproxy.cfg"
+        config.write_text(LOAD_BALANCER.format(fileno=fileno, directory=tmp_path, port=port))
+        command = [client_program("haproxy"), "-db", "-f", str(config)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, pass_fds=[fileno], stdout=pipe, stderr=subprocess.STDOUT) as haproxy:
+            try:
+                target = f"tls:127.0.0.1:{listening.getsockname()[1]}"
+                result = run_suite(suite.directory, "probe", "--report", "--json", *PATIENT, target)
+            finally:
+                haproxy.kill()
+    (found,) = json.loads(result.stdout)["targets"]
+    tls = found["report"]["tls"]
+    assert (tls["sni"], tls["alpn"]) == ("backend.example", "http/1.1")
+    assert tls["client_hello"]["sni"] == "backend.example"
 
 
 def test_the_clients_that_are_recorded_are_more() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from suite.client.dial.failures import TargetError
 from suite.client.probe.fetch import EXPECTED, MOST, parse_report
 from suite.client.probe.shown import DEEPEST, UNKNOWN, WIDTH, lines_of
+from tests.client.probe.probing import PATIENT
 from tests.running import PATIENCE, run_suite
 
 REPORT = {
@@ -151,7 +152,7 @@ def answering(answer: Callable[[socket.socket], object], kind: int = socket.SOCK
 
 def test_a_report_over_tcp(tmp_path: Path) -> None:
     with answering(lambda sock: sock.sendall(json.dumps(REPORT).encode())) as port:
-        result = run_suite(tmp_path, "probe", "--report", f"tcp:127.0.0.1:{port}")
+        result = run_suite(tmp_path, "probe", "--report", *PATIENT, f"tcp:127.0.0.1:{port}")
     assert result.stdout.splitlines() == [f"report of tcp:127.0.0.1:{port}", *LINES]
     assert result.returncode == 0
 
@@ -167,7 +168,7 @@ def test_a_report_over_udp_and_none(tmp_path: Path) -> None:
 
     with answering(answer, socket.SOCK_DGRAM) as port, answering(lambda sock: sock.sendall(b"x")) as other:
         targets = f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{other}"
-        result = run_suite(tmp_path, "probe", "--report", "--json", *targets)
+        result = run_suite(tmp_path, "probe", "--report", "--json", *PATIENT, *targets)
     assert sizes == [1400]
     assert result.returncode == 1
     document = json.loads(result.stdout)
@@ -186,7 +187,7 @@ def test_an_endless_answer_is_cut_off(tmp_path: Path) -> None:
             pass
 
     with answering(pour) as port:
-        result = run_suite(tmp_path, "probe", "--report", f"tcp:127.0.0.1:{port}")
+        result = run_suite(tmp_path, "probe", "--report", *PATIENT, f"tcp:127.0.0.1:{port}")
     assert result.returncode == 1
     assert f"more than {MOST:,} bytes" in result.stdout
 
