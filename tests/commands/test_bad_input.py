@@ -429,7 +429,7 @@ CREDENTIALS = [
         "unknown client_auth",
         'client_ca = "pki/ca.pem"\nclient_auth = "maybe"',
         "client_auth",
-        '\'maybe\' is unknown; expected "required" or "optional"',
+        '\'maybe\' is unknown; expected "required" or "optional" or "unverified"',
     ),
     tls("client_auth that is no word", "client_auth = true", "client_auth", "True is a boolean; expected "),
     tls("keylog in no directory", 'keylog = "absent/keys"', "keylog", "cannot be appended to: No such file"),
