@@ -82,9 +82,7 @@ class StreamAnswer(Guarded):
     def readConnectionLost(self) -> None:
         """The peer has closed its side: close ours once everything is sent."""
         super().readConnectionLost()
-        transport = cast(Any, self.transport)
-        transport.unregisterProducer()
-        transport.loseConnection()
+        cast(Any, self.transport).loseConnection()
 
     def writeConnectionLost(self) -> None:
         """Required by `IHalfCloseableProtocol`; nothing to do."""

@@ -150,7 +150,7 @@ def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Targe
     """
     targets = [parse_target(text) for text in options.targets]
     if not targets:
-        targets = targets_of_config(options.config, warn)
+        targets = targets_of_config(options.config, warn, "report" if options.report else "echo")
     if settings.count == 0 and len(targets) > 1:
         raise UsageError(
             f"--count 0 would never get to {targets[1].text!r}; expected a single target with it"

@@ -33,6 +33,9 @@ NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a 
 #: Docker and Kubernetes kill after 10 and 30, counted from the same signal).
 DEFAULT_DRAIN: Final = 8.0
 
+#: What an endpoint answers unless it says otherwise.
+DEFAULT_ANSWER: Final = "echo"
+
 #: Keys that are strings, and what each is.
 STRINGS: Final = {
     "user": "the name of a user",
@@ -76,7 +79,7 @@ class Endpoint:
     own_limits: frozenset[str] = frozenset()
     optional: bool = False
     faults: Faults = NO_FAULTS
-    answer: str = "echo"
+    answer: str = DEFAULT_ANSWER
     gallery: str = ""
 
     @property
@@ -181,7 +184,7 @@ class _Endpoints(Values):
         with self.mistakes.noted():
             optional = self.boolean(table.get("optional", False), f"{key}.optional")
         faults = read_faults(self, table, key, self.seed, self.profiles)
-        answer = "echo"
+        answer = DEFAULT_ANSWER
         with self.mistakes.noted():
             if "answer" in table:
                 answer = self.string(table["answer"], f"{key}.answer", 'an answer, such as "report"')

@@ -22,7 +22,7 @@ from zope.interface import implementer
 from suite.config.tls import TLS, TLS_VERSIONS
 from suite.engine.handshake import Preamble, reason_of
 from suite.engine.hello import HelloConnection
-from suite.engine.openssl import set_groups, use_key
+from suite.engine.openssl import ask_for_any_certificate, set_groups, use_key
 from suite.errors import CertificateError
 from suite.files import read_file
 from suite.identities import Files, Identity
@@ -149,6 +149,9 @@ def _verify_clients(context: SSL.Context, authorities: Iterable[Certificate], tl
     for authority in authorities:
         store.add_cert(X509.from_cryptography(authority))
         context.add_client_ca(authority)
+    if tls.client_auth == "unverified":
+        ask_for_any_certificate(context)
+        return
     required = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if tls.client_auth == "required" else 0
     context.set_verify(SSL.VERIFY_PEER | required)
 

@@ -368,7 +368,8 @@ class Guard(Admission):
                 self._abort(connection, Reason.DRAIN)
                 continue
             silent = now - connection.unchanged_since >= QUIET
-            if (late or (silent and not connection.last_owed)) and connection.reason is None:
+            over = late or connection.endless or (silent and not connection.last_owed)
+            if over and connection.reason is None:
                 self._end(connection, Reason.DRAIN)
 
     def abort(self) -> None:

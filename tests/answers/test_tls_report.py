@@ -135,14 +135,39 @@ def test_a_client_with_a_certificate(
     assert all(name.partition(":")[0] in ("DNS", "IP", "email", "URI") for name in shown["names"])
 
 
+@both
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_certificate_that_is_not_verified(
-    wire: MakeWire, directory: Path, monkeypatch: pytest.MonkeyPatch
+    wire: MakeWire, directory: Path, tmp_path: Path, transport: type[TLSServer], version: str
 ) -> None:
-    """As where OpenSSL has been told to go on; the contexts of this suite refuse it."""
-    monkeypatch.setattr("suite.answers.tls_report.verify_error", lambda _: "certificate has expired")
-    shown = reported(wire(transport=HelloTLS, client=client_of(certificate=directory)))["client_certificate"]
+    """Also in a session that resumes, where the certificate is not shown again."""
+    certs.mint(tmp_path)
+    tls = TLS(client_ca=directory / "ca.pem", client_auth="unverified")
+    server, client = context_of(directory, tls), client_of(version, certificate=tmp_path)
+    first = wire(transport=transport, context=server, client=client)
+    shown = reported(first)["client_certificate"]
     assert shown["verified"] is False
-    assert shown["error"] == "certificate has expired"
+    assert "unable to" in shown["error"]
+    first.talk(b"x")
+    again = reported(
+        wire(transport=transport, context=server, client=client, session=first.tls.get_session())
+    )
+    assert again["resumed"] is True
+    assert again["client_certificate"] == shown
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_certificate_that_is_verified_where_it_need_not(
+    wire: MakeWire, directory: Path, version: str
+) -> None:
+    tls = TLS(client_ca=directory / "ca.pem", client_auth="unverified")
+    client = client_of(version, certificate=directory)
+    shown = reported(wire(transport=HelloTLS, context=context_of(directory, tls), client=client))
+    assert shown["client_certificate"]["verified"] is True
+    without = reported(
+        wire(transport=HelloTLS, context=context_of(directory, tls), client=client_of(version))
+    )
+    assert without["client_certificate"] is None
 
 
 @both

@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from suite.client.dial.failures import TargetError
 from suite.client.probe.fetch import EXPECTED, MOST, parse_report
 from suite.client.probe.shown import DEEPEST, UNKNOWN, WIDTH, lines_of
+from tests.client.probe.probing import PATIENT
 from tests.running import PATIENCE, run_suite
 
 REPORT = {
     "endpoint": "tls",
-    "peer": "127.0.0.1:5",
+    "peer": {"host": "127.0.0.1", "port": 5},
+    "local": {"path": None},
+    "rtt": 2.2e-05,
     "tls": {
         "resumed": False,
         "client_certificate": None,
@@ -39,6 +42,8 @@ REPORT = {
 LINES = [
     "  endpoint  tls",
     "  peer      127.0.0.1:5",
+    f"  local     {UNKNOWN}",
+    "  rtt       0.000022",
     "  tls",
     "    resumed             no",
     f"    client certificate  {UNKNOWN}",
@@ -58,6 +63,13 @@ def test_long_lists_are_wrapped() -> None:
     assert len(lines) == 7
     assert all(len(line) <= WIDTH for line in lines)
     assert {line.index("TLS") for line in lines} == {len("  suites  ")}
+
+
+def test_lines_end_between_entries_only() -> None:
+    shares = [{"id": "0x0033", "name": "key_share", "length": 1258}] * 20
+    first, *_ = lines = lines_of({"shares": shares, "ja3": "7-" * 100})
+    assert first.endswith("key_share [1258],")
+    assert lines[-1] == f"  ja3     {'7-' * 100}"
 
 
 def test_lists_of_members() -> None:
@@ -140,7 +152,7 @@ def answering(answer: Callable[[socket.socket], object], kind: int = socket.SOCK
 
 def test_a_report_over_tcp(tmp_path: Path) -> None:
     with answering(lambda sock: sock.sendall(json.dumps(REPORT).encode())) as port:
-        result = run_suite(tmp_path, "probe", "--report", f"tcp:127.0.0.1:{port}")
+        result = run_suite(tmp_path, "probe", "--report", *PATIENT, f"tcp:127.0.0.1:{port}")
     assert result.stdout.splitlines() == [f"report of tcp:127.0.0.1:{port}", *LINES]
     assert result.returncode == 0
 
@@ -156,7 +168,7 @@ def test_a_report_over_udp_and_none(tmp_path: Path) -> None:
 
     with answering(answer, socket.SOCK_DGRAM) as port, answering(lambda sock: sock.sendall(b"x")) as other:
         targets = f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{other}"
-        result = run_suite(tmp_path, "probe", "--report", "--json", *targets)
+        result = run_suite(tmp_path, "probe", "--report", "--json", *PATIENT, *targets)
     assert sizes == [1400]
     assert result.returncode == 1
     document = json.loads(result.stdout)
@@ -175,7 +187,7 @@ def test_an_endless_answer_is_cut_off(tmp_path: Path) -> None:
             pass
 
     with answering(pour) as port:
-        result = run_suite(tmp_path, "probe", "--report", f"tcp:127.0.0.1:{port}")
+        result = run_suite(tmp_path, "probe", "--report", *PATIENT, f"tcp:127.0.0.1:{port}")
     assert result.returncode == 1
     assert f"more than {MOST:,} bytes" in result.stdout
 
