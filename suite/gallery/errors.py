@@ -73,15 +73,27 @@ def _mismatch(go: str) -> _Said:
     )
 
 
+#: Nothing in common, of which the server tells the client.
+_OLD: Final = _Said(
+    "legacy sigalg disallowed or unsupported",
+    go="remote error: tls: protocol version not supported",
+    java="SSLHandshakeException: Received fatal alert: protocol_version",
+    chromium="net::ERR_SSL_VERSION_OR_CIPHER_MISMATCH",
+    python="SSLError: [SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version",
+)
+_NO_SUITE: Final = _Said(
+    "sslv3 alert handshake failure",
+    "Received alert [40]: Handshake failed",
+    "remote error: tls: handshake failure",
+    "SSLHandshakeException: Received fatal alert: handshake_failure",
+    "net::ERR_SSL_VERSION_OR_CIPHER_MISMATCH",
+    "SSLError: [SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure",
+)
+
+
 _SAID: Final[Mapping[str, _Said]] = {
     "ed25519": _Said(chromium="net::ERR_SSL_VERSION_OR_CIPHER_MISMATCH"),
-    "ml-dsa": _Said(
-        "sslv3 alert handshake failure",
-        "Received alert [40]: Handshake failed",
-        "remote error: tls: handshake failure",
-        "SSLHandshakeException: Received fatal alert: handshake_failure",
-        python="SSLError: [SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert handshake failure",
-    ),
+    "ml-dsa": _NO_SUITE._replace(chromium=None),
     "expired": _EXPIRED,
     "not-yet-valid": _Said(
         "certificate is not yet valid",
@@ -204,6 +216,24 @@ _SAID: Final[Mapping[str, _Said]] = {
         "status is missing."
     ),
     "stale-staple": _Said(gnutls="The revocation or OCSP data are old and have been superseded."),
+    "tls-v1-0": _OLD,
+    "tls-v1-1": _OLD,
+    "null": _NO_SUITE,
+    "static-rsa": _Said(python=_NO_SUITE.python),
+    "client-cert-missing": _Said(
+        "tlsv13 alert certificate required",
+        "Received alert [116]: Certificate is required",
+        "remote error: tls: certificate required",
+        "SSLHandshakeException: Received fatal alert: certificate_required",
+        "net::ERR_BAD_SSL_CLIENT_AUTH_CERT",
+        "SSLError: [SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required",
+    ),
+    "dh-small": _Said(
+        "dh key too small",
+        go="remote error: tls: handshake failure",
+        chromium="net::ERR_SSL_VERSION_OR_CIPHER_MISMATCH",
+        python="SSLError: [SSL: DH_KEY_TOO_SMALL] dh key too small",
+    ),
 }
 
 ERRORS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
