@@ -4,5 +4,9 @@
 - `mint`: the certificates of one; `authority`: the CA behind them; `order`, `chains`: how each is made
 - `resign`, `weak`: what cryptography refuses to sign, and keys that it refuses to make
 
-These are pure, without Twisted.
+These are pure, without Twisted. How they are served:
+
+- `collection`: all of them, as they are served; `places`: on which endpoints
+- `contexts`: their OpenSSL contexts; `behaviours`: what is wrong with the server itself; `legacy`: tlslite-ng
+- `transport`: the TLS transport; `exhibit`: what it answers; `index`: the page; `serving`: for the server
 """
