@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from suite.config.gallery import BELOW, DEFAULT_PORTS, GalleryTable
+from suite.config.gallery import BELOW, DEFAULT_PORTS, GalleryTable, is_domain
 from suite.errors import UsageError
 from suite.text import is_address
 
@@ -66,21 +66,25 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"--ports {ports!r} cannot be used; expected one such as {DEFAULT_PORTS}, or 0")
     if not is_address(options.host):
         raise UsageError(f"--host {options.host!r} is not an address; expected one such as 127.0.0.1")
+    domain = options.domain.lower()
+    if not is_domain(domain):
+        raise UsageError(f"--domain {options.domain!r} is not a domain; expected one such as localhost")
     with tempfile.TemporaryDirectory(prefix="gallery-") as directory:
         ca = options.ca if options.ca is not None else Path(directory, "ca.pem")
-        return _serve(GalleryTable(int(ports), options.host, options.domain, ca=ca.absolute()))
+        return _serve(GalleryTable(int(ports), options.host, domain, ca=ca.absolute()), options)
 
 
-def _serve(table: GalleryTable) -> int:
+def _serve(table: GalleryTable, options: argparse.Namespace) -> int:
     from suite.config.file import Config  # noqa: PLC0415  # the slow imports
     from suite.logs.log import Settings  # noqa: PLC0415
     from suite.server import process  # noqa: PLC0415
     from suite.server.announce import Announcer  # noqa: PLC0415
     from suite.server.plan import FixedPlan  # noqa: PLC0415
 
+    settings = Settings(options.log, options.log_level, options.log_file)
     plan = FixedPlan(Config(Path("gallery"), (), gallery=table))
-    reactor = process.install_reactor(None)
+    reactor = process.install_reactor(options.reactor)
     announcer = Announcer()
-    code = process.run(reactor, plan, announcer, Settings(None, "info", None))
+    code = process.run(reactor, plan, announcer, settings)
     announcer.close()
     return code

@@ -61,6 +61,12 @@ class GalleryTable:
     answer: str = "echo"
 
 
+def is_domain(text: str) -> bool:
+    """Whether specimens can have names in the domain *text*, in lower case."""
+    # A label for the specimen, and its dot, have to fit, too (RFC 1035, section 2.3.4).
+    return len(text) <= 200 and all(map(_LABEL.fullmatch, text.split(".")))
+
+
 class _Gallery(Values):
     """Reads the values of the table."""
 
@@ -81,9 +87,7 @@ class _Gallery(Values):
 
     def domain(self, value: object, key: str) -> str:
         text = self.string(value, key, _DOMAIN).lower()
-        labels = text.split(".")
-        # A label for the specimen, and its dot, have to fit, too (RFC 1035, section 2.3.4).
-        if len(text) > 200 or not all(map(_LABEL.fullmatch, labels)):
+        if not is_domain(text):
             raise self.error(key, f"{text!r} is not a domain; expected {_DOMAIN}")
         return text
 

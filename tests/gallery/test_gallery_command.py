@@ -46,6 +46,7 @@ def test_without_a_configuration(tmp_path: Path) -> None:
         (["--ports", "many"], r"--ports 'many' cannot be used; expected one such as 4500, or 0\n"),
         (["--ports", "65530"], r"gallery: gallery\.ports: 65530 leaves no room for \d+ ports; expected .*\n"),
         (["--host", "here"], r"--host 'here' is not an address; expected one such as 127\.0\.0\.1\n"),
+        (["--domain", "a b"], r"--domain 'a b' is not a domain; expected one such as localhost\n"),
         (["--port", "1"], r".*unknown option --port; did you mean --ports\?.*\n"),
     ],
 )

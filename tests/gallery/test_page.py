@@ -19,7 +19,9 @@ def table() -> str:
         f"| `{each.name}` | {each.defect.removesuffix('.')} | {each.must} | {each.clause} |"
         for each in SPECIMENS
     ]
-    return "\n".join(["| specimen | what is wrong | a client must | clause |", "|---|---|---|---|", *rows, ""])
+    return "\n".join(
+        ["| specimen | what is wrong | a client must | clause |", "|---|---|---|---|", *rows, ""]
+    )
 
 
 def with_table(page: str) -> str:
