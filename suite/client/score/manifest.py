@@ -188,7 +188,7 @@ def _exhibit(fields: _Fields) -> Exhibit:
     if must not in set(Must):
         fields.refuse("must", "accept, refuse or either", must)
     port = fields.found.get("port")
-    if not isinstance(port, int) or not 0 < port < 65536:
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
         fields.refuse("port", "1 to 65535", port)
     errors = fields.found.get("errors", {})
     if not isinstance(errors, dict) or not all(isinstance(each, str) for each in errors.values()):

@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
+
+#: Seconds between two looks at whether a client has ended.
+POLLED: Final = 0.02
 
 #: Bytes kept of the beginning of each stream, and as many of its end.
 KEPT: Final = 32 * 2**10
@@ -63,9 +67,8 @@ class Bounded:
 class Exchange:
     """What a client is given to say.
 
-    :ivar sent: what is written to its standard input.
-    :ivar until: what has to be in its output before its standard input ends; an end of the output ends it,
-        too.
+    :ivar sent: what is written to its standard input; short, so that it always fits into a pipe.
+    :ivar until: what has to be in its output before its standard input ends.
     """
 
     sent: bytes
@@ -114,34 +117,42 @@ async def run(
     :raises OSError: it cannot be run.
     """
     began = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL if exchange is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    # Not asyncio's: its `wait` also waits for the pipes, which a child of the client may hold for ever, and
+    # when cancelled at the wrong moment it leaves a process to itself.
+    process = subprocess.Popen(  # noqa: S603  # it is what we have been asked to run
+        command,
+        stdin=subprocess.DEVNULL if exchange is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         cwd=directory,
         env=environment,
         start_new_session=True,  # the leader of a group, which Ctrl-C at our terminal does not reach
     )
-    output, errors = Bounded(), Bounded()
-    readers = [
-        asyncio.create_task(_read(process.stdout, output, process.stdin, exchange)),
-        asyncio.create_task(_read(process.stderr, errors, process.stdin, exchange)),
-    ]
     hung = False
+    output, errors = Bounded(), Bounded()
+    readers: list[asyncio.Task[None]] = []
     try:
+        for stream, kept in ((process.stdout, output), (process.stderr, errors)):
+            readers.append(asyncio.create_task(_read(stream, kept, process.stdin, exchange)))
         if exchange is not None and process.stdin is not None:
-            process.stdin.write(exchange.sent)
+            with suppress(OSError):  # it has ended already
+                os.write(process.stdin.fileno(), exchange.sent)
         async with asyncio.timeout(limit):
-            await process.wait()
+            while not has_exited(process):
+                await asyncio.sleep(POLLED)
     except TimeoutError:
         hung = True
     finally:
         end_group(process.pid)
-        code = await _reaped(process)
-        await asyncio.wait(readers, timeout=LAST_WORDS)
-        for reader in readers:
-            reader.cancel()
+        code = process.wait()
+        try:
+            await asyncio.wait(readers, timeout=LAST_WORDS)
+        finally:
+            for reader in readers:
+                reader.cancel()
+            if process.stdin is not None:
+                with suppress(OSError):
+                    process.stdin.close()
     return Ran(
         exit_code=code if code >= 0 and not hung else None,
         signal=-code if code < 0 and not hung else None,
@@ -152,35 +163,28 @@ async def run(
     )
 
 
-async def _reaped(process: asyncio.subprocess.Process) -> int:
-    """The exit code of *process*, which has been ended; also while we are cancelled."""
-    waiting = asyncio.ensure_future(process.wait())
-    while True:
-        try:
-            return await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            if waiting.cancelled():
-                raise
+def has_exited(process: subprocess.Popen[bytes]) -> bool:
+    """Whether *process* has; it stays unreaped where possible, so that its group's number stays its own."""
+    if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 async def _read(
-    stream: asyncio.StreamReader | None,
-    kept: Bounded,
-    stdin: asyncio.StreamWriter | None,
-    exchange: Exchange | None,
+    pipe: IO[bytes] | None, kept: Bounded, stdin: IO[bytes] | None, exchange: Exchange | None
 ) -> None:
-    """Read *stream* to its end; end *stdin* once it has said what the exchange waits for."""
-    while stream is not None:
-        try:
-            data = await stream.read(65536)
-        except OSError:
-            data = b""
-        kept.add(data)
-        if exchange is not None and stdin is not None and (not data or exchange.until in kept.end):
-            with suppress(OSError):
-                stdin.close()
-        if not data:
-            return
+    """Read *pipe* to its end; end *stdin* once it has said what the exchange waits for."""
+    stream = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(stream)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+    try:
+        while data := await stream.read(65536):
+            kept.add(data)
+            if exchange is not None and stdin is not None and exchange.until in kept.end:
+                with suppress(OSError):
+                    stdin.close()
+    finally:
+        transport.close()
 
 
 def end_group(leader: int) -> None:
