@@ -122,7 +122,7 @@ def parse_clients(words: Sequence[str], stack: str | None) -> list[Client]:
         if len(words) == 1:
             raise UsageError(f"{words[0]!r} is no client{near(words[0], CLIENTS) or _EXPECTED}")
         raise UsageError(
-            f"no {{port}} in {shlex.join(words)!r}; expected a command with {{host}} {{port}} {{ca}}"
+            f"no {{port}} in {' '.join(words)!r}; expected a command with {{host}} {{port}} {{ca}}"
         )
     return [Client(shlex.join(words), tuple(words), stack)]
 
