@@ -36,10 +36,13 @@ ELSEWHERE: Final = {
     Kind.BLACKHOLE: Kind.LOSS,
 }
 
-_SEED: Final = re.compile(r"[0-9]{1,18}")
+_SEED: Final = re.compile(r"[0-9]{1,19}")
 #: A value and another word, with a comma between them.
 _JOINED: Final = re.compile(r",[a-zA-Z_]+=")
 A_SEED: Final = "a whole number, 0 or more"
+
+#: Those that there are: as large as TOML's integers (TOML 1.0).
+SEEDS: Final = range(2**63)
 
 #: What keys of ours are called by toxiproxy (its README, "Toxics") and by tc-netem(8).
 CALLED_ELSEWHERE: Final = {
@@ -248,7 +251,7 @@ def _entries(text: str) -> tuple[list[dict[str, Any]], int | None]:
         if key == "seed":
             if seed is not None:
                 _raise(key, "is given twice; expected it once")
-            if not _SEED.fullmatch(value):
+            if not _SEED.fullmatch(value) or int(value) not in SEEDS:
                 _raise(key, f"{value!r} is no seed; expected {A_SEED}")
             seed = int(value)
             continue

@@ -10,6 +10,7 @@ from OpenSSL import SSL
 
 from suite import certs, text
 from suite.config import file as config
+from suite.config.faults import Replay
 from suite.endpoints import parser
 from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
@@ -120,12 +121,13 @@ class Plan:
         ]
         for index, description in enumerate(self.descriptions):
             endpoint = description.endpoint
-            if description.transport != "UDP" and not endpoint.faults.requested:
-                faults = replaying(endpoint.faults, decisions.get(endpoint.name, {}))
+            if not endpoint.faults.requested:
+                faults = replaying(endpoint.faults, decisions.get(endpoint.name, Replay({}, {})))
                 self.descriptions[index] = replace(description, endpoint=replace(endpoint, faults=faults))
             elif endpoint.name in decisions:
-                why = "clients choose its faults" if endpoint.faults.requested else "it has no connections"
-                self._remarks.append(f"endpoints.{endpoint.name} does not repeat what the log has: {why}")
+                self._remarks.append(
+                    f"endpoints.{endpoint.name} does not repeat what the log has: clients choose its faults"
+                )
 
     @property
     def warnings(self) -> list[str]:
