@@ -16,7 +16,7 @@ help: ## what there is
 run: $(VENV)/installed ## make certificates if there are none, and serve config.toml
 	$(BIN)/python -m suite --config config.toml
 
-test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed ## run all tests; COVERAGE=yes measures their branch coverage, too, in twice the time
+test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed ## run all tests; COVERAGE=yes measures branch coverage, too
 ifdef COVERAGE
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
