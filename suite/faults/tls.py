@@ -188,7 +188,7 @@ class FaultyTLS(TLSServer):
                 answering = self._answering
                 guard = getattr(answering, "guard", None)
                 log.info(
-                    "faults: key_update does not strike: TLS 1.2 has no key updates",
+                    "key_update does not strike: TLS 1.2 has no key updates",
                     endpoint=getattr(guard, "name", None),
                     connection=getattr(answering, "number", None),
                     peer=getattr(answering, "peer", None),
