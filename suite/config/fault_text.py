@@ -101,6 +101,9 @@ def read_entry(
         else:
             continue
         noted(key, problem)
+    lasts = options.get("lasts")
+    if kind == Kind.STALL and lasts is not None and lasts.size is not None:
+        noted("for", f"{entry['for']!r} never ends, since no byte passes meanwhile; expected a time")
     if mistakes:
         return ()
     if kind == "profile":

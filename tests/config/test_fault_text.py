@@ -84,6 +84,8 @@ def faults(draw: st.DrawFn) -> Fault:
         for name, values in OPTIONS[option].items():
             if draw(st.booleans()):
                 fields[name] = draw(values)
+    if kind is Kind.STALL and (fields.get("lasts") or Span()).size is not None:
+        del fields["lasts"]  # it would never end
     return Fault(kind, draw(VALUES.get(kind, st.just(True))), **fields)
 
 
@@ -207,6 +209,7 @@ BAD = [
     ("profile=5g", None, "profile: '5g' is no profile"),
     ("loss=p:x", None, "loss: p: 'x' is not a share"),
     ("reset_peer", None, "reset_peer: is no fault; did you mean reset?"),
+    ("stall for=1KiB", None, "for: '1KiB' never ends, since no byte passes meanwhile; expected a time"),
     (
         "latency=1s,jitter=1s",
         None,
