@@ -44,17 +44,26 @@ A_SEED: Final = "a whole number, 0 or more"
 #: Those that there are: as large as TOML's integers (TOML 1.0).
 SEEDS: Final = range(2**63)
 
-#: What keys of ours are called by toxiproxy (its README, "Toxics") and by tc-netem(8).
+#: What keys of ours are called by toxiproxy (its README, "Toxics"), tc-netem(8) and Envoy (`FaultDelay`,
+#: `FaultAbort`); what resembles another key would be taken for that.
 CALLED_ELSEWHERE: Final = {
+    "abort": "reset",
     "average_size": "slice",
     "bytes": "limit",
+    "downstream": "direction",
+    "drop": "loss",
     "gemodel": "loss",
     "limit_data": "limit",
+    "percent": "chance",
+    "percentage": "chance",
+    "probability": "chance",
+    "rate_limit": "bandwidth",
     "reset_peer": "reset",
     "slicer": "slice",
     "stream": "direction",
     "timeout": "blackhole",
     "toxicity": "chance",
+    "upstream": "direction",
 }
 
 #: The fields of `Fault` that an option is kept in, where they are not called the same.
