@@ -11,13 +11,15 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``admin``     changing a running suite from outside: the control socket
 ``server``    the running suite: from a configuration to open ports, and back
 ``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers
+``answers``   a table of what else an endpoint can answer
 ``echo``      the heart: what an endpoint answers
 ``faults``    how it misbehaves on purpose: which connection gets what, and how that is done
 ``guard``     whom an endpoint admits, and for how long
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
 ``config``    the configuration file, and the values it holds
 ground        ``certs``, ``identities``, ``system``, ``reasons``, ``errors``, ``files``, ``output``,
-              ``signals``, ``text``; Twisted's ``logs``
+              ``signals``, ``text``; ``client_hello``, ``fingerprints``, ``tls_names``: what a TLS
+              client offers; Twisted's ``logs``
 ============= ==================================================================================
 """
 

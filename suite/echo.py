@@ -7,6 +7,7 @@ this side closes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.internet.interfaces import (
@@ -91,12 +92,14 @@ class EchoFactory(Factory):
     :param guard: decides which connections are accepted; None accepts all.
     :param refusal: the protocol for refused connections; None builds none, which closes the connection, but
         not every type of endpoint allows that.
+    :ivar protocol: makes the protocol of a connection; another answer sets it, and `measured` with it.
+    :ivar measured: the same, where the limit `bytes` applies.
     :ivar decider: decides which connections get which declared faults; None if none are declared.
     :ivar proxied: whether the connections begin with a PROXY header that their transport reads.
     """
 
-    protocol: type[Echo] = Echo
-    measured = MeasuredEcho
+    protocol: type[Guarded] = Echo
+    measured: Callable[[Guard, int], Guarded] = MeasuredEcho
     decider: Decider | None = None
     noisy = False
 
@@ -120,7 +123,7 @@ class EchoFactory(Factory):
         if guard.refuses(addr, header=header):
             return self.refusal() if self.refusal is not None else None
         if guard.limits.bytes is not None:
-            protocol: Echo = self.measured(guard, guard.limits.bytes)
+            protocol: Guarded = self.measured(guard, guard.limits.bytes)
         else:
             protocol = self.protocol(guard)
         return protocol if self.decider is None else FaultyStream(protocol, self.decider, guard.clock)

@@ -30,6 +30,7 @@ class Reason(StrEnum):
 
     # Ordinary ends.
     CLOSED = "closed", "debug", "the peer closed it properly, and all bytes were sent"
+    ANSWERED = "answered", "debug", "the endpoint's answer was complete, so this side closed it"
     RESET = "reset", "debug", "the connection was lost: reset by the peer, or by the network"
     DRAIN = "drain", "debug", "the suite is shutting down, or a reload removed the endpoint"
 
@@ -60,6 +61,7 @@ class Reason(StrEnum):
     RATE = "rate", "info", "UDP, not answered: this source is over its rate"
     DESTINATION = "destination", "info", "UDP, not answered: sent to a broadcast or multicast address"
     LOOP = "loop", "warn", "UDP, not answered: it came again and again, as if from another echo server"
+    SIZE = "size", "info", "UDP, not answered: the datagram was shorter than its answer"
 
     # Faults of the suite.
     ERROR = "error", "error", "a bug in the suite; a traceback is logged with it"
@@ -77,5 +79,6 @@ REFUSALS: Final = frozenset(
         Reason.RATE,
         Reason.DESTINATION,
         Reason.LOOP,
+        Reason.SIZE,
     }
 )

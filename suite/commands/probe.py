@@ -12,6 +12,7 @@ from twisted.internet.error import ReactorNotRunning
 from suite.client.dial.datagrams import MAX_UDP_PAYLOAD
 from suite.client.dial.target import Target, parse_target, targets_of_config
 from suite.client.probe import prometheus
+from suite.client.probe.fetch import run_fetch
 from suite.client.probe.output import JSONOutput, Output, TextOutput
 from suite.client.probe.run import run_probe
 from suite.client.probe.settings import Settings
@@ -52,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only connect, for servers that do not echo; with --starttls it is always so",
     )
     parser.add_argument(
+        "--report",
+        action="store_true",
+        help='only show what an endpoint with answer = "report" tells about the connection',
+    )
+    parser.add_argument(
         "--min-days", metavar="N", help="fail if a certificate is valid for fewer days than this"
     )
     parser.add_argument(
@@ -73,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
     :raises SuiteError: they cannot be probed.
     """
     settings = parse_settings(options)
+    if options.report:
+        check_report(options)
     targets = parse_targets(options, settings)
     file: Path | None = options.prometheus
     if file is not None:
@@ -86,6 +94,9 @@ def run(options: argparse.Namespace) -> int:
             with suppress(ReactorNotRunning):  # it has stopped already
                 reactor.stop()
 
+    if options.report:
+        ok = run_fetch(reactor, targets, settings.reach, say_or_stop, as_json=options.json)
+        return EXIT_OK if ok else EXIT_FAILURE
     output: Output = (
         JSONOutput(say_or_stop, each=settings.count == 0) if options.json else TextOutput(say_or_stop)
     )
@@ -114,6 +125,23 @@ def parse_settings(options: argparse.Namespace) -> Settings:
     )
 
 
+def check_report(options: argparse.Namespace) -> None:
+    """Check that nothing is asked for that ``--report`` does not do.
+
+    :raises UsageError: something is.
+    """
+    given = {
+        "--size": options.size is not None,
+        "--deadline": options.deadline is not None,
+        "--handshake": options.handshake,
+        "--min-days": options.min_days is not None,
+        "--prometheus": options.prometheus is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise UsageError(f"--report makes one connection and sends nothing; expected no {option} with it")
+
+
 def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Target]:
     """The targets on the command line; if there are none, those of the configuration.
 
@@ -122,7 +150,7 @@ def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Targe
     """
     targets = [parse_target(text) for text in options.targets]
     if not targets:
-        targets = targets_of_config(options.config, warn)
+        targets = targets_of_config(options.config, warn, "report" if options.report else "echo")
     if settings.count == 0 and len(targets) > 1:
         raise UsageError(
             f"--count 0 would never get to {targets[1].text!r}; expected a single target with it"

@@ -32,6 +32,9 @@ NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a 
 #: Docker and Kubernetes kill after 10 and 30, counted from the same signal).
 DEFAULT_DRAIN: Final = 8.0
 
+#: What an endpoint answers unless it says otherwise.
+DEFAULT_ANSWER: Final = "echo"
+
 #: Keys that are strings, and what each is.
 STRINGS: Final = {
     "user": "the name of a user",
@@ -62,6 +65,7 @@ class Endpoint:
     :ivar own_limits: what its own ``limits`` table says, by key.
     :ivar optional: whether the others are served if this one cannot be opened.
     :ivar faults: how it misbehaves on purpose.
+    :ivar answer: what it answers: the name of one of `suite.answers.table.ANSWERS`.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Endpoint:
     own_limits: frozenset[str] = frozenset()
     optional: bool = False
     faults: Faults = NO_FAULTS
+    answer: str = DEFAULT_ANSWER
 
     def limits_key(self, name: str) -> str:
         """Where in the file the limit *name* of this endpoint stands."""
@@ -149,7 +154,7 @@ class _Endpoints(Values):
             return Endpoint(name, self.string(value, key, expected), tls, limits)
         if not isinstance(value, dict):
             raise self.wrong_type(key, value, f"{expected}, or a table with `listen`")
-        table = self.table(value, key, ("listen", "limits", "optional", "tls", *ENDPOINT_KEYS))
+        table = self.table(value, key, ("answer", "listen", "limits", "optional", "tls", *ENDPOINT_KEYS))
         listen: str | None = None
         own_limits: frozenset[str] = frozenset()
         own_tls: frozenset[str] | None = None
@@ -168,7 +173,11 @@ class _Endpoints(Values):
         with self.mistakes.noted():
             optional = self.boolean(table.get("optional", False), f"{key}.optional")
         faults = read_faults(self, table, key, self.seed, self.profiles)
-        found = (tls, limits, own_tls, own_limits, optional, faults)
+        answer = DEFAULT_ANSWER
+        with self.mistakes.noted():
+            if "answer" in table:
+                answer = self.string(table["answer"], f"{key}.answer", 'an answer, such as "report"')
+        found = (tls, limits, own_tls, own_limits, optional, faults, answer)
         return None if listen is None else Endpoint(name, listen, *found)
 
 

@@ -40,10 +40,12 @@ class Limits:
         not answer, it is gone within twice this time (Go's default is 15 s, Linux's two hours; a minute is
         what most gateways remember a silent connection for, at the least).
     :ivar lifetime: of a connection, whatever it does.
-    :ivar bytes: echoed on a connection, after which it ends.
+    :ivar bytes: echoed on a connection (with another answer: received, or sent), after which it ends.
     :ivar rate: datagrams answered per second and source, on average (Linux's ``icmp_msgs_per_sec``).
     :ivar burst: datagrams answered at once to a source that has been quiet.
     :ivar rate_exempt: sources to which `rate` does not apply.
+    :ivar full_reports: networks to which a report over UDP may be longer than the datagram that asks for it;
+        whoever can forge an address in them can have it flooded.
     :ivar answer_own_ports: whether datagrams are answered that come from another host, but from a port that
         the suite listens on, too.
     :ivar allow: networks that are admitted; empty: all.
@@ -65,6 +67,7 @@ class Limits:
     rate: int | None = 1_000
     burst: int = 1_000
     rate_exempt: tuple[Network, ...] = LOOPBACK
+    full_reports: tuple[Network, ...] = LOOPBACK
     answer_own_ports: bool = False
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()

@@ -8,8 +8,9 @@ from typing import Final
 
 TLS_VERSIONS: Final = ("1.2", "1.3")
 
-#: Whether a client must show a certificate (`client_auth`); one that is shown is verified in any case.
-CLIENT_AUTH: Final = ("required", "optional")
+#: Whether a client must show a certificate (`client_auth`). One that is shown is verified, and the client
+#: refused if it cannot be, except with "unverified": then it is only reported and logged what is wrong.
+CLIENT_AUTH: Final = ("required", "optional", "unverified")
 
 
 @dataclass(frozen=True)

@@ -293,6 +293,7 @@ LIMITS: Final[Mapping[str, Callable[[Values, object, str], object]]] = {
     "rate": Values.no_count,
     "burst": Values.count,
     "rate_exempt": Values.networks,
+    "full_reports": Values.networks,
     "answer_own_ports": Values.boolean,
     "allow": Values.networks,
     "deny": Values.networks,

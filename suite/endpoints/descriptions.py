@@ -84,6 +84,7 @@ APPLIES_TO: Final = {
     "rate": "UDP",
     "burst": "UDP",
     "rate_exempt": "UDP",
+    "full_reports": "UDP",
     "answer_own_ports": "UDP",
     "allow": "addresses",
     "deny": "addresses",

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
 from twisted.plugin import getPlugins
 from typing_extensions import override
 
+from suite.answers.table import ANSWERS
 from suite.config.fault_text import kind_misfit, misfit
 from suite.config.file import Config, Endpoint
 from suite.config.tls import TLS
@@ -153,6 +154,7 @@ class _Parser:
             )
         description = Description(self.endpoint, kind, arguments, proxied)
         self.check_limits(description)
+        self.check_answer(description)
         description = self.check_faults(description)
         if description.transport not in ("TCP", "UDP", "TLS"):  # a descriptor's or a plugin's may be UNIX
             members = self.lookup.members(self.endpoint.limits, self.note_limit)
@@ -168,6 +170,21 @@ class _Parser:
     def note_limit(self, limit: str, problem: str) -> None:
         """Note what is wrong with a limit."""
         key = self.endpoint.limits_key(limit)
+        self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
+
+    def check_answer(self, description: Description) -> None:
+        """Note an answer that does not exist, or not over this transport."""
+        name = self.endpoint.answer
+        answer = ANSWERS.get(name)
+        if answer is None:
+            problem = f"{name!r} is not an answer{suggest(name, ANSWERS)}"
+        elif answer.datagrams is None and "UDP" in may_speak(description):
+            problem = f"{name!r} is not for datagrams; expected listen to be a stream, such as tcp:"
+        elif answer.stream is None and may_speak(description) - {"UDP"}:
+            problem = f"{name!r} is for datagrams only; expected listen to be a udp: description"
+        else:
+            return
+        key = f"endpoints.{self.endpoint.name}.answer"
         self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
 
     def check_faults(self, description: Description) -> Description:

@@ -75,12 +75,14 @@ class ProxyHeader:
     :ivar source: the address of the client that the proxy names; None if it names none, as in its own health
         checks.
     :ivar destination: the address that the client connected to, likewise.
+    :ivar raw: the whole header, once it has been read.
     """
 
     def __init__(self) -> None:
         self.complete = False
         self.source: IAddress | None = None
         self.destination: IAddress | None = None
+        self.raw = b""
         self._seen = b""
 
     def feed(self, data: bytes) -> int:
@@ -94,7 +96,8 @@ class ProxyHeader:
             self._seen = seen
             return len(data)
         parse = _parse_line if seen.startswith(WORD) else _parse_block
-        self.source, self.destination = parse(seen[:length])
+        self.raw = seen[:length]
+        self.source, self.destination = parse(self.raw)
         self.complete = True
         taken = length - len(self._seen)
         self._seen = b""
@@ -200,6 +203,11 @@ class ProxyProtocol(ProtocolWrapper):
     def preamble_complete(self) -> bool:
         """Whether the whole header has been read."""
         return self._header.complete
+
+    @property
+    def preamble(self) -> ProxyHeader:
+        """The header."""
+        return self._header
 
     # Called by the connection.
 

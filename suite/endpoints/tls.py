@@ -16,12 +16,13 @@ from typing import Final
 from cryptography.x509 import Certificate
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, PKey, X509StoreFlags
-from twisted.internet.interfaces import IOpenSSLContextFactory
+from twisted.internet.interfaces import IOpenSSLContextFactory, IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
 from suite.config.tls import TLS, TLS_VERSIONS
 from suite.engine.handshake import Preamble, reason_of
-from suite.engine.openssl import set_groups, use_key
+from suite.engine.hello import HelloConnection
+from suite.engine.openssl import ask_for_any_certificate, set_groups, use_key
 from suite.errors import CertificateError
 from suite.files import read_file
 from suite.identities import Files, Identity
@@ -52,21 +53,28 @@ class NoApplicationProtocolError(Exception):
     """The client offers ALPN protocols, but no configured one (RFC 7301, section 3.2: a fatal alert)."""
 
 
-@implementer(IOpenSSLContextFactory)
+@implementer(IOpenSSLContextFactory, IOpenSSLServerConnectionCreator)
 class ContextFactory:
     """Gives every connection of an endpoint the same context.
 
     :ivar context: the context of new connections; it may be replaced at any time.
+    :ivar keeps_hello: whether new connections of Twisted's own TLS keep what the client offers; those of the
+        engine are of a class that does.
     :ivar preamble: makes the reader of the bytes before a handshake; None if there are no such bytes.
     """
 
     def __init__(self, context: SSL.Context, preamble: Callable[[], Preamble] | None = None) -> None:
         self.context = context
         self.preamble = preamble
+        self.keeps_hello = False
 
     def getContext(self) -> SSL.Context:
         """The context for a new connection."""
         return self.context
+
+    def serverConnectionForTLS(self, _protocol: object) -> SSL.Connection:
+        """`IOpenSSLServerConnectionCreator.serverConnectionForTLS`: a new connection of Twisted's own TLS."""
+        return HelloConnection(self.context) if self.keeps_hello else SSL.Connection(self.context, None)
 
 
 def server_context(
@@ -141,6 +149,9 @@ def _verify_clients(context: SSL.Context, authorities: Iterable[Certificate], tl
     for authority in authorities:
         store.add_cert(X509.from_cryptography(authority))
         context.add_client_ca(authority)
+    if tls.client_auth == "unverified":
+        ask_for_any_certificate(context)
+        return
     required = SSL.VERIFY_FAIL_IF_NO_PEER_CERT if tls.client_auth == "required" else 0
     context.set_verify(SSL.VERIFY_PEER | required)
 

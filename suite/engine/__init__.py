@@ -8,7 +8,7 @@
 - `stream`: writing at once, and buffering only what the kernel refuses
 - `ring`: echoing many connections at once
 - `handshake`: the beginning of a TLS connection, and `handshake_records`: what a handshake may make us hold
-- `tls`: TLS directly on the socket; `openssl`: pyOpenSSL with less overhead
+- `tls`: TLS directly on the socket; `openssl`: pyOpenSSL with less overhead; `hello`: what a client offers
 - `unix`: UNIX sockets that are private from the first instant, and not blocked by a killed process's socket
 - `datagram`: UDP in bounded turns
 - `destination`: where a datagram was sent to, and where its reply leaves from

@@ -64,6 +64,8 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
 
     lost = 0
     sent_to_many = False
+    #: The control messages of the datagram that the protocol is receiving.
+    control: Sequence[ControlMessage] = ()
 
     #: Whether the socket reports destinations.
     _destinations = False
@@ -141,6 +143,7 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
             if self._destinations:
                 self.sent_to_many, reply = destination(control)
                 self._answering = None if reply is None else (address, [reply])
+            self.control = control
             for datagram in split_train(data, control) if self._trains else [data]:
                 left -= 1
                 try:

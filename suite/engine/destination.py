@@ -23,7 +23,7 @@ IPV6_RECVPKTINFO: Final = getattr(socket, "IPV6_RECVPKTINFO", None)
 IPV6_PKTINFO: Final = getattr(socket, "IPV6_PKTINFO", None)
 
 #: Enough room for the control messages that a plain ``recvmsg`` returns, in bytes.
-CONTROL_SIZE: Final = 128
+CONTROL_SIZE: Final = 256
 
 _ANY: Final = bytes(4)
 _BROADCAST: Final = b"\xff" * 4

@@ -51,10 +51,14 @@ class Preamble(Protocol):
 
     :ivar complete: whether all of them have been read.
     :ivar source: the address of the client that they name; None if they name none.
+    :ivar destination: the address that the client connected to, likewise.
+    :ivar raw: all of the bytes, once they have been read.
     """
 
     complete: bool
     source: IAddress | None
+    destination: IAddress | None
+    raw: bytes
 
     def feed(self, data: bytes) -> int:
         """Read this preamble's bytes from the beginning of *data*; return how many they are.
@@ -100,6 +104,11 @@ class HandshakingStream(Stream):
     @abstractmethod
     def handshake_finished(self) -> None:
         """OpenSSL is attached to the socket, and the protocol does not know it yet."""
+
+    @property
+    def preamble(self) -> Preamble | None:
+        """What reads the bytes that come before the handshake; None if there are none."""
+        return self._preamble
 
     @property
     def preamble_complete(self) -> bool:

@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-#: The longest ClientHello that is accepted, in bytes (Go's ``maxHandshake``). OpenSSL accepts 131,396; the
-#: largest real ones have some 2 KiB, or contain a session ticket, which is shorter than 64 KiB.
-MAX_CLIENT_HELLO: Final = 65_536
+from suite.client_hello import MAX_CLIENT_HELLO
 
 #: The longest of the other messages, in bytes: a chain of certificates (OpenSSL's
 #: ``SSL_MAX_CERT_LIST_DEFAULT``; in TLS 1.3, where it is encrypted, OpenSSL checks that itself).

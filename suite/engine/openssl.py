@@ -49,6 +49,13 @@ class Connection(SSL.Connection):
             chunks.append(_buffer(self._scratch, count)[:])
         return b"".join(chunks)
 
+    def peek_input(self) -> bytes:
+        """What has been given to OpenSSL by `bio_write`, and not been read by it yet."""
+        start = ffi.new("char **")
+        size = lib.BIO_get_mem_data(self._into_ssl, start)
+        data: bytes = _buffer(start[0], size)[:]
+        return data
+
     def attach(self, sock: Any) -> None:
         """Read from *sock* and write to it from now on; whatever is still in memory is lost."""
         lib.SSL_set_fd(self._ssl, sock.fileno())  # frees the memory
@@ -89,15 +96,13 @@ class Connection(SSL.Connection):
             if not refused:
                 raise
             *before, (library, function, reason) = error.args[0]
+            if reason != "certificate verify failed":  # it was let pass (`ask_for_any_certificate`)
+                raise
             raise SSL.Error([*before, (library, function, f"{reason}: {refused}")]) from error
 
     def verify_error(self) -> str:
         """Why the peer's certificate was refused, in OpenSSL's words; empty if it was not."""
-        code: int = lib.SSL_get_verify_result(self._ssl)
-        if code == 0:  # X509_V_OK
-            return ""
-        words: bytes = ffi.string(lib.X509_verify_cert_error_string(code))
-        return words.decode("ascii", "replace")
+        return verify_error(self)
 
     def share_info_callback(self, callback: Callable[[SSL.Connection, int, int], None]) -> None:
         """Install *callback*, which connections may share, unless the context has a callback of its own."""
@@ -125,13 +130,6 @@ class MemoryConnection(Connection):
             self._socket = sock
         else:
             super().attach(sock)
-
-    def peek_input(self) -> bytes:
-        """What has been given to OpenSSL by `bio_write`, and not been read by it yet."""
-        start = ffi.new("char **")
-        size = lib.BIO_get_mem_data(self._into_ssl, start)
-        data: bytes = _buffer(start[0], size)[:]
-        return data
 
     @override
     def recv(self, bufsiz: int = MAX_PLAINTEXT, flags: int | None = None) -> bytes:
@@ -258,6 +256,33 @@ def _info_callback(callback: Callable[[SSL.Connection, int, int], None]) -> Any:
         callback(SSL.Connection._reverse_mapping[ssl], where, result)  # noqa: SLF001
 
     return ffi.callback("void (*)(const SSL *, int, int)", on_info)
+
+
+def verify_error(connection: SSL.Connection) -> str:
+    """Why the peer's certificate was not accepted, in OpenSSL's words; empty: it was, or there is none."""
+    code: int = lib.SSL_get_verify_result(connection._ssl)  # noqa: SLF001
+    if code == 0:  # X509_V_OK
+        return ""
+    words: bytes = ffi.string(lib.X509_verify_cert_error_string(code))
+    return words.decode("ascii", "replace")
+
+
+def ask_for_any_certificate(context: SSL.Context) -> None:
+    """Ask peers for a certificate, and go on whether or not it can be verified; `verify_error` says why not.
+
+    pyOpenSSL's own callback would have OpenSSL forget that, also in the session, which may be resumed.
+    """
+    lib.SSL_CTX_set_verify(context._context, SSL.VERIFY_PEER, _go_on)  # noqa: SLF001
+
+
+@ffi.callback("int (*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]  # cffi's
+def _go_on(_ok: int, _store: Any) -> int:
+    return 1
+
+
+def has_resumed(connection: SSL.Connection) -> bool:
+    """Whether *connection* has resumed an earlier session."""
+    return bool(lib.SSL_session_reused(connection._ssl))  # noqa: SLF001
 
 
 def scratch_buffer() -> Any:

@@ -260,13 +260,15 @@ class TLSServer(HandshakingStream):
 
     @property
     def client_certificate(self) -> str:
-        """What the client has shown, for people: subject, serial number and fingerprint; empty if nothing."""
+        """What the client has shown, for people, and what is wrong with it; empty if it has shown nothing."""
         certificate = self._connection.get_peer_certificate(as_cryptography=True)
         if certificate is None:
             return ""
         subject = certificate.subject.rfc4514_string() or "no subject"
         fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-        return f"{subject}, serial {certificate.serial_number:x}, SHA-256 {fingerprint}"
+        problem = self._connection.verify_error()
+        verdict = f", not verified: {problem}" if problem else ""
+        return f"{subject}, serial {certificate.serial_number:x}, SHA-256 {fingerprint}{verdict}"
 
     @property
     def negotiatedProtocol(self) -> bytes | None:

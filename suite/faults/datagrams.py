@@ -241,6 +241,12 @@ class FaultyDatagrams(DatagramProtocol):
 
     # To the answering protocol.
 
+    def __getattr__(self, name: str) -> Any:
+        # What the answers ask of a port, this one passes on.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.transport, name)
+
     @property
     def sent_to_many(self) -> bool:
         """Whether the datagram that is being received was sent to a broadcast or multicast address."""

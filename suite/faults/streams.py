@@ -58,6 +58,7 @@ class FaultyStream(HeldStream):
         self._chosen = False  # the client has chosen its faults
         self._named = False  # in its name
         self._problem = ""  # what is wrong with that
+        self._begun = False  # the wrapped protocol may answer, and knows
 
     # Called by the transport.
 
@@ -181,6 +182,7 @@ class FaultyStream(HeldStream):
         self._delayed = False
         self._update_reading()
         if self._answering:
+            self.begins_answer()
             self._go_on()
 
     def _begin(self) -> None:
@@ -190,7 +192,15 @@ class FaultyStream(HeldStream):
             self._request = bytearray()
         if self._problem:
             self._refuse_request(self._problem)
+        self.begins_answer()
         self._go_on()
+
+    def begins_answer(self) -> None:
+        """Let an answer begin that needs nothing from the peer, once bytes may pass."""
+        waits = self._begun or self._delayed or self._over or self._request is not None
+        if self._answering and not waits:
+            self._begun = True
+            self.wrapped.begin()
 
     def change(self, decision: Decision) -> None:
         """Go on with another *decision*; what is held keeps its delay."""
@@ -251,6 +261,7 @@ class FaultyStream(HeldStream):
             self._refuse_request(problem)
             return
         self.transport.write(b"ok\n")
+        self.begins_answer()
         if len(data) > end + 1:
             self._take_in(data[end + 1 :])
         else:

@@ -24,10 +24,10 @@ from suite.config.fault_text import shown
 from suite.config.faults import ALERTS, HARMLESS_ALERTS, Fault, Kind
 from suite.engine.handshake import LEFT_HANDSHAKE
 from suite.engine.handshake_records import READ_SIZE
+from suite.engine.hello import HelloTLS
 from suite.engine.openssl import MAX_PLAINTEXT, MemoryConnection
 from suite.engine.stream import SEND_LIMIT, Stream
-from suite.engine.tls import LINGER, RECORDS_PER_TURN, TLSServer
-from suite.faults.client_hello import read_client_hello
+from suite.engine.tls import LINGER, RECORDS_PER_TURN
 from suite.faults.decide import CLEAN, Decision
 from suite.faults.draw import Draws
 from suite.faults.held import LOOK_EVERY, PATIENCE
@@ -51,7 +51,7 @@ GARBAGE: Final = 64
 HELD: Final = frozenset({"notify", "silence"})
 
 
-class FaultyTLS(TLSServer):
+class FaultyTLS(HelloTLS):
     """The server side of one TLS connection, with the faults in its protocol's ``decision``.
 
     When the ClientHello has been read, the protocol's ``client_hello(name)`` is called, if there is one, and
@@ -61,7 +61,7 @@ class FaultyTLS(TLSServer):
     _connection_type = MemoryConnection
     _connection: MemoryConnection
 
-    _hello_read = False
+    keeps_hello = False
     _stalls = False  # nothing follows the ServerHello
     _muted = False  # what arrives is discarded; nothing is answered any more
     _early: Fault | None = None  # the end comes right after the handshake
@@ -83,18 +83,22 @@ class FaultyTLS(TLSServer):
     # Deciding.
 
     @override
-    def _step(self) -> Exception | None:
-        if not self._hello_read:
-            self._hello_read = True
-            hello = read_client_hello(self._connection.peek_input())
-            asked = getattr(self.protocol, "client_hello", None)
-            if asked is not None:
-                asked(hello.name if hello is not None else None)
-            if not (self.disconnecting or self._aborting):
-                self._begin(getattr(self.protocol, "decision", CLEAN))
+    def _go_on(self) -> Exception | None:
         if self._muted or self.disconnecting or self._aborting:
             return None
-        return super()._step()
+        return super()._go_on()
+
+    @override
+    def _see_hello(self) -> None:
+        super()._see_hello()
+        asked = getattr(self.protocol, "client_hello", None)
+        if asked is not None:
+            received = self.received_hello
+            asked(received.hello.name if received is not None and received.hello is not None else None)
+        if not self.keeps_hello:
+            self._message = None
+        if not (self.disconnecting or self._aborting):
+            self._begin(getattr(self.protocol, "decision", CLEAN))
 
     def _begin(self, decision: Decision) -> None:
         """Do what *decision* says about the handshake, and get ready for the rest."""
@@ -419,6 +423,12 @@ class FaultyTLS(TLSServer):
                 timer.cancel()
         super().connectionLost(reason)
         self._wire.clear()
+
+
+class FaultyHelloTLS(FaultyTLS):
+    """The same, for protocols that want to know what the client has offered."""
+
+    keeps_hello = True
 
 
 def garbage(seed: int) -> bytes:

@@ -192,6 +192,10 @@ class DatagramPolicy:
         self._refuse(Reason.LOOP, source, 1)
         return True
 
+    def too_short(self, source: tuple[str, int]) -> None:
+        """A datagram from *source*, admitted just now, is shorter than its answer: there will be none."""
+        self._refuse(Reason.SIZE, source, 1)
+
     def _decide(self, source: tuple[str, int] | bytes, count: int, to_many: bool) -> int:
         host, port = unpack(source) if isinstance(source, bytes) else source[:2]
         if to_many:

@@ -54,7 +54,10 @@ class Guarded(Watched, Protocol):
         named the client.
     :ivar detail: what the log says beside the reason.
     :ivar faults: the declared faults that strike it, for people; empty if none do.
+    :cvar wants_client_hello: whether a transport over TLS has to keep the ClientHello (`suite.engine.hello`).
     """
+
+    wants_client_hello = False
 
     number = 0
     peer = ""
@@ -90,6 +93,9 @@ class Guarded(Watched, Protocol):
         """`IHandshakeListener.handshakeCompleted`: the TLS handshake has completed."""
         if self.guard is not None:
             self.guard.handshake_completed(self)
+
+    def begin(self) -> None:
+        """Bytes may be sent from now on: for an answer that needs none from the peer."""
 
     def readConnectionLost(self) -> None:
         """The peer has closed its side."""
@@ -362,7 +368,8 @@ class Guard(Admission):
                 self._abort(connection, Reason.DRAIN)
                 continue
             silent = now - connection.unchanged_since >= QUIET
-            if (late or (silent and not connection.last_owed)) and connection.reason is None:
+            over = late or connection.endless or (silent and not connection.last_owed)
+            if over and connection.reason is None:
                 self._end(connection, Reason.DRAIN)
 
     def abort(self) -> None:

@@ -56,8 +56,10 @@ class Watched:
     :ivar last_received: `received` at the last sweep that saw a change.
     :ivar last_owed: `owed` at the last sweep; `UNKNOWN` at one that saw more received.
     :ivar unchanged_since: when that sweep was.
+    :cvar endless: whether it sends as long as the peer takes it, so that a drain need not wait for an end.
     """
 
+    endless = False
     phase = Phase.ACCEPTED
     accepted_at = 0.0
     since = 0.0

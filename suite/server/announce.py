@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from suite import text
 from suite.config.fault_text import shown as shown_fault
+from suite.config.file import DEFAULT_ANSWER
 from suite.endpoints import descriptions as endpoints
 from suite.endpoints.descriptions import Description
 from suite.output import LineWriter, reopened
@@ -65,9 +66,11 @@ def bound_address(description: Description, port: IListeningPort) -> str:
 
 
 def listening_line(description: Description, address: str) -> str:
-    """One endpoint for people: name, transport and address."""
+    """One endpoint for people: name, transport and address, and what it answers if that is no echo."""
     behind = " (behind a PROXY header)" if description.proxied else ""
-    return f"{description.endpoint.name:<12} {description.transport:<5} {address}{behind}"
+    name = description.endpoint.answer
+    answer = "" if name == DEFAULT_ANSWER else f" (answer: {name})"
+    return f"{description.endpoint.name:<12} {description.transport:<5} {address}{behind}{answer}"
 
 
 def faults_lines(description: Description) -> list[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -14,25 +14,36 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
+from suite.answers.answer import Answer
+from suite.answers.table import ANSWERS, ECHO
 from suite.config.faults import Faults
-from suite.echo import EchoDatagram, EchoFactory, Refused
+from suite.echo import EchoFactory, Refused
 from suite.endpoints.descriptions import DIRECT, Description
 from suite.endpoints.listener import Listener
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.accept import AcceptingPort, Reserve
+from suite.engine.hello import HelloTLS
 from suite.engine.listeners import with_listeners
 from suite.engine.tls import TLSPort, TLSServer
 from suite.faults.datagrams import DatagramFaults, FaultyDatagrams
 from suite.faults.decide import Decider
 from suite.faults.packets import strike_datagrams
 from suite.faults.streams import FaultyStream
-from suite.faults.tls import FaultyTLS
+from suite.faults.tls import FaultyHelloTLS, FaultyTLS
 from suite.guard.datagrams import DatagramPolicy, OwnPorts
 from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
 from suite.server.pauses import Turns
 
 log = Logger()
+
+#: The transports of TLS ports: by whether they may misbehave, and whether the ClientHello is asked for.
+_TLS_TRANSPORTS: Final[Mapping[tuple[bool, bool], type[TLSServer]]] = {
+    (False, False): TLSServer,
+    (False, True): HelloTLS,
+    (True, False): FaultyTLS,
+    (True, True): FaultyHelloTLS,
+}
 
 
 class Surroundings:
@@ -85,15 +96,17 @@ class RunningEndpoint:
         self._surroundings = surroundings
         self._foreign: IListeningPort | None = None
         self._factory: EchoFactory | None = None
+        self._answer: Answer = ECHO
         self._listener = self._make_listener(context)
 
     def make_factory(self, guard: Guard) -> EchoFactory:
         """The factory for the protocols of a stream endpoint."""
         return EchoFactory(guard, None if self.description.kind in DIRECT else Refused)
 
-    def make_datagrams(self, policy: DatagramPolicy) -> EchoDatagram:
+    def make_datagrams(self, policy: DatagramPolicy) -> DatagramProtocol:
         """The protocol of a UDP endpoint."""
-        return EchoDatagram(policy)
+        protocol: DatagramProtocol = cast(Any, self._answer).datagrams(policy)
+        return protocol
 
     def _make_listener(self, context: SSL.Context | None) -> Listener:
         """What answers on the sockets; the guard and the policy, once made, stay."""
@@ -101,6 +114,7 @@ class RunningEndpoint:
         name, limits = description.endpoint.name, description.endpoint.limits
         transports = {sock.transport for sock in self.sockets} or {description.transport}
         self._factory = None
+        self._answer = ANSWERS[description.endpoint.answer]
         if "UDP" in transports and self.datagrams is None:
             self.datagrams = DatagramPolicy(limits, surroundings.own_ports, name=name)
         if transports - {"UDP"}:
@@ -110,6 +124,7 @@ class RunningEndpoint:
             self.guard.handshakes = description.transport == "TLS"
             self.guard.proxied = description.proxied and description.kind == "ssl"
             self._factory = self.make_factory(self.guard)
+            self._apply_answer()
             self._apply_faults()
         self._apply_datagram_faults()
         reactor = with_listeners(surroundings.reactor)
@@ -167,6 +182,7 @@ class RunningEndpoint:
                     judge.limits = limits
         if self.guard is not None:
             self.guard.members = description.members
+        self._change_answer(ANSWERS[description.endpoint.answer])
         self.change_faults(description.endpoint.faults)
         same_answer = (before.proxied, before.transport) == (description.proxied, description.transport)
         if same_answer and self._listener.context_factory is not None and context is not None:
@@ -181,6 +197,25 @@ class RunningEndpoint:
         self._listener = self._make_listener(context)
         for sock in self.sockets:
             self._serve(sock)
+
+    # Answers.
+
+    def _change_answer(self, answer: Answer) -> None:
+        """Give new connections, and the next datagram, *answer*; open connections keep theirs."""
+        if answer is not self._answer:
+            self._answer = answer
+            self._apply_answer()
+            self._replace_datagram_protocols()
+
+    def _apply_answer(self) -> None:
+        factory = self._factory
+        if factory is None:
+            return
+        if self._answer is ECHO:  # the factory's own
+            factory.__dict__.pop("protocol", None)
+            factory.__dict__.pop("measured", None)
+        else:
+            factory.protocol = factory.measured = cast(Any, self._answer.stream)
 
     # Faults.
 
@@ -221,26 +256,40 @@ class RunningEndpoint:
         if self.datagram_faults is None:
             self.datagram_faults = DatagramFaults(self._surroundings.reactor, policy, self.decider.struck)
         self.datagram_faults.faults = faults
+        self._replace_datagram_protocols()
+
+    def _replace_datagram_protocols(self) -> None:
+        """Let the right protocol answer on each UDP port; its socket, and what waits there, stays."""
         for index, (sock, port) in enumerate(zip(self.sockets, self.ports, strict=False)):
             if sock.transport == "UDP" and not self._has_right_protocol(port):
                 cast(Any, port).detach()
                 protocol = self._make_protocol("UDP")
                 self.ports[index] = self._listener.serve(sock, self._surroundings.reserve, protocol)
         foreign: Any = self._foreign
-        if foreign is not None and not self._has_right_protocol(foreign):
+        if foreign is not None and self.datagrams is not None and not self._has_right_protocol(foreign):
             before, foreign.protocol = foreign.protocol, self._make_protocol("UDP")
             before.doStop()
             foreign.protocol.makeConnection(foreign)
 
     def _has_right_protocol(self, port: Any) -> bool:
-        """Whether what answers on the UDP *port* knows of the faults, if there are any, and only then."""
+        """Whether the answer on the UDP *port* is the right one, under the faults if there are any."""
+        protocol = port.protocol
+        if isinstance(protocol, FaultyDatagrams):
+            under_faults, protocol = True, protocol.wrapped
+        else:
+            under_faults = False
         any_faults = self.datagram_faults is not None and self.datagram_faults.any
-        return isinstance(port.protocol, FaultyDatagrams) is any_faults
+        return under_faults is any_faults and isinstance(protocol, cast(Any, self._answer).datagrams)
 
     def _choose_transport(self, port: Any) -> None:
-        """Let a TLS *port* misbehave in its handshakes and records, too, if anything may misbehave."""
-        if isinstance(port, TLSPort) and self._factory is not None:
-            port.transport = TLSServer if self._factory.decider is None else FaultyTLS
+        """Let a TLS *port* misbehave, if anything may, and keep what clients offer, if it is asked for."""
+        if self._factory is None:
+            return
+        wants_hello = getattr(self._factory.protocol, "wants_client_hello", False)
+        if isinstance(port, TLSPort):
+            port.transport = _TLS_TRANSPORTS[self._factory.decider is not None, wants_hello]
+        elif self._listener.context_factory is not None:  # Twisted's own
+            self._listener.context_factory.keeps_hello = wants_hello
 
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
         if sock.transport == "UDP" and self.datagrams is not None:

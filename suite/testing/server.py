@@ -25,7 +25,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IAddress, IListeningPort
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, connectionDone
 from twisted.logger import globalLogPublisher
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
@@ -172,8 +172,9 @@ class RecordedEndpoint(endpoint.RunningEndpoint):
         return RecordedFactory(self.record, guard, super().make_factory(guard).refusal)
 
     @override
-    def make_datagrams(self, policy: DatagramPolicy) -> EchoDatagram:
-        return RecordedDatagrams(self.record, policy)
+    def make_datagrams(self, policy: DatagramPolicy) -> DatagramProtocol:
+        answering = super().make_datagrams(policy)
+        return RecordedDatagrams(self.record, policy) if isinstance(answering, EchoDatagram) else answering
 
 
 class RecordingSuite(service.EchoSuite):

@@ -73,6 +73,30 @@ def limit(id_: str, line: str, *fragments: str, kind: str = "tcp:0") -> Bad:
 
 GOOD = '[endpoints]\necho = "tcp:0"\n'
 
+ANSWERS = [
+    Bad(
+        "no such answer",
+        "[endpoints]\necho = { listen = 'tcp:0', answer = 'raport' }\n",
+        "endpoints.echo.answer",
+        ["'raport' is not an answer", "did you mean report?"],
+    ),
+    Bad(
+        "an answer like no other",
+        "[endpoints]\necho = { listen = 'udp:0', answer = 'xyz' }\n",
+        "endpoints.echo.answer",
+        [
+            "'xyz' is not an answer",
+            "expected chargen or daytime or discard or echo or qotd or report or time",
+        ],
+    ),
+    Bad(
+        "an answer that is no string",
+        "[endpoints]\necho = { listen = 'tcp:0', answer = true }\n",
+        "endpoints.echo.answer",
+        ["True is a boolean", 'expected an answer, such as "report"'],
+    ),
+]
+
 FILE = [
     Bad("not UTF-8", b"[endpoints]\n# caf\xe9\n", None, ["byte 17 is not UTF-8", "expected a TOML file"]),
     Bad("UTF-16", "[endpoints]".encode("utf-16"), None, ["byte 0 is not UTF-8"]),
@@ -405,7 +429,7 @@ CREDENTIALS = [
         "unknown client_auth",
         'client_ca = "pki/ca.pem"\nclient_auth = "maybe"',
         "client_auth",
-        '\'maybe\' is unknown; expected "required" or "optional"',
+        '\'maybe\' is unknown; expected "required" or "optional" or "unverified"',
     ),
     tls("client_auth that is no word", "client_auth = true", "client_auth", "True is a boolean; expected "),
     tls("keylog in no directory", 'keylog = "absent/keys"', "keylog", "cannot be appended to: No such file"),
@@ -529,7 +553,7 @@ TLS_TABLES = [
     ),
 ]
 
-TABLE = [*FILE, *SHAPE, *LIMITS, *DESCRIPTIONS, *COLLISIONS, *CREDENTIALS, *TLS_TABLES]
+TABLE = [*FILE, *SHAPE, *ANSWERS, *LIMITS, *DESCRIPTIONS, *COLLISIONS, *CREDENTIALS, *TLS_TABLES]
 
 
 def without_curve(pem: bytes) -> bytes:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import string
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from suite import certs
+from suite.answers.table import ANSWERS
 from suite.config.file import Config, Endpoint
 from suite.config.limits import Limits
 from suite.config.tls import TLS
@@ -683,3 +686,29 @@ def test_users_and_groups_are_looked_up_once_when_the_descriptions_are_read(
         NOBODY,
     ]
     assert asked == ["me", "us"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "only", "problem"),
+    [
+        ("udp:0", "stream", "'discard' is not for datagrams; expected listen to be a stream, such as tcp:"),
+        ("fd:7", "stream", "'discard' is not for datagrams"),
+        ("tcp:0", "datagrams", "'discard' is for datagrams only; expected listen to be a udp: description"),
+        ("fd:7", "datagrams", "'discard' is for datagrams only"),
+        ("udp:0", "datagrams", ""),
+        ("unix:a", "stream", ""),
+    ],
+)
+def test_answers_that_one_kind_has_not(
+    listen: str, only: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer may be for streams or for datagrams alone; what a descriptor is, nobody knows yet."""
+    other = {"stream": "datagrams", "datagrams": "stream"}[only]
+    answer = replace(ANSWERS["discard"], **{other: None})  # type: ignore[arg-type]  # one of the two
+    monkeypatch.setattr("suite.endpoints.parser.ANSWERS", {"discard": answer})
+    config = Config(tmp_path / "c.toml", (Endpoint("e0", listen, TLS(), answer="discard"),))
+    if problem:
+        with pytest.raises(ConfigError, match=f"endpoints.e0.answer: {re.escape(problem)}"):
+            parser.parse(config)
+    else:
+        assert len(parser.parse(config)) == 1

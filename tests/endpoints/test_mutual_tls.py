@@ -29,6 +29,10 @@ tls = { client_ca = "certs/ca.pem" }
 [endpoints.asks]
 listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
 tls = { client_ca = "certs/ca.pem", client_auth = "optional" }
+
+[endpoints.any]
+listen = "ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
+tls = { client_ca = "certs/ca.pem", client_auth = "unverified" }
 """
 
 VERSIONS = ("1.2", "1.3")
@@ -192,6 +196,16 @@ def test_optional_admits_a_client_that_shows_nothing(suite: RunningSuite, versio
     assert openssl(suite, version, "expired", "asks")[0] == b""
     said = f"{FAILED}: certificate has expired"
     wait_until(lambda: any(said in line for line in suite.errors[before:]), said)
+
+
+@pytest.mark.parametrize("why", REFUSALS)
+def test_unverified_admits_any_and_logs_what_is_wrong(suite: RunningSuite, why: str) -> None:
+    refusal = REFUSALS[why]
+    before = len(suite.errors)
+    assert openssl(suite, "1.3", refusal.certificate, "any")[0] == HELLO
+    if refusal.certificate is not None:
+        said = f", not verified: {refusal.logged.removeprefix(f'{FAILED}: ')}"
+        wait_until(lambda: any(said in line for line in suite.errors[before:]), said)
 
 
 def test_the_cas_that_it_takes_are_named_to_the_client(suite: RunningSuite) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suite.client_hello import MAX_CLIENT_HELLO
 from suite.engine.handshake_records import (
-    MAX_CLIENT_HELLO,
     MAX_HANDSHAKE,
     MAX_HELD,
     MAX_MESSAGE,

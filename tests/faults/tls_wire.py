@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from suite.config.faults import Fault, Kind, Span
 from suite.endpoints.tls import ContextFactory
-from suite.engine.tls import TLSPort
+from suite.engine.tls import TLSPort, TLSServer
 from suite.faults.decide import CLEAN, Decision
 from suite.faults.records import split_records
 from suite.faults.tls import FaultyTLS
@@ -94,6 +94,7 @@ class Faulty(Guarded):
 class Wire:
     """A `FaultyTLS`, its protocol, and an OpenSSL client whose bytes are in the test's hands.
 
+    :param transport: another class in place of `FaultyTLS`.
     :ivar received: the application data that the client has received.
     :ivar end: how TCP has ended, as the client sees it: ``eof`` or ``reset``; empty: not.
     :ivar error: what OpenSSL has said last, or ``close_notify``.
@@ -107,6 +108,7 @@ class Wire:
         name: bytes | None = b"localhost",
         session: SSL.Session | None = None,
         client: SSL.Context | None = None,
+        transport: type[TLSServer] = FaultyTLS,
     ) -> None:
         self.reactor = Reactor()
         self.protocol = protocol
@@ -114,7 +116,7 @@ class Wire:
         self.peer.setblocking(False)
         port = TLSPort(0, Factory(), ContextFactory(context), 5, "127.0.0.1", self.reactor)
         self.port = port
-        self.transport = FaultyTLS(ours, protocol, ("127.0.0.1", 4711), port, 0, self.reactor)
+        self.transport: Any = transport(ours, protocol, ("127.0.0.1", 4711), port, 0, self.reactor)
         protocol.makeConnection(self.transport)
         if client is None:
             client = SSL.Context(SSL.TLS_CLIENT_METHOD)

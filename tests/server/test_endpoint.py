@@ -5,16 +5,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
+from suite import certs
+from suite.answers.answer import Answer
+from suite.answers.table import ANSWERS
+from suite.config.faults import Fault, Faults, Kind
+from suite.echo import Echo
 from suite.endpoints.inherited import Inherited
 from suite.endpoints.sockets import Sockets
+from suite.engine.hello import HelloTLS
+from suite.engine.tls import TLSServer
+from suite.faults.tls import FaultyHelloTLS, FaultyTLS
 from suite.server.endpoint import RunningEndpoint, Surroundings
+from tests.engine.test_stream import context_of
 from tests.helpers import described, now
 
 if sys.platform != "linux":
@@ -80,3 +90,40 @@ def test_a_reload_replaces_a_port_that_has_died(endpoint: RunningEndpoint, react
     readers = reactor.getReaders()
     assert dead not in readers
     assert all(port in readers for port in endpoint.ports)
+
+
+class WantsHello(Echo):
+    wants_client_hello = True
+
+
+def test_only_answers_that_want_the_client_hello_have_it_kept(
+    reactor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a reload changes that without touching the port; others have the ordinary transport."""
+    wants = Answer("wants", "", WantsHello, None)
+    monkeypatch.setattr("suite.server.endpoint.ANSWERS", {**ANSWERS, "wants": wants})
+    certs.mint(tmp_path)
+    listen = f"ssl:0:privateKey={tmp_path}/server.key:certKey={tmp_path}/server.pem"
+    description = described(tmp_path, listen)
+    context = context_of(tmp_path)
+    faults = Faults((Fault(Kind.FRAGMENT, 50),))
+    with ExitStack() as undo:
+        sockets = [*Sockets(Inherited({})).open(description, undo)]
+        surroundings = Surroundings(reactor)
+        endpoint = RunningEndpoint(surroundings, description, context, sockets)
+        endpoint.start()
+        (port,) = endpoint.ports
+        for answer, bad, transport in (
+            ("echo", Faults(), TLSServer),
+            ("wants", Faults(), HelloTLS),
+            ("wants", faults, FaultyHelloTLS),
+            ("echo", faults, FaultyTLS),
+            ("wants", Faults(), HelloTLS),
+            ("echo", Faults(), TLSServer),
+        ):
+            changed = replace(description.endpoint, answer=answer, faults=bad)
+            endpoint.change(replace(description, endpoint=changed), context, sockets)
+            assert endpoint.ports == [port]
+            assert cast(Any, port).transport is transport
+        now(endpoint.close())
+        surroundings.reserve.drop()

@@ -175,10 +175,11 @@ def _socket_path(path: str, error: Callable[[str], UsageError]) -> str:
     return path
 
 
-def targets_of_config(file: Path, say: Callable[[str], None]) -> list[Target]:
-    """The endpoints of the configuration *file*, as targets.
+def targets_of_config(file: Path, say: Callable[[str], None], answer: str = "echo") -> list[Target]:
+    """The endpoints of the configuration *file* with this *answer*, as targets.
 
-    :param say: is given one line for each endpoint that cannot be reached from what the file says.
+    :param say: is given one line for each endpoint that answers something else, or that cannot be reached
+        from what the file says.
     :raises ConfigError: it cannot be used.
     :raises MistakesError: it cannot be used, for several reasons.
     :raises UsageError: nothing in it can be reached.
@@ -189,6 +190,8 @@ def targets_of_config(file: Path, say: Callable[[str], None]) -> list[Target]:
     mistakes.raise_any()
     for description in descriptions:
         problem = _unreachable(description)
+        if description.endpoint.answer != answer:
+            problem = f"its answer is {description.endpoint.answer}, not {answer}"
         if problem is None:
             targets.append(_target_of(description))
         else:
@@ -196,6 +199,7 @@ def targets_of_config(file: Path, say: Callable[[str], None]) -> list[Target]:
     if not targets:
         raise UsageError(
             f"{shown(file)}: none of its endpoints can be reached; expected at least one that can"
+            + ("" if answer == "echo" else f', with answer = "{answer}"')
         )
     return targets
 

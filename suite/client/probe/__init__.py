@@ -6,4 +6,5 @@
 - `compare`: finds the first difference between sent and returned bytes
 - `report`, `stats`: the findings
 - `output`, `prometheus`: how they are told
+- `fetch`: asks for the other side's report on a connection; `shown`: shows it
 """

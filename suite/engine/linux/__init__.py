@@ -4,4 +4,5 @@
 - `mmsg`: ``recvmmsg``, ``sendmmsg``
 - `timerfd`: timers accurate to microseconds
 - `malloc`: ``malloc_trim``
+- `segments`: ``tcpi_data_segs_in``
 """

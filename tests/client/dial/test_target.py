@@ -179,3 +179,14 @@ def test_a_configuration_without_targets_is_refused(tmp_path: Path) -> None:
         targets_of_config(write_config(tmp_path, '[endpoints]\ntcp = "tcp:0"'), lambda _: None)
     with pytest.raises(ConfigError):
         targets_of_config(tmp_path / "nowhere.toml", lambda _: None)
+
+
+def test_endpoints_with_another_answer_are_skipped(tmp_path: Path) -> None:
+    file = write_config(tmp_path, '[endpoints]\ne = "tcp:7"\nd = { listen = "tcp:9", answer = "discard" }')
+    said: list[str] = []
+    (echoes,) = targets_of_config(file, said.append)
+    assert (echoes.port, said) == (7, ["skipped: endpoints.d: its answer is discard, not echo"])
+    (discards,) = targets_of_config(file, lambda _: None, "discard")
+    assert discards.port == 9
+    with pytest.raises(UsageError, match=r'can be reached; .*, with answer = "time"$'):
+        targets_of_config(file, lambda _: None, "time")

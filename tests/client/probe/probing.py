@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from suite.client.dial.failures import WORDS
-from tests.running import run_suite
+from tests.running import PATIENCE, run_suite
 
 #: Options for probes that must fail by timing out.
 SHORT = ("--timeout", "300ms")
 #: Options for probes that must time out after a step that must not.
 LONGER = ("--timeout", "2s")
+#: Options for probes that must not time out.
+PATIENT = ("--timeout", f"{PATIENCE}s")
 ONCE = ("--count", "1")
 
 
