@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
-from typing_extensions import override
 
 from suite import certs, text
 from suite.config import file as config
@@ -36,12 +35,14 @@ class Plan:
     :ivar renewal: whether this is the configuration that is being served, with its certificates read again.
     :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
+    :cvar fixed: whether its configuration is in no file that could be read again.
     :ivar gallery: the specimens of bad TLS; None: there are none.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
         week.
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
+    fixed = False
     gallery: Gallery | None = None
 
     def __init__(
@@ -73,13 +74,6 @@ class Plan:
         plan.replay = self.replay
         plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
-
-    def read_again(self) -> Plan:
-        """What the file says now, served with what is still good of this plan.
-
-        :raises SuiteError: it cannot be served.
-        """
-        return Plan(self.config.file, mint=True, before=self)
 
     def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
         self.config = settings
@@ -231,11 +225,9 @@ class FixedPlan(Plan):
     :raises SuiteError: it cannot be served.
     """
 
+    fixed = True
+
     def __init__(self, settings: config.Config) -> None:
         self.renewal = False
         self.replay = None
         self._load(settings, Mistakes(), mint=True, before=None)
-
-    @override
-    def read_again(self) -> Plan:
-        return self.renewed()
