@@ -10,6 +10,7 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``
 ``admin``     changing a running suite from outside: the control socket
 ``server``    the running suite: from a configuration to open ports, and back
+``gallery``   bad TLS: specimens with one defect each, how they are minted and served
 ``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers
 ``answers``   a table of what else an endpoint can answer
 ``echo``      the heart: what an endpoint answers

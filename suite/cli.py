@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "probe": "check that a target returns every byte, and report what is wrong if it does not",
     "connect": "talk to a target, line by line or through a pipe",
     "load": "send many messages and report how long their echoes took",
+    "gallery": "serve bad TLS, always fresh: a specimen a port, to see a client refuse it",
     "faults": "tell which connections get which faults, and change those of a running suite",
 }
 

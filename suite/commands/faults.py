@@ -23,6 +23,7 @@ from suite.endpoints.descriptions import Description
 from suite.endpoints.parser import parse_all
 from suite.errors import EXIT_OK, Mistakes, UsageError
 from suite.faults import explain
+from suite.gallery.places import with_gallery
 from suite.text import suggest
 
 #: The commands, and what ``--help`` says of them.
@@ -115,7 +116,10 @@ def _find(options: argparse.Namespace) -> Description:
     :raises SuiteError: the configuration is wrong, or there is no such endpoint.
     """
     mistakes = Mistakes()
-    descriptions = parse_all(read(options.config, mistakes), mistakes)
+    config = read(options.config, mistakes)
+    with mistakes.noted():
+        config = with_gallery(config)
+    descriptions = parse_all(config, mistakes)
     mistakes.raise_any()
     by_name = {description.endpoint.name: description for description in descriptions}
     faulty = [name for name, description in by_name.items() if description.endpoint.faults]

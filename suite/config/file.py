@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from suite.config.fault_tables import ENDPOINT_KEYS, read_faults, read_live, read_profiles, read_seed
 from suite.config.faults import NO_FAULTS, Faults, Profile
+from suite.config.gallery import GalleryTable, read_gallery
 from suite.config.limits import Limits
 from suite.config.profiles import PROFILES
 from suite.config.tls import TLS
@@ -48,6 +49,7 @@ TOP_LEVEL: Final = (
     "drain",
     "endpoints",
     "faults",
+    "gallery",
     "group",
     "limits",
     "profiles",
@@ -66,6 +68,7 @@ class Endpoint:
     :ivar optional: whether the others are served if this one cannot be opened.
     :ivar faults: how it misbehaves on purpose.
     :ivar answer: what it answers: the name of one of `suite.answers.table.ANSWERS`.
+    :ivar gallery: what it serves of the gallery: see `suite.gallery.places`; empty: nothing, as most.
     """
 
     name: str
@@ -77,15 +80,21 @@ class Endpoint:
     optional: bool = False
     faults: Faults = NO_FAULTS
     answer: str = DEFAULT_ANSWER
+    gallery: str = ""
+
+    @property
+    def key(self) -> str:
+        """Where it stands in the file."""
+        return "gallery" if self.gallery else f"endpoints.{self.name}"
 
     def limits_key(self, name: str) -> str:
         """Where in the file the limit *name* of this endpoint stands."""
-        return f"endpoints.{self.name}.limits.{name}" if name in self.own_limits else f"limits.{name}"
+        return f"{self.key}.limits.{name}" if name in self.own_limits else f"limits.{name}"
 
     def tls_key(self, name: str) -> str:
         """Where in the file the TLS setting *name* of this endpoint stands."""
         own = self.own_tls is not None and name in self.own_tls
-        return f"endpoints.{self.name}.tls.{name}" if own else f"tls.{name}"
+        return f"{self.key}.tls.{name}" if own else f"tls.{name}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ class Config:
     :ivar control: the description of the control socket; None: there is none.
     :ivar live_faults: whether a change of faults concerns the connections that are there, too.
     :ivar profiles: the network profiles by name, as `suite.config.fault_text.parse` takes them.
+    :ivar gallery: the gallery of bad TLS; None: there is none.
     """
 
     file: Path
@@ -108,6 +118,7 @@ class Config:
     control: str | None = None
     live_faults: bool = False
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
+    gallery: GalleryTable | None = None
 
     @cached_property
     def directory(self) -> Path:
@@ -217,7 +228,13 @@ def read(file: Path, mistakes: Mistakes) -> Config:
     with mistakes.noted():
         others["live_faults"] = read_live(reader, table.get("faults", {}))
     with mistakes.noted():
-        for name, value in reader.endpoints(table.get("endpoints", {})).items():
+        if "gallery" in table:
+            gallery = table["gallery"]
+            others["gallery"] = read_gallery(reader, gallery, limits, reader.seed, reader.profiles)
+    with mistakes.noted():
+        alone = "gallery" in table and "endpoints" not in table
+        declared = {} if alone else reader.endpoints(table.get("endpoints", {}))
+        for name, value in declared.items():
             with mistakes.noted(f"endpoints.{name}"):
                 endpoints.append(reader.endpoint(name, value, tls, limits))
     if "client_auth" in named and all(each is None or each.tls.client_ca is None for each in endpoints):

@@ -104,7 +104,8 @@ class _Parser:
         self.lookup = lookup
 
     def error(self, problem: str) -> ConfigError:
-        return ConfigError(shown(self.config.file), f"endpoints.{self.endpoint.name}.listen", problem)
+        key = "gallery.ports" if self.endpoint.gallery else f"{self.endpoint.key}.listen"
+        return ConfigError(shown(self.config.file), key, problem)
 
     def parse(self) -> Description:
         text = self.endpoint.listen
@@ -184,7 +185,7 @@ class _Parser:
             problem = f"{name!r} is for datagrams only; expected listen to be a udp: description"
         else:
             return
-        key = f"endpoints.{self.endpoint.name}.answer"
+        key = f"{self.endpoint.key}.answer"
         self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
 
     def check_faults(self, description: Description) -> Description:
@@ -212,7 +213,7 @@ class _Parser:
 
     def note_fault(self, key: str, problem: str) -> None:
         """Note what is wrong with the faults of this endpoint."""
-        key = f"endpoints.{self.endpoint.name}.{key}"
+        key = f"{self.endpoint.key}.{key}"
         self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
 
     def check_plugin(self, kind: str) -> None:
@@ -237,7 +238,7 @@ class _Parser:
         for name in REQUIRED.get(kind, ("port",)):
             if not given.get(name):
                 raise self.error(f"{name} is missing; expected {kind}:{name.upper()}…")
-        if kind == "ssl":
+        if kind == "ssl" and not self.endpoint.gallery:
             self.check_identity(given)
         arguments = DEFAULTS.get(kind, {}) | given
         for name, value in arguments.items():

@@ -2,7 +2,7 @@
 
 Rules: `Connection` is an `OpenSSL.SSL.Connection` in all respects; a call that succeeds, as nearly all do,
 allocates only its result and does not query OpenSSL for errors. This is the only module that uses names
-private to pyOpenSSL (`_ssl`, `_socket`, `_into_ssl`, `_from_ssl`, `_context`, `_pkey`,
+private to pyOpenSSL (`_ssl`, `_socket`, `_into_ssl`, `_from_ssl`, `_context`, `_pkey`, `_x509`,
 `_info_callback`, `_reverse_mapping`, `_raise_ssl_error`, `OpenSSL._util`); tests/engine/test_stream.py fails
 if one of them disappears.
 """
@@ -10,7 +10,7 @@ if one of them disappears.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final
@@ -300,6 +300,25 @@ def use_key(context: SSL.Context, key: crypto.PKey) -> None:
     """
     if lib.SSL_CTX_use_PrivateKey(context._context, key._pkey) != 1:  # noqa: SLF001
         SSL._raise_current_error()  # noqa: SLF001
+
+
+def use_chain(context: SSL.Context, chain: Iterable[bytes]) -> None:
+    """Make *context* present the certificates of *chain*, exactly as they are.
+
+    `SSL.Context.use_certificate` wants an object of `cryptography`, which refuses some that OpenSSL accepts.
+
+    :param chain: certificates in DER, the server's own first.
+    :raises SSL.Error: OpenSSL does not accept it.
+    :raises crypto.Error: OpenSSL cannot read one of them.
+    """
+    own, *others = (crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in chain)
+    if lib.SSL_CTX_use_certificate(context._context, own._x509) != 1:  # noqa: SLF001
+        SSL._raise_current_error()  # noqa: SLF001
+    for other in others:
+        copy = lib.X509_dup(other._x509)  # noqa: SLF001
+        if lib.SSL_CTX_add_extra_chain_cert(context._context, copy) != 1:  # noqa: SLF001
+            lib.X509_free(copy)
+            SSL._raise_current_error()  # noqa: SLF001
 
 
 def set_groups(context: SSL.Context, names: bytes) -> None:

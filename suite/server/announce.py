@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import quoteStringArgument
@@ -99,13 +99,30 @@ def minted_line(written: Iterable[Path]) -> str:
     return "made development certificates: " + " ".join(text.shown(path) for path in written)
 
 
-def ready_line(ports: Sequence[tuple[Description, IListeningPort]]) -> str:
-    """The line that says that everything is open, with a client command to try."""
+def ready_line(ports: Sequence[tuple[Description, IListeningPort]], ca: Path | None = None) -> str:
+    """The line that says that everything is open, with a client command to try.
+
+    :param ca: where the CA of the gallery has been written; None: there is none, or it has not.
+    """
     for transport in ("TCP", "UNIX", "TLS", "UDP"):
         for description, port in ports:
-            if description.transport == transport and not description.proxied:
+            ordinary = not description.proxied and not description.endpoint.gallery
+            if description.transport == transport and ordinary:
                 return f"ready; try: {try_command(description, port)}"
-    return "ready"
+    return _gallery_ready_line(ports, ca)
+
+
+def _gallery_ready_line(ports: Sequence[tuple[Description, IListeningPort]], ca: Path | None) -> str:
+    """The line where there is nothing but a gallery, or nothing that could be tried."""
+    found = {description.endpoint.gallery: cast(Any, port.getHost()) for description, port in ports}
+    specimen = found.get("expired")
+    if specimen is not None and ca is not None:
+        return f"ready; try: curl --cacert {shlex.quote(text.shown(ca))} https://localhost:{specimen.port}/"
+    index = found.get("index")
+    if index is None:
+        return "ready"
+    host = endpoints.EVERY_HOST.get(index.host, index.host)
+    return f"ready; try: curl http://{host_and_port(host, index.port)}/gallery.json"
 
 
 def try_command(description: Description, port: IListeningPort) -> str:

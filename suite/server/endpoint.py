@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from importlib import import_module
 from typing import Any, Final, cast
 
 from OpenSSL import SSL
@@ -53,9 +54,11 @@ class Surroundings:
     :ivar own_ports: the UDP ports of the suite.
     :ivar reserve: the file descriptor to release when there are no others.
     :ivar live_faults: whether a change of faults applies to open connections, too.
+    :ivar exhibition: returns the gallery, and its open ports (`suite.gallery.index.Exhibition`).
     """
 
     live_faults = False
+    exhibition: Any = None
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -101,6 +104,10 @@ class RunningEndpoint:
 
     def make_factory(self, guard: Guard) -> EchoFactory:
         """The factory for the protocols of a stream endpoint."""
+        what = self.description.endpoint.gallery
+        if what:
+            factory: EchoFactory = _gallery().make_factory(what, guard, self._surroundings.exhibition)
+            return factory
         return EchoFactory(guard, None if self.description.kind in DIRECT else Refused)
 
     def make_datagrams(self, policy: DatagramPolicy) -> DatagramProtocol:
@@ -184,7 +191,7 @@ class RunningEndpoint:
             self.guard.members = description.members
         self._change_answer(ANSWERS[description.endpoint.answer])
         self.change_faults(description.endpoint.faults)
-        same_answer = (before.proxied, before.transport) == (description.proxied, description.transport)
+        same_answer = _serves(before) == _serves(description)
         if same_answer and self._listener.context_factory is not None and context is not None:
             self._listener.context_factory.context = context
         if same_answer and [*sockets] == self.sockets and all(map(is_alive, self.ports)):
@@ -286,7 +293,9 @@ class RunningEndpoint:
         if self._factory is None:
             return
         wants_hello = getattr(self._factory.protocol, "wants_client_hello", False)
-        if isinstance(port, TLSPort):
+        if isinstance(port, TLSPort) and self.description.endpoint.gallery:
+            port.transport = _gallery().GalleryTLS
+        elif isinstance(port, TLSPort):
             port.transport = _TLS_TRANSPORTS[self._factory.decider is not None, wants_hello]
         elif self._listener.context_factory is not None:  # Twisted's own
             self._listener.context_factory.keeps_hello = wants_hello
@@ -374,6 +383,16 @@ class RunningEndpoint:
         if refusals:
             found.append(f"{sum(refusals.values()):,} datagrams not answered{counted(refusals)}")
         return "; ".join(found)
+
+
+def _gallery() -> Any:
+    """What endpoints of the gallery need, which no others shall wait for."""
+    return import_module("suite.gallery.serving")
+
+
+def _serves(description: Description) -> tuple[bool, str, str]:
+    """What has to stay for the factory of an endpoint to stay."""
+    return description.proxied, description.transport, description.endpoint.gallery
 
 
 def _port_number(port: Any) -> int:

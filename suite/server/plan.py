@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
 
@@ -21,6 +22,9 @@ from suite.files import Stamp, stamp_of
 from suite.server.announce import faults_lines, listening_line
 from suite.system import ProcessIdentity, UnknownIdentityError, identity
 
+if TYPE_CHECKING:
+    from suite.gallery.collection import Gallery
+
 
 class Plan:
     """A configuration that has been read and checked in full.
@@ -32,10 +36,15 @@ class Plan:
     :ivar renewal: whether this is the configuration that is being served, with its certificates read again.
     :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
+    :cvar fixed: whether its configuration is in no file that could be read again.
+    :ivar gallery: the specimens of bad TLS; None: there are none.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
         week.
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
+
+    fixed = False
+    gallery: Gallery | None = None
 
     def __init__(
         self, file: Path, *, mint: bool, before: Plan | None = None, replay: Decisions | None = None
@@ -61,7 +70,7 @@ class Plan:
 
         :raises SuiteError: a certificate or key cannot be used.
         """
-        plan = object.__new__(Plan)
+        plan = object.__new__(type(self))
         plan.renewal = True
         plan.replay = self.replay
         plan._load(self.config, Mistakes(), mint=True, before=self)
@@ -69,7 +78,10 @@ class Plan:
 
     def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
         self.config = settings
-        self.descriptions = parser.parse_all(self.config, mistakes)
+        if settings.gallery is not None:
+            with mistakes.noted():
+                settings = self._open_gallery(before.gallery if before is not None else None)
+        self.descriptions = parser.parse_all(settings, mistakes)
         self.control = parser.parse_control(self.config, self.descriptions, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
@@ -108,9 +120,23 @@ class Plan:
             mistakes.raise_any()
         elif due is not None:
             self.missing = directory
+        if self.gallery is not None and mint:
+            self.gallery.write_authority()
         self.credentials.files.settle()
         names = [description.endpoint.name for description in self.descriptions]
         self.contexts = [self._contexts[name] for name in names if name in self._contexts]
+
+    def _open_gallery(self, before: Gallery | None) -> config.Config:
+        """Make the gallery; return the configuration with its endpoints.
+
+        :raises ConfigError: it cannot be served.
+        """
+        # Whoever has no gallery shall not wait for what makes one.
+        from suite.gallery.collection import Gallery  # noqa: PLC0415
+        from suite.gallery.places import with_gallery  # noqa: PLC0415
+
+        self.gallery = Gallery(self.config, before)
+        return with_gallery(self.config, self.gallery.left_out)
 
     def _replay(self, decisions: Decisions) -> None:
         """Have the endpoints repeat *decisions*; what cannot be repeated is a warning."""
@@ -142,7 +168,12 @@ class Plan:
     def _read_contexts(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
         for description in descriptions:
             with mistakes.noted():
-                self._contexts[description.endpoint.name] = self.credentials.context(description)
+                endpoint = description.endpoint
+                self._contexts[endpoint.name] = (
+                    self.gallery.context(endpoint.gallery)
+                    if endpoint.gallery and self.gallery is not None
+                    else self.credentials.context(description)
+                )
 
     def _mint(self, directory: Path, due: str) -> None:
         """Make the development certificates that are *due*.
@@ -179,9 +210,26 @@ class Plan:
         for description in self.descriptions:
             found.append(listening_line(description, description.address))
             found += faults_lines(description)
+        if self.gallery is not None:
+            found += self.gallery.lines()
         if self.missing is not None:
             found.append(f"serving will make development certificates in {text.shown(self.missing)}")
         found += [f"warning: {warning}" for warning in self.warnings]
         count = len(self.descriptions)
         found.append(f"{text.shown(self.config.file)}: {count} endpoint{'s' * (count > 1)}, no errors")
         return found
+
+
+class FixedPlan(Plan):
+    """A plan whose configuration is in no file: a reload makes only what has become too old anew.
+
+    :param settings: the configuration.
+    :raises SuiteError: it cannot be served.
+    """
+
+    fixed = True
+
+    def __init__(self, settings: config.Config) -> None:
+        self.renewal = False
+        self.replay = None
+        self._load(settings, Mistakes(), mint=True, before=None)

@@ -8,6 +8,7 @@ many there are; whatever cannot be served is logged in the words of `check`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from twisted.internet.defer import Deferred
 
@@ -18,6 +19,9 @@ from suite.server.service import EchoSuite, log
 from suite.server.threads import defer_to_daemon
 from suite.server.watch import Watch
 from suite.system import Notifier
+
+#: Seconds between two looks at the days of the gallery's specimens, which last for days and more.
+GALLERY_INTERVAL: Final = 60.0
 
 
 class Reloader:
@@ -31,11 +35,35 @@ class Reloader:
         self._notifier = notifier
         self._busy = False
         self._again = False
+        self._watching_gallery = False
         self._watch = Watch(suite.reactor, suite.stamps, self._renew)
 
     def watch(self) -> None:
         """Look for changes of certificates and of UNIX sockets from now on, until the suite stops."""
         self._watch.start()
+        self._watch_gallery()
+
+    def _watch_gallery(self) -> None:
+        """Look at the days of specimens from now on, if there are any."""
+        if self._suite.plan.gallery is not None and not self._watching_gallery:
+            self._watching_gallery = True
+            self._suite.reactor.callLater(GALLERY_INTERVAL, self._look_at_gallery)
+
+    def _look_at_gallery(self) -> None:
+        self._watching_gallery = False
+        gallery = self._suite.plan.gallery
+        due = gallery.due if gallery is not None else []
+        renewing = self._renew_gallery(len(due)) if due else None
+        if renewing is None:
+            self._watch_gallery()
+            return
+        done = Deferred.fromCoroutine(renewing)
+        done.addErrback(lambda why: log.failure("specimens not renewed", why))
+        done.addBoth(lambda _: self._watch_gallery())
+
+    async def _renew_gallery(self, count: int) -> None:
+        """The day of *count* specimens is passing: mint them again."""
+        await self._renew(f"gallery: {count} specimens have been minted again")
 
     def reload(self) -> None:
         """Read the configuration again and serve it."""
@@ -57,10 +85,12 @@ class Reloader:
 
     async def _reload_once(self) -> None:
         self._notifier.reloading("reading the configuration")
-        file = self._suite.plan.config.file
+        before = self._suite.plan
+        file = before.config.file
         try:
-            before = self._suite.plan
-            what = await self._switch(lambda: Plan(file, mint=True, before=before))
+            what = await self._switch(
+                before.renewed if before.fixed else lambda: Plan(file, mint=True, before=before)
+            )
         except StoppingError as error:
             log.info("not reloaded: {error}", error=str(error))
         except SuiteError as error:
@@ -80,13 +110,17 @@ class Reloader:
         with short_intervals():
             plan = await defer_to_daemon(reactor, make_plan)
         self._suite.check_change(plan)
-        return await self._suite.reload(plan)
+        what = await self._suite.reload(plan)
+        self._watch_gallery()
+        return what
 
-    async def _renew(self) -> bool:
+    async def _renew(self, done: str = "files have changed, and are in use") -> bool:
         """Certificates or sockets have changed: read and open them again, under the present configuration.
 
         A reload that is asked for meanwhile comes afterwards: otherwise the configuration of now could
         replace its new one. Returns whether that was tried.
+
+        :param done: what to log when that has been done.
         """
         if self._busy or not self._suite.running:
             return False
@@ -99,7 +133,7 @@ class Reloader:
             for line in str(error).splitlines():
                 log.error("files have changed, and cannot be used: {error}", error=line)
         else:
-            log.info("files have changed, and are in use")
+            log.info("{done}", done=done)
         finally:
             self._busy = False
             if self._again:

@@ -116,6 +116,7 @@ class EchoSuite(Service):
         self.companions: list[Companion] = []
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
+        self.surroundings.exhibition = self.exhibition
         self.sockets = Sockets(watchable=watchable(reactor))
         self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
@@ -130,6 +131,16 @@ class EchoSuite(Service):
     ) -> RunningEndpoint:
         """Make an endpoint that does not answer yet."""
         return RunningEndpoint(self.surroundings, description, context, sockets)
+
+    def exhibition(self) -> tuple[Any, dict[str, int]]:
+        """The gallery, and its open ports by what they serve."""
+        ports = {
+            endpoint.description.endpoint.gallery: cast(Any, port.getHost()).port
+            for endpoint in self.endpoints.values()
+            if endpoint.description.endpoint.gallery
+            for port in endpoint.ports
+        }
+        return self.plan.gallery, ports
 
     # Opening.
 
@@ -161,13 +172,18 @@ class EchoSuite(Service):
             self._warn(self.plan)
             await self._switch(change, turns)
         self.announce(
-            ready_line([(e.description, port) for e in self.endpoints.values() for port in e.ports])
+            ready_line(
+                [(e.description, port) for e in self.endpoints.values() for port in e.ports],
+                self.plan.config.gallery.ca if self.plan.config.gallery is not None else None,
+            )
         )
 
     def _warn(self, plan: Plan) -> None:
         """Say which certificates have been made, and log what an operator should know."""
         if plan.minted:
             self.announce(minted_line(plan.minted))
+        for line in plan.gallery.lines() if plan.gallery is not None else ():
+            self.announce(line)
         for warning in plan.warnings:
             log.warn("{warning}", warning=warning)
 
