@@ -16,11 +16,15 @@ help: ## what there is
 run: $(VENV)/installed ## make certificates if there are none, and serve config.toml
 	$(BIN)/python -m suite --config config.toml
 
-test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed ## run all tests, with branch coverage
+test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed ## run all tests; COVERAGE=yes measures branch coverage, too
+ifdef COVERAGE
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+else
+	$(BIN)/python -m pytest -n auto --dist worksteal
+endif
 
 fresh: ## the two commands above, on bare Debians (needs root and debootstrap)
 	.ci/fresh

@@ -32,18 +32,23 @@ echo_engine = Reactor(
 
 
 class Options(usage.Options):
-    """The same ``--config`` option as that of ``python -m suite``."""
+    """The same ``--config`` and ``--replay`` options as those of ``python -m suite``."""
 
-    optParameters: ClassVar[list[list[Any]]] = [["config", "c", "config.toml", "The configuration file."]]
+    optParameters: ClassVar[list[list[Any]]] = [
+        ["config", "c", "config.toml", "The configuration file."],
+        ["replay", None, None, "A log whose faults are repeated, whatever the configuration declares."],
+    ]
 
     @override
     def postOptions(self) -> None:
         """Read the configuration; on an error, print one line and exit."""
         from suite.errors import SuiteError
+        from suite.faults.replay import read_log
         from suite.server.plan import Plan
 
         try:
-            self["plan"] = Plan(Path(self["config"]), mint=True)
+            replay = read_log(self["replay"]) if self["replay"] is not None else None
+            self["plan"] = Plan(Path(self["config"]), mint=True, replay=replay)
         except SuiteError as error:
             print(error, file=sys.stderr)
             raise SystemExit(error.exit_code) from None

@@ -157,8 +157,8 @@ def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Targe
         )
     if settings.min_days is not None and all(target.transport != "tls" for target in targets):
         raise UsageError(f"--min-days needs a certificate; expected a tls: target, not {targets[0].text}")
+    check_reach(settings.reach, *targets)
     for target in targets:
-        check_reach(settings.reach, target)
         if settings.handshake and target.transport == "udp":
             raise UsageError(f"--handshake: UDP has none; expected no {target.text} with it")
         for length in settings.sizes:

@@ -88,8 +88,6 @@ def parse_reach(options: argparse.Namespace) -> ConnectOptions:
     starttls = getattr(options, "starttls", None)
     if starttls is not None and starttls not in PROTOCOLS:
         raise UsageError(f"--starttls {starttls!r} is not a protocol{suggest(starttls, PROTOCOLS)}")
-    if options.insecure:
-        warn("--insecure: certificates are not trusted, but looked at; names may be anything")
     return ConnectOptions(
         family=family,
         timeout=duration("--timeout", options.timeout),
@@ -120,11 +118,35 @@ def _source_family(source: str, wanted: socket.AddressFamily) -> socket.AddressF
     return family
 
 
-def check_reach(reach: ConnectOptions, target: Target) -> None:
-    """Check that *reach* suits *target*.
+def check_reach(reach: ConnectOptions, *targets: Target) -> None:
+    """Check that *reach* suits *targets*; what is about TLS, that one of them has it.
 
     :raises UsageError: it does not.
     """
+    for target in targets:
+        _check_target(reach, target)
+    option = _about_tls(reach)
+    if option is not None and all(target.transport != "tls" for target in targets):
+        first = targets[0]
+        _, _, rest = first.text.partition(":")
+        meant = f"did you mean tls:{rest}?" if first.transport == "tcp" else "expected tls:HOST:PORT"
+        raise UsageError(f"{option} is about TLS, and {first.text} has none; {meant}")
+    if reach.tls.insecure:
+        warn("--insecure: certificates are not trusted, but looked at; names may be anything")
+
+
+def _about_tls(reach: ConnectOptions) -> str | None:
+    """The first option that makes a difference to TLS targets only; ``--ca`` may always be there."""
+    options = {
+        "--cert": reach.tls.certificate,
+        "--server-name": reach.tls.server_name,
+        "--alpn": reach.tls.alpn,
+        "--insecure": reach.tls.insecure,
+    }
+    return next((option for option, value in options.items() if value), None)
+
+
+def _check_target(reach: ConnectOptions, target: Target) -> None:
     if target.transport == "udp" and reach.proxy_protocol is not None:
         raise UsageError(f"--proxy-protocol goes in front of a stream; expected no {target.text} with it")
     if target.transport != "tls" and reach.starttls is not None:

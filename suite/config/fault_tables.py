@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from suite.config.fault_text import A_SEED, KINDS, placed, read_entry
+from suite.config.fault_text import A_SEED, KINDS, SEEDS, placed, read_entry
 from suite.config.fault_values import OPTIONS, RATE, SHARE, Reader
 from suite.config.faults import TOO_EARLY, Fault, Faults, Kind, Profile
 from suite.config.profiles import PROFILES
@@ -40,7 +40,7 @@ def read_seed(values: Values, value: object, key: str) -> int:
     """What decisions follow from."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise values.wrong_type(key, value, A_SEED)
-    if not 0 <= value < 2**63:
+    if value not in SEEDS:
         raise values.error(key, f"{value} is out of range; expected {A_SEED}")
     return value
 

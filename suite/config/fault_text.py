@@ -36,22 +36,34 @@ ELSEWHERE: Final = {
     Kind.BLACKHOLE: Kind.LOSS,
 }
 
-_SEED: Final = re.compile(r"[0-9]{1,18}")
+_SEED: Final = re.compile(r"[0-9]{1,19}")
 #: A value and another word, with a comma between them.
 _JOINED: Final = re.compile(r",[a-zA-Z_]+=")
 A_SEED: Final = "a whole number, 0 or more"
 
-#: What keys of ours are called by toxiproxy (its README, "Toxics") and by tc-netem(8).
+#: Those that there are: as large as TOML's integers (TOML 1.0).
+SEEDS: Final = range(2**63)
+
+#: What keys of ours are called by toxiproxy (its README, "Toxics"), tc-netem(8) and Envoy (`FaultDelay`,
+#: `FaultAbort`); what resembles another key would be taken for that.
 CALLED_ELSEWHERE: Final = {
+    "abort": "reset",
     "average_size": "slice",
     "bytes": "limit",
+    "downstream": "direction",
+    "drop": "loss",
     "gemodel": "loss",
     "limit_data": "limit",
+    "percent": "chance",
+    "percentage": "chance",
+    "probability": "chance",
+    "rate_limit": "bandwidth",
     "reset_peer": "reset",
     "slicer": "slice",
     "stream": "direction",
     "timeout": "blackhole",
     "toxicity": "chance",
+    "upstream": "direction",
 }
 
 #: The fields of `Fault` that an option is kept in, where they are not called the same.
@@ -98,6 +110,9 @@ def read_entry(
         else:
             continue
         noted(key, problem)
+    lasts = options.get("lasts")
+    if kind == Kind.STALL and lasts is not None and lasts.size is not None:
+        noted("for", f"{entry['for']!r} never ends, since no byte passes meanwhile; expected a time")
     if mistakes:
         return ()
     if kind == "profile":
@@ -248,7 +263,7 @@ def _entries(text: str) -> tuple[list[dict[str, Any]], int | None]:
         if key == "seed":
             if seed is not None:
                 _raise(key, "is given twice; expected it once")
-            if not _SEED.fullmatch(value):
+            if not _SEED.fullmatch(value) or int(value) not in SEEDS:
                 _raise(key, f"{value!r} is no seed; expected {A_SEED}")
             seed = int(value)
             continue

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 
 from suite.config.faults import ALERTS, DIRECTIONS, DISTRIBUTIONS, ENDS, HANDSHAKES, Bursts, Kind, Span
@@ -21,6 +22,8 @@ from suite.text import SIZES, UNITS, is_address, near, suggest
 
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _SIZE: Final = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB|TiB)")
+#: A size in the units of other programs.
+_OTHER_SIZE: Final = re.compile(r"([0-9]{1,15}) ?(?:([kmgt])?i?b?)", re.IGNORECASE)
 _BITS: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(bit|kbit|mbit|gbit)", re.IGNORECASE)
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
 _DECIMAL: Final = re.compile(r"(?=[0-9.]{1,30}(?:[eE]|$))(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]-?[0-9]{1,3})?")
@@ -122,13 +125,21 @@ def _size(value: object, lowest: int = 0, highest: int = MOST_BYTES) -> int:
         raise _wrong_type(value, _A_SIZE, f'; did you mean "{value}B"?' if whole else "")
     found = _SIZE.fullmatch(value)
     if not found:
-        raise ValueError(f"{value!r} is not a size; expected {_A_SIZE}")
+        raise ValueError(f"{value!r} is not a size; expected {_A_SIZE}{_meant_size(value)}")
     size = int(found[1]) * SIZES[found[2]]
     if size < lowest:
         raise ValueError(f'{value!r} is too small; expected "{lowest}B" or more')
     if size > highest:
         raise ValueError(f'{value!r} is too large; expected "{_size_text(highest)}" at the most')
     return size
+
+
+def _meant_size(text: str) -> str:
+    """The size that *text* probably was meant to be, as a hint; nothing, if it is nothing like that."""
+    found = _OTHER_SIZE.fullmatch(text)
+    return (
+        f'; did you mean "{found[1]}{(found[2] or "").upper()}{"iB" if found[2] else "B"}"?' if found else ""
+    )
 
 
 def _size_text(size: int) -> str:
@@ -168,7 +179,7 @@ def _rate(value: object) -> int:
     elif _SIZE.fullmatch(value):
         rate = _size(value)
     else:
-        raise ValueError(f"{value!r} is not a rate; expected {_A_RATE}")
+        raise ValueError(f"{value!r} is not a rate; expected {_A_RATE}{_meant_size(value)}")
     if not rate:
         raise ValueError(f'{value!r} is too slow; expected "1B" or "8bit" at the least')
     if rate > MOST_BYTES:
@@ -283,14 +294,23 @@ def _loss_shown(loss: float | Bursts) -> str:
 # Words, and yes or no.
 
 
-def _words(known: tuple[str, ...], typed: Callable[[str], str] = str.lower) -> Reader:
+def _words(
+    known: tuple[str, ...],
+    typed: Callable[[str], str] = str.lower,
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+) -> Reader:
+    """One of the *known* words.
+
+    :param elsewhere: what other programs call them.
+    """
     expected = " or ".join(f'"{word}"' for word in known) if len(known) < 10 else "the name of an alert"
 
     def read(value: object) -> str:
         if not isinstance(value, str):
             raise _wrong_type(value, expected)
         if value not in known:
-            raise ValueError(f"{value!r} is unknown{near(value, known) or f'; expected {expected}'}")
+            hint = near(elsewhere.get(value, value.lower()), known) or f"; expected {expected}"
+            raise ValueError(f"{value!r} is unknown{hint}")
         return value
 
     return Reader(expected, read, typed, str, str)
@@ -429,7 +449,7 @@ OPTIONS: Final[Mapping[str, Reader]] = {
     "jitter": DURATION,
     "distribution": _words(DISTRIBUTIONS),
     "gap": DURATION,
-    "direction": _words(DIRECTIONS),
+    "direction": _words(DIRECTIONS, elsewhere={"downstream": "down", "upstream": "up"}),
     "chance": SHARE,
     "every": _counts(2**31 - 1),
     "once": BOOLEAN,

@@ -191,6 +191,11 @@ class Fault:
         return bool(self.networks or self.names)
 
 
+def belongs_together(one: Fault, other: Fault) -> bool:
+    """Whether two neighbours are of one profile, in one entry of the file."""
+    return bool(one.profile) and (one.profile, one.place) == (other.profile, other.place)
+
+
 @dataclass(frozen=True)
 class Profile:
     """What a link is like; see `suite.config.profiles`.
@@ -210,10 +215,21 @@ class Profile:
 
 
 class Recorded(NamedTuple):
-    """What one connection of an earlier run got; see `suite.faults.decide.Decision`."""
+    """What one connection of an earlier run got (a `Decision`), or what was declared for datagrams."""
 
     faults: tuple[Fault, ...]
     seed: int
+
+
+class Replay(NamedTuple):
+    """What is recorded of one endpoint's earlier run.
+
+    :ivar connections: what each got, by its number.
+    :ivar datagrams: what was declared, by the number of the first datagram for which it was.
+    """
+
+    connections: Mapping[int, Recorded]
+    datagrams: Mapping[int, Recorded]
 
 
 @dataclass(frozen=True)
@@ -226,7 +242,8 @@ class Faults:
     :ivar allowed: the kinds that clients may choose; empty: all that apply to the transport.
     :ivar most: how many connections (or sources of datagrams) may have chosen faults at a time.
     :ivar profiles: the profiles by name that clients may choose; empty: those that need no declaration.
-    :ivar replayed: what each connection gets by its number, whatever is declared; None: nothing is replayed.
+    :ivar replayed: what is recorded of an earlier run, which counts whatever is declared; None: nothing is
+        replayed.
     """
 
     entries: tuple[Fault, ...] = ()
@@ -235,10 +252,10 @@ class Faults:
     allowed: frozenset[Kind] = field(default_factory=frozenset)
     most: int = 100
     profiles: Mapping[str, Profile] = field(default_factory=dict, compare=False)
-    replayed: Mapping[int, Recorded] | None = None
+    replayed: Replay | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.entries) or self.requested or bool(self.replayed)
+        return bool(self.entries) or self.requested or (self.replayed is not None and any(self.replayed))
 
 
 #: Every endpoint's, unless it says otherwise.

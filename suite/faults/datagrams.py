@@ -27,6 +27,7 @@ from suite.config.faults import NO_FAULTS, Faults, Kind
 from suite.engine.interfaces import INeedsNoLogContext
 from suite.faults.line import Line
 from suite.faults.packets import PacketDecider, Verdict, strike_datagrams
+from suite.faults.replay import said_of_datagrams
 from suite.faults.requested import request
 from suite.faults.streams import LONGEST_REQUEST
 from suite.guard.datagrams import LOG_INTERVAL, DatagramPolicy
@@ -72,6 +73,7 @@ class DatagramFaults:
         self._faults = NO_FAULTS
         self.any = False
         self._decider: PacketDecider | None = None
+        self._told: Faults | None = None  # which faults the log has said to be in force
         self._sources: OrderedDict[Address, _Source] = OrderedDict()
         self._quiet_until = float("-inf")
 
@@ -85,7 +87,9 @@ class DatagramFaults:
         self._faults = faults
         self.any = strike_datagrams(faults)
         if not self.any or faults.requested:
-            self._decider = None
+            if self._decider is not None and self._told is not None:
+                self._tell(self._decider.number + 1, NO_FAULTS)
+            self._decider = self._told = None
         elif self._decider is None:
             self._decider = PacketDecider(faults)
         else:
@@ -103,6 +107,9 @@ class DatagramFaults:
         if decider is None:
             return False
         verdict = decider.decide(addr[0], len(datagram), self._clock.seconds())
+        if source is None and decider.in_force is not self._told:
+            self._told = decider.in_force
+            self._tell(verdict.number, decider.in_force)
         if verdict.duplicated and not self._policy.admits_copy(addr):
             kinds = tuple(kind for kind in verdict.kinds if kind is not Kind.DUPLICATE)
             verdict = verdict._replace(duplicated=False, kinds=kinds)
@@ -114,6 +121,15 @@ class DatagramFaults:
         if verdict.kinds:
             self._note(verdict, addr, lost)
         return True
+
+    def _tell(self, number: int, faults: Faults) -> None:
+        """Log that *faults* are in force from datagram *number* on."""
+        log.info(
+            "{declared}",
+            endpoint=self._policy.name,
+            declared=said_of_datagrams(number, faults),
+            unlimited=True,  # a replay needs all of them
+        )
 
     def _note(self, verdict: Verdict, addr: Address, lost: int) -> None:
         """Count what *verdict* says, and log it."""

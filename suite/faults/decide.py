@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
-from suite.config.faults import STREAMS, USAGE, Fault, Faults, Kind
+from suite.config.faults import STREAMS, USAGE, Fault, Faults, Kind, belongs_together
 from suite.config.limits import address_of, within
 from suite.faults.draw import Draws
 
@@ -78,12 +78,12 @@ class Decider:
     def _decide(self, number: int, host: str | None, name: str | None) -> Decision:
         faults = self.faults
         if faults.replayed is not None:
-            recorded = faults.replayed.get(number) if name is None else None
+            recorded = faults.replayed.connections.get(number) if name is None else None
             return Decision(*recorded) if recorded is not None else CLEAN
         struck = []
         first = 0  # of the profile that the fault is part of
         for index, fault in enumerate(faults.entries):
-            if not index or not _belongs_together(faults.entries[index - 1], fault):
+            if not index or not belongs_together(faults.entries[index - 1], fault):
                 first = index
             if fault.kind not in ON_CONNECTIONS:
                 continue  # of a socket for datagrams beside it
@@ -122,11 +122,6 @@ def drawn(fault: Fault, draws: Draws) -> Fault:
 def seed_of(seed: int, number: int) -> int:
     """What is drawn while connection *number* lasts follows from this: 32 bits, which are easy to type."""
     return Draws(seed, "lasting", number).integer() >> 32
-
-
-def _belongs_together(one: Fault, other: Fault) -> bool:
-    """Whether two neighbours are of one profile, in one entry of the file."""
-    return bool(one.profile) and (one.profile, one.place) == (other.profile, other.place)
 
 
 def _concerns(fault: Fault, host: str | None, name: str | None) -> bool:

@@ -3,7 +3,8 @@
 Rules: the datagrams of an endpoint are numbered from 1, in the order in which they arrive; those that are not
 admitted do not count. What is drawn for one follows from the seed, its number and the place of the fault in
 the file, not from a clock, nor from what was drawn for another. Only loss in bursts remembers something: the
-state of the endpoint's line.
+state of the endpoint's line. Where an earlier run is replayed, what it recorded is in force, from the same
+datagrams on.
 
 The order is fixed: loss → truncate → corrupt → duplicate → reorder → delay → rate. What is lost suffers
 nothing else; what is cut off cannot be corrupted; a second copy is like the first, and shares its way. Of
@@ -14,11 +15,12 @@ corrupts, there is one more copy at the most, and delays add up.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple, cast
 
 from suite.config.fault_text import shown
-from suite.config.faults import Bursts, Fault, Faults, Kind
+from suite.config.faults import Bursts, Fault, Faults, Kind, Recorded
 from suite.config.limits import address_of, within
 from suite.faults.decide import PRECISION
 from suite.faults.draw import Draws
@@ -44,6 +46,8 @@ SHOWN_OFFSETS: Final = 5
 
 def strike_datagrams(faults: Faults) -> bool:
     """Whether there is anything in *faults* that datagrams can suffer, or choose."""
+    if faults.replayed is not None:
+        return bool(faults.replayed.datagrams)
     return faults.requested or any(fault.kind in ORDER for fault in faults.entries)
 
 
@@ -126,6 +130,8 @@ class PacketDecider:
     :param faults: what is declared; it may be replaced at any time, and the count of datagrams goes on.
     :ivar number: how many datagrams have been decided about.
     :ivar received: how many bytes they had.
+    :ivar in_force: what the last datagram was decided by: `faults` or, where an earlier run is replayed, what
+        is recorded of it.
     """
 
     def __init__(self, faults: Faults) -> None:
@@ -133,7 +139,7 @@ class PacketDecider:
         self.received = 0
         self._began: float | None = None
         self._declared: list[_Declared] = []
-        self._spent: set[Fault] = set()  # those that strike once, and have
+        self._spent: set[tuple[Fault, int]] = set()  # those that strike once, and have; see `Decider`
         self._hosts: dict[str, tuple[bool, ...]] = {}
         self.faults = faults
 
@@ -144,8 +150,19 @@ class PacketDecider:
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        kept = {declared.key: declared for declared in self._declared}
         self._faults = faults
+        self._recorded: Mapping[int, Recorded] = faults.replayed.datagrams if faults.replayed else {}
+        past = [number for number in self._recorded if number <= self.number]
+        self._declare(replace(faults, entries=(), replayed=None) if faults.replayed else faults)
+        if past:
+            self._repeat(self._recorded[max(past)])
+
+    def _repeat(self, recorded: Recorded) -> None:
+        self._declare(Faults(recorded.faults, recorded.seed))
+
+    def _declare(self, faults: Faults) -> None:
+        kept = {declared.key: declared for declared in self._declared}
+        self.in_force = faults
         self._hosts = {}
         found: list[_Declared] = []
         for index, fault in enumerate(faults.entries):
@@ -166,6 +183,8 @@ class PacketDecider:
         :param now: the time in seconds, which never goes back.
         """
         self.number = number = self.number + 1
+        if number in self._recorded:
+            self._repeat(self._recorded[number])
         if self._began is None:
             self._began = now
         offset = self.received
@@ -178,7 +197,7 @@ class PacketDecider:
             fault = declared.fault
             if not concerned or number % fault.every or (passing.lost and fault.kind is not Kind.LOSS):
                 continue
-            if fault.once and fault in self._spent:
+            if fault.once and (fault, fault.place) in self._spent:
                 continue
             draws = declared.base.split(number)
             happens = draws.happens(fault.chance)
@@ -187,7 +206,7 @@ class PacketDecider:
             if happens and declared.strike(passing, draws):
                 passing.kinds.append(fault.kind)
                 if fault.once:
-                    self._spent.add(fault)
+                    self._spent.add((fault, fault.place))
         if not passing.kinds:
             return Verdict(number)
         return passing.verdict()

@@ -192,7 +192,7 @@ class FaultyTLS(HelloTLS):
                 answering = self._answering
                 guard = getattr(answering, "guard", None)
                 log.info(
-                    "faults: key_update does not strike: TLS 1.2 has no key updates",
+                    "key_update does not strike: TLS 1.2 has no key updates",
                     endpoint=getattr(guard, "name", None),
                     connection=getattr(answering, "number", None),
                     peer=getattr(answering, "peer", None),

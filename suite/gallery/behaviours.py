@@ -78,6 +78,9 @@ def _legacy(legacy: Legacy) -> Behaviour:
     return Behaviour(rewritable=False, legacy=legacy)
 
 
+#: tlslite-ng's names of suites that are as they should be.
+_GCM: Final = ("aes128gcm", "aes256gcm")
+
 #: The second Oakley group, of 1024 bits (RFC 2409, section 6.2), and its generator.
 OAKLEY_2: Final = (
     2,
@@ -108,9 +111,9 @@ BEHAVIOURS: Final[Mapping[str, Behaviour]] = MappingProxyType(
         "null": _only(SSL.TLS1_2_VERSION, suites="ECDHE-RSA-NULL-SHA:NULL-SHA256", rewritable=False),
         "rc4": _legacy(Legacy(("rc4",), macs=("sha",))),
         "3des": _legacy(Legacy(("3des",), macs=("sha",))),
-        "dh-small": _legacy(Legacy(key_exchanges=("dhe_rsa",), group=OAKLEY_2)),
+        "dh-small": _legacy(Legacy(_GCM, key_exchanges=("dhe_rsa",), group=OAKLEY_2)),
         # OpenSSL writes that only where it could have agreed on TLS 1.3, and then it does.
-        "downgrade-sentinel": _legacy(Legacy(key_exchanges=("ecdhe_rsa",), highest=(3, 4))),
+        "downgrade-sentinel": _legacy(Legacy(_GCM, key_exchanges=("ecdhe_rsa",), highest=(3, 4))),
         "client-cert": Behaviour(clients="optional"),
         "client-cert-missing": Behaviour(clients="required"),
         "no-close-notify": Behaviour(faults=(Fault(Kind.END, "fin"),)),

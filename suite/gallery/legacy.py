@@ -19,6 +19,7 @@ from typing_extensions import override
 from suite.engine.handshake_records import record_length
 from suite.engine.openssl import MAX_PLAINTEXT
 from suite.gallery.behaviours import Legacy
+from suite.gallery.legacy_ciphers import use_faster_ciphers
 from suite.gallery.mint import Minted
 
 #: What is missing, and the way out.
@@ -123,6 +124,7 @@ class LegacyConnection:
         self._memory = _Memory()
         self._tls: Any = import_module("tlslite.tlsconnection").TLSConnection(self._memory)
         self._tls.closeSocket = self._tls.ignoreAbruptClose = False
+        use_faster_ciphers(self._tls)
         if legacy.group is not None:
             self._tls._groupNamesToList = lambda _settings: _OwnGroup()  # noqa: SLF001
         self._errors: Any = import_module("tlslite.errors")

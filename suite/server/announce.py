@@ -85,7 +85,10 @@ def faults_lines(description: Description) -> list[str]:
             f" seed {faults.seed}"
         ]
     if faults.replayed is not None:
-        return [f"{indent} faults: as recorded of {len(faults.replayed):,} connections"]
+        what = f"{len(faults.replayed.connections):,} connections"
+        if description.transport == "UDP":
+            what = "datagrams" if faults.replayed.datagrams else "no datagrams"
+        return [f"{indent} faults: as recorded of {what}"]
     if not faults.entries:
         return []
     return [f"{indent} faults: {'; '.join(map(shown_fault, faults.entries))}; seed {faults.seed}"]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
-from typing_extensions import override
 
 from suite import certs, text
 from suite.config import file as config
+from suite.config.faults import Replay
 from suite.endpoints import parser
 from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
@@ -36,12 +36,14 @@ class Plan:
     :ivar renewal: whether this is the configuration that is being served, with its certificates read again.
     :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
+    :cvar fixed: whether its configuration is in no file that could be read again.
     :ivar gallery: the specimens of bad TLS; None: there are none.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
         week.
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
+    fixed = False
     gallery: Gallery | None = None
 
     def __init__(
@@ -73,13 +75,6 @@ class Plan:
         plan.replay = self.replay
         plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
-
-    def read_again(self) -> Plan:
-        """What the file says now, served with what is still good of this plan.
-
-        :raises SuiteError: it cannot be served.
-        """
-        return Plan(self.config.file, mint=True, before=self)
 
     def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
         self.config = settings
@@ -152,12 +147,13 @@ class Plan:
         ]
         for index, description in enumerate(self.descriptions):
             endpoint = description.endpoint
-            if description.transport != "UDP" and not endpoint.faults.requested:
-                faults = replaying(endpoint.faults, decisions.get(endpoint.name, {}))
+            if not endpoint.faults.requested:
+                faults = replaying(endpoint.faults, decisions.get(endpoint.name, Replay({}, {})))
                 self.descriptions[index] = replace(description, endpoint=replace(endpoint, faults=faults))
             elif endpoint.name in decisions:
-                why = "clients choose its faults" if endpoint.faults.requested else "it has no connections"
-                self._remarks.append(f"endpoints.{endpoint.name} does not repeat what the log has: {why}")
+                self._remarks.append(
+                    f"endpoints.{endpoint.name} does not repeat what the log has: clients choose its faults"
+                )
 
     @property
     def warnings(self) -> list[str]:
@@ -231,11 +227,9 @@ class FixedPlan(Plan):
     :raises SuiteError: it cannot be served.
     """
 
+    fixed = True
+
     def __init__(self, settings: config.Config) -> None:
         self.renewal = False
         self.replay = None
         self._load(settings, Mistakes(), mint=True, before=None)
-
-    @override
-    def read_again(self) -> Plan:
-        return self.renewed()

@@ -101,13 +101,13 @@ class Counts:
 
 @dataclass(frozen=True)
 class FaultRecord:
-    """What happened to one connection of an endpoint with faults.
+    """What happened to one connection, or datagram, of an endpoint with faults.
 
-    :ivar number: the number of the connection at its endpoint, counted from 1.
-    :ivar faults: what struck it, in the words of the log, such as ``latency=213ms; reset after=64KiB``; empty
-        if nothing did.
+    :ivar number: its number at the endpoint, counted from 1.
+    :ivar faults: what struck it, in the words of the log, such as ``latency=213ms; reset after=64KiB`` (of a
+        datagram: ``truncated to 4; delayed 213 ms``, or ``lost``); empty if nothing did.
     :ivar end: why it ended, in a word of the log: ``fault`` (ended by one of them), ``closed`` (by the
-        client, after all bytes were sent), ``reset`` (by the client), …; None: it is open.
+        client, after all bytes were sent), ``reset`` (by the client), …; None: it is open, or a datagram.
     """
 
     number: int

@@ -1,8 +1,9 @@
-"""What became of the connections of endpoints with faults, for tests to assert on."""
+"""What became of the connections, and the datagrams, of endpoints with faults, for tests to assert on."""
 
 from __future__ import annotations
 
 import select
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from zope.interface import implementer
 
 from suite.faults.streams import FaultyStream
 
-#: The most connections whose faults are kept for an endpoint: the last ones.
+#: The most connections, or datagrams, whose faults are kept for an endpoint: the last ones.
 KEPT_CONNECTIONS: Final = 10_000
 
 
@@ -20,16 +21,23 @@ KEPT_CONNECTIONS: Final = 10_000
 class FaultLog:
     """A record of the connections that have got faults, or have ended, from the events of the log.
 
-    Connections that never reach an answering protocol (refused, or without a TLS handshake) are there, too.
+    Of datagrams, it has those that a fault has struck. Connections that never reach an answering protocol
+    (refused, or without a TLS handshake) are there, too.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, dict[int, list[str | None]]] = {}
+        self._datagrams: defaultdict[str, deque[tuple[int, str, None]]] = defaultdict(
+            lambda: deque(maxlen=KEPT_CONNECTIONS)
+        )
         self._left: set[tuple[str, int]] = set()  # connections whose end is nobody's concern
 
     def __call__(self, event: LogEvent) -> None:
         """`ILogObserver`: note what *event* says of a connection."""
         endpoint, number = event.get("endpoint"), event.get("connection")
+        if "verdict" in event and isinstance(endpoint, str):
+            self._datagrams[endpoint].append((event["number"], str(event["verdict"]), None))
+            return
         if not isinstance(endpoint, str) or not isinstance(number, int):
             return
         closing = "reason" in event
@@ -57,6 +65,10 @@ class FaultLog:
         found = dict.fromkeys(opened, ("", None)) | self._found.get(endpoint, {})
         return [(number, faults or "", end) for number, (faults, end) in sorted(found.items())]
 
+    def datagrams(self, endpoint: str) -> list[tuple[int, str, None]]:
+        """Number and faults of each datagram of *endpoint* that was struck, in their order."""
+        return [*self._datagrams[endpoint]]
+
     def leave(self, endpoint: str, number: int) -> None:
         """Forget a connection that is open, and its end."""
         self._found.get(endpoint, {}).pop(number, None)
@@ -64,6 +76,7 @@ class FaultLog:
 
     def clear(self) -> None:
         """Forget everything except what has struck the open connections."""
+        self._datagrams.clear()
         for found in self._found.values():
             for number in [number for number, (_, end) in found.items() if end is not None]:
                 del found[number]

@@ -255,10 +255,12 @@ class RecordingSuite(service.EchoSuite):
         clear(self.records)
         self.fault_log.clear()
 
-    def _faults(self, name: str) -> list[tuple[int, str, str | None]]:
-        """What became of the connections of the endpoint *name*."""
+    def _faults(self, name: str) -> Sequence[tuple[int, str, str | None]]:
+        """What became of the connections, or the datagrams, of the endpoint *name*."""
         guard = self.endpoints[name].guard
-        opened = [each.number for each in guard.open if not only_a_fault_holds(each)] if guard else ()
+        if guard is None:
+            return self.fault_log.datagrams(name)
+        opened = [each.number for each in guard.open if not only_a_fault_holds(each)]
         return self.fault_log.connections(name, opened)
 
     def _request(self, request: dict[str, object]) -> dict[str, Any]:

@@ -242,7 +242,8 @@ class RunningSuite:
     def faults(self, endpoint: str) -> list[FaultRecord]:
         """What happened to each connection of the endpoint with this name, in the order of their numbers.
 
-        The last 10,000 are kept, until `clear`; of datagrams, none are. A connection that this process has
+        Of an endpoint for datagrams: what happened to each that a fault has struck. The last 10,000 are kept,
+        until `clear`. A connection that this process has
         just seen end may still be open at the other side.
         """
         return [FaultRecord(*fields) for fields in self._ask("faults", self._named(endpoint).name)]

@@ -13,7 +13,7 @@ from suite.admin.control import Control
 from suite.admin.conversation import answer_to
 from suite.admin.faults import MOST_FAULTS
 from suite.config.fault_text import words
-from suite.config.faults import Fault, Faults, Kind
+from suite.config.faults import Fault, Faults, Kind, Replay
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from tests.helpers import SuiteReactor, write_config
@@ -243,7 +243,7 @@ def test_of_several_faults_one_that_is_wrong_stops_all(asked: Asked) -> None:
 
 
 def test_what_a_log_has_recorded_is_not_changed(asked: Asked) -> None:
-    asked.suite.endpoints["udp"].decider.faults = Faults(replayed={})
+    asked.suite.endpoints["udp"].decider.faults = Faults(replayed=Replay({}, {}))
     for request in (
         {"do": "add", "endpoint": "udp", "faults": ["loss=0.5"]},
         {"do": "clear", "endpoint": "udp"},

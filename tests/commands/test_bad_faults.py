@@ -33,6 +33,22 @@ ENTRIES = [
     (TCP, "{ reset = true, chanse = 0.1 }", "chanse", "unknown key; did you mean chance?"),
     (TCP, '{ reset_peer = "1s" }', "reset_peer", "unknown key; did you mean reset?"),
     (TCP, "{ reset = true, toxicity = 0.1 }", "toxicity", "unknown key; did you mean chance?"),
+    # What others call it.
+    (TCP, "{ abort = true }", "abort", "unknown key; did you mean reset?"),
+    (UDP, "{ drop = 0.1 }", "drop", "unknown key; did you mean loss?"),
+    (TCP, "{ reset = true, percentage = 10 }", "percentage", "unknown key; did you mean chance?"),
+    (
+        TCP,
+        '{ reset = true, direction = "upstream" }',
+        "direction",
+        "'upstream' is unknown; did you mean up?",
+    ),
+    (TCP, '{ reset = true, direction = "UP" }', "direction", "'UP' is unknown; did you mean up?"),
+    (TLS, '{ alert = "DECODE_ERROR" }', "alert", "'DECODE_ERROR' is unknown; did you mean decode_error?"),
+    (TCP, '{ slice = "1" }', "slice", 'such as "64KiB" or "100B"; did you mean "1B"?'),
+    (TCP, '{ limit = "64 kB" }', "limit", 'did you mean "64KiB"?'),
+    (TCP, '{ bandwidth = "10KB" }', "bandwidth", 'or "8Mbit"; did you mean "10KiB"?'),
+    (TCP, '{ stall = true, for = "1KiB" }', "for", "'1KiB' never ends, since no byte passes meanwhile"),
     # Options that do not belong to the kind.
     (
         TCP,

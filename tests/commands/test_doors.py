@@ -237,8 +237,15 @@ def test_it_can_be_interrupted_where_a_shell_has_set_sigint_to_be_ignored(tmp_pa
 
 @pytest.mark.parametrize("command", [TWIST, TWISTD], ids=["twist", "twistd"])
 def test_twisted_runs_it_too(tmp_path: Path, command: tuple[str, ...]) -> None:
-    suite = RunningSuite(tmp_path, FOUR_TRANSPORTS, command=command)
+    (tmp_path / "run.log").write_text(
+        "2026-01-02T03:04:05.678Z info tcp#2 127.0.0.1:40000 faults: limit=2B seed=5\n"
+    )
+    suite = RunningSuite(tmp_path, FOUR_TRANSPORTS, "--replay", "run.log", command=command)
     try:
+        with suite.connect("tcp") as sock:
+            assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
+        with suite.connect("tcp") as sock:
+            assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"ho"
         with suite.connect("tcp") as sock:
             assert echo(sock, b"hola", lambda: sock.shutdown(1)) == b"hola"
         with suite.connect("udp") as sock:
@@ -255,10 +262,10 @@ def test_twisted_runs_it_too(tmp_path: Path, command: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("command", [TWIST, TWISTD], ids=["twist", "twistd"])
 def test_under_twisted_errors_are_one_line_and_an_exit_code(tmp_path: Path, command: tuple[str, ...]) -> None:
-    def run(config: str) -> tuple[int, str]:
+    def run(config: str, *options: str) -> tuple[int, str]:
         (tmp_path / "config.toml").write_text(config)
         result = subprocess.run(
-            [*command, "--config", "config.toml"],
+            [*command, "--config", "config.toml", *options],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -272,6 +279,8 @@ def test_under_twisted_errors_are_one_line_and_an_exit_code(tmp_path: Path, comm
         2,
         "config.toml: endpoints.tcp.listen: port 'port' is not a number; expected 0 to 65535\n",
     )
+    code, said = run('[endpoints]\ntcp = "tcp:0"', "--replay", "missing.log")
+    assert (code, said[:63]) == (2, "--replay missing.log: cannot be read: No such file or directory")
     (tmp_path / "file").mkdir()
     code, said = run('[endpoints]\nfirst = "unix:echo.sock"\nsecond = "unix:file"')
     assert (code, said) == (

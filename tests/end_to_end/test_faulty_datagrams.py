@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import PATIENCE, RunningSuite, client_program, run_suite, running_on, wait_until
+from tests.running import PATIENCE, RunningSuite, client_program, run_suite, running, running_on, wait_until
 from tests.server.test_reload import reloaded
 
 CONFIG = """
@@ -129,6 +129,31 @@ def test_what_is_truncated_corrupted_and_duplicated_was_predicted(suite: Running
                 assert client.recv(100) == data
     kinds = {str(kind) for row in rows for kind in row["faults"]}  # type: ignore[attr-defined]  # of JSON
     assert kinds == {"truncate", "corrupt", "duplicate"}
+
+
+def lost(suite: RunningSuite, count: int) -> list[int]:
+    """Which of *count* datagrams are not answered; what is answered comes in its order."""
+    with suite.connect("udp") as client:
+        for number in range(1, count + 1):
+            client.send(numbered(number, 20))
+        came = {int(data[:6]) for data in all_replies(client)}
+    return [number for number in range(1, count + 1) if number not in came]
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_log_repeats_what_happened_to_datagrams(tmp_path: Path, style: str) -> None:
+    """Another seed and other faults in the file make no difference."""
+    log = tmp_path / "suite.log"
+    text = '[endpoints.udp]\nlisten = "udp:0"\nseed = {}\nfaults = [{}]\n'
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    bursts = "{ loss = { p = 0.2, r = 0.3 }, chance = 0.9 }"
+    with running(first, text.format(7, bursts), "--log", style, "--log-file", str(log)) as suite:
+        before = lost(suite, 100)
+    assert 10 < len(before) < 90
+    with running(second, text.format(99, "{ loss = 1 }"), "--replay", str(log)) as suite:
+        assert lost(suite, 100) == before
 
 
 def test_a_delay_is_not_shorter(suite: RunningSuite) -> None:

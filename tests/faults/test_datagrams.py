@@ -114,6 +114,39 @@ def test_nothing_harmful_loses_or_changes_anything(
     assert len(endpoint.transport.sent) == len(arrived) + sum(verdict.duplicated for verdict in verdicts)
 
 
+def test_the_log_says_what_a_replay_needs() -> None:
+    """Once, and again when the faults change, with the first datagram for which it holds."""
+    loss, late = Fault(Kind.LOSS, 0.25), Fault(Kind.DELAY, 0.2, jitter=0.1)
+    endpoint = Endpoint(loss, seed=7)
+    with capturedLogs() as events:
+        for _ in range(3):
+            endpoint.receive(b"hola")
+        endpoint.faults.faults = Faults((loss, late), 7)
+        for _ in range(2):
+            endpoint.receive(b"hola")
+        endpoint.faults.faults = Faults()
+        endpoint.receive(b"hola")
+        endpoint.faults.faults = Faults()
+        endpoint.faults.faults = Faults((loss,), 8)
+        endpoint.receive(b"hola")
+    told = [event for event in events if "unlimited" in event]
+    assert [formatEvent(event) for event in told] == [
+        "faults from datagram 1: loss=0.25 seed=7",
+        "faults from datagram 4: loss=0.25; delay=200ms jitter=100ms seed=7",
+        "faults from datagram 6: none",
+        "faults from datagram 1: loss=0.25 seed=8",
+    ]
+    assert {event["endpoint"] for event in told} == {"udp"}
+
+
+def test_of_faults_that_a_source_chooses_there_is_nothing_to_repeat() -> None:
+    endpoint = Endpoint(requested=True)
+    with capturedLogs() as events:
+        assert endpoint.receive(b"truncate=1 " * 4) == [b"ok\n"]
+        assert endpoint.receive(b"hola") == [b"h"]
+    assert not [event for event in events if "from datagram" in (formatEvent(event) or "")]
+
+
 def test_what_is_predicted_happens() -> None:
     entries = (Fault(Kind.LOSS, 0.3), Fault(Kind.TRUNCATE, 5, chance=0.5), Fault(Kind.CORRUPT, 0.1))
     endpoint = Endpoint(*entries, seed=3)
@@ -319,6 +352,7 @@ def test_the_log() -> None:
             endpoint.receive(b"hello")
     said = [(event["log_level"], formatEvent(event)) for event in events]
     assert said == [
+        (LogLevel.info, "faults from datagram 1: loss=1 every=2; truncate=3B seed=0"),
         (LogLevel.debug, "faults: datagram 1: truncated to 3"),
         (LogLevel.info, "faults so far: truncate 1"),
         (LogLevel.debug, "faults: datagram 2: lost"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.config.fault_text import parse, words
-from suite.config.faults import Fault, Faults, Kind, Recorded
+from suite.config.faults import Fault, Faults, Kind, Recorded, Replay
 from suite.config.profiles import PROFILES, faults_of
 from suite.faults.decide import CLEAN, Decider, Decision, seed_of
 from tests.config.test_fault_text import faults
@@ -162,7 +162,7 @@ def test_two_entries_with_the_same_profile_are_decided_separately() -> None:
 
 def test_what_is_replayed_is_all_that_there_is() -> None:
     recorded = Recorded(parse("latency=213ms reset")[0], 99)
-    decider = Decider(Faults((Fault(Kind.STALL),), replayed={2: recorded}))
+    decider = Decider(Faults((Fault(Kind.STALL),), replayed=Replay({2: recorded}, {})))
     assert [decider.connection(number, "192.0.2.1") for number in (1, 2, 3)] == [
         CLEAN,
         Decision(*recorded),

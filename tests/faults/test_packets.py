@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suite.config.faults import Bursts, Fault, Faults, Kind, Span
+from suite.config.faults import Bursts, Fault, Faults, Kind, Recorded, Replay, Span
 from suite.faults.packets import ORDER, Arrival, PacketDecider, Verdict, strike_datagrams
 
 HOST = "127.0.0.1"
@@ -97,6 +97,37 @@ def test_verdicts_are_possible(declared: Faults, arriving: list[Arrival]) -> Non
         assert verdict.delay >= 0
         if Kind.CORRUPT not in verdict.kinds:
             assert left == data[: len(left)]
+
+
+@given(faults, faults, arrivals, st.integers(0, 30))
+def test_what_is_recorded_is_repeated(
+    one: Faults, other: Faults, arriving: list[Arrival], changed: int
+) -> None:
+    """Whatever else is declared, also where the faults were changed meanwhile."""
+    decider = PacketDecider(one)
+    found = decide(decider, arriving[:changed])
+    decider.faults = other
+    found += decide(decider, arriving[changed:])
+    recorded = {1: Recorded(one.entries, one.seed), changed + 1: Recorded(other.entries, other.seed)}
+    again = PacketDecider(Faults((Fault(Kind.LOSS, 1.0),), 5, replayed=Replay({}, recorded)))
+    assert decide(again, arriving) == found
+    if arriving:
+        last = recorded[max(number for number in recorded if number <= len(arriving))]
+        assert again.in_force == Faults(last.faults, last.seed)
+
+
+def test_nothing_strikes_before_the_first_datagram_that_is_recorded() -> None:
+    recorded = Replay({}, {3: Recorded((Fault(Kind.LOSS, 1.0),), 0), 5: Recorded((), 0)})
+    replaying = Faults((Fault(Kind.LOSS, 1.0),), replayed=recorded)
+    assert strike_datagrams(replaying)
+    assert struck(PacketDecider(replaying).predict([Arrival(1)] * 6)) == [3, 4]
+    assert not strike_datagrams(replace(replaying, replayed=Replay({1: Recorded((), 0)}, {})))
+
+
+def test_equal_faults_in_two_places_strike_once_each() -> None:
+    """As those of connections do."""
+    once = Fault(Kind.DELAY, 0.1, once=True, place=1)
+    assert [verdict.delay for verdict in first(2, once, replace(once, place=2))] == [0.2, 0.0]
 
 
 def test_known_numbers() -> None:

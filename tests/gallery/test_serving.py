@@ -203,7 +203,7 @@ def test_static_rsa_has_no_key_exchange(visitor: Visitor) -> None:
     assert cipher[0].startswith("AES")
 
 
-def tlslite_client(port: int, **settings: Any) -> Any:
+def tlslite_client(port: int, name: str = "localhost", **settings: Any) -> Any:
     """A handshake by tlslite-ng, which knows suites that OpenSSL does not."""
     tlslite = pytest.importorskip("tlslite.api")
     wanted = tlslite.HandshakeSettings()
@@ -213,7 +213,7 @@ def tlslite_client(port: int, **settings: Any) -> Any:
     sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
     connection = tlslite.TLSConnection(sock)
     try:
-        connection.handshakeClientCert(settings=wanted, serverName="localhost")
+        connection.handshakeClientCert(settings=wanted, serverName=name)
     except BaseException:
         sock.close()
         raise
@@ -222,11 +222,14 @@ def tlslite_client(port: int, **settings: Any) -> Any:
 
 @pytest.mark.parametrize(("name", "cipher"), [("rc4", "rc4"), ("3des", "3des"), ("null", None)])
 def test_suites_that_are_no_longer_spoken(visitor: Visitor, name: str, cipher: str | None) -> None:
-    for port in (visitor.ports[name], None):
-        if port is None:
-            continue
-        connection = tlslite_client(port, cipherNames=["rc4", "3des", "null"], macNames=["sha", "sha256"])
-        data = bytes(range(256)) * 200  # several records
+    for port, asked in (
+        (visitor.ports[name], "localhost"),
+        (visitor.manifest["sni_port"], f"{name}.localhost"),
+    ):
+        connection = tlslite_client(
+            port, asked, cipherNames=["rc4", "3des", "null"], macNames=["sha", "sha256"]
+        )
+        data = bytes(range(256)) * (80 if name == "rc4" else 2)  # several records; this client is slow
         connection.write(data)
         assert bytes(connection.read(max=len(data), min=len(data))) == data
         assert connection.getCipherName() == cipher
@@ -236,6 +239,8 @@ def test_suites_that_are_no_longer_spoken(visitor: Visitor, name: str, cipher: s
 def test_small_group(visitor: Visitor) -> None:
     connection = tlslite_client(visitor.ports["dh-small"])
     assert connection.dhGroupSize == 1024
+    connection.write(b"hello")
+    assert bytes(connection.read(max=5, min=5)) == b"hello"
     connection.close()
 
 

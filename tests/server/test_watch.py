@@ -42,7 +42,7 @@ class Suite:
         self.reactor = reactor
         self.served: list[str] = []
         self.plan: Any = SimpleNamespace(
-            config=SimpleNamespace(file="config.toml"), renewed=lambda: "renewed"
+            config=SimpleNamespace(file="config.toml"), renewed=lambda: "renewed", fixed=False, gallery=None
         )
 
     def stamps(self) -> dict[str, Any]:

@@ -207,6 +207,22 @@ def test_the_log_is_read_for_what_it_says() -> None:
     assert log.connections("other", []) == []
 
 
+def test_what_happened_to_datagrams(suite: RunningSuite) -> None:
+    """Each one that was struck, until the next test."""
+    assert suite.faults("udp") == []
+    suite.add_faults("udp", "truncate=2B every=2")
+    with suite.connect("udp") as client:
+        for expected in (b"hola", b"ho", b"hola", b"ho"):
+            client.send(b"hola")
+            assert client.recv(100) == expected
+    assert suite.faults("udp") == [
+        FaultRecord(2, "truncated to 2", None),
+        FaultRecord(4, "truncated to 2", None),
+    ]
+    suite.clear()
+    assert suite.faults("udp") == []
+
+
 def test_it_forgets_the_oldest() -> None:
     log = FaultLog()
     for number in range(KEPT_CONNECTIONS + 10):

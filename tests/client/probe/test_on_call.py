@@ -238,6 +238,8 @@ def test_the_source_is_ours_to_choose(tmp_path: Path) -> None:
         (["tls:a:1", "--starttls", "smpt"], "--starttls 'smpt' is not a protocol; did you mean smtp?"),
         (["tcp:a:25", "--starttls", "smtp"], "--starttls smtp ends in TLS, and tcp:a:25 has none; did you m"),
         (["unix:a", "--starttls", "ldap"], "--starttls ldap ends in TLS, and unix:a has none; expected tls:"),
+        (["tcp:a:1", "--insecure"], "--insecure is about TLS, and tcp:a:1 has none; did you mean tls:a:1?"),
+        (["unix:a", "--server-name", "b"], "--server-name is about TLS, and unix:a has none; expected tls:"),
         (["udp:a:1", "--handshake"], "--handshake: UDP has none; expected no udp:a:1 with it"),
         (["tcp:a:1", "--min-days", "9"], "--min-days needs a certificate; expected a tls: target, not tcp:"),
         (["tls:a:1", "--min-days", "soon"], "--min-days 'soon' is not a number; expected 0 to 36500"),
