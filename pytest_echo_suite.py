@@ -1,4 +1,4 @@
-"""The pytest plugin: an echo suite as a fixture. It is installed with the package.
+"""The pytest plugin: an echo suite, and a gallery of bad TLS, as fixtures. It is installed with the package.
 
 Rules: it harms no project that does not use it, nor one that has a ``suite`` of its own. So it has a name of
 its own, imports nothing named ``suite`` before a fixture is asked for, and leaves that name to the project;
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from suite.testing import Configuration, Faults, MakeEchoSuite, RunningSuite
+    from suite.testing import Configuration, Faults, MakeEchoSuite, RunningSuite, TLSGallery, TLSSpecimen
 
 #: Makes pytest show errors at the line of the test.
 __tracebackhide__ = True
@@ -35,11 +35,13 @@ PACKAGE = Path(__file__).resolve().with_name("suite")
 ALIAS = f"{__name__}.testing"
 
 #: Of a session: its suite while that runs, and the finder of the project's ``suite``. Of a test: the suites
-#: that it has made, and the length of the log of the session's suite when it began.
+#: that it has made, and the length of the log of the session's suite when it began. Of a session, again: the
+#: specimens of bad TLS.
 running = pytest.StashKey["RunningSuite"]()
 finder = pytest.StashKey["ProjectFinder"]()
 made = pytest.StashKey["list[RunningSuite]"]()
 log_start = pytest.StashKey[int]()
+bad = pytest.StashKey["list[str]"]()
 
 
 class ProjectFinder:
@@ -164,6 +166,38 @@ def make_echo_suite(request: pytest.FixtureRequest) -> MakeEchoSuite:
         return suite
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tls_gallery() -> Iterator[TLSGallery]:
+    """A gallery of bad TLS, and of some good, for the whole session."""
+    with _testing().TLSGallery() as gallery:
+        yield gallery
+
+
+@pytest.fixture
+def bad_tls(request: pytest.FixtureRequest, tls_gallery: TLSGallery) -> TLSSpecimen:
+    """A TLS server that a correct client refuses; a test that asks for it runs once for each there is."""
+    if request.param in tls_gallery.left_out:
+        pytest.skip(f"{request.param}: {tls_gallery.left_out[request.param]}")
+    return tls_gallery[request.param]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each specimen, for a test that asks for ours, and has not chosen some of them itself."""
+    if "bad_tls" not in metafunc.fixturenames:
+        return
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        chosen = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        if "bad_tls" in (chosen.replace(",", " ").split() if isinstance(chosen, str) else chosen):
+            return
+    found = getattr(metafunc, "_arg2fixturedefs", {}).get("bad_tls")
+    if found and getattr(found[-1].func, "__module__", __name__) != __name__:  # the project's own
+        return
+    names = metafunc.config.stash.get(bad, None)
+    if names is None:
+        names = metafunc.config.stash[bad] = _testing().bad_specimens()
+    metafunc.parametrize("bad_tls", names, indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
