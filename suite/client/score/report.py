@@ -48,7 +48,8 @@ def report(score: Score, *, everything: bool = False) -> list[str]:
 
     :param everything: also what is right.
     """
-    rows = [*score.wrong, *(each for each in score.results if each.verdict is Verdict.UNKNOWN)]
+    # What was not tried after an interruption is counted, and not listed: it says nothing of the client.
+    rows = [*score.wrong, *(each for each in score.results if each.outcome is Outcome.UNREACHABLE)]
     if everything:
         rows += [each for each in score.results if each.verdict is Verdict.RIGHT]
     lines = [f"{score.client}: {len(score.results)} specimens in {score.seconds:.1f} s"]
