@@ -68,28 +68,69 @@ def ends(suite: RunningSuite) -> list[str]:
     return [event["reason"] for event in suite.events if event["message"].startswith("closed")]
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_who_reads_steadily_stays(suite: RunningSuite, endpoint: str) -> None:
-    """100,000 bytes in a second in which one may not read nothing: 1,700 a second at the default `stall`."""
-    pace = 100_000
-    data = os.urandom(MUCH)
-    with ExitStack() as stack:
-        sock, stream = connect(suite, endpoint, stack)
-        writer = threading.Thread(target=stream.sendall, args=(data,))
-        writer.start()
-        received = []
+class Interrupted(Exception):  # noqa: N818  # nothing is wrong
+    """This process got no processor for so long that it has not read steadily."""
+
+
+def read_steadily(sock: socket.socket, stream: TLSClient | socket.socket, pace: int) -> Iterator[bytes]:
+    """What comes in two seconds at *pace* bytes a second, and then the rest of `MUCH`, at once.
+
+    :raises Interrupted: the connection has ended, after a pause that was not meant.
+    """
+    longest = 0.0
+    since = time.monotonic()
+    got = 0
+    try:
         for _ in range(20):  # two seconds, of the second that one may read nothing
             time.sleep(0.1)  # this client's pace
             left = pace // 10
             while left:
-                received.append(stream.recv(left))
-                left -= len(received[-1])
-        if endpoint != "unix":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)  # enough of that
-        while sum(map(len, received)) < MUCH:
-            received.append(stream.recv(2**20))
-        writer.join(PATIENCE)
-        assert b"".join(received) == data
+                longest = max(longest, time.monotonic() - since)
+                data = stream.recv(left)
+                since = time.monotonic()
+                left -= len(data)
+                got += len(data)
+                yield data
+    except OSError:
+        if longest > 0.5:
+            raise Interrupted from None
+        raise
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)  # enough of that
+    while got < MUCH:
+        data = stream.recv(2**20)
+        got += len(data)
+        yield data
+
+
+def echoed_steadily(suite: RunningSuite, endpoint: str, data: bytes, pace: int) -> bytes:
+    """What comes back of *data* to a client that reads steadily.
+
+    :raises Interrupted: as `read_steadily`.
+    """
+
+    def send() -> None:
+        with suppress(OSError):  # what is wrong, reading tells
+            stream.sendall(data)
+
+    with ExitStack() as stack:
+        sock, stream = connect(suite, endpoint, stack)
+        writer = threading.Thread(target=send)
+        stack.callback(writer.join, PATIENCE)
+        writer.start()
+        stack.callback(sock.close)  # which ends the writer
+        return b"".join(read_steadily(sock, stream, pace))
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_who_reads_steadily_stays(suite: RunningSuite, endpoint: str) -> None:
+    """100,000 bytes in a second in which one may not read nothing: 1,700 a second at the default `stall`."""
+    data = os.urandom(MUCH)
+    for _ in range(5):
+        with suppress(Interrupted):  # try again: other processes have held this one up
+            assert echoed_steadily(suite, endpoint, data, 100_000) == data
+            return
+    pytest.fail("no processor")
 
 
 @pytest.mark.parametrize("size", [MUCH, 100_000], ids=["more than fits", "all of it in the kernel"])
