@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -51,8 +51,19 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.options: dict[str, bool] = {}
+        self._subparsers_action: Any = None
         super().__init__(*args, **kwargs)
         self.allow_abbrev = False
+
+    @property
+    def commands(self) -> Mapping[str, Parser]:
+        """The parsers of its commands, by name."""
+        return {} if self._subparsers_action is None else self._subparsers_action.choices
+
+    @override
+    def add_subparsers(self, **settings: Any) -> Any:
+        self._subparsers_action = super().add_subparsers(**settings)
+        return self._subparsers_action
 
     @override
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
@@ -144,7 +155,10 @@ def check_command(parser: Parser, argv: Sequence[str]) -> None:
     """
     words = iter(argv)
     for word in words:
-        if word == "--" or word in COMMANDS:
+        if word == "--":
+            return
+        if word in COMMANDS:
+            _check_options(parser, word, words)
             return
         if not word.startswith("-") or word == "-":
             _refuse_command(parser, word, next(words, ""))
@@ -152,6 +166,24 @@ def check_command(parser: Parser, argv: Sequence[str]) -> None:
         if option not in parser.options:
             parser.refuse_option(word)
         if parser.options[option] and not equals:
+            next(words, None)
+
+
+def _check_options(parser: Parser, command: str, words: Iterator[str]) -> None:
+    """Refuse an option that *command* does not have, in front of its own command, such as `gallery score`.
+
+    argparse would take the value of such an option for the command, and complain of that.
+    """
+    found = parser.commands[command]
+    if not found.commands:
+        return
+    for word in words:
+        if not word.startswith("-") or word == "--":
+            return
+        option, equals, _ = word.partition("=")
+        if option not in found.options:
+            found.refuse_option(word)
+        if found.options[option] and not equals:
             next(words, None)
 
 
