@@ -95,6 +95,33 @@ def test_what_is_wrongly_accepted_is_named_and_fails(
     assert failure.get("type") == "wrongly accepted"
 
 
+def test_what_a_client_cannot_see_it_does_not_accept_wrongly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that offers no protocol, and one that offers one; a server that has nothing to do with it."""
+    client = (
+        "import socket, ssl, sys\n"
+        "context = ssl.create_default_context(cafile=sys.argv[2])\n"
+        "context.set_alpn_protocols(sys.argv[3:])\n"
+        "with socket.create_connection(('localhost', int(sys.argv[1])), 30) as sock:\n"
+        "    with context.wrap_socket(sock, server_hostname='localhost') as tls:\n"
+        "        tls.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')\n"
+        "        assert tls.recv(100)\n"
+    )
+    with fake_gallery(tmp_path) as path:
+        found = json.loads(path.read_text())
+        good = found["specimens"][0]
+        found["specimens"] = [good, {**good, "name": "alpn-mismatch", "must": "refuse"}]
+        path.write_text(json.dumps(found))
+        command = ("--gallery", str(path), "--", sys.executable, "-c", client, "{port}", "{ca}")
+        assert main(["gallery", "score", *command]) == 0
+        said = capsys.readouterr().out
+        assert "note: alpn-mismatch says nothing of this client, which offers no protocol (ALPN)" in said
+        assert "2 of 2 right" in said
+        assert main(["gallery", "score", *command, "h2"]) == 1
+        assert "alpn-mismatch  wrongly accepted" in capsys.readouterr().out
+
+
 def test_a_crash_has_not_refused(gallery: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert score(gallery, "--json", conduct="crashing") == 1
     found = document(capsys)

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL
 
 from suite import certs, identities
@@ -236,9 +237,9 @@ def test_a_certificate_out_of_date_is_a_warning(
 
 
 def test_dates_are_judged_in_the_chain_and_of_clients_cas(tmp_path: Path) -> None:
-    now = datetime.now(UTC)
     issue(tmp_path / "own" / "a.pem", "localhost")
     issue(tmp_path / "own" / "old.pem", "old.example", ends=-1)
+    old = load_pem_x509_certificate((tmp_path / "own" / "old.pem").read_bytes())
     _, credentials = load(
         tmp_path,
         "ssl:0:own/a.pem:extraCertChain=own/old.pem",
@@ -247,7 +248,7 @@ def test_dates_are_judged_in_the_chain_and_of_clients_cas(tmp_path: Path) -> Non
     first, second = credentials.warnings
     assert "own/old.pem: certificate expired on" in first
     assert "own/a.pem: certificate 2 expired on" in second
-    assert f"{now - timedelta(1):%Y-%m-%d}" in first
+    assert f"{old.not_valid_after_utc:%Y-%m-%d}" in first
 
 
 # Key logs.

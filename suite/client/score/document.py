@@ -49,6 +49,7 @@ def _result(result: Result) -> dict[str, Any]:
         "outcome": str(result.outcome),
         "verdict": str(result.verdict),
         "error_as_expected": result.as_expected,
+        "cannot_see_it": result.blind or None,
         "exit_code": None if ran is None else ran.exit_code,
         "signal": None if ran is None else ran.signal,
         "seconds": None if ran is None else round(ran.seconds, 3),

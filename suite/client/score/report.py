@@ -63,6 +63,11 @@ def report(score: Score, *, everything: bool = False) -> list[str]:
             lines.append(f"  {each.exhibit.name:<{width}}  {word}{known}: {_details(each)}")
     lines += ["", total(score)]
     lines += [f"note: left out of the gallery: {name}: {why}" for name, why in score.left_out.items()]
+    lines += [
+        f"note: {each.exhibit.name} says nothing of this client, which {each.blind}"
+        for each in score.results
+        if each.blind
+    ]
     other = [each.exhibit.name for each in score.results if each.as_expected is False]
     if other:
         lines.append(f"note: refused with another error than expected: {', '.join(other)}")

@@ -20,8 +20,10 @@ from typing import Final
 
 from suite.client.score.clients import PROGRAMS, Client, filled
 from suite.client.score.manifest import Exhibit, Manifest
+from suite.client.score.offer import offer_of, why_blind
 from suite.client.score.running import Ran, run
 from suite.client.score.verdicts import CRASHES, Outcome, Result, Score
+from suite.client_hello import ClientHello
 from suite.errors import SuiteError, UsageError
 from suite.text import one_line
 
@@ -76,6 +78,7 @@ class Scoring:
         self._directory = directory
         self._ca = directory / "ca.pem"
         self._ca.write_text(manifest.ca)
+        self._offer: ClientHello | None = None
 
     def check(self) -> None:
         """Check that the client can be run at all.
@@ -103,6 +106,7 @@ class Scoring:
         results: dict[str, Result] = {}
         await self._prepare()
         await self._prove()
+        self._offer = await offer_of(self._connect_to)
         interrupted = False
         try:
             await self._run_all(results, show)
@@ -139,10 +143,7 @@ class Scoring:
         """:raises NoScoreError: what the client exits with says nothing."""
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))  # bound, so that nobody else gets it, and not listening
-            port = nobody.getsockname()[1]
-            ran = await self._run(
-                self._client.command, {"name": "nobody", "port": str(port), "host": "localhost"}
-            )
+            ran = await self._connect_to(nobody.getsockname()[1])
         if not ran.hung and self._client.accepted(ran):
             raise NoScoreError(
                 self._client.name, "it succeeds where nobody listens, so its exit code says nothing"
@@ -174,7 +175,12 @@ class Scoring:
         expected = None
         if outcome is Outcome.REFUSED and error is not None:
             expected = names_error(ran.text, error)
-        return Result(exhibit, outcome, ran, expected)
+        return Result(exhibit, outcome, ran, expected, why_blind(exhibit.name, self._offer))
+
+    async def _connect_to(self, port: int) -> Ran:
+        """Run the client against *port* of this machine."""
+        values = {"name": "nobody", "port": str(port), "host": "localhost"}
+        return await self._run(self._client.command, values)
 
     def _outcome(self, ran: Ran) -> Outcome:
         if ran.hung:

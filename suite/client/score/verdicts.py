@@ -60,12 +60,14 @@ class Result:
     :ivar ran: its process; None: there was none.
     :ivar as_expected: whether what it printed names the error that the gallery expects of its TLS stack;
         None: it has not refused, or no error is known.
+    :ivar blind: why it cannot see what is wrong, so that accepting it is right; empty: it can.
     """
 
     exhibit: Exhibit
     outcome: Outcome
     ran: Ran | None = None
     as_expected: bool | None = None
+    blind: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -77,7 +79,7 @@ class Result:
                 return Verdict.HUNG
             case Outcome.NOT_TRIED | Outcome.UNREACHABLE:
                 return Verdict.UNKNOWN
-            case Outcome.ACCEPTED if self.exhibit.must is Must.REFUSE:
+            case Outcome.ACCEPTED if self.exhibit.must is Must.REFUSE and not self.blind:
                 return Verdict.WRONGLY_ACCEPTED
             case Outcome.REFUSED if self.exhibit.must is Must.ACCEPT:
                 return Verdict.WRONGLY_REFUSED
