@@ -1,7 +1,8 @@
-"""Small files that anybody may have put in place, such as configurations and keys: their content and changes.
+"""Small files: those that anybody may have put in place, such as configurations and keys, and some of ours.
 
 Rules: reading never waits for anybody, and takes no more memory than the limit; only regular files are read,
-by any number of symbolic links (Kubernetes mounts a file through two).
+by any number of symbolic links (Kubernetes mounts a file through two). What is written is there as a whole,
+or not at all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 #: The largest file read, in bytes. Ten thousand endpoints with all their limits are 4 MiB, and the CA
@@ -76,3 +80,23 @@ def stamp_of(path: str | os.PathLike[str]) -> Stamp:
     except OSError as error:
         return (error.errno or 0,)
     return (status.st_dev, status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write *content* to *path*, readable for everyone; nobody ever sees a part of it.
+
+    :raises OSError: it cannot be written; what was there before is there still.
+    """
+    # Whoever looks for names that end as this one's does not find it.
+    descriptor, temporary = tempfile.mkstemp(".tmp", f".{path.name}.", path.absolute().parent)
+    try:
+        with open(descriptor, "wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.chmod(temporary, 0o644)
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -7,12 +7,9 @@ configuration says so.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
@@ -21,7 +18,8 @@ from OpenSSL import SSL
 from suite.config.file import Config
 from suite.config.gallery import GalleryTable
 from suite.errors import UnwritableError
-from suite.gallery import legacy
+from suite.files import write_whole
+from suite.gallery import legacy, specimens
 from suite.gallery.behaviours import BEHAVIOURS, PLAIN, Behaviour
 from suite.gallery.contexts import (
     DirectoryContext,
@@ -37,8 +35,6 @@ from suite.text import shown
 
 #: The version of gallery.json.
 VERSION: Final = 1
-
-_BY_NAME: Final = {specimen.name: specimen for specimen in SPECIMENS}
 
 #: Specimens about the very name that the client has asked for: chosen by it, they need another certificate.
 _NAMED: Final = frozenset({"cn-only", "nul-in-name", "partial-wildcard", "wildcard-too-deep"})
@@ -161,7 +157,9 @@ class Gallery:
             "sni_port": ports.get(BY_NAME),
             "ca": self.authority.pem.decode(),
             "specimens": [
-                _entry(_BY_NAME[name], ports[name], table.domain) for name in self.exhibits if name in ports
+                _entry(specimens.BY_NAME[name], ports[name], table.domain)
+                for name in self.exhibits
+                if name in ports
             ],
             "left_out": [{"name": name, "reason": why} for name, why in self.left_out.items()],
         }
@@ -184,17 +182,17 @@ class Gallery:
 
         :raises UnwritableError: it cannot be written.
         """
-        if self.table.ca is not None:
-            _write(self.table.ca, self.authority.pem)
-
-
-def gallery_of(config: Config, before: Gallery | None) -> Gallery | None:
-    """The gallery of *config*; None if it has none.
-
-    :param before: the one that is being served, if one is.
-    :raises ConfigError: see `Gallery`.
-    """
-    return Gallery(config, before) if config.gallery is not None else None
+        path = self.table.ca
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):
+                if path.read_bytes() == self.authority.pem:
+                    return
+            write_whole(path, self.authority.pem)
+        except OSError as error:
+            raise UnwritableError(shown(path), f"cannot be written: {error.strerror}") from None
 
 
 def _due(exhibit: ExhibitContext, time: datetime) -> bool:
@@ -211,24 +209,3 @@ def _entry(specimen: Specimen, port: int, domain: str) -> dict[str, Any]:
         "must": str(specimen.must),
         "errors": dict(specimen.errors),
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write *content* to *path*, whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(OSError):
-            if path.read_bytes() == content:
-                return
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
-    except OSError as error:
-        raise UnwritableError(shown(path), f"cannot be written: {error.strerror}") from None

@@ -6,7 +6,6 @@ every byte comes back, from the first one on.
 
 from __future__ import annotations
 
-from email.utils import formatdate
 from html import escape
 from typing import Any, Final
 
@@ -15,16 +14,12 @@ from zope.interface import implementer
 
 from suite.echo import Echo, EchoFactory, MeasuredEcho
 from suite.engine.interfaces import INeedsNoLogContext
-from suite.gallery.specimens import SPECIMENS
+from suite.gallery.http import LONGEST_HEAD, Document, is_whole, response
+from suite.gallery.specimens import BY_NAME
 from suite.reasons import Reason
 
 #: What a request begins with (RFC 9110, section 9.3).
 METHODS: Final = (b"GET ", b"HEAD ")
-
-#: The most that a request may have before its empty line, in bytes (nginx's large_client_header_buffers).
-LONGEST_HEAD: Final = 32_768
-
-_BY_NAME: Final = {specimen.name: specimen for specimen in SPECIMENS}
 
 
 @implementer(INeedsNoLogContext)
@@ -48,7 +43,7 @@ class Exhibit(Echo):
             self._plain, self._head = True, b""
             super().dataReceived(head)
             return
-        if b"\n\r\n" in head or b"\n\n" in head:
+        if is_whole(head):
             self.received += len(head)
             self._head = b""
             self._answer_request(head)
@@ -66,15 +61,9 @@ class Exhibit(Echo):
     def _answer_request(self, head: bytes) -> None:
         exhibit: Any = getattr(self.transport, "exhibit", None)
         page = page_of(exhibit.specimen if exhibit is not None else "")
-        lines = [
-            "HTTP/1.1 200 OK",
-            f"Date: {formatdate(usegmt=True)}",
-            "Content-Type: text/html; charset=utf-8",
-            f"Content-Length: {len(page)}",
-            "Connection: close",
-        ]
-        answer = "\r\n".join([*lines, "", ""]).encode()
-        self.transport.write(answer if head.startswith(b"HEAD") else answer + page)  # type: ignore[union-attr]
+        document = Document("text/html; charset=utf-8", page)
+        answer = response("200 OK", document, body=not head.startswith(b"HEAD"))
+        self.transport.write(answer)  # type: ignore[union-attr]  # connected, or no request
         self.end(Reason.ANSWERED)
 
 
@@ -91,7 +80,7 @@ class ExhibitFactory(EchoFactory):
 
 def page_of(name: str) -> bytes:
     """The page of the specimen *name*: whoever reads it has accepted that."""
-    specimen = _BY_NAME[name]
+    specimen = BY_NAME[name]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(name)}</title>"
         f"<h1>{escape(name)}</h1><p>{escape(specimen.defect)}</p>"

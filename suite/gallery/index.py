@@ -1,41 +1,26 @@
 """The index of a gallery: a page for people, gallery.json for programs, and the CA to download.
 
-Rules: HTTP/1.1, one request a connection, GET and HEAD only; a request is never longer than `LONGEST_HEAD`,
-and its body, if it has one, is discarded; what a page says is true at the time of the request.
+Rules: GET and HEAD only; what a page says is true at the time of the request.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from email.utils import formatdate
 from functools import partial
 from html import escape
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from typing_extensions import override
 
 from suite.answers.answer import StreamAnswer
 from suite.echo import EchoFactory
 from suite.gallery.collection import Gallery
+from suite.gallery.http import LONGEST_HEAD, Document, is_whole, response
 from suite.guard.streams import Guard
-
-#: The most that a request may have before its empty line, in bytes (nginx's large_client_header_buffers).
-LONGEST_HEAD: Final = 32_768
 
 #: What the index is about: the gallery that is served, and its open ports by what they serve.
 Exhibition = Callable[[], tuple[Gallery, Mapping[str, int]]]
-
-
-class Document(NamedTuple):
-    """Something to be read.
-
-    :ivar kind: its media type.
-    :ivar content: its bytes.
-    """
-
-    kind: str
-    content: bytes
 
 
 class IndexPage(StreamAnswer):
@@ -55,7 +40,7 @@ class IndexPage(StreamAnswer):
         if self.reason is not None:
             return
         self._head += data
-        if b"\n\r\n" in self._head or b"\n\n" in self._head:
+        if is_whole(self._head):
             self.finish(respond(self._head, *self._exhibition()))
         elif len(self._head) > LONGEST_HEAD:
             self.finish(response("431 Request Header Fields Too Large"))
@@ -92,27 +77,6 @@ def respond(head: bytes, gallery: Gallery, ports: Mapping[str, int]) -> bytes:
     if make is None:
         return response("404 Not Found", Document("text/plain", b"see /\n"), body=method == "GET")
     return response("200 OK", make(gallery, ports), body=method == "GET")
-
-
-def response(
-    status: str,
-    document: Document = Document("text/plain", b""),  # noqa: B008  # a constant
-    *,
-    headers: tuple[str, ...] = (),
-    body: bool = True,
-) -> bytes:
-    """A response, after which the connection ends."""
-    lines = [
-        f"HTTP/1.1 {status}",
-        f"Date: {formatdate(usegmt=True)}",
-        f"Content-Type: {document.kind}",
-        f"Content-Length: {len(document.content)}",
-        "Cache-Control: no-store",
-        "Connection: close",
-        *headers,
-    ]
-    head = "\r\n".join([*lines, "", ""]).encode()
-    return head + document.content if body else head
 
 
 # The documents.

@@ -363,5 +363,8 @@ SPECIMENS: Final[tuple[Specimen, ...]] = (
     *_CONDUCT,
 )
 
+#: The same by name.
+BY_NAME: Final[Mapping[str, Specimen]] = MappingProxyType({each.name: each for each in SPECIMENS})
+
 #: What cannot be made: name → why.
 LEFT_OUT: Final[Mapping[str, str]] = MappingProxyType({})

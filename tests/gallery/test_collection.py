@@ -23,7 +23,8 @@ from suite.gallery import collection, legacy
 from suite.gallery.behaviours import BEHAVIOURS, Behaviour
 from suite.gallery.collection import Gallery
 from suite.gallery.contexts import UnspeakableError, exhibit_context, try_out
-from suite.gallery.exhibit import LONGEST_HEAD, Exhibit
+from suite.gallery.exhibit import Exhibit
+from suite.gallery.http import LONGEST_HEAD
 from suite.gallery.index import IndexPage, respond
 from suite.gallery.mint import Unmintable, mint
 from suite.gallery.places import with_gallery

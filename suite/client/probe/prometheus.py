@@ -7,16 +7,15 @@ sample; the file is replaced in one step, so that no half of it is ever collecte
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from suite.client.dial.target import Target
 from suite.client.probe.report import Report
 from suite.errors import SuiteError, UsageError
+from suite.files import write_whole
 from suite.text import shown
 
 #: Every metric and its meaning. All are gauges, as each run begins anew.
@@ -69,20 +68,10 @@ def write_file(reports: Sequence[Report], file: Path) -> None:
 
     :raises SuiteError: the file cannot be written.
     """
-    temporary = ""
     try:
-        # The collector reads files whose names end with .prom only.
-        descriptor, temporary = tempfile.mkstemp(".tmp", f".{file.name}.", file.absolute().parent)
-        with open(descriptor, "w", encoding="utf-8") as opened:
-            opened.write(exposition(reports))
-            opened.flush()
-            os.fchmod(descriptor, 0o644)  # the collector runs as another user
-            os.fsync(descriptor)
-        os.replace(temporary, file)
+        # The collector runs as another user, and reads files whose names end with .prom only.
+        write_whole(file, exposition(reports).encode())
     except OSError as error:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)
         raise SuiteError(f"--prometheus {shown(file)}: {error.strerror}") from None
 
 
