@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import tempfile
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from suite.commands.serve import serve
 from suite.config.gallery import BELOW, DEFAULT_PORTS, GalleryTable, is_domain
 from suite.errors import UsageError
+from suite.signals import Signals
 from suite.text import is_address
 
 #: What judges clients.
@@ -41,8 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="where to write the CA's certificate; default: a temporary file",
     )
-    if find_spec(SCORE) is None:
-        return
     commands = parser.add_subparsers(title="commands", metavar="[COMMAND]", dest="command")
     command = commands.add_parser("score", help="run a client against all of it, and say what it got wrong")
     command.set_defaults(parser=command)
@@ -76,15 +75,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _serve(table: GalleryTable, options: argparse.Namespace) -> int:
     from suite.config.file import Config  # noqa: PLC0415  # the slow imports
-    from suite.logs.log import Settings  # noqa: PLC0415
-    from suite.server import process  # noqa: PLC0415
-    from suite.server.announce import Announcer  # noqa: PLC0415
     from suite.server.plan import FixedPlan  # noqa: PLC0415
 
-    settings = Settings(options.log, options.log_level, options.log_file)
-    plan = FixedPlan(Config(Path("gallery"), (), gallery=table))
-    reactor = process.install_reactor(options.reactor)
-    announcer = Announcer()
-    code = process.run(reactor, plan, announcer, settings)
-    announcer.close()
-    return code
+    return serve(options, lambda: FixedPlan(Config(Path("gallery"), (), gallery=table)), Signals())

@@ -6,11 +6,15 @@ Rule: next to nothing is imported before it is known that this is what is to be 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from suite.errors import EXIT_OK
 from suite.signals import Signals
+
+if TYPE_CHECKING:
+    from suite.server.plan import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,19 +51,31 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     :param signals: remembers the signals that have arrived already.
     :raises SuiteError: it cannot.
     """
+    from suite.faults.replay import read_log  # noqa: PLC0415  # the slow imports
+    from suite.server.plan import Plan  # noqa: PLC0415
+
+    def make_plan() -> Plan:
+        replay = read_log(options.replay) if options.replay is not None else None
+        return Plan(options.config, mint=True, replay=replay)
+
+    return serve(options, make_plan, signals)
+
+
+def serve(options: argparse.Namespace, make_plan: Callable[[], Plan], signals: Signals) -> int:
+    """Serve what *make_plan* returns until a signal ends it; return the exit code.
+
+    :raises SuiteError: it cannot be served.
+    """
     from suite.admin.control import with_control  # noqa: PLC0415
-    from suite.faults.replay import read_log  # noqa: PLC0415
-    from suite.logs.log import Settings  # noqa: PLC0415  # the slow imports
+    from suite.logs.log import Settings  # noqa: PLC0415
     from suite.server import process  # noqa: PLC0415
     from suite.server.announce import Announcer  # noqa: PLC0415
-    from suite.server.plan import Plan  # noqa: PLC0415
     from suite.server.service import EchoSuite  # noqa: PLC0415
 
     settings = Settings(options.log, options.log_level, options.log_file)
     if signals.stopping:
         return EXIT_OK
-    replay = read_log(options.replay) if options.replay is not None else None
-    plan = Plan(options.config, mint=True, replay=replay)
+    plan = make_plan()
     reactor = process.install_reactor(options.reactor)
     announcer = Announcer()
 

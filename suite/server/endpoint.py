@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from importlib import import_module
+from types import ModuleType
 from typing import Any, Final, cast
 
 from OpenSSL import SSL
@@ -385,9 +385,11 @@ class RunningEndpoint:
         return "; ".join(found)
 
 
-def _gallery() -> Any:
+def _gallery() -> ModuleType:
     """What endpoints of the gallery need, which no others shall wait for."""
-    return import_module("suite.gallery.serving")
+    from suite.gallery import serving  # noqa: PLC0415
+
+    return serving
 
 
 def _serves(description: Description) -> tuple[bool, str, str]:

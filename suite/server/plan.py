@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
+from typing_extensions import override
 
 from suite import certs, text
 from suite.config import file as config
@@ -36,14 +37,12 @@ class Plan:
     :ivar renewal: whether this is the configuration that is being served, with its certificates read again.
     :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
-    :cvar fixed: whether its configuration is in no file that could be read again.
     :ivar gallery: the specimens of bad TLS; None: there are none.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
         week.
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
-    fixed = False
     gallery: Gallery | None = None
 
     def __init__(
@@ -64,6 +63,13 @@ class Plan:
         if replay is None and before is not None:
             self.replay = before.replay
         self._load(config.read(file, mistakes), mistakes, mint=mint, before=before)
+
+    def read_again(self) -> Plan:
+        """What its file says now.
+
+        :raises SuiteError: that cannot be served.
+        """
+        return Plan(self.config.file, mint=True, before=self)
 
     def renewed(self) -> Plan:
         """The same configuration, with its certificates read again.
@@ -227,9 +233,11 @@ class FixedPlan(Plan):
     :raises SuiteError: it cannot be served.
     """
 
-    fixed = True
-
     def __init__(self, settings: config.Config) -> None:
         self.renewal = False
         self.replay = None
         self._load(settings, Mistakes(), mint=True, before=None)
+
+    @override
+    def read_again(self) -> Plan:
+        return self.renewed()

@@ -85,12 +85,8 @@ class Reloader:
 
     async def _reload_once(self) -> None:
         self._notifier.reloading("reading the configuration")
-        before = self._suite.plan
-        file = before.config.file
         try:
-            what = await self._switch(
-                before.renewed if before.fixed else lambda: Plan(file, mint=True, before=before)
-            )
+            what = await self._switch(self._suite.plan.read_again)
         except StoppingError as error:
             log.info("not reloaded: {error}", error=str(error))
         except SuiteError as error:

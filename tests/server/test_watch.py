@@ -41,9 +41,7 @@ class Suite:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.served: list[str] = []
-        self.plan: Any = SimpleNamespace(
-            config=SimpleNamespace(file="config.toml"), renewed=lambda: "renewed", fixed=False, gallery=None
-        )
+        self.plan: Any = SimpleNamespace(read_again=lambda: "new", renewed=lambda: "renewed", gallery=None)
 
     def stamps(self) -> dict[str, Any]:
         return {}
@@ -69,11 +67,8 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
     return threads
 
 
-def test_a_reload_during_a_renewal_comes_after_it(
-    clock: Any, threads: Threads, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reload_during_a_renewal_comes_after_it(clock: Any, threads: Threads) -> None:
     """Otherwise the old configuration, read for the renewal, would replace the new one."""
-    monkeypatch.setattr(reload, "Plan", lambda *_args, **_kwargs: "new")
     suite: Any = Suite(clock)
     notifier: Any = SimpleNamespace(reloading=lambda _: None, ready=lambda _: None)
     reloader = Reloader(suite, notifier)

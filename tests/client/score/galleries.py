@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import trustme
+
+from tests.foreign import serving
 
 
 def specimen(name: str, port: int, must: str = "accept", **more: Any) -> dict[str, Any]:
@@ -65,33 +66,13 @@ def fake_gallery(directory: Path) -> Iterator[Path]:
         yield path
 
 
-@contextmanager
-def _serving(ca: trustme.CA) -> Iterator[int]:
+def _serving(ca: trustme.CA) -> AbstractContextManager[int]:
     """A server with a certificate of *ca*, which answers once; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ca.issue_cert("localhost").configure_cert(context)
-    listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve() -> None:
-        while True:
-            try:
-                sock, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=answer, args=(sock,), daemon=True).start()
+    def answer(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
 
-    def answer(sock: socket.socket) -> None:
-        with sock, suppress(OSError):
-            sock.settimeout(30)
-            with context.wrap_socket(sock, server_side=True) as connection:
-                connection.recv(100)
-                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join()
+    return serving(answer, context)
