@@ -9,5 +9,6 @@ These are pure, without Twisted. How they are served:
 - `collection`: all of them, as they are served; `places`: on which endpoints
 - `contexts`: their OpenSSL contexts; `behaviours`: what is wrong with the server itself
 - `legacy`, `legacy_ciphers`: what tlslite-ng speaks instead
-- `transport`: the TLS transport; `exhibit`: what it answers; `index`: the page; `serving`: for the server
+- `transport`: the TLS transport; `exhibit`: what it answers; `index`: the page; `http`: for both
+- `serving`: what the server asks for
 """
