@@ -243,9 +243,9 @@ def test_the_error_of_a_thread_reaches_the_reactor() -> None:
 #: A suite whose reloads read from a file system that hangs.
 HANGING: Final = """
 import sys, threading
-from suite.server import reload
+from suite.server.plan import Plan
 from suite.__main__ import main
-reload.Plan = lambda *_args, **_kwargs: (print("hanging", flush=True), threading.Event().wait())
+Plan.read_again = lambda _plan: (print("hanging", flush=True), threading.Event().wait())
 sys.exit(main())
 """
 
