@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SSLYZE := $(VENV)/sslyze
 PLUGINS := $(VENV)/plugins
+API := $(VENV)/schemathesis
+BROWSER := $(VENV)/browser
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,10 @@ help: ## what there is
 run: $(VENV)/installed ## make certificates if there are none, and serve config.toml
 	$(BIN)/python -m suite --config config.toml
 
-test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed ## run all tests; COVERAGE=yes measures branch coverage, too
+# The page is tested where Chromium is.
+BROWSER_TOO := $(if $(shell command -v chromium),$(BROWSER)/installed)
+
+test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed $(API)/installed $(BROWSER_TOO) ## run all tests; COVERAGE=yes measures branch coverage, too
 ifdef COVERAGE
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
@@ -71,10 +76,10 @@ $(VENV)/raced: $(VENV)/installed requirements/bench.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
 	@touch $@
 
-# A client in the tests like openssl or ncat, that happens to be written in Python: what it needs is its own affair.
-$(SSLYZE)/installed: $(VENV)/installed requirements/sslyze.txt
-	$(PYTHON) -m venv $(SSLYZE)
-	$(SSLYZE)/bin/python -m pip install --quiet --require-hashes -r requirements/sslyze.txt
+# Clients in the tests like openssl or ncat, that happen to be written in Python: what they need is their own affair.
+$(SSLYZE)/installed $(API)/installed $(BROWSER)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
+	$(PYTHON) -m venv $(VENV)/$*
+	$(VENV)/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
 
 # Plugins of pytest's that ours is tested beside; a directory that is on the path of those tests alone.
@@ -93,8 +98,9 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group plugins -o requirements/plugins.txt
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
-		--group sslyze -o requirements/sslyze.txt
+	for group in browser schemathesis sslyze; do \
+		uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+			--group $$group -o requirements/$$group.txt || exit; done
 
 clean: ## remove everything that is made here, but for certificates
 	rm -rf $(VENV) build benchmarks/build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

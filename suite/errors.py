@@ -162,18 +162,16 @@ class ListenError(SuiteError):
         return one_line(f"endpoints.{self.endpoint}: cannot listen on {self.address}: {self.reason}")
 
 
-class ControlSocketError(ListenError):
-    """A control socket that could not be opened.
+class CompanionError(ListenError):
+    """The control socket, or one of the admin interface, that could not be opened.
 
-    :ivar address: its path, for people.
+    :ivar endpoint: the key of the configuration that has it.
+    :ivar address: where it should have listened, for people.
     :ivar reason: what the operating system said.
     """
 
-    def __init__(self, address: str, reason: str) -> None:
-        super().__init__("control", address, reason)
-
     def __str__(self) -> str:
-        return one_line(f"control: cannot listen on {self.address}: {self.reason}")
+        return one_line(f"{self.endpoint}: cannot listen on {self.address}: {self.reason}")
 
 
 class StoppingError(SuiteError):

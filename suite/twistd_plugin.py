@@ -61,7 +61,7 @@ def makeService(options: Options) -> EchoSuite:
     from twisted.internet import reactor
     from twisted.logger import Logger
 
-    from suite.admin.control import with_control
+    from suite.admin import companions
     from suite.engine.clock import use_monotonic_clock
     from suite.errors import SuiteError
     from suite.server.process import Controls, fit_descriptor_limit
@@ -109,4 +109,6 @@ def makeService(options: Options) -> EchoSuite:
                 handler(number, None)
 
     fit_descriptor_limit(reactor)
-    return with_control(StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line)))
+    suite = StartedOrNot(reactor, options["plan"], lambda line: log.info("{line}", line=line))
+    companions.add(suite)
+    return suite

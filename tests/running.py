@@ -51,6 +51,7 @@ class RunningSuite:
     """``python -m suite`` on a configuration, from when it is ready until `stop`.
 
     :ivar addresses: where each endpoint listens, by name: ``(host, port)``, or the path of a socket.
+    :ivar admin: where its admin interface listens, in the order of the configuration: as in `addresses`.
     :ivar lines: what it has printed.
     :ivar errors: what it has logged.
     :ivar asked_for: fragments of log lines above the level ``info`` that this test provokes.
@@ -85,6 +86,7 @@ class RunningSuite:
         self.errors: list[str] = []
         self.asked_for: list[str] = []
         self.addresses: dict[str, Any] = {}
+        self.admin: list[Any] = []
         self._ready = threading.Event()
         self._threads = [
             threading.Thread(target=self._read_lines, daemon=True),
@@ -107,6 +109,11 @@ class RunningSuite:
                 self.addresses[name] = (
                     str(self.directory / address) if transport == "UNIX" else (host.strip("[]"), int(port))
                 )
+            found = re.search(r"admin +HTTP +(\S+)", line)
+            if found:
+                host, _, port = found[1].rpartition(":")
+                at = (host.strip("[]"), int(port)) if port.isdigit() else str(self.directory / found[1])
+                self.admin.append(at)
             if "ready" in line:
                 self._ready.set()
         self._ready.set()

@@ -8,7 +8,7 @@ endpoints, with the privileges of the start, and answers once they do; a reload 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -18,10 +18,9 @@ from suite.admin.conversation import Conversation, RefusedRequestError
 from suite.admin.faults import FaultRequests
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.listeners import with_listeners
+from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from suite.text import one_line, suggest
-
-Suite = TypeVar("Suite", bound=EchoSuite)
 
 #: The most clients at a time; more than people and their scripts need.
 MOST_CLIENTS: Final = 16
@@ -34,6 +33,7 @@ class Control(Factory):
     """
 
     noisy = False
+    name: ClassVar[str] = "control"
 
     def __init__(self, suite: EchoSuite) -> None:
         self._suite = suite
@@ -61,7 +61,7 @@ class Control(Factory):
 
     # What the suite asks of its companions.
 
-    def serve(self, sockets: list[ListeningSocket]) -> None:
+    def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:  # noqa: ARG002  # it asks the suite
         """Answer on *sockets* from now on, and on no others; open connections stay."""
         if sockets == self._sockets:
             return
@@ -72,11 +72,14 @@ class Control(Factory):
         self._sockets = [*sockets]
         self._ports = [listeners.serve_streams(sock.sock, self, None, reserve) for sock in sockets]
 
-    def stop(self) -> None:
-        """Answer no more; answers that have been given still reach their clients."""
-        self.serve([])
+    def drain(self) -> None:
+        """Answer no more, but for what has been answered: there is nothing left to change."""
+        self.serve([], self._suite.plan)
         for conversation in [*self._open]:
             conversation.close()
+
+    def stop(self) -> None:
+        """Nothing is left to be done."""
 
     # Connections.
 
@@ -90,9 +93,3 @@ class Control(Factory):
 
     def _ended(self, conversation: Conversation) -> None:
         self._open.pop(conversation, None)
-
-
-def with_control(suite: Suite) -> Suite:
-    """*suite*, with a control socket wherever its configuration has one."""
-    suite.companions.append(Control(suite))
-    return suite

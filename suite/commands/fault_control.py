@@ -20,7 +20,7 @@ from typing import Any, Final
 from suite.commands.console import say
 from suite.commands.options import DEFAULT_CONFIG, add_config
 from suite.config import file as config
-from suite.endpoints.parser import parse_control
+from suite.endpoints.companions import parse_companions
 from suite.errors import EXIT_OK, ConfigError, Mistakes, SuiteError, UsageError
 from suite.text import one_line, shown
 
@@ -128,10 +128,9 @@ def control_path(options: argparse.Namespace) -> str:
             " file, and a reload (SIGHUP) to open it; or name that of a suite with --control",
         )
     wrong = Mistakes()
-    description = parse_control(settings, (), wrong)
+    found = parse_companions(settings, (), wrong)["control"]
     wrong.raise_any()
-    assert description is not None  # noqa: S101  # or something was wrong
-    return description.arguments["address"]
+    return found[0].arguments["address"]
 
 
 def ask(path: str, request: Mapping[str, Any]) -> dict[str, Any]:

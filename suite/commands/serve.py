@@ -66,7 +66,7 @@ def serve(options: argparse.Namespace, make_plan: Callable[[], Plan], signals: S
 
     :raises SuiteError: it cannot be served.
     """
-    from suite.admin.control import with_control  # noqa: PLC0415
+    from suite.admin import companions  # noqa: PLC0415
     from suite.logs.log import Settings  # noqa: PLC0415
     from suite.server import process  # noqa: PLC0415
     from suite.server.announce import Announcer  # noqa: PLC0415
@@ -80,7 +80,9 @@ def serve(options: argparse.Namespace, make_plan: Callable[[], Plan], signals: S
     announcer = Announcer()
 
     def make_suite(*arguments: Any) -> EchoSuite:
-        return with_control(EchoSuite(*arguments))
+        suite = EchoSuite(*arguments)
+        companions.add(suite)
+        return suite
 
     code = process.run(reactor, plan, announcer, settings, make_suite, signals)
     announcer.close()

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from suite.config.admin import AdminTable, read_admin
 from suite.config.fault_tables import ENDPOINT_KEYS, read_faults, read_live, read_profiles, read_seed
 from suite.config.faults import NO_FAULTS, Faults, Profile
 from suite.config.gallery import GalleryTable, read_gallery
@@ -45,6 +46,7 @@ STRINGS: Final = {
 
 #: The keys of a file.
 TOP_LEVEL: Final = (
+    "admin",
     "control",
     "drain",
     "endpoints",
@@ -108,6 +110,7 @@ class Config:
     :ivar live_faults: whether a change of faults concerns the connections that are there, too.
     :ivar profiles: the network profiles by name, as `suite.config.fault_text.parse` takes them.
     :ivar gallery: the gallery of bad TLS; None: there is none.
+    :ivar admin: the admin interface; None: there is none.
     """
 
     file: Path
@@ -119,6 +122,7 @@ class Config:
     live_faults: bool = False
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
     gallery: GalleryTable | None = None
+    admin: AdminTable | None = None
 
     @cached_property
     def directory(self) -> Path:
@@ -227,6 +231,9 @@ def read(file: Path, mistakes: Mistakes) -> Config:
         reader.profiles = read_profiles(reader, table.get("profiles", {}))
     with mistakes.noted():
         others["live_faults"] = read_live(reader, table.get("faults", {}))
+    with mistakes.noted():
+        if "admin" in table:
+            others["admin"] = read_admin(reader, table["admin"])
     with mistakes.noted():
         if "gallery" in table:
             gallery = table["gallery"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
@@ -19,12 +19,10 @@ from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
 )
 from twisted.plugin import getPlugins
-from typing_extensions import override
 
 from suite.answers.table import ANSWERS
 from suite.config.fault_text import kind_misfit, misfit
 from suite.config.file import Config, Endpoint
-from suite.config.tls import TLS
 from suite.endpoints.descriptions import (
     ANY,
     ANY6,
@@ -94,7 +92,7 @@ def _split(text: str) -> tuple[list[str], dict[str, str]]:
     return positional, named
 
 
-class _Parser:
+class Parser:
     """Parses one description; an error knows whose it is."""
 
     def __init__(self, config: Config, endpoint: Endpoint, mistakes: Mistakes, lookup: Lookup) -> None:
@@ -104,10 +102,15 @@ class _Parser:
         self.lookup = lookup
 
     def error(self, problem: str) -> ConfigError:
+        """The error that says *problem* of the description."""
         key = "gallery.ports" if self.endpoint.gallery else f"{self.endpoint.key}.listen"
         return ConfigError(shown(self.config.file), key, problem)
 
     def parse(self) -> Description:
+        """The description, checked.
+
+        :raises ConfigError: it cannot be understood.
+        """
         text = self.endpoint.listen
         try:
             positional, named = _split(text)
@@ -217,11 +220,19 @@ class _Parser:
         self.mistakes.note(ConfigError(shown(self.config.file), key, problem))
 
     def check_plugin(self, kind: str) -> None:
+        """Check that a plugin of Twisted's has the type *kind*.
+
+        :raises ConfigError: none has.
+        """
         known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
         if kind.lower() not in known:
             raise self.error(f"{kind!r} is not an endpoint type{suggest(kind, known | PARAMETERS.keys())}")
 
     def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
+        """The parameters of a description of the type *kind* by name, with defaults.
+
+        :raises ConfigError: one of them cannot be used, or is missing.
+        """
         parameters = PARAMETERS[kind]
         if len(positional) > len(parameters):
             raise self.error(
@@ -308,6 +319,7 @@ class _Parser:
     # Each of these returns the value, in its shortest form.
 
     def number(self, name: str, value: str, low: int, high: int) -> str:
+        """A whole number from *low* to *high*."""
         if not re.fullmatch("-?[0-9]+", value):
             raise self.error(f"{name} {value!r} is not a number; expected {low} to {high}")
         digits = value.lstrip("0") or "0"
@@ -316,25 +328,31 @@ class _Parser:
         return digits
 
     def check_port(self, name: str, value: str) -> str:
+        """The number of a port."""
         return self.number(name, value, 0, 65535)
 
     def check_backlog(self, name: str, value: str) -> str:
+        """The length of a queue."""
         return self.number(name, value, 1, 2**31 - 1)
 
     def check_index(self, name: str, value: str) -> str:
+        """The index of something."""
         return self.number(name, value, 0, 2**31 - 1)
 
     def check_mode(self, name: str, value: str) -> str:
+        """The mode of a file."""
         if not re.fullmatch(r"0?[0-7]{3}", value):
             raise self.error(f"{name} {value!r} is not a file mode; expected three octal digits, such as 660")
         return value
 
     def check_lockfile(self, name: str, value: str) -> str:
+        """Whether there is to be a lock file."""
         if value not in ("0", "1"):
             raise self.error(f"{name} {value!r} is unknown; expected 0 or 1")
         return value
 
     def check_interface(self, name: str, value: str) -> str:
+        """The address of an interface."""
         try:
             return str(ip_address(value))
         except ValueError:
@@ -360,6 +378,7 @@ class _Parser:
         return interface
 
     def check_sslmethod(self, name: str, value: str) -> str:
+        """A method of OpenSSL's."""
         if value not in SSL_METHODS:
             raise self.error(
                 f"{name} {value!r} is not offered{suggest(value, SSL_METHODS)}; tls.minimum and"
@@ -368,12 +387,14 @@ class _Parser:
         return value
 
     def check_systemd(self, arguments: dict[str, str]) -> None:
+        """Check the parameters of an inherited socket together."""
         if arguments["domain"] not in ("INET", "INET6", "UNIX"):
             raise self.error(f"domain {arguments['domain']!r} is unknown; expected INET, INET6 or UNIX")
         if ("index" in arguments) == ("name" in arguments):
             raise self.error("expected either index= or name=, and not both")
 
     def path(self, name: str, value: str) -> str:
+        """A path, made absolute, or one that the kernel takes for a socket."""
         if not value:
             raise self.error(f"{name} is empty; expected a path")
         abstract = name == "address" and value.startswith("\0")  # unix(7): a name, not a file
@@ -393,53 +414,16 @@ class _Parser:
         return path
 
 
-#: The mode of the control socket: for its owner alone, as that of HAProxy's `stats socket` in its examples.
-CONTROL_MODE: Final = "600"
-
-CHECKS: Final[dict[str, Callable[[_Parser, str, str], str]]] = {
-    "port": _Parser.check_port,
-    "backlog": _Parser.check_backlog,
-    "fileno": _Parser.check_index,
-    "index": _Parser.check_index,
-    "mode": _Parser.check_mode,
-    "lockfile": _Parser.check_lockfile,
-    "interface": _Parser.check_interface,
-    "sslmethod": _Parser.check_sslmethod,
+CHECKS: Final[dict[str, Callable[[Parser, str, str], str]]] = {
+    "port": Parser.check_port,
+    "backlog": Parser.check_backlog,
+    "fileno": Parser.check_index,
+    "index": Parser.check_index,
+    "mode": Parser.check_mode,
+    "lockfile": Parser.check_lockfile,
+    "interface": Parser.check_interface,
+    "sslmethod": Parser.check_sslmethod,
 }
-
-
-class _ControlParser(_Parser):
-    """Parses the description of the control socket."""
-
-    @override
-    def error(self, problem: str) -> ConfigError:
-        return ConfigError(shown(self.config.file), "control", problem)
-
-    @override
-    def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
-        self.check_kind(kind)
-        if len(positional) < 2:
-            named = {"mode": CONTROL_MODE} | named
-        arguments = super().arguments(kind, positional, named)
-        if arguments["address"].startswith("\0"):
-            raise self.error(
-                f"{self.endpoint.listen!r} is an abstract socket, open to everybody; expected a path"
-            )
-        return arguments
-
-    @override
-    def check_plugin(self, kind: str) -> None:
-        self.check_kind(kind)
-
-    def check_kind(self, kind: str) -> None:
-        """Check that the mode of a file says who may connect.
-
-        :raises ConfigError: it does not.
-        """
-        if kind != "unix" or self.endpoint.listen[:8].lower() == "haproxy:":
-            raise self.error(
-                f"{self.endpoint.listen!r} is not a UNIX socket; expected one such as unix:run/control.sock"
-            )
 
 
 def parse(config: Config) -> list[Description]:
@@ -460,7 +444,7 @@ def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
     claims = Claims()
     lookup = Lookup()
     for endpoint in config.endpoints:
-        parser = _Parser(config, endpoint, mistakes, lookup)
+        parser = Parser(config, endpoint, mistakes, lookup)
         with mistakes.noted():
             description = parser.parse()
             descriptions.append(description)
@@ -471,26 +455,3 @@ def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
                     f"{description.address} is taken by endpoints.{taken}; expected an address of its own"
                 )
     return separate(descriptions, claims)
-
-
-def parse_control(
-    config: Config, descriptions: Iterable[Description], mistakes: Mistakes
-) -> Description | None:
-    """The description of the control socket; None if there is to be none, or it cannot be understood.
-
-    :param descriptions: the endpoints, whose addresses are taken.
-    """
-    if config.control is None:
-        return None
-    control: Description | None = None
-    parser = _ControlParser(config, Endpoint("control", config.control, TLS()), mistakes, Lookup())
-    with mistakes.noted():
-        control = parser.parse()
-        claim = control.bound_address()
-        for other in descriptions:
-            if other.bound_address() == claim:
-                raise parser.error(
-                    f"{control.address} is taken by endpoints.{other.endpoint.name};"
-                    " expected a path of its own"
-                )
-    return control

@@ -14,6 +14,7 @@ from suite import certs, text
 from suite.config import file as config
 from suite.config.faults import Replay
 from suite.endpoints import parser
+from suite.endpoints.companions import parse_companions
 from suite.endpoints.credentials import Credentials
 from suite.endpoints.descriptions import Description
 from suite.endpoints.sites import site_files
@@ -21,6 +22,7 @@ from suite.errors import ConfigError, Mistakes, UnwritableError
 from suite.faults.replay import Decisions, replaying
 from suite.files import Stamp, stamp_of
 from suite.server.announce import faults_lines, listening_line
+from suite.server.token import read_token
 from suite.system import ProcessIdentity, UnknownIdentityError, identity
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ class Plan:
     Making one needs no reactor, and may take long: it can run in a thread.
 
     :ivar descriptions: what is to be opened, in the order of the file.
-    :ivar control: the control socket to be opened; None: there is to be none.
+    :ivar companions: the sockets to be opened for each companion, by its name: the control socket, and those
+        of the admin interface.
+    :ivar token: what allows changes over the admin interface's TCP sockets; None: nothing does.
     :ivar renewal: whether this is the configuration that is being served, with its certificates read again.
     :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
@@ -88,13 +92,18 @@ class Plan:
             with mistakes.noted():
                 settings = self._open_gallery(before.gallery if before is not None else None)
         self.descriptions = parser.parse_all(settings, mistakes)
-        self.control = parser.parse_control(self.config, self.descriptions, mistakes)
+        self.companions = parse_companions(self.config, self.descriptions, mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
         self.identity: ProcessIdentity | None = None
         self.credentials: Credentials = Credentials(
             self.config, serving=mint, before=before.credentials if before is not None else None
         )
+        self.token: bytes | None = None
+        admin = self.config.admin
+        if admin is not None and admin.token_file is not None:
+            with mistakes.noted():
+                self.token = read_token(admin.token_file, self.config.file)
         self._remarks: list[str] = []
         if self.replay is not None:
             self._replay(self.replay)

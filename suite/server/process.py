@@ -94,6 +94,7 @@ class Controls:
         self._stop = stop
         self._log_file = log_file
         self._stopping = False
+        suite.operations = self
 
     def connect(self, signals: Signals) -> None:
         """Have *signals* acted on, in the reactor's turn."""
@@ -114,12 +115,21 @@ class Controls:
             if not self._stopping:
                 self.stop(number)
         elif action is Action.RELOAD:
-            self._reloader.reload()
+            self.reload().addErrback(lambda _: None)  # the log has said why
         elif action is Action.REOPEN:
             self._reopen()
         else:
             # Thousands of endpoints take some turns to open, and before that there is nothing to tell.
             self._suite.opened.addCallback(lambda _: self._log_status())
+
+    def reload(self) -> Deferred[str]:
+        """`Operations.reload`."""
+        return self._reloader.reload()
+
+    def drain(self) -> None:
+        """`Operations.drain`."""
+        if not self._stopping:
+            self.stop(signal.SIGTERM)
 
     def stop(self, number: int) -> None:
         """Let echoes in progress finish, and end; the second time, do not let them."""

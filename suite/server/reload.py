@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from suite.errors import StoppingError, SuiteError
 from suite.server.pauses import short_intervals
@@ -34,7 +35,8 @@ class Reloader:
         self._suite = suite
         self._notifier = notifier
         self._busy = False
-        self._again = False
+        #: Who asked for a reload that has not begun yet.
+        self._waiting: list[Deferred[str]] = []
         self._watching_gallery = False
         self._watch = Watch(suite.reactor, suite.stamps, self._renew)
 
@@ -65,37 +67,55 @@ class Reloader:
         """The day of *count* specimens is passing: mint them again."""
         await self._renew(f"gallery: {count} specimens have been minted again")
 
-    def reload(self) -> None:
-        """Read the configuration again and serve it."""
-        if self._busy:
-            self._again = True
-            return
+    def reload(self) -> Deferred[str]:
+        """Read the configuration again and serve it.
+
+        :returns: fires with a summary of the changes, or fails with `SuiteError`: nothing has changed.
+        """
+        done: Deferred[str] = Deferred()
+        self._waiting.append(done)
+        if not self._busy:
+            self._begin()
+        return done
+
+    def _begin(self) -> None:
         self._busy = True
         Deferred.fromCoroutine(self._reload()).addErrback(lambda why: log.failure("not reloaded", why))
 
     async def _reload(self) -> None:
         try:
-            while self._suite.running:
-                self._again = False
-                await self._reload_once()
-                if not self._again:
-                    return
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                reloading = Deferred.fromCoroutine(self._reload_once())
+                # However it ends, all who wait are told.
+                reloading.addBoth(_tell_all, waiting)
+                await reloading
         finally:
             self._busy = False
 
-    async def _reload_once(self) -> None:
+    async def _reload_once(self) -> str:
+        """Reload, and say how that went.
+
+        :raises SuiteError: nothing has changed.
+        """
         self._notifier.reloading("reading the configuration")
         try:
+            if not self._suite.running:
+                raise StoppingError
             what = await self._switch(self._suite.plan.read_again)
         except StoppingError as error:
             log.info("not reloaded: {error}", error=str(error))
+            raise
         except SuiteError as error:
+            self._suite.reloads.failed(str(error))
             for line in str(error).splitlines():
                 log.error("not reloaded: {error}", error=line, requested=True)
             self._notifier.ready("reload failed; serving the previous configuration")
-        else:
-            log.info("reloaded: {what}", what=what, requested=True)
-            self._notifier.ready(f"reloaded: {what}")
+            raise
+        self._suite.reloads.succeeded()
+        log.info("reloaded: {what}", what=what, requested=True)
+        self._notifier.ready(f"reloaded: {what}")
+        return what
 
     async def _switch(self, make_plan: Callable[[], Plan]) -> str:
         """Make a plan in a thread, and switch to it.
@@ -126,12 +146,23 @@ class Reloader:
         except StoppingError:
             return False
         except SuiteError as error:
+            self._suite.reloads.failed(str(error))
             for line in str(error).splitlines():
                 log.error("files have changed, and cannot be used: {error}", error=line)
         else:
+            self._suite.reloads.succeeded()
             log.info("{done}", done=done)
         finally:
             self._busy = False
-            if self._again:
-                self.reload()
+            if self._waiting:
+                self._begin()
         return True
+
+
+def _tell_all(result: str | Failure, waiting: list[Deferred[str]]) -> Failure | None:
+    """Fire all who are *waiting* with *result*; a failure that is no `SuiteError` is also the caller's."""
+    for done in waiting:
+        done.callback(result)  # a failure is for the errbacks
+    if isinstance(result, Failure) and not result.check(SuiteError):
+        return result
+    return None

@@ -9,10 +9,11 @@ created.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from OpenSSL import SSL
 from twisted.application.service import Service
@@ -25,7 +26,7 @@ from suite import text
 from suite.endpoints.descriptions import OWNED, Description
 from suite.endpoints.sockets import ListeningSocket, Sockets
 from suite.engine.binding import watchable
-from suite.errors import ConfigError, ControlSocketError, ListenError, StoppingError
+from suite.errors import CompanionError, ConfigError, ListenError, StoppingError
 from suite.files import Stamp
 from suite.server.announce import minted_line, ready_line
 from suite.server.endpoint import RunningEndpoint, Surroundings
@@ -37,13 +38,60 @@ log = Logger()
 
 
 class Companion(Protocol):
-    """What answers on the control socket, beside the endpoints."""
+    """What answers questions about the suite, beside the endpoints.
 
-    def serve(self, sockets: list[ListeningSocket]) -> None:
-        """Answer on *sockets* from now on, and on no others; all endpoints are open."""
+    :cvar name: whose sockets of a plan are its own (`Plan.companions`).
+    """
+
+    name: ClassVar[str]
+
+    def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
+        """Answer on *sockets* from now on, and on no others, as *plan* says; all endpoints are open."""
+
+    def drain(self) -> None:
+        """The suite has begun to end: echoes in progress finish."""
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Answer no more: everything is closed."""
+
+
+class Operations(Protocol):
+    """What can be done with a running suite as a whole."""
+
+    def reload(self) -> Deferred[str]:
+        """Read the configuration again and serve it.
+
+        :returns: fires with a summary of the changes, or fails with `SuiteError`: nothing has changed.
+        """
+
+    def drain(self) -> None:
+        """Let echoes in progress finish, and end, as SIGTERM does."""
+
+
+@dataclass
+class Reloads:
+    """How reloads have gone, also those of files that have changed.
+
+    :ivar good: how many took effect.
+    :ivar bad: how many did not; the previous configuration is still served.
+    :ivar last: when the last one ended, in seconds since the epoch; None: there was none.
+    :ivar problem: why the last one had no effect, in one or more lines; empty if it had.
+    """
+
+    good: int = 0
+    bad: int = 0
+    last: float | None = None
+    problem: str = ""
+
+    def succeeded(self) -> None:
+        """A reload has taken effect."""
+        self.good += 1
+        self.last, self.problem = time.time(), ""
+
+    def failed(self, problem: str) -> None:
+        """A reload has had no effect, because of *problem*."""
+        self.bad += 1
+        self.last, self.problem = time.time(), problem
 
 
 @dataclass
@@ -54,7 +102,7 @@ class Change:
     :ivar kept: those among them that go on, each with its new description, context and sockets.
     :ivar fresh: those that are new.
     :ivar skipped: the errors of optional endpoints that cannot be opened.
-    :ivar control: the sockets of the companions.
+    :ivar companions: the sockets of each companion.
     :ivar renewal: whether the configuration is as before, and only files that it names have changed.
     """
 
@@ -64,7 +112,7 @@ class Change:
     )
     fresh: list[RunningEndpoint] = field(default_factory=list)
     skipped: list[ListenError] = field(default_factory=list)
-    control: list[ListeningSocket] = field(default_factory=list)
+    companions: dict[Companion, list[ListeningSocket]] = field(default_factory=dict)
     renewal: bool = False
 
     def sockets(self) -> Iterator[ListeningSocket]:
@@ -73,7 +121,8 @@ class Change:
             yield from sockets
         for endpoint in self.fresh:
             yield from endpoint.sockets
-        yield from self.control
+        for sockets in self.companions.values():
+            yield from sockets
 
 
 @contextmanager
@@ -102,7 +151,10 @@ class EchoSuite(Service):
     :param announce: called with every line of output for users.
     :ivar endpoints: the endpoints that are listening, by name.
     :ivar leaving: endpoints that no longer listen but still have connections.
-    :ivar companions: answer on the control socket, if the configuration has one.
+    :ivar companions: answer questions about the suite, where the configuration says so.
+    :ivar operations: what can be done with it as a whole; None: nothing, as in other programs' tests.
+    :ivar reloads: how reloads have gone.
+    :ivar started_at: when it was made, in seconds since the epoch.
     :ivar opened: fires when every endpoint is open; fails with `ListenError` when one cannot be opened, after
         the others have been closed again.
     """
@@ -114,13 +166,16 @@ class EchoSuite(Service):
         self.endpoints: dict[str, RunningEndpoint] = {}
         self.leaving: list[RunningEndpoint] = []
         self.companions: list[Companion] = []
+        self.operations: Operations | None = None
+        self.reloads = Reloads()
+        self.started_at = time.time()
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
         self.surroundings.exhibition = self.exhibition
         self.sockets = Sockets(watchable=watchable(reactor))
         self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
-        self._control_sockets: list[ListeningSocket] = []
+        self._companions_sockets: list[ListeningSocket] = []
         self._unused: list[str] = []  # inherited descriptors that the log has named
         #: When the drain is over, by the reactor's clock; None: nobody has asked for the end yet.
         self._drain_until: float | None = None
@@ -131,6 +186,16 @@ class EchoSuite(Service):
     ) -> RunningEndpoint:
         """Make an endpoint that does not answer yet."""
         return RunningEndpoint(self.surroundings, description, context, sockets)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the suite has begun to end."""
+        return self._drain_until is not None
+
+    @property
+    def every_endpoint(self) -> list[RunningEndpoint]:
+        """All endpoints that listen, or still have connections."""
+        return [*dict.fromkeys([*self.endpoints.values(), *self.leaving, *self._closing])]
 
     def exhibition(self) -> tuple[Any, dict[str, int]]:
         """The gallery, and its open ports by what they serve."""
@@ -227,23 +292,26 @@ class EchoSuite(Service):
                 if not description.endpoint.optional:
                     raise
                 change.skipped.append(error)
-        change.control = self._open_control(plan, undo)
+        for companion in self.companions:
+            change.companions[companion] = self._open_for(companion, plan, undo)
         return change
 
-    def _open_control(self, plan: Plan, undo: AsyncExitStack) -> list[ListeningSocket]:
-        """The socket of the companions, if *plan* has one: open, but not answered on yet.
+    def _open_for(self, companion: Companion, plan: Plan, undo: AsyncExitStack) -> list[ListeningSocket]:
+        """The sockets of *companion* that *plan* has: open, but not answered on yet.
 
-        :raises ListenError: it cannot be opened.
+        :raises ListenError: one cannot be opened.
         """
-        if plan.control is None or not self.companions or not isinstance(self.reactor, PosixReactorBase):
+        if not isinstance(self.reactor, PosixReactorBase):
             return []
-        try:
-            with ExitStack() as attempt:
-                sockets = self.sockets.open(plan.control, attempt)
-                undo.push(attempt.pop_all())
-        except ListenError as error:
-            raise ControlSocketError(error.address, error.reason) from error
-        return sockets
+        found = []
+        for description in plan.companions[companion.name]:
+            try:
+                with ExitStack() as attempt:
+                    found += self.sockets.open(description, attempt)
+                    undo.push(attempt.pop_all())
+            except ListenError as error:
+                raise CompanionError(companion.name, error.address, error.reason) from error
+        return found
 
     def _find(
         self, description: Description, taken: dict[ListeningSocket, str], undo: ExitStack
@@ -292,9 +360,9 @@ class EchoSuite(Service):
                     await endpoint.close()
                 self._leave(endpoint)
         await turns.one_if_due()
-        self._control_sockets = change.control
-        for companion in self.companions:
-            companion.serve(change.control)
+        self._companions_sockets = [sock for sockets in change.companions.values() for sock in sockets]
+        for companion, sockets in change.companions.items():
+            companion.serve(sockets, self.plan)
         async for sock in turns.between(self.sockets.keep_only([*change.sockets()])):
             sock.close()
         self._name_unused(change)
@@ -318,7 +386,7 @@ class EchoSuite(Service):
         """The certificates and UNIX sockets in use, by path, as they were when they were read or made."""
         sockets = [
             sock for endpoint in self.endpoints.values() for sock in endpoint.sockets
-        ] + self._control_sockets
+        ] + self._companions_sockets
         made = {sock.path.path: sock.stamp for sock in sockets if sock.path is not None}
         return self.plan.stamps | made
 
@@ -389,14 +457,13 @@ class EchoSuite(Service):
     async def _stop(self) -> None:
         turns = Turns(self.reactor)
         for companion in self.companions:
-            companion.stop()
-        self._control_sockets = []
+            companion.drain()
         endpoints, self.endpoints = list(self.endpoints.values()), {}
         self._closing = [*endpoints, *self.leaving]
         async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close(keep_datagrams=True)  # they are answered until the drain has ended
-        still_used = [sock for endpoint in endpoints for sock in endpoint.sockets]
+        still_used = [sock for endpoint in endpoints for sock in endpoint.sockets] + self._companions_sockets
         async for sock in turns.between(self.sockets.keep_only(still_used)):
             sock.close()
         drains = []
@@ -410,6 +477,9 @@ class EchoSuite(Service):
         async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close()
+        for companion in self.companions:
+            companion.stop()
+        self._companions_sockets = []
         async for sock in turns.between(self.sockets.keep_only([])):
             sock.close()
         self.surroundings.reserve.drop()

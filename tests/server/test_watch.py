@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 
 from suite.server import reload, watch
 from suite.server.reload import Reloader
+from suite.server.service import Reloads
 from suite.server.watch import INTERVAL, Watch
 
 
@@ -41,6 +42,7 @@ class Suite:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self.served: list[str] = []
+        self.reloads = Reloads()
         self.plan: Any = SimpleNamespace(read_again=lambda: "new", renewed=lambda: "renewed", gallery=None)
 
     def stamps(self) -> dict[str, Any]:

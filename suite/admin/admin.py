@@ -1,0 +1,75 @@
+"""The admin interface: a running suite shows what it does, over HTTP, and may be changed there.
+
+Rules: there is none unless the configuration has ``[admin]``, and nothing that it needs is imported before;
+it is opened with the endpoints, with the privileges of the start; a reload opens, moves and closes it with
+the rest; it answers until the last echo has been drained, so that whoever watches sees the end, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from suite.endpoints.sockets import ListeningSocket
+from suite.engine.listeners import with_listeners
+from suite.server.plan import Plan
+from suite.server.service import EchoSuite
+
+if TYPE_CHECKING:
+    from suite.admin.site import Site
+
+
+class Admin:
+    """The admin interface of *suite*; see `suite.server.service.Companion`.
+
+    :ivar site: what answers; None while there are no sockets.
+    """
+
+    name: ClassVar[str] = "admin"
+
+    def __init__(self, suite: EchoSuite) -> None:
+        self.site: Site | None = None
+        self._suite = suite
+        self._sockets: list[ListeningSocket] = []
+
+    def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
+        """Answer on *sockets* from now on, and on no others; open connections stay, unless none is left."""
+        if sockets and self.site is None:
+            self.site = _make_site(self._suite)
+        site = self.site
+        if site is None:
+            return
+        site.use(plan)
+        if sockets != self._sockets:
+            self._move(site, sockets)
+        if not sockets:
+            self.site = None
+            site.stop()
+
+    def _move(self, site: Site, sockets: list[ListeningSocket]) -> None:
+        listeners = with_listeners(self._suite.reactor)
+        reserve = self._suite.surroundings.reserve
+        ports: dict[ListeningSocket, Any] = dict(zip(self._sockets, site.factory.ports, strict=True))
+        for sock, port in ports.items():
+            if sock not in sockets:
+                port.detach()
+        self._sockets = [*sockets]
+        site.factory.ports = [
+            ports.get(sock) or listeners.serve_streams(sock.sock, site.factory, None, reserve)
+            for sock in sockets
+        ]
+        for sock, port in zip(sockets, site.factory.ports, strict=True):
+            if sock not in ports:
+                self._suite.announce(site.line(port))
+
+    def drain(self) -> None:
+        """Go on answering: that the suite is about to end is worth knowing."""
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self.serve([], self._suite.plan)
+
+
+def _make_site(suite: EchoSuite) -> Site:
+    from suite.admin.site import Site  # noqa: PLC0415  # whoever has no admin interface shall not wait for it
+
+    return Site(suite)

@@ -1,0 +1,359 @@
+"""HTTP/1.1 for the admin interface, on twisted.web: bounded in everything, and never at the cost of an echo.
+
+Rules: a request has a time, a size and a place in one queue; what is answered there, read and accepted takes
+at most `SHARE` of the reactor's time, and waits when that is used up; there are at most `MOST_CONNECTIONS`,
+`MOST_PER_PEER` of one peer, and a new one takes the place of the one that has been idle longest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel, HTTPFactory
+from twisted.web.http import Request as WebRequest
+from typing_extensions import override
+
+from suite.admin.exchange import Problem, Response
+from suite.config.limits import address_of, source_of
+
+log = Logger()
+
+#: The most connections at a time; more than Prometheus, probes and some people's pages need.
+MOST_CONNECTIONS: Final = 128
+
+#: The most of one address, or one IPv6 /64; a browser opens 6.
+MOST_PER_PEER: Final = 64
+
+#: Bytes of a body.
+LONGEST_BODY: Final = 64 * 1024
+
+#: Seconds from the first byte of a request to its last (nginx's client_header_timeout is 60).
+REQUEST_TIME: Final = 10.0
+
+#: Seconds between two requests on a connection; Prometheus asks every 15 to 60.
+IDLE_TIME: Final = 75.0
+
+#: The part of the reactor's time that all this may take, on average.
+SHARE: Final = 0.1
+
+#: Seconds of work that may be done at once after a quiet time.
+BURST: Final = 0.25
+
+
+class Budget:
+    """The reactor's time that may be spent: `SHARE` of it, with a reserve of `BURST`.
+
+    :param clock: the source of time.
+    :ivar spent: seconds of work so far.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._left = BURST
+        self._then = clock.seconds()
+        self.spent = 0.0
+
+    def left(self) -> float:
+        """Seconds of work that may be done now; negative if too much has been done."""
+        now = self._clock.seconds()
+        self._left = min(BURST, self._left + (now - self._then) * SHARE)
+        self._then = now
+        return self._left
+
+    def wait(self) -> float:
+        """Seconds until more work may be done; 0: it may be done now."""
+        return max(0.0, -self.left() / SHARE)
+
+    @contextmanager
+    def charged(self) -> Any:
+        """Charge the block's time."""
+        began = self._clock.seconds()
+        try:
+            yield
+        finally:
+            seconds = self._clock.seconds() - began
+            self.spent += seconds
+            self._left -= seconds
+
+
+class Queue:
+    """Requests that wait to be answered, in their order, one in a turn of the reactor.
+
+    :param budget: is charged for the work; while it is used up, nothing is done.
+    """
+
+    def __init__(self, clock: IReactorTime, budget: Budget) -> None:
+        self._clock = clock
+        self._budget = budget
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._next: IDelayedCall | None = None
+
+    def put(self, work: Callable[[], object]) -> None:
+        """Do *work* when its turn has come."""
+        self._waiting.append(work)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._next is None and self._waiting:
+            self._next = self._clock.callLater(self._budget.wait(), self._work)
+
+    def _work(self) -> None:
+        self._next = None
+        work = self._waiting.popleft()
+        try:
+            with self._budget.charged():
+                work()
+        finally:
+            self._schedule()
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._waiting.clear()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+
+class Request(WebRequest):
+    """One request. It is answered when its turn has come; see `Queue`."""
+
+    _parsePOSTFormSubmission = False  # bodies are JSON
+    _answering: Deferred[None] | None = None
+    _refused = False
+
+    @property
+    def _factory(self) -> AdminFactory:
+        factory: AdminFactory = cast(Any, self.channel).factory
+        return factory
+
+    @override
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(min(length or 0, LONGEST_BODY))  # in memory
+        if length is not None and length > LONGEST_BODY:
+            self._refuse_body()
+
+    @override
+    def handleContentChunk(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if cast(Any, self.content).tell() + len(data) > LONGEST_BODY:
+            self._refuse_body()
+        else:
+            super().handleContentChunk(data)
+
+    def _refuse_body(self) -> None:
+        self._refused = True
+        problem = f"the body is longer than {LONGEST_BODY:,} bytes; expected a shorter one"
+        response = Problem(413, problem).response()
+        head = [f"HTTP/1.1 {response.status} {response.phrase}"]
+        head += [f"{name}: {value}" for name, value in response.all_headers()]
+        head += [f"Content-Length: {len(response.body)}", "Connection: close", "", ""]
+        channel: Any = self.channel
+        channel.transport.write("\r\n".join(head).encode() + response.body)
+        channel.loseConnection()
+
+    @override
+    def process(self) -> None:
+        if not self._refused:
+            self._factory.queue.put(self._begin)
+
+    def _begin(self) -> None:
+        if self._disconnected or self.finished:
+            return
+        self._answering = Deferred.fromCoroutine(self._answer())
+        self._answering.addErrback(lambda why: log.failure("a request to the admin interface failed", why))
+
+    async def _answer(self) -> None:
+        try:
+            response = await self._factory.answer(self)
+        except Problem as problem:
+            response = problem.response()
+        except Exception:  # noqa: BLE001  # a bug ends its request, with an answer
+            log.failure("{method} {uri} failed", method=self.method, uri=self.uri)
+            response = Problem(500, "a bug in the suite; its log has a traceback").response()
+        if response is not None and not self._disconnected:
+            self._send(response)
+
+    def _send(self, response: Response) -> None:
+        self.setResponseCode(response.status, response.phrase.encode())
+        for name, value in response.all_headers():
+            self.setHeader(name.encode(), value.encode())
+        if response.status != 204:
+            self.setHeader(b"Content-Length", b"%d" % len(response.body))
+            if self.method != b"HEAD":
+                self.write(response.body)
+        self.finish()
+
+    @override
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        if self._answering is not None:
+            self._answering.cancel()
+
+
+class Channel(HTTPChannel):
+    """One connection, whose requests have a time each.
+
+    :ivar since: when it began to wait for a request, by the reactor's clock; None: it does not.
+    """
+
+    requestFactory = Request
+    maxHeaders = 100
+    abortTimeout = 5
+
+    factory: Any
+    peer: int | None = None
+    since: float | None = None
+    _reading = False  # some of a request has arrived, and some is still to come
+
+    @override
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._idle()
+
+    @override
+    def dataReceived(self, data: bytes) -> None:
+        if not self._reading and not self._handlingRequest:
+            self._reading = True
+            self.setTimeout(REQUEST_TIME)
+        with self.factory.budget.charged():
+            super().dataReceived(data)
+        self.factory.check_budget()
+
+    @override
+    def resetTimeout(self) -> None:
+        """A request has a time, however many pieces it comes in."""
+
+    @override
+    def allContentReceived(self) -> None:
+        self._reading = False
+        self.since = None
+        super().allContentReceived()
+
+    @override
+    def requestDone(self, request: WebRequest) -> None:
+        self._savedTimeOut = None
+        buffered = bool(self._dataBuffer)
+        if self.persistent:
+            self._idle()
+            if buffered:
+                self._reading = True
+                self.setTimeout(REQUEST_TIME)
+        super().requestDone(request)
+
+    def _idle(self) -> None:
+        self.since = self.factory.reactor.seconds()
+        self.setTimeout(IDLE_TIME)
+
+    @override
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        super().connectionLost(reason)
+        self.factory.ended(self)
+
+
+class AdminFactory(HTTPFactory):
+    """The connections of the admin interface.
+
+    :param clock: the source of time.
+    :param answer: answers a request; the result is None if that has been seen to. It may raise `Problem`.
+    :ivar budget: the time that may be spent.
+    :ivar queue: the requests that wait for it.
+    :ivar open: the open connections.
+    :ivar refused: how many have been refused, or had to make room.
+    """
+
+    noisy = False
+    protocol = Channel  # type: ignore[assignment]  # HTTP/1.1 only, without the proxy for others
+
+    def __init__(
+        self, clock: Any, answer: Callable[[Request], Coroutine[Deferred[Any], Any, Response | None]]
+    ) -> None:
+        super().__init__(timeout=IDLE_TIME, reactor=clock)
+        self.answer = answer
+        self.budget = Budget(clock)
+        self.queue = Queue(clock, self.budget)
+        self.open: dict[Channel, None] = {}
+        self.refused = 0
+        self.ports: list[Any] = []
+        self._resting: IDelayedCall | None = None
+
+    @override
+    def log(self, request: WebRequest) -> None:
+        """There is no access log."""
+
+    @override
+    def startFactory(self) -> None:
+        """Twisted's own would update the date of an access log every second."""
+
+    @override
+    def buildProtocol(self, addr: IAddress | None) -> Channel | None:  # type: ignore[override]  # no proxy
+        with self.budget.charged():
+            host = getattr(addr, "host", None)
+            peer = None if host is None else source_of(address_of(host))
+            if peer is not None and sum(each.peer == peer for each in self.open) >= MOST_PER_PEER:
+                self._make_room(peer)
+                if sum(each.peer == peer for each in self.open) >= MOST_PER_PEER:
+                    self.refused += 1
+                    return None
+            if len(self.open) >= MOST_CONNECTIONS and not self._make_room():
+                self.refused += 1
+                return None
+            channel = cast(Any, super().buildProtocol(addr))
+            channel.peer = peer
+            self.open[channel] = None
+        self.check_budget()
+        return cast(Channel, channel)
+
+    def _make_room(self, peer: int | None = None) -> bool:
+        """Close the connection that has waited longest for a request; return whether there was one.
+
+        :param peer: of this peer only.
+        """
+        waiting = [each for each in self.open if each.since is not None and peer in (None, each.peer)]
+        if not waiting:
+            return False
+        longest = min(waiting, key=lambda each: cast(float, each.since))
+        self.refused += 1
+        self.ended(longest)
+        cast(Any, longest.transport).abortConnection()
+        return True
+
+    def ended(self, channel: Channel) -> None:
+        """*channel* has ended."""
+        self.open.pop(channel, None)
+
+    # What too much costs.
+
+    def check_budget(self) -> None:
+        """Neither read nor accept while too much has been done."""
+        wait = self.budget.wait()
+        if wait and self._resting is None:
+            self._resting = self.reactor.callLater(wait, self._go_on)
+            for each in [*self.ports, *(channel.transport for channel in self.open)]:
+                if hasattr(each, "stopReading"):
+                    each.stopReading()
+
+    def _go_on(self) -> None:
+        self._resting = None
+        for port in self.ports:
+            port.startReading()
+        for channel in self.open:
+            if not channel._waitingForTransport and not channel._handlingRequest:  # noqa: SLF001
+                cast(Any, channel.transport).startReading()
+
+    def stop(self) -> None:
+        """Answer no more; what has been answered is still sent."""
+        self.queue.clear()
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        for channel in [*self.open]:
+            channel.loseConnection()

@@ -1,0 +1,101 @@
+"""What answers on the admin interface: who may ask for what, and which handler has the answer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+from urllib.parse import unquote
+
+from twisted.internet.address import UNIXAddress
+
+from suite.admin.access import check_host, check_origin, has_token, is_near, missing_token
+from suite.admin.exchange import Call, Problem, Response
+from suite.admin.http import AdminFactory, Request
+from suite.admin.routes import Route, find
+from suite.endpoints.descriptions import shown_socket
+from suite.server.plan import Plan
+from suite.server.service import EchoSuite
+from suite.text import host_and_port
+
+
+class Site:
+    """The admin interface of *suite* while it is open.
+
+    :ivar suite: the suite that it is about.
+    :ivar factory: its connections.
+    """
+
+    def __init__(self, suite: EchoSuite) -> None:
+        self.suite = suite
+        self.factory = AdminFactory(suite.reactor, self._answer)
+        self._hosts: frozenset[str] = frozenset()
+        self._token: bytes | None = None
+
+    def use(self, plan: Plan) -> None:
+        """Let those in whom *plan* lets in."""
+        self._hosts = plan.config.admin.hosts if plan.config.admin is not None else frozenset()
+        self._token = plan.token
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self.factory.stop()
+
+    def line(self, port: Any) -> str:
+        """The line that announces *port*."""
+        host = port.getHost()
+        if isinstance(host, UNIXAddress):
+            address = shown_socket(os.fsdecode(host.name or b""))
+        else:
+            address = host_and_port(host.host, host.port)
+        return f"{'admin':<12} HTTP  {address}"
+
+    async def _answer(self, request: Request) -> Response | None:
+        method = request.method.decode("ascii", "replace")
+        path, _, query = request.uri.decode("ascii", "replace").partition("?")
+        route, parameters = find(method, unquote(path))
+        may_change = self._admit(request, route)
+        call = Call(
+            method,
+            unquote(path),
+            parameters,
+            _parsed(query),
+            cast(Any, request.content).read(),
+            request.getHeader("accept") or "",
+            may_change,
+            request,
+        )
+        return await route.handler(self, call)
+
+    def _admit(self, request: Request, route: Route) -> bool:
+        """Check that the client may ask for *route*; return whether it may change anything.
+
+        :raises Problem: it may not.
+        """
+        header = request.getHeader
+        if not route.is_open:
+            check_host(header("host"), self._hosts)
+        local = isinstance(request.channel.getHost(), UNIXAddress)
+        if route.changes:
+            check_origin(header("origin"), header("sec-fetch-site"), header("host"))
+        may_change = local or has_token(header("authorization"), self._token)
+        if may_change:
+            return True
+        if route.changes:
+            raise missing_token(self._token, "a change over TCP")
+        if not route.is_open and not is_near(getattr(request.getClientAddress(), "host", None)):
+            raise missing_token(self._token, "this, asked for from another machine,")
+        return False
+
+
+def _parsed(query: str) -> dict[str, str]:
+    """The names and values in *query*.
+
+    :raises Problem: a name is given twice.
+    """
+    found: dict[str, str] = {}
+    for pair in filter(None, query.split("&")):
+        name, _, value = (unquote(part.replace("+", " ")) for part in pair.partition("="))
+        if name in found:
+            raise Problem(400, f"{name!r} is given twice; expected it once")
+        found[name] = value
+    return found
