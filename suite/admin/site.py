@@ -11,7 +11,8 @@ from twisted.internet.address import UNIXAddress
 from suite.admin.access import check_host, check_origin, has_token, is_near, missing_token
 from suite.admin.exchange import Call, Problem, Response
 from suite.admin.http import AdminFactory, Request
-from suite.admin.routes import Route, find
+from suite.admin.route import Route
+from suite.admin.routes import find
 from suite.endpoints.descriptions import shown_socket
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
