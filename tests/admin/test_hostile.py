@@ -100,7 +100,8 @@ def test_a_flood_is_bounded_and_others_are_served(suite: RunningSuite, data: byt
         flood(address, data, 300, stack)
         seen = echoes.count
         assert ask(path, "/").status == 200  # another peer
-        assert descriptors(suite) - before <= MOST_PER_PEER + 4
+        # Beside the flood's: of the echo, the other peer, and what the engine opens when there is much to do.
+        assert descriptors(suite) - before <= MOST_PER_PEER + 8
         while echoes.count < seen + 50 and not echoes.problem:
             pass
     assert not echoes.problem
