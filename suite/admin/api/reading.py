@@ -6,9 +6,10 @@ and numbers; a page begins behind what the page before ended with, whatever has 
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from suite.admin.api.asked import Query, endpoint_named, whole_number
 from suite.admin.api.documents import Document, connection_document, endpoint_document, faults_document
@@ -19,6 +20,9 @@ from suite.guard.streams import Guarded
 from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
+
+#: The id of a connection.
+_ID: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/([0-9]{1,18})")
 
 
 async def status(site: Site, call: Call) -> Response:
@@ -145,13 +149,10 @@ def _connection_id(text: str | None) -> tuple[str, int]:
     """
     if text is None:
         return "", 0
-    name, _, number = text.rpartition("/")
-    try:
-        return name, whole_number(number, "connection")
-    except Problem:
-        raise Problem(
-            400, f"the query: after={text!r} cannot be used; expected an id such as tcp/17"
-        ) from None
+    found = _ID.fullmatch(text)
+    if found is None:
+        raise Problem(400, f"the query: after={text!r} cannot be used; expected an id such as tcp/17")
+    return found[1], int(found[2])
 
 
 async def connection(site: Site, call: Call) -> Response:
