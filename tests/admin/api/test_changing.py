@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,11 @@ def ended(suite: RunningSuite, endpoint: str) -> list[tuple[str, int]]:
         for event in suite.events
         if event.get("endpoint") == endpoint and event["message"].startswith("closed")
     ]
+
+
+def received(api: API, path: str, count: int) -> bool:
+    """Whether *count* bytes have been received on a connection."""
+    return bool(api("GET", path)["received"] == count)
 
 
 # Connections.
@@ -80,7 +86,7 @@ def test_what_is_unsent_is_sent_first_unless_it_is_reset(suite: RunningSuite, ap
             (found,) = api.wait_for("tcp", 1)
             path = f"endpoints/tcp/connections/{found['number']}"
             sock.sendall(bytes(100_000))
-            wait_until(lambda path=path: api("GET", path)["received"] == 100_004, "all is received")
+            wait_until(partial(received, api, path, 100_004), "all is received")
             api("DELETE", path, abort=str(abort).lower())
             if abort:
                 with pytest.raises(ConnectionResetError):
