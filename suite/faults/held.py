@@ -299,7 +299,7 @@ class HeldStream(Protocol):
     @property
     def sent(self) -> int:
         """Bytes that the kernel has accepted, with the answers to requests for faults."""
-        return max(0, self._handed - getattr(self.transport, "unsent", 0))
+        return max(0, self._handed - (getattr(self.transport, "unsent", 0) or 0))
 
     @property
     def unsent(self) -> int:
