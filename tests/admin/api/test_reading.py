@@ -25,6 +25,9 @@ def test_the_status_of_the_suite(suite: RunningSuite, api: API) -> None:
     assert found["uptime"] > 0
     assert (found["state"], found["ready"], found["reasons"]) == ("serving", True, [])
     assert (found["endpoints"], found["leaving"], found["paused"]) == (len(NAMES), 0, [])
+    assert found["descriptors"]["open"] == pytest.approx(suite.descriptors(), abs=5)
+    assert found["reactor"]["name"] == "EngineReactor"
+    assert found["log"] == {"suppressed": 0, "lost": 0}
     (missing,) = found["not_served"]
     assert missing["endpoint"] == "missing"
     assert "203.0.113.1" in missing["problem"]
