@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "connect": "talk to a target, line by line or through a pipe",
     "load": "send many messages and report how long their echoes took",
     "gallery": "serve bad TLS, always fresh: a specimen a port, to see a client refuse it",
+    "health": "say whether a running suite is well, for probes",
     "faults": "tell which connections get which faults, and change those of a running suite",
 }
 

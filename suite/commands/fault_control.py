@@ -7,16 +7,14 @@ is what is in force afterwards; an exit code of 1 says that the suite could not 
 from __future__ import annotations
 
 import argparse
-import errno
 import json
-import os
 import socket
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from suite.client.admin.unreachable import UnreachableError, why_not
 from suite.commands.console import say
 from suite.commands.options import DEFAULT_CONFIG, add_config
 from suite.config import file as config
@@ -37,22 +35,6 @@ COMMANDS: Final = {
     "remove": "remove faults of an endpoint of a running suite by their ids",
     "clear": "remove all faults of an endpoint of a running suite, or of all endpoints",
 }
-
-
-class UnreachableError(SuiteError):
-    """A suite that could not be asked.
-
-    :ivar path: its control socket.
-    :ivar problem: what came in the way, and what was expected.
-    """
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return one_line(f"{shown(self.path)}: {self.problem}")
 
 
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
@@ -143,7 +125,7 @@ def ask(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             sock.connect(path)
         except OSError as error:
-            raise UnreachableError(path, _why_not(path, error)) from None
+            raise UnreachableError(path, why_not(path, "control socket", error)) from None
         try:
             line = _exchange(sock, json.dumps(request).encode() + b"\n")
             answer = json.loads(line)
@@ -169,30 +151,6 @@ def _exchange(sock: socket.socket, line: bytes) -> bytes:
             break
         answer += more
     return bytes(answer)
-
-
-def _why_not(path: str, error: OSError) -> str:
-    """Why nothing can connect to *path*, and the way out."""
-    if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
-        return "is not a socket; expected the control socket of a running suite"
-    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-        return (
-            "no suite is listening there; expected one that has been started, or reloaded, with this control"
-            " socket in its configuration"
-        )
-    if error.errno == errno.EACCES:
-        return f"permission denied; {_who_may(path)}"
-    if str(error) == "AF_UNIX path too long":
-        return "too long for a UNIX socket; expected a path relative to the working directory, perhaps"
-    return f"cannot be connected to: {error.strerror or error}"
-
-
-def _who_may(path: str) -> str:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "expected to be run by a user who can enter its directory"
-    return f"expected user {found.st_uid}, or what its mode {stat.S_IMODE(found.st_mode):o} permits"
 
 
 # For people.
