@@ -17,7 +17,7 @@ from suite.admin.exchange import Problem
 from suite.config.limits import LOOPBACK, address_of, within
 
 #: A host, and the port that may follow it.
-_HOST: Final = re.compile(r"(\[[0-9a-f:.%]+\]|[^:\[\]]*)(:[0-9]{0,5})?", re.IGNORECASE)
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]+(?:%[\w.~%-]+)?\]|[^:\[\]]*)(:[0-9]{0,5})?", re.IGNORECASE)
 
 
 def host_of(header: str) -> str:

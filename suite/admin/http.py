@@ -151,6 +151,7 @@ class Request(WebRequest):
 
     def _refuse_body(self) -> None:
         self._refused = True
+        self.requestHeaders.removeHeader(b"Expect")  # nothing is to be continued
         problem = f"the body is longer than {LONGEST_BODY:,} bytes; expected a shorter one"
         response = Problem(413, problem).response()
         head = [f"HTTP/1.1 {response.status} {response.phrase}"]

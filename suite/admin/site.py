@@ -11,7 +11,8 @@ from twisted.internet.address import UNIXAddress
 from suite.admin.access import check_host, check_origin, has_token, is_near, missing_token
 from suite.admin.exchange import Call, Problem, Response
 from suite.admin.http import AdminFactory, Request
-from suite.admin.routes import Route, find
+from suite.admin.route import Route
+from suite.admin.routes import find
 from suite.endpoints.descriptions import shown_socket
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
@@ -51,12 +52,14 @@ class Site:
 
     async def _answer(self, request: Request) -> Response | None:
         method = request.method.decode("ascii", "replace")
-        path, _, query = request.uri.decode("ascii", "replace").partition("?")
-        route, parameters = find(method, unquote(path))
-        may_change = self._admit(request, route)
+        host, target = _target(request)
+        path, _, query = target.partition("?")
+        path = unquote(path)
+        route, parameters = find(method, path)
+        may_change = self._admit(request, route, host)
         call = Call(
             method,
-            unquote(path),
+            path,
             parameters,
             _parsed(query),
             cast(Any, request.content).read(),
@@ -66,17 +69,18 @@ class Site:
         )
         return await route.handler(self, call)
 
-    def _admit(self, request: Request, route: Route) -> bool:
+    def _admit(self, request: Request, route: Route, host: str | None) -> bool:
         """Check that the client may ask for *route*; return whether it may change anything.
 
+        :param host: the host that it asks for, as it says.
         :raises Problem: it may not.
         """
         header = request.getHeader
         if not route.is_open:
-            check_host(header("host"), self._hosts)
+            check_host(host, self._hosts)
         local = isinstance(request.channel.getHost(), UNIXAddress)
         if route.changes:
-            check_origin(header("origin"), header("sec-fetch-site"), header("host"))
+            check_origin(header("origin"), header("sec-fetch-site"), host)
         may_change = local or has_token(header("authorization"), self._token)
         if may_change:
             return True
@@ -85,6 +89,23 @@ class Site:
         if not route.is_open and not is_near(getattr(request.getClientAddress(), "host", None)):
             raise missing_token(self._token, "this, asked for from another machine,")
         return False
+
+
+def _target(request: Request) -> tuple[str | None, str]:
+    """The host that *request* asks for, and its path with the query; see RFC 9112, sections 3.2 and 3.2.2.
+
+    :raises Problem: it names no host, or several.
+    """
+    hosts = request.requestHeaders.getRawHeaders("host", [])
+    if len(hosts) > 1:
+        raise Problem(400, f"Host is given {len(hosts)} times; expected it once")
+    if not hosts and request.clientproto == b"HTTP/1.1":
+        raise Problem(400, "Host is missing; expected one such as localhost:9901")
+    target = request.uri.decode("ascii", "replace")
+    if target[:7].lower() == "http://":
+        host, slash, rest = target[7:].partition("/")
+        return host, slash + rest
+    return (hosts[0] if hosts else None), target
 
 
 def _parsed(query: str) -> dict[str, str]:

@@ -1,0 +1,41 @@
+"""A path of the admin interface, and what answers it: the rooms of the interface have tuples of these."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from suite.admin.exchange import Call, Response
+
+#: Answers a request; the result is None if it has been seen to.
+Handler = Callable[[Any, Call], Awaitable[Response | None]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path of the interface.
+
+    :ivar method: ``GET``, which is ``HEAD``, too, ``POST``, or ``DELETE``.
+    :ivar path: the path; ``{name}`` stands for a part of it.
+    :ivar handler: answers, given the `suite.admin.site.Site` and the `Call`.
+    :ivar changes: whether it changes anything, which takes the token or the UNIX socket.
+    :ivar is_open: whether anybody may ask for it, by any name: health and metrics.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    changes: bool = False
+    is_open: bool = False
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What a path has to match."""
+        parts = re.split(r"\{(\w+)\}", self.path)
+        text = "".join(
+            re.escape(part) if at % 2 == 0 else f"(?P<{part}>[^/]+)" for at, part in enumerate(parts)
+        )
+        return re.compile(text)
