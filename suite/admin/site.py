@@ -14,6 +14,7 @@ from suite.admin.http import AdminFactory, Request
 from suite.admin.route import Route
 from suite.admin.routes import find
 from suite.endpoints.descriptions import shown_socket
+from suite.server.announce import admin_line
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from suite.text import host_and_port
@@ -48,7 +49,7 @@ class Site:
             address = shown_socket(os.fsdecode(host.name or b""))
         else:
             address = host_and_port(host.host, host.port)
-        return f"{'admin':<12} HTTP  {address}"
+        return admin_line(address)
 
     async def _answer(self, request: Request) -> Response | None:
         method = request.method.decode("ascii", "replace")
