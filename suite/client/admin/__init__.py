@@ -2,5 +2,6 @@
 
 - `address`: where it is: what the user says, or the configuration
 - `interface`: asking it, over a UNIX socket or TCP
+- `faults`: changing faults there, as over the control socket
 - `unreachable`: why nothing answers, and the way out
 """

@@ -87,7 +87,7 @@ def parse_address(text: str) -> Address:
     return Address(host=found[1].strip("[]"), port=int(found[2]))
 
 
-def has_admin(file: Path) -> bool:
+def has_only_admin(file: Path) -> bool:
     """Whether the configuration *file* has an admin interface, and no control socket.
 
     :raises ConfigError: it cannot be read.

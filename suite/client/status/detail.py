@@ -121,7 +121,7 @@ def connections_table(connections: Sequence[Document], *, of_one: bool = False) 
     with_faults = any(each["faults"] for each in connections)
     table = plain_table()
     for title, right in (
-        ("connection", False),
+        ("id", False),
         ("peer", False),
         ("state", False),
         ("received", True),
@@ -131,7 +131,8 @@ def connections_table(connections: Sequence[Document], *, of_one: bool = False) 
         *((("TLS", False),) * with_tls),
         *((("faults", False),) * with_faults),
     ):
-        table.add_column(title, no_wrap=True, overflow="ellipsis", justify="right" if right else "left")
+        wraps = title in ("TLS", "faults")  # these give way first
+        table.add_column(title, no_wrap=not wraps, overflow="fold", justify="right" if right else "left")
     for each in connections:
         cells: list[str | Text] = [
             Text(f"#{each['number']}" if of_one else each["id"]),
