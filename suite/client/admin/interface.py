@@ -173,6 +173,8 @@ class Interface:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             content = response.read(LONGEST_ANSWER)
+            if response.length:  # with a limit, `read` does not say so
+                raise http.client.IncompleteRead(content, response.length)
         except TimeoutError:
             self.close()
             raise UnreachableError(str(self.address), f"no answer within {self._timeout:g} s") from None

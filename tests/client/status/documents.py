@@ -110,7 +110,9 @@ def a_suite() -> tuple[Any, list[Any]]:
             "last": "2026-11-27T01:02:03Z",
             "problem": "config.toml: tls.minimun: unknown key; did you mean minimum?",
         },
-        certificates=[{"endpoint": "tls", **{key: CERTIFICATE[key] for key in ("subject", "not_after", "days")}}],
+        certificates=[
+            {"endpoint": "tls", **{key: CERTIFICATE[key] for key in ("subject", "not_after", "days")}}
+        ],
     )
     return whole, endpoints
 
