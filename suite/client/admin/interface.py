@@ -171,10 +171,10 @@ class Interface:
         connection = self._connected()
         try:
             connection.request(method, path, data, headers)
-            response = connection.getresponse()
-            content = response.read(LONGEST_ANSWER)
-            if response.length:  # with a limit, `read` does not say so
-                raise http.client.IncompleteRead(content, response.length)
+            with connection.getresponse() as response:
+                content = response.read(LONGEST_ANSWER)
+                if response.length:  # with a limit, `read` does not say so
+                    raise http.client.IncompleteRead(content, response.length)
         except TimeoutError:
             self.close()
             raise UnreachableError(str(self.address), f"no answer within {self._timeout:g} s") from None
