@@ -32,6 +32,9 @@ class Canned:
                     client.settimeout(PATIENCE)
                     self.asked.append(client.recv(65536))
                     client.sendall(answer)
+                    client.shutdown(socket.SHUT_WR)
+                    while client.recv(65536):  # what is left unread would reset the connection
+                        pass
 
 
 @contextmanager
