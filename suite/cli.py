@@ -68,10 +68,9 @@ class Parser(argparse.ArgumentParser):
         return self._subparsers_action
 
     @override
-    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        action = super().add_argument(*names, **settings)
+    def _add_action(self, action: Any) -> Any:  # also of options that exclude each other
         self.options.update(dict.fromkeys(action.option_strings, action.nargs != 0))
-        return action
+        return super()._add_action(action)
 
     @override
     def error(self, message: str) -> NoReturn:

@@ -380,6 +380,10 @@ def test_it_answers_during_the_drain_and_holds_nothing_up(tmp_path: Path) -> Non
                 return sock.connect_ex(("127.0.0.1", port)) != 0
 
         wait_until(closed, "it accepts no more")
-        assert [answers(address) for address in suite.admin] == [True, True]
+        for address in suite.admin:
+            assert [ask(address, f"/{which}z").status for which in ("health", "startup")] == [200, 200]
+            not_ready = ask(address, "/readyz")
+            assert (not_ready.status, not_ready.text) == (503, "draining\n")
+            assert answers(address)
         echo.close()
         assert suite.process.wait(60) == 0
