@@ -37,6 +37,8 @@ def shown_rate(number: float | None) -> str:
     """Something a second: ``0``, ``0.5``, ``12``, ``1,204``."""
     if number is None:
         return NOTHING
+    if 0 < number < 0.05:
+        return "<0.1"
     return f"{number:.1f}" if 0 < number < 9.95 else f"{number:,.0f}"
 
 
