@@ -23,7 +23,7 @@ from suite.client.status.overview import (
     shown_days,
 )
 from suite.client.status.snapshot import Document
-from suite.client.status.words import NOTHING, shown_day, shown_duration
+from suite.client.status.words import NOTHING, by_word, shown_day, shown_duration
 
 
 def endpoint_detail(endpoint: Document, connections: Sequence[Document]) -> RenderableType:
@@ -54,6 +54,8 @@ def _rows(endpoint: Document) -> Iterator[tuple[str, RenderableType]]:
         yield "certificate", _certificate(endpoint["certificate"])
     yield "limits", Text(", ".join(_limits(endpoint["limits"])) or "none")
     yield "faults", Text(_faults(endpoint["faults"]))
+    if endpoint["struck"]:
+        yield "struck", Text(by_word(endpoint["struck"]), "magenta")
     if endpoint["transport"] == "UDP":
         yield "datagrams", Text(datagrams_line(endpoint["datagrams"]))
         counts = endpoint["datagrams"]

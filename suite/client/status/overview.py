@@ -25,6 +25,7 @@ from suite.client.status.words import (
     shown_instant,
     shown_rate,
 )
+from suite.text import shown
 
 #: Columns from which on a terminal has room for everything.
 WIDE: Final = 130
@@ -74,15 +75,17 @@ def head_rows(status: Document, rates: Rates) -> list[tuple[str, RenderableType]
     """What there is to say of the suite as a whole."""
     rows: list[tuple[str, RenderableType]] = [
         ("suite", _state(status)),
-        ("config", f"{status['config']}: {_endpoint_counts(status)}"),
+        ("config", f"{shown(status['config'])}: {_endpoint_counts(status)}"),
         ("connections", connections_line(status, rates)),
         ("bytes", bytes_line(status["bytes"], rates.total(status, "bytes", "received"))),
         ("refused", refused_text(status["connections"]["refused"])),
         ("handshakes", handshakes_line(status["handshakes"])),
         ("datagrams", datagrams_line(status["datagrams"])),
     ]
-    if status["faults"]:
-        rows.append(("faults", f"struck: {by_word(status['faults'])}"))
+    if status["struck"]:
+        rows.append(("faults", f"struck: {by_word(status['struck'])}"))
+    for each in status["not_served"]:
+        rows.append(("not served", Text(each["problem"], "yellow")))
     if status["reloads"]["last"] is not None:
         rows.append(("reloads", _reloads(status["reloads"])))
     rows.append(("process", _process(status)))
@@ -181,15 +184,15 @@ def plain_table(**options: Any) -> Table:
 
 def _endpoints(now: Snapshot, rates: Rates, width: int, room: int | None) -> Iterator[RenderableType]:
     wide = width >= WIDE
-    shown = now.endpoints if room is None else now.endpoints[:room]
+    listed = now.endpoints if room is None else now.endpoints[:room]
     columns = [*_columns(now.endpoints, rates, wide=wide)]
     table = plain_table()
     for title, options, _ in columns:
         table.add_column(title, no_wrap=True, overflow="ellipsis", **options)
-    for endpoint in shown:
+    for endpoint in listed:
         table.add_row(*(cell(endpoint) for _, _, cell in columns))
     yield table
-    more = now.status["endpoints"] - len(shown)
+    more = now.status["endpoints"] - len(listed)
     if more > 0:
         yield Text(f"… {more:,} more; `status NAME` shows one", "dim")
 

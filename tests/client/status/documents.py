@@ -10,6 +10,7 @@ COUNTS: Final[dict[str, Any]] = {
     "bytes": {"received": 0, "sent": 0},
     "datagrams": {"received": 0, "answered": 0, "bytes_received": 0, "bytes_sent": 0, "unanswered": {}},
     "handshakes": {"completed": 0, "resumed": 0, "by": [], "failed": {}},
+    "struck": {},
 }
 
 NO_FAULTS: Final[dict[str, Any]] = {"seed": 0, "requested": False, "replayed": False, "faults": []}
@@ -50,7 +51,7 @@ def status(**changes: Any) -> Any:
         "leaving": 0,
         "paused": [],
         **copy.deepcopy(COUNTS),
-        "faults": {},
+        "not_served": [],
         "reloads": {"good": 0, "bad": 0, "last": None, "problem": None},
         "descriptors": {"open": 15, "limit": 524288},
         "reactor": {"name": "echo-engine", "timers": 4, "lag": {"p50": 0.0001, "p99": 0.0004, "max": 0.002}},
@@ -103,7 +104,7 @@ def a_suite() -> tuple[Any, list[Any]]:
         bytes=endpoints[0]["bytes"],
         datagrams=endpoints[1]["datagrams"],
         handshakes=endpoints[2]["handshakes"],
-        faults={"latency": 401},
+        struck={"latency": 401},
         reloads={
             "good": 2,
             "bad": 1,
