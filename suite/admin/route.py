@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
+from suite.admin.events import Events
 from suite.admin.exchange import Call, Response
+from suite.admin.faults import FaultRequests
+from suite.server.service import EchoSuite
 
 #: Answers a request; the result is None if it has been seen to.
 Handler = Callable[[Any, Call], Awaitable[Response | None]]
+
+
+class Site(Protocol):
+    """What handlers know of the interface (`suite.admin.site.Site`).
+
+    :ivar suite: the suite that it is about.
+    :ivar faults: answers what is asked about faults.
+    :ivar events: what has happened.
+    :ivar routes: all routes.
+    """
+
+    suite: EchoSuite
+    faults: FaultRequests
+    events: Events
+    routes: Sequence[Route]
 
 
 @dataclass(frozen=True)
@@ -20,7 +38,7 @@ class Route:
 
     :ivar method: ``GET``, which is ``HEAD``, too, ``POST``, or ``DELETE``.
     :ivar path: the path; ``{name}`` stands for a part of it.
-    :ivar handler: answers, given the `suite.admin.site.Site` and the `Call`.
+    :ivar handler: answers, given the `Site` and the `Call`.
     :ivar changes: whether it changes anything, which takes the token or the UNIX socket.
     :ivar is_open: whether anybody may ask for it, by any name: health and metrics.
     """

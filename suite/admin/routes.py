@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from suite.admin.api.routes import API
 from suite.admin.exchange import Call, Problem, Response
+from suite.admin.health import HEALTH
 from suite.admin.route import Route
 
 
@@ -16,7 +18,7 @@ async def _page(_site: Any, _call: Call) -> Response:
 _PAGE: Final = (Route("GET", "/", _page),)
 
 #: Each room of the interface has a tuple of its own; no two routes have the same method and path.
-ROUTES: Final[tuple[Route, ...]] = (*_PAGE,)
+ROUTES: Final[tuple[Route, ...]] = (*_PAGE, *API, *HEALTH)
 
 
 def matching(path: str) -> Iterator[tuple[Route, Mapping[str, str]]]:

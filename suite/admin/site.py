@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import unquote
 
 from twisted.internet.address import UNIXAddress
 
 from suite.admin.access import check_host, check_origin, has_token, is_near, missing_token
+from suite.admin.events import Events
 from suite.admin.exchange import Call, Problem, Response
+from suite.admin.faults import FaultRequests
 from suite.admin.http import AdminFactory, Request
 from suite.admin.route import Route
-from suite.admin.routes import find
+from suite.admin.routes import ROUTES, find
 from suite.endpoints.descriptions import shown_socket
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
@@ -23,11 +26,17 @@ class Site:
     """The admin interface of *suite* while it is open.
 
     :ivar suite: the suite that it is about.
+    :ivar faults: answers what is asked about faults.
+    :ivar events: what has happened since it was opened.
+    :ivar routes: all routes.
     :ivar factory: its connections.
     """
 
-    def __init__(self, suite: EchoSuite) -> None:
+    def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self.suite = suite
+        self.faults = faults
+        self.events = Events()
+        self.routes: Sequence[Route] = ROUTES
         self.factory = AdminFactory(suite.reactor, self._answer)
         self._hosts: frozenset[str] = frozenset()
         self._token: bytes | None = None

@@ -184,6 +184,10 @@ class Guard(Admission):
 
     # Open connections.
 
+    def find(self, number: int) -> Guarded | None:
+        """The open connection with this *number*; None: there is none."""
+        return next((connection for connection in self.open if connection.number == number), None)
+
     def accepted(self, connection: Guarded) -> None:
         """*connection* has been accepted: number it, check its user, and watch it from now on."""
         transport = cast(Any, connection.transport)

@@ -80,6 +80,7 @@ class RunningEndpoint:
     :ivar datagrams: decides which datagrams of a UDP endpoint are answered; None if it has no UDP.
     :ivar decider: decides which connections get which of its faults.
     :ivar datagram_faults: how its datagrams misbehave; None if they never have.
+    :ivar paused: whether it accepts nothing for now.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class RunningEndpoint:
         self.datagrams: DatagramPolicy | None = None
         self.decider = Decider(description.endpoint.faults)
         self.datagram_faults: DatagramFaults | None = None
+        self.paused = False
         self._surroundings = surroundings
         self._foreign: IListeningPort | None = None
         self._factory: EchoFactory | None = None
@@ -361,6 +363,11 @@ class RunningEndpoint:
             self.guard.abort()
         if self.datagram_faults is not None:
             self.datagram_faults.line.stop()
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has sockets, none of which has died of an error."""
+        return bool(self.ports or self.sockets or self._foreign) and all(map(is_alive, self.ports))
 
     # For people.
 

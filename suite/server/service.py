@@ -155,6 +155,8 @@ class EchoSuite(Service):
     :ivar operations: what can be done with it as a whole; None: nothing, as in other programs' tests.
     :ivar reloads: how reloads have gone.
     :ivar started_at: when it was made, in seconds since the epoch.
+    :ivar began: the same by the monotonic clock, in seconds.
+    :ivar not_served: the errors of optional endpoints that could not be opened.
     :ivar opened: fires when every endpoint is open; fails with `ListenError` when one cannot be opened, after
         the others have been closed again.
     """
@@ -169,6 +171,8 @@ class EchoSuite(Service):
         self.operations: Operations | None = None
         self.reloads = Reloads()
         self.started_at = time.time()
+        self.began = time.monotonic()
+        self.not_served: list[ListenError] = []
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
         self.surroundings.exhibition = self.exhibition
@@ -336,6 +340,7 @@ class EchoSuite(Service):
     async def _switch(self, change: Change, turns: Turns) -> None:
         """Let the prepared *change* take effect."""
         old, self.endpoints = self.endpoints, change.endpoints
+        self.not_served = change.skipped
         for error in change.skipped:
             log.warn("not served: {error}", error=error)
         lines = []
