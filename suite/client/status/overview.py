@@ -6,10 +6,12 @@ columns, and no row takes two lines; a column that has nothing to say is left ou
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -34,6 +36,10 @@ WIDE: Final = 130
 MOST_CERTIFICATES: Final = 5
 MOST_REFUSALS: Final = 5
 
+#: Endpoints that the overview has on any screen, and columns that a name and an address have.
+FEWEST: Final = 3
+NARROWEST: Final = 8
+
 #: Days before the end of a certificate that call for attention, and those that call for it now.
 SOON: Final = 30
 VERY_SOON: Final = 7
@@ -48,14 +54,19 @@ def overview(now: Snapshot, rates: Rates, width: int, height: int | None = None)
     :param width: the columns of the terminal.
     :param height: the lines that there are room for; None: as many as needed.
     """
-    parts: list[RenderableType] = [facts(head_rows(now.status, rates))]
-    after: list[RenderableType] = [*_certificates(now.status), *_refusals(now.refusals)]
+    head = facts(head_rows(now.status, rates))
+    after = [*_certificates(now.status), *_refusals(now.refusals)]
     room = None
     if height is not None:
-        taken = 11 + (MOST_CERTIFICATES + 2) * bool(now.status["certificates"])
-        room = max(3, height - taken - (len(now.refusals) + 2) * bool(now.refusals))
-    parts += [Text(), *_endpoints(now, rates, width, room)]
-    return Group(*parts, *after)
+        # What else there is: an empty line, the titles, and the line that says how many more there are.
+        taken = sum(_height(each, width) for each in (head, *after)) + 3
+        room = max(FEWEST, height - taken)
+    return Group(head, Text(), *_endpoints(now, rates, width, room), *after)
+
+
+def _height(what: RenderableType, width: int) -> int:
+    """The lines that *what* takes in *width* columns."""
+    return len(Console(width=width, file=io.StringIO()).render_lines(what))
 
 
 # The suite.
@@ -84,8 +95,7 @@ def head_rows(status: Document, rates: Rates) -> list[tuple[str, RenderableType]
     ]
     if status["struck"]:
         rows.append(("faults", f"struck: {by_word(status['struck'])}"))
-    for each in status["not_served"]:
-        rows.append(("not served", Text(each["problem"], "yellow")))
+    rows += [("not served", Text(each["problem"], "yellow")) for each in status["not_served"]]
     if status["reloads"]["last"] is not None:
         rows.append(("reloads", _reloads(status["reloads"])))
     rows.append(("process", _process(status)))
@@ -186,23 +196,42 @@ def _endpoints(now: Snapshot, rates: Rates, width: int, room: int | None) -> Ite
     wide = width >= WIDE
     listed = now.endpoints if room is None else now.endpoints[:room]
     columns = [*_columns(now.endpoints, rates, wide=wide)]
+    rows = [[cell(each) for _, _, cell in columns] for each in listed]
+    limits = _limits([title for title, _, _ in columns], rows, width)
     table = plain_table()
     for title, options, _ in columns:
-        table.add_column(title, no_wrap=True, overflow="ellipsis", **options)
-    for endpoint in listed:
-        table.add_row(*(cell(endpoint) for _, _, cell in columns))
+        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=limits.get(title), **options)
+    for row in rows:
+        table.add_row(*row)
     yield table
     more = now.status["endpoints"] - len(listed)
     if more > 0:
         yield Text(f"… {more:,} more; `status NAME` shows one", "dim")
 
 
+def _limits(titles: Sequence[str], rows: Sequence[Sequence[str | Text]], width: int) -> dict[str, int]:
+    """How wide names and addresses may be, so that there is room for the numbers."""
+    widths = {
+        title: max(cell_len(title), *(cell_len(str(row[place])) for row in rows))
+        for place, title in enumerate(titles)
+        if rows
+    }
+    if not widths:
+        return {}
+    name, address = widths.pop("endpoint"), widths.pop("address")
+    left = width - sum(widths.values()) - 2 * (len(titles) - 1)
+    if name + address <= left:
+        return {}
+    address = max(NARROWEST, min(address, left // 2))
+    return {"endpoint": max(NARROWEST, left - address), "address": address}
+
+
 def _columns(endpoints: Sequence[Document], rates: Rates, *, wide: bool) -> Iterator[tuple[str, Any, Any]]:
     """The columns that fit: title, rich's options, and what makes a cell of an endpoint's document."""
     right = {"justify": "right"}
-    yield "endpoint", {"min_width": 8}, lambda e: Text(e["name"])
+    yield "endpoint", {}, lambda e: Text(e["name"])
     yield "", {}, lambda e: e["transport"]
-    yield "address", {"min_width": 9}, _address
+    yield "address", {}, _address
     if wide:
         yield "answer", {}, lambda e: e["answer"]
     if wide or any(each["state"] != "serving" for each in endpoints):
