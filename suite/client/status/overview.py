@@ -173,15 +173,20 @@ def _reloads(reloads: Document) -> Text:
 
 
 def _process(status: Document) -> Text:
-    descriptors, lag = status["descriptors"], status["reactor"]["lag"]
-    text = Text(f"{shown_count(descriptors['open'])} of {shown_count(descriptors['limit'])} descriptors")
-    text.append(f"; reactor {status['reactor']['name']}")
+    """How the process is; what is not known is left out."""
+    found = []
+    descriptors = status.get("descriptors")
+    if descriptors is not None:
+        counts = (shown_count(descriptors["open"]), shown_count(descriptors["limit"]))
+        found.append("{} of {} descriptors".format(*counts))
+    found.append(f"reactor {status['reactor']['name']}")
+    lag = status["reactor"].get("lag")
     if lag is not None and lag["p99"] is not None:
-        text.append(f", 99 % of its turns are at most {lag['p99'] * 1000:.1f} ms late")
-    if status["log"]["suppressed"] or status["log"]["lost"]:
-        text.append(f"; log: {status['log']['suppressed']:,} lines suppressed")
-        text.append(f", {status['log']['lost']:,} lost")
-    return text
+        found.append(f"99 % of its turns are at most {lag['p99'] * 1000:.1f} ms late")
+    log = status.get("log")
+    if log is not None and (log["suppressed"] or log["lost"]):
+        found.append(f"log: {log['suppressed']:,} lines suppressed, {log['lost']:,} lost")
+    return Text("; ".join(found))
 
 
 # Endpoints.
