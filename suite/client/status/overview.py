@@ -27,6 +27,7 @@ from suite.client.status.words import (
     shown_instant,
     shown_rate,
 )
+from suite.reasons import Reason
 from suite.text import shown
 
 #: Columns from which on a terminal has room for everything.
@@ -43,6 +44,9 @@ NARROWEST: Final = 8
 #: Days before the end of a certificate that call for attention, and those that call for it now.
 SOON: Final = 30
 VERY_SOON: Final = 7
+
+#: What each reason means.
+MEANINGS: Final = {str(reason): reason.meaning for reason in Reason}
 
 #: What the style of each state is.
 STATES: Final = {"serving": "green", "paused": "yellow", "draining": "yellow", "starting": "yellow"}
@@ -360,13 +364,22 @@ def _refusals(events: Sequence[Document]) -> Iterator[RenderableType]:
 def refusals_table(events: Sequence[Document]) -> Table:
     """Who was refused, and why: a row for each of *events*."""
     table = plain_table()
-    for title in ("refused at", "endpoint", "peer", "reason"):
-        table.add_column(title, no_wrap=title != "reason", overflow="ellipsis")
+    for title in ("refused at", "endpoint", "peer", "reason", "why"):
+        table.add_column(title, no_wrap=title != "why", overflow="fold")
     for event in events:
+        reason = str(event.get("reason") or NOTHING)
         table.add_row(
             shown_instant(event["time"]),
             Text(str(event.get("endpoint") or NOTHING)),
             Text(str(event.get("peer") or NOTHING)),
-            Text(f"{event.get('reason') or NOTHING}: {event['message']}", "yellow"),
+            Text(reason, "yellow"),
+            Text(_why(reason, event["message"])),
         )
     return table
+
+
+def _why(reason: str, message: str) -> str:
+    """What *message* says; where that is no more than the word, what the word means."""
+    if message == "refused" and reason in MEANINGS:
+        return MEANINGS[reason].removeprefix("refused: ")
+    return message.removeprefix("closed: ")

@@ -18,6 +18,9 @@ from suite.text import one_line
 #: Items that are asked for at once: as many as the interface gives.
 PAGE: Final = 1000
 
+#: Events among which the latest refusals are looked for.
+RECENT: Final = 200
+
 #: Reasons of events about peers that did not get what they came for.
 UNWANTED: Final = frozenset({*map(str, REFUSALS), str(Reason.TLS), str(Reason.HANDSHAKE)})
 
@@ -74,15 +77,16 @@ def take(interface: Interface, most: int | None, most_refusals: int) -> Snapshot
     """
     status = clean(interface.ask("/api/v1/status"))
     endpoints = [*pages(interface, "/api/v1/endpoints", "endpoints", most)]
-    return Snapshot(status, endpoints, refusals(interface, None)[:most_refusals])
+    return Snapshot(status, endpoints, refusals(interface, None, RECENT)[:most_refusals])
 
 
-def refusals(interface: Interface, endpoint: str | None) -> list[Document]:
+def refusals(interface: Interface, endpoint: str | None, among: int = PAGE) -> list[Document]:
     """The latest events about peers that were refused, or failed at TLS, the latest first.
 
     :param endpoint: of this endpoint only; None: of all.
+    :param among: how many events are looked at.
     """
-    query = {"limit": str(PAGE)} if endpoint is None else {"limit": str(PAGE), "endpoint": endpoint}
+    query = {"limit": str(among)} if endpoint is None else {"limit": str(among), "endpoint": endpoint}
     page = clean(interface.ask(f"/api/v1/events/recent?{urlencode(query)}"))
     found = [event for event in page["events"] if event.get("reason") in UNWANTED]
     return found[::-1]

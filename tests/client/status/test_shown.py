@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_80_columns() -> None:
     )
     assert NARROW.strip() in "\n".join(lines)
     assert "2029-02-28         824  tls       CN=localhost" in lines
-    assert "tcp       192.0.2.7:40000  per-peer: refused: this peer has its" in "\n".join(lines)
+    assert "tcp       192.0.2.7:40000  per-peer  this peer has its maximum number" in "\n".join(lines)
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -252,6 +253,24 @@ def test_who_is_connected() -> None:
     lines = drawn(endpoint_detail(found, [connection(number) for number in range(20)]))
     assert lines[-1] == "… 20 more; `status --connections tcp` has all"
     assert sum(line.startswith("#") for line in lines) == 20
+
+
+# Who was refused, and why.
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "why"),
+    [
+        ({}, "per-peer", "this peer has its maximum number of connections"),
+        ({"reason": "tls", "message": "closed: unsupported protocol"}, "tls", "unsupported protocol"),
+        ({"reason": "novelty"}, "novelty", "refused"),
+        ({"reason": "rate", "message": "refused", "peer": None}, "rate", "UDP, not answered: this source is"),
+    ],
+)
+def test_why_somebody_was_refused(changes: Any, reason: str, why: str) -> None:
+    title, row = drawn(refusals_table([refusal(**changes)]), 200)
+    assert title.split() == ["refused", "at", "endpoint", "peer", "reason", "why"]
+    assert re.search(rf"  {reason} +{why}", row)
 
 
 # What peers send.
