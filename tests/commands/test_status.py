@@ -296,6 +296,8 @@ def test_a_terminal_that_is_none_of_those_gets_an_error_and_no_screen(tmp_path: 
     ("words", "code", "error"),
     [
         (["ful"], 2, "'ful' is no endpoint; did you mean full?"),
+        (["a/b"], 2, "'a/b' is no endpoint; expected the name of one"),
+        (["", "--connections"], 2, "'' is no endpoint; expected the name of one"),
         (["--connections", "ful"], 2, "'ful' is no endpoint; did you mean full?"),
         (["--refused", "ful"], 2, "'ful' is no endpoint; did you mean full?"),
         (["--watch", "tcp"], 2, "--watch 'tcp' is not a duration; expected one such as 2s, or the ENDPOINT"),

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from suite.client.admin.interface import Interface
+from suite.client.admin.interface import Interface, endpoint_path
 from suite.reasons import REFUSALS, Reason
 from suite.text import one_line
 
@@ -104,9 +104,9 @@ def connections(interface: Interface, endpoint: str | None, most: int | None = N
 def endpoint_of(interface: Interface, name: str) -> Document:
     """The document of the endpoint *name*.
 
-    :raises RefusedError: there is none.
+    :raises SuiteError: there is none.
     """
-    found: Document = clean(interface.ask(f"/api/v1/endpoints/{quote(name, safe='')}"))
+    found: Document = clean(interface.ask(endpoint_path(name)))
     return found
 
 

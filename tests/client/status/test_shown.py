@@ -60,7 +60,7 @@ def test_80_columns() -> None:
     )
     assert NARROW.strip() in "\n".join(lines)
     assert "2029-02-28         824  tls       CN=localhost" in lines
-    assert "tcp       192.0.2.7:40000  per-peer  this peer has its maximum number" in "\n".join(lines)
+    assert "tcp       192.0.2.7:40000  per-peer  this peer has its maximum" in "\n".join(lines)
     assert all(len(line) <= 80 for line in lines)
 
 
