@@ -243,7 +243,7 @@ def test_once_on_a_terminal_it_is_in_color_and_fits(suite: RunningSuite) -> None
 
 
 def test_on_a_terminal_it_is_refreshed_in_place_until_ctrl_c(suite: RunningSuite) -> None:
-    terminal = Terminal(suite.directory, "--watch", "50ms")
+    terminal = Terminal(suite.directory, "--watch", "50ms", lines=50)
     terminal.wait_for(r"every 0\.05 s; Ctrl-C ends")
     before = terminal.text.count("every 0.05 s")
     with connected(suite, "unix"):
@@ -271,7 +271,7 @@ def test_sigterm_leaves_the_terminal_as_it_was(suite: RunningSuite) -> None:
 
 def test_on_a_terminal_a_suite_that_restarts_is_waited_for(tmp_path: Path) -> None:
     with running(tmp_path, CONFIG):
-        terminal = Terminal(tmp_path, "--watch", "50ms", columns=200)
+        terminal = Terminal(tmp_path, "--watch", "50ms", columns=200, lines=50)
         terminal.wait_for("serving")
     terminal.wait_for(r"no suite is listening there; .* below is the last answer|closed without an answer")
     with running(tmp_path, CONFIG) as suite:

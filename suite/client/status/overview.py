@@ -59,18 +59,33 @@ def overview(now: Snapshot, rates: Rates, width: int, height: int | None = None)
     :param height: the lines that there are room for; None: as many as needed.
     """
     head = facts(head_rows(now.status, rates))
-    after = [*_certificates(now.status), *_refusals(now.refusals)]
-    room = None
-    if height is not None:
-        # What else there is: an empty line, the titles, and the line that says how many more there are.
-        taken = sum(_height(each, width) for each in (head, *after)) + 3
-        room = max(FEWEST, height - taken)
+    if height is None:
+        after = _after(now, MOST_CERTIFICATES, MOST_REFUSALS)
+        return Group(head, Text(), *_endpoints(now, rates, width, None), *after)
+    # What else there is: an empty line, the titles, and the line that says how many more there are.
+    left = height - _height(Group(head), width) - 3
+    enough = min(len(now.endpoints), max(FEWEST, left // 2))
+    for certificates, refusals in _SHARES:
+        after = _after(now, certificates, refusals)
+        room = max(FEWEST, left - _height(Group(*after), width))
+        if left - _height(Group(*after), width) >= enough:
+            break
     return Group(head, Text(), *_endpoints(now, rates, width, room), *after)
+
+
+#: How many certificates and refusals a screen has, from one with much room to one with none.
+_SHARES: Final = ((MOST_CERTIFICATES, MOST_REFUSALS), (3, 3), (1, 2), (1, 1), (1, 0), (0, 0))
+
+
+def _after(now: Snapshot, certificates: int, refusals: int) -> list[RenderableType]:
+    """What comes after the endpoints."""
+    return [*_certificates(now.status, certificates), *_refusals(now.refusals[:refusals])]
 
 
 def _height(what: RenderableType, width: int) -> int:
     """The lines that *what* takes in *width* columns."""
-    return len(Console(width=width, file=io.StringIO()).render_lines(what))
+    console = Console(width=width, file=io.StringIO())
+    return len(console.render_lines(what, console.options.update(height=None)))
 
 
 # The suite.
@@ -203,7 +218,9 @@ def plain_table(**options: Any) -> Table:
 
 def _endpoints(now: Snapshot, rates: Rates, width: int, room: int | None) -> Iterator[RenderableType]:
     wide = width >= WIDE
-    listed = now.endpoints if room is None else now.endpoints[:room]
+    listed = now.endpoints
+    if room is not None and room < len(listed):
+        listed = sorted(listed, key=_activity, reverse=True)[:room]
     columns = [*_columns(now.endpoints, rates, wide=wide)]
     rows = [[cell(each) for _, _, cell in columns] for each in listed]
     limits = _limits([title for title, _, _ in columns], rows, width)
@@ -215,7 +232,8 @@ def _endpoints(now: Snapshot, rates: Rates, width: int, room: int | None) -> Ite
     yield table
     more = now.status["endpoints"] - len(listed)
     if more > 0:
-        yield Text(f"… {more:,} more; `status NAME` shows one", "dim")
+        which = "" if room is None else " that are less busy"
+        yield Text(f"… {more:,} more{which}; `status NAME` shows one", "dim")
 
 
 def _limits(titles: Sequence[str], rows: Sequence[Sequence[str | Text]], width: int) -> dict[str, int]:
@@ -264,6 +282,11 @@ def _columns(endpoints: Sequence[Document], rates: Rates, *, wide: bool) -> Iter
 
 #: The counter of each kind of traffic that says how many clients came.
 _COUNTER: Final = {"connections": "accepted", "datagrams": "received"}
+
+
+def _activity(endpoint: Document) -> tuple[int, int]:
+    """What decides which endpoints come first where not all have room."""
+    return endpoint["connections"]["open"], endpoint[_kind(endpoint)][_COUNTER[_kind(endpoint)]]
 
 
 def _datagrams(endpoint: Document) -> bool:
@@ -332,8 +355,8 @@ def shown_days(days: float | None) -> Text:
 # What calls for attention.
 
 
-def _certificates(status: Document) -> Iterator[RenderableType]:
-    found = status["certificates"][:MOST_CERTIFICATES]
+def _certificates(status: Document, most: int) -> Iterator[RenderableType]:
+    found = status["certificates"][:most]
     if not found:
         return
     table = plain_table()

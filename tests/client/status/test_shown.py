@@ -127,14 +127,34 @@ def test_what_is_not_known_is_a_dash() -> None:
     )
 
 
-@pytest.mark.parametrize("height", [10, 24, 50])
-def test_a_screen_has_as_many_endpoints_as_it_has_room_for(height: int) -> None:
+@pytest.mark.parametrize(("height", "shown"), [(10, 3), (24, 12), (50, 38)])
+def test_a_screen_has_the_busiest_endpoints(height: int, shown: int) -> None:
+    """As many as it has room for."""
     endpoints = [endpoint(f"e{number}") for number in range(1000)]
+    endpoints[700]["connections"]["open"] = 7
     now = Snapshot(status(endpoints=10_000), endpoints, [])
     lines = drawn(overview(now, Rates(None, now), 80, height))
-    shown = sum(line.startswith("e") and " TCP " in line for line in lines)
-    assert lines[-1] == f"… {10_000 - shown:,} more; `status NAME` shows one"
-    assert len(lines) == max(height, len(lines) - shown + 3)
+    rows = [line for line in lines if line.startswith("e") and " TCP " in line]
+    assert len(rows) == shown
+    assert rows[0].startswith("e700 ")
+    assert lines[-1] == f"… {10_000 - shown:,} more that are less busy; `status NAME` shows one"
+    assert len(lines) <= max(height, 15)
+
+
+@pytest.mark.parametrize("height", [18, 24, 40])
+@pytest.mark.parametrize("count", [1, 5, 9, 100])
+def test_a_screen_is_not_too_small_for_what_matters(height: int, count: int) -> None:
+    """Endpoints have half of it; then come certificates and refusals."""
+    document, _ = a_suite()
+    document |= {"endpoints": count, "certificates": document["certificates"] * 9}
+    now = Snapshot(document, [endpoint(f"e{number}") for number in range(count)], [refusal()] * 5)
+    lines = drawn(overview(now, Rates(None, now), 80, height))
+    rows = sum(line.startswith("e") and " TCP " in line for line in lines)
+    assert len(lines) <= height
+    assert rows >= min(count, 3)
+    if height == 40:
+        assert sum("CN=localhost" in line for line in lines) >= 3
+        assert sum("per-peer " in line for line in lines) >= 3
 
 
 def test_long_names_are_cut_and_several_addresses_are_counted() -> None:
