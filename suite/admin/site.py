@@ -14,6 +14,7 @@ from suite.admin.events import Events
 from suite.admin.exchange import Call, Problem, Response
 from suite.admin.faults import FaultRequests
 from suite.admin.http import AdminFactory, Request
+from suite.admin.lag import Lag
 from suite.admin.route import Route
 from suite.admin.routes import ROUTES, find
 from suite.endpoints.descriptions import shown_socket
@@ -29,6 +30,7 @@ class Site:
     :ivar suite: the suite that it is about.
     :ivar faults: answers what is asked about faults.
     :ivar events: what has happened since it was opened.
+    :ivar lag: how late the reactor is, while the interface is open.
     :ivar routes: all routes.
     :ivar factory: its connections.
     """
@@ -38,6 +40,8 @@ class Site:
         self.faults = faults
         self.events = Events(suite.reactor)
         self.events.start()
+        self.lag = Lag(suite.reactor)
+        self.lag.start()
         self.routes: Sequence[Route] = ROUTES
         self.factory = AdminFactory(suite.reactor, self._answer)
         self._hosts: frozenset[str] = frozenset()
@@ -51,6 +55,7 @@ class Site:
     def stop(self) -> None:
         """Answer no more."""
         self.events.stop()
+        self.lag.stop()
         self.factory.stop()
 
     def line(self, port: Any) -> str:
