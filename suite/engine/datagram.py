@@ -47,11 +47,25 @@ BATCHED_PER_TURN: Final = 128
 #: One batch in so many is looked at, in search of loops (see `suite.guard.datagrams`); a prime.
 LOOK_EVERY: Final = 8191
 
+#: Datagrams that are dropped in one go at the most: more than any receive buffer holds. A flood has no end.
+LONGEST_QUEUE: Final = 65_536
+
 #: Results of a send that mean that no other send would succeed now either.
 FULL: Final = frozenset({-errno.EAGAIN, -errno.ENOBUFS})
 
 #: Results of a send that a filter of system calls may have made; a firewall answers EPERM, too.
 FORBIDDEN: Final = frozenset({-errno.ENOSYS, -errno.EPERM, -errno.EACCES})
+
+
+def drop_what_waits(sock: socket.socket) -> None:
+    """Drop the datagrams that wait in the receive buffer of *sock*, which does not block."""
+    for _ in range(LONGEST_QUEUE):
+        try:
+            sock.recv(1)  # the rest of it is dropped, too
+        except BlockingIOError:
+            return
+        except OSError:  # an ICMP error about an earlier reply
+            continue
 
 
 class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):

@@ -41,7 +41,7 @@ log = Logger()
 QUIET: Final = 1.0
 
 #: Reasons for a graceful close: unsent bytes are delivered first.
-GRACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN})
+GRACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN, Reason.OPERATOR})
 
 
 @implementer(IHandshakeListener, IPreambleListener)
@@ -313,6 +313,16 @@ class Guard(Admission):
         waiting, self._drained = self._drained, []
         for done in waiting:
             done()
+
+    def close(self, connection: Guarded, *, abort: bool = False) -> None:
+        """End *connection*, which is open, because an operator wants that.
+
+        :param abort: reset it at once; otherwise what is unsent is sent first, as long as the peer takes it.
+        """
+        if abort:
+            self._abort(connection, Reason.OPERATOR)
+        elif connection.reason is None:
+            self._end(connection, Reason.OPERATOR)
 
     # The sweep.
 

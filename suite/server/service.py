@@ -356,7 +356,9 @@ class EchoSuite(Service):
                 found = _with_faults_in_force(description, endpoint) if change.renewal else description
                 endpoint.change(found, context, sockets)
                 lines += [line for line in endpoint.lines() if line not in before]
+        paused = {name for name, endpoint in old.items() if endpoint.paused}
         async for endpoint in turns.between(change.fresh):
+            endpoint.paused = endpoint.description.endpoint.name in paused  # it has another address now
             endpoint.start()
             lines += endpoint.lines()
         async for endpoint in turns.between(old.values()):
