@@ -187,7 +187,7 @@ class Request(WebRequest):
         self.setResponseCode(response.status, response.phrase.encode())
         for name, value in response.all_headers():
             self.setHeader(name.encode(), value.encode())
-        if response.status != 204:
+        if response.status not in (204, 304):  # which have no body
             self.setHeader(b"Content-Length", b"%d" % len(response.body))
             if self.method != b"HEAD":
                 self.write(response.body)

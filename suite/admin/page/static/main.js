@@ -48,6 +48,7 @@ live.addEventListener("found", ({ detail }) => {
   whole.show(detail.status, detail.now, detail.seconds);
   showNone();
   cards.show(detail);
+  if (detail.restarted) events.restart(); // ids begin anew with a process
 });
 
 live.addEventListener("lost", ({ detail }) => {
@@ -67,5 +68,5 @@ live.addEventListener("rested", ({ detail }) => {
 });
 
 controlSuite(() => {});
-new Events();
+const events = new Events();
 live.look();

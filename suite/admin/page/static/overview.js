@@ -73,7 +73,7 @@ export class Bound {
     this.reasons = all("tr[data-reason]");
     this.counted = all("[data-counted]");
     this.charts = all("[data-chart]").map((place) => this.charts?.find((each) => each.place === place) ?? new Chart(place));
-    for (const place of this.rates) place.hidden = false;
+    for (const place of all(".rates")) place.hidden = false;
   }
 
   /** Show a document.
