@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from suite.admin.events import Events
 from suite.admin.exchange import Call, Response
 from suite.admin.faults import FaultRequests
+from suite.admin.http import AdminFactory
 from suite.server.service import EchoSuite
 
 #: Answers a request; the result is None if it has been seen to.
@@ -24,11 +25,13 @@ class Site(Protocol):
     :ivar faults: answers what is asked about faults.
     :ivar events: what has happened.
     :ivar routes: all routes.
+    :ivar factory: its connections.
     """
 
     suite: EchoSuite
     faults: FaultRequests
     events: Events
+    factory: AdminFactory
     routes: Sequence[Route]
 
 

@@ -11,7 +11,6 @@ from suite.admin.health import HEALTH
 from suite.admin.page.page import ROUTES as PAGE
 from suite.admin.route import Route
 
-
 #: Each room of the interface has a tuple of its own; no two routes have the same method and path.
 ROUTES: Final[tuple[Route, ...]] = (*PAGE, *API, *HEALTH)
 

@@ -35,7 +35,8 @@ class Site:
     def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self.suite = suite
         self.faults = faults
-        self.events = Events()
+        self.events = Events(suite.reactor)
+        self.events.start()
         self.routes: Sequence[Route] = ROUTES
         self.factory = AdminFactory(suite.reactor, self._answer)
         self._hosts: frozenset[str] = frozenset()
@@ -48,6 +49,7 @@ class Site:
 
     def stop(self) -> None:
         """Answer no more."""
+        self.events.stop()
         self.factory.stop()
 
     def line(self, port: Any) -> str:

@@ -10,8 +10,9 @@ from typing import Final
 from cryptography.x509 import Certificate
 
 from suite import __version__
-from suite.admin.api.documents import Document, certificate_document, instant
+from suite.admin.api.documents import Document, certificate_document, counts_document, instant
 from suite.admin.health import reasons_against, state_of
+from suite.server.counts import Counts, counts_of
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 
@@ -23,6 +24,9 @@ async def status_document(suite: EchoSuite) -> Document:
     """What is known of *suite* as a whole."""
     turns = Turns(suite.reactor)
     reasons = await reasons_against(suite, turns)
+    counts = Counts()
+    async for endpoint in turns.between(suite.every_endpoint):
+        counts += counts_of(endpoint)
     config, reloads = suite.plan.config, suite.reloads
     return {
         "version": __version__,
@@ -37,6 +41,7 @@ async def status_document(suite: EchoSuite) -> Document:
         "leaving": len(suite.leaving),
         "paused": sorted(name for name, endpoint in suite.endpoints.items() if endpoint.paused),
         "not_served": [{"endpoint": each.endpoint, "problem": str(each)} for each in suite.not_served],
+        **counts_document(counts),
         "reloads": {
             "good": reloads.good,
             "bad": reloads.bad,

@@ -52,7 +52,7 @@ def paths_of(reason: str, group: str) -> str:
 def value_at(document: Mapping[str, Any], paths: str) -> Any:
     """What stands in *document* at *paths*: names separated by ``/``, and several by spaces, which are added.
 
-    Of a mapping it is the sum of its values; what is not there, and counts nothing, is 0. None is unknown.
+    Of a mapping it is the sum of its values; a count that is not there is 0. None is unknown.
     """
     found = [_at(document, path.split("/")) for path in paths.split()]
     if len(found) == 1:
@@ -61,10 +61,10 @@ def value_at(document: Mapping[str, Any], paths: str) -> Any:
 
 
 def _at(value: Any, names: list[str]) -> Any:
-    for name in names:
+    for depth, name in enumerate(names):
         if not isinstance(value, Mapping):
             return None
-        value = value.get(name, 0)
+        value = value.get(name, 0 if depth else None)
     return sum(value.values()) if isinstance(value, Mapping) else value
 
 

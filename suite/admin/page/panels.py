@@ -83,7 +83,6 @@ def reasons_not_ready(status: Document) -> Markup:
 
 def glance(status: Document) -> Markup:
     """Totals, the two that change most with a chart."""
-    descriptors = status["descriptors"]
     return element(
         "section",
         element("h2", "At a glance", class_="for-readers"),
@@ -117,7 +116,7 @@ def glance(status: Document) -> Markup:
             figure("reactor lag, p99", shown(status, "reactor/lag/p99", "duration")),
             figure(
                 "descriptors",
-                join((shown(status, "descriptors/open"), f" of {number(descriptors['limit'])}")),
+                join((shown(status, "descriptors/open"), " of ", shown(status, "descriptors/limit"))),
             ),
             figure("up for", shown(status, "uptime", "duration")),
             class_="figures rest",

@@ -48,7 +48,6 @@ live.addEventListener("found", ({ detail }) => {
   whole.show(detail.status, detail.now, detail.seconds);
   showNone();
   cards.show(detail);
-  if (detail.restarted) events.restart(); // ids begin anew with a process
 });
 
 live.addEventListener("lost", ({ detail }) => {
@@ -68,5 +67,5 @@ live.addEventListener("rested", ({ detail }) => {
 });
 
 controlSuite(() => {});
-const events = new Events();
+new Events();
 live.look();

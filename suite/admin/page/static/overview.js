@@ -11,7 +11,8 @@ export function valueAt(document, paths) {
     let value = document;
     for (const name of path.split("/")) {
       if (value === null || typeof value !== "object") return null;
-      value = Object.hasOwn(value, name) ? value[name] : 0;
+      if (Object.hasOwn(value, name)) value = value[name];
+      else value = value === document ? null : 0;
     }
     if (value !== null && typeof value === "object") {
       value = Object.values(value).reduce((total, each) => total + each, 0);
