@@ -70,7 +70,7 @@ export class Chart {
     this.below.setAttribute("d", mirror ? runs.map((run) => area(run, x, down, line)).join("") : "");
     this.edge.setAttribute("d", runs.map((run) => outline(run, x, up)).join(""));
     const unit = this.kind === "line" ? "" : "/s";
-    this.most.textContent = most ? `${this.form(most)}${unit}` : "";
+    this.most.textContent = most ? `max ${this.form(most)}${unit}` : "";
     this.svg.setAttribute("aria-label", this.words(last, most, unit));
   }
 
