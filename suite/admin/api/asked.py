@@ -43,8 +43,14 @@ class Query:
                 raise Problem(400, f"the query: {one_line(name)}: unknown name{expected}")
 
     def text(self, name: str) -> str | None:
-        """The value of *name*; None if it is not there, or empty: a form sends all of its fields."""
-        return self._query.get(name) or None
+        """The value of *name*; None if it is not there.
+
+        :raises Problem: it is empty.
+        """
+        value = self._query.get(name)
+        if value == "":
+            raise Problem(400, f"the query: {name} is empty; expected a value, or no {name}")
+        return value
 
     def number(self, name: str, default: int, least: int, most: int = LARGEST) -> int:
         """The whole number that *name* is.
