@@ -7,11 +7,15 @@ guessed, nothing is ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from suite.admin.exchange import Call, Problem
+from suite.admin.metrics.observed import CountedTurns
+from suite.admin.route import Site
 from suite.server.endpoint import RunningEndpoint
+from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 from suite.text import near, one_line, suggest
 
@@ -26,6 +30,16 @@ MOST_NAMED: Final = 20
 LARGEST: Final = 2**63 - 1
 
 _NUMBER: Final = re.compile(r"[0-9]{1,19}")
+
+
+@asynccontextmanager
+async def charged(site: Site) -> AsyncIterator[Turns]:
+    """Turns for the block, whose work is charged to the interface's share of the reactor's time."""
+    turns = CountedTurns(site.suite.reactor)
+    try:
+        yield turns
+    finally:
+        site.factory.budget.charge(turns.worked)
 
 
 class Query:

@@ -151,7 +151,16 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         ),
         **_COUNTS,
         reloads=table(good=COUNT, bad=COUNT, last=or_null(INSTANT), problem=or_null(TEXT)),
-        reactor=table(name=TEXT, timers=COUNT),
+        descriptors=table(open=or_null(COUNT), limit=or_null(COUNT)),
+        reactor=table(
+            name=TEXT,
+            timers=COUNT,
+            lag=described(
+                or_null(table(p50=SECONDS, p99=SECONDS, max=SECONDS)),
+                "How late timers came in the last minute: half, all but one in a hundred, and all.",
+            ),
+        ),
+        log=table(suppressed=or_null(COUNT), lost=or_null(COUNT)),
         certificates=described(
             array(table(endpoint=NAME, subject=TEXT, not_after=INSTANT, days=NUMBER), 100),
             "Those that end first; not those of the gallery.",
