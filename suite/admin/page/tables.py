@@ -30,7 +30,12 @@ def connection_table(entry: Entry, page: Entry) -> Markup:
     following = page["next"]
     return element(
         "section",
-        element("h4", "Connections", id=f"connections-{name}"),
+        element(
+            "h4",
+            "Connections",
+            element("span", f" of {name}", class_="for-readers"),
+            id=f"connections-{name}",
+        ),
         element(
             "div",
             element(
