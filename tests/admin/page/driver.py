@@ -1,5 +1,6 @@
-"""Drives Chromium for the tests of the page: a JSON object on a line of its standard input is a command, and
-has a line on its standard output as answer.
+"""Drives Chromium for the tests of the page: each line of standard input is a command, in JSON.
+
+An answer is a line of standard output.
 
 It runs in the virtual environment that has Playwright, as a program, and imports nothing of ours. What it
 waits for is given `PATIENCE`; what does not come is an answer, too: ``{"error": …}``.
