@@ -79,9 +79,12 @@ class Budget:
         try:
             yield
         finally:
-            seconds = self._clock.seconds() - began
-            self.spent += seconds
-            self._left -= seconds
+            self.charge(self._clock.seconds() - began)
+
+    def charge(self, seconds: float) -> None:
+        """Charge *seconds* of work that has been done."""
+        self.spent += seconds
+        self._left -= seconds
 
 
 class Queue:

@@ -8,11 +8,12 @@ from typing import Final
 from suite.admin.api.routes import API
 from suite.admin.exchange import Problem
 from suite.admin.health import HEALTH
+from suite.admin.metrics.routes import METRICS
 from suite.admin.page.page import ROUTES as PAGE
 from suite.admin.route import Route
 
 #: Each room of the interface has a tuple of its own; no two routes have the same method and path.
-ROUTES: Final[tuple[Route, ...]] = (*PAGE, *API, *HEALTH)
+ROUTES: Final[tuple[Route, ...]] = (*PAGE, *API, *HEALTH, *METRICS)
 
 
 def matching(path: str) -> Iterator[tuple[Route, Mapping[str, str]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from suite.admin.api import changing, reading, watching
+from suite.admin.api import changing, openapi, reading, watching
 from suite.admin.route import Route
 
 _ENDPOINT: Final = "/api/v1/endpoints/{name}"
@@ -29,4 +29,5 @@ API: Final = (
     Route("GET", "/api/v1/events/recent", watching.recent),
     Route("POST", "/api/v1/reload", changing.reload, changes=True),
     Route("POST", "/api/v1/drain", changing.drain, changes=True),
+    Route("GET", "/api/v1/openapi.json", openapi.openapi),
 )
