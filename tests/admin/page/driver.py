@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 #: Milliseconds.
 PATIENCE: Final = 30_000
@@ -56,13 +56,13 @@ class Driver:
         scheme: str = "light",
         width: int = 1280,
         height: int = 900,
-        scripts: bool = True,  # noqa: FBT001, FBT002, RUF100  # from a command
+        scripts: bool = True,
     ) -> None:
         """Show *url*, in a new profile."""
         for context in self._browser.contexts:
             context.close()
         context = self._browser.new_context(
-            color_scheme=scheme,  # type: ignore[arg-type, unused-ignore]
+            color_scheme=scheme,
             viewport={"width": width, "height": height},
             java_script_enabled=scripts,
         )
@@ -71,18 +71,19 @@ class Driver:
         context.on("request", lambda request: self.requests.append(request.url))
         page = self.page = context.new_page()
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on(
-            "console",
-            lambda message: message.type in ("error", "warning") and self.problems.append(message.text),
-        )
+        page.on("console", self._said)
         page.goto(url)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(message.text)
 
     def wait(self, selector: str, text: str = "", state: str = "visible") -> str:
         """The text of the first element for *selector* that has *text*, once it is there."""
         found = self.page.locator(selector)
         if text:
             found = found.filter(has_text=text)
-        found.first.wait_for(state=state)  # type: ignore[arg-type, unused-ignore]
+        found.first.wait_for(state=state)
         return (found.first.text_content() or "") if state in ("visible", "attached") else ""
 
     def wait_for(self, expression: str) -> None:
