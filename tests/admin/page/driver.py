@@ -135,6 +135,15 @@ class Driver:
             for node in each["nodes"]
         ]
 
+    def show(self, scheme: str, width: int, height: int) -> None:
+        """Show the same page to somebody who prefers the colour *scheme*, in a window of another size."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.set_viewport_size({"width": width, "height": height})
+
+    def rest(self, seconds: float) -> None:
+        """Let the page go on for *seconds*."""
+        self.page.wait_for_timeout(seconds * 1000)
+
     def screenshot(self, path: str, *, full: bool = False) -> None:
         """Write what is shown to the file *path*."""
         self.page.screenshot(path=path, full_page=full, animations="disabled")
