@@ -32,8 +32,11 @@ TARGET: Final = ROOT / "docs" / "images"
 HISTORY: Final = 125
 
 #: Windows by what their pictures are called.
-WINDOWS: Final = {"light-1280": ("light", 1280, 1500), "dark-1280": ("dark", 1280, 1500)} | {
-    f"{scheme}-390": (scheme, 390, 1500) for scheme in ("light", "dark")
+WINDOWS: Final = {
+    "light-1280": ("light", 1280, 1400),
+    "light-390": ("light", 390, 1400),
+    "dark-390": ("dark", 390, 1400),
+    "dark-1280": ("dark", 1280, 1400),  # with the details of an endpoint
 }
 
 CONFIG: Final = """
@@ -47,7 +50,7 @@ listen = "tcp:1235"
 faults = [{ latency = "200ms", jitter = "150ms" }]
 [endpoints.narrow]
 listen = "tcp:1236"
-limits = { connections = 3, per_peer = 3, idle = "30s" }
+limits = { connections = 2, per_peer = 2, idle = "30s" }
 [gallery]
 ports = 0
 [admin]
@@ -60,7 +63,12 @@ def certify(directory: Path) -> None:
     now = datetime.now(UTC)
     until = now + timedelta(days=5, hours=7)
     issued = trustme.CA().issue_cert(
-        "echo.example", "localhost", not_before=now - timedelta(85), not_after=until
+        "localhost",
+        common_name="echo.example",
+        organization_name="Example",
+        organization_unit_name="Echo",
+        not_before=now - timedelta(85),
+        not_after=until,
     )
     (directory / "server.pem").write_bytes(issued.cert_chain_pems[0].bytes())
     (directory / "server.key").write_bytes(issued.private_key_pem.bytes())
@@ -81,7 +89,9 @@ class Clients:
         work: list[Callable[[], None]] = [partial(self._echo, "tcp", 9000, phase) for phase in (0, 1, 3)]
         work += [partial(self._echo, "slow", 3000, 2), partial(self._echo, "unix", 400, 0), self._echo_tls]
         work += [self._datagrams, self._mistake]
-        work += [partial(self._visit, name) for name in ("narrow", "narrow", "narrow", "slow", "tcp")]
+        work += [
+            partial(self._visit, name) for name in ("narrow", "narrow", "narrow", "narrow", "slow", "tcp")
+        ]
         self._threads = [threading.Thread(target=self._go_on, args=(each,)) for each in work]
 
     def __enter__(self) -> Clients:
@@ -155,11 +165,13 @@ def take(suite: RunningSuite) -> None:
         browser.do("rest", seconds=HISTORY)
         for name, (scheme, width, height) in WINDOWS.items():
             browser.do("show", scheme=scheme, width=width, height=height)
-            browser.do("rest", seconds=2)
+            if name == "dark-1280":
+                browser.do("click", selector="#endpoint-slow .more")
+            browser.do("rest", seconds=3)
             path = TARGET / f"admin-{name}.png"
             browser.do("screenshot", path=str(path))
             with Image.open(path) as picture:
-                small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+                small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             small.save(path, optimize=True)
 
 
