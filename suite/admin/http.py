@@ -137,6 +137,11 @@ class Request(WebRequest):
         factory: AdminFactory = cast(Any, self.channel).factory
         return factory
 
+    @property
+    def is_being_answered(self) -> bool:
+        """Whether its answer is under way."""
+        return self._answering is not None and not self._answering.called
+
     @override
     def gotLength(self, length: int | None) -> None:
         super().gotLength(min(length or 0, LONGEST_BODY))  # in memory
@@ -248,6 +253,14 @@ class Channel(HTTPChannel):
         if self._handlingRequest:
             return sum(map(len, self._dataBuffer)) <= self._optimisticEagerReadSize
         return not self._waitingForTransport
+
+    def end(self) -> None:
+        """End the connection, once a request that is being answered has its answer."""
+        request: Any = self.requests[0] if self.requests else None
+        if request is not None and request.is_being_answered:
+            self.persistent = False
+        else:
+            self.loseConnection()
 
     def abort(self) -> None:
         """End the connection at once."""
@@ -375,10 +388,10 @@ class AdminFactory(HTTPFactory):
                 cast(Any, channel.transport).startReading()
 
     def stop(self) -> None:
-        """Answer no more; what has been answered is still sent."""
+        """Answer no more; what has been answered, or is being answered, is still sent."""
         self.queue.clear()
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
         for channel in [*self.open]:
-            channel.loseConnection()
+            channel.end()

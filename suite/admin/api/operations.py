@@ -52,6 +52,19 @@ _NONE: Final = {404: _NO_ENDPOINT}
 _GONE: Final = {404: _NO_ENDPOINT, 409: "It no longer listens, or its faults are those of an earlier run."}
 _ELSEWHERE: Final = {501: "Another program runs this suite, and alone reloads and ends it."}
 
+_HEALTH: Final[Mapping[str, Operation]] = {
+    "/healthz": Operation("Whether the reactor turns.", None, kind=PLAIN),
+    "/readyz": Operation(
+        "Whether every endpoint listens and accepts.",
+        None,
+        kind=PLAIN,
+        problems={503: "It is not ready; the reasons, one a line."},
+    ),
+    "/startupz": Operation(
+        "Whether everything has been opened once.", None, kind=PLAIN, problems={503: "It has not."}
+    ),
+}
+
 _ENDPOINT: Final = "/api/v1/endpoints/{name}"
 
 #: By method and path.
@@ -149,19 +162,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         problems=_ELSEWHERE,
     ),
     ("GET", "/api/v1/openapi.json"): Operation("This document.", {"type": "object"}),
-    ("GET", "/healthz"): Operation("Whether the reactor turns.", None, kind=PLAIN),
-    ("GET", "/readyz"): Operation(
-        "Whether every endpoint listens and accepts.",
-        None,
-        kind=PLAIN,
-        problems={503: "It is not ready; the reasons, one a line."},
-    ),
-    ("GET", "/startupz"): Operation(
-        "Whether everything has been opened once.",
-        None,
-        kind=PLAIN,
-        problems={503: "It has not."},
-    ),
+    **{(method, path): operation for path, operation in _HEALTH.items() for method in ("GET", "OPTIONS")},
     ("GET", "/metrics"): Operation(
         "What has been counted, for Prometheus.", None, kind="text/plain; version=0.0.4; charset=utf-8"
     ),
