@@ -94,7 +94,7 @@ def line_chart(paths: str, label: str) -> Markup:
 
 def rate_chart(paths: str, label: str) -> Markup:
     """Room for a chart of how much is added at *paths* in a second."""
-    return element("div", class_="chart rates", data_chart="rate", data_of=paths, data_label=label)
+    return element("div", class_="chart rising", data_chart="rate", data_of=paths, data_label=label)
 
 
 def mirror_chart(label: str) -> Markup:

@@ -27,10 +27,14 @@ def connection_table(entry: Entry, page: Entry) -> Markup:
     """The open connections of *entry* on one *page* of the API; a script keeps it up to date."""
     name = entry["name"]
     rows = [_connection(each) for each in page["connections"]]
-    following = page["next"]
     return element(
         "section",
-        element("h4", "Connections", id=f"connections-{name}"),
+        element(
+            "h4",
+            "Connections",
+            element("span", f" of {name}", class_="for-readers"),
+            id=f"connections-{name}",
+        ),
         element(
             "div",
             element(
@@ -46,14 +50,16 @@ def connection_table(entry: Entry, page: Entry) -> Markup:
             hidden=not rows,
         ),
         element("p", "none open", class_="quiet none", hidden=bool(rows)),
-        element(
-            "p",
-            element("a", "next connections", href=f"{link_to(name)}&connections={quote(following, safe='')}"),
-        )
-        if following
-        else None,
-        class_="connections wide",
+        _next_connections(name, page["next"]),
+        class_="connections",
     )
+
+
+def _next_connections(name: str, after: str | None) -> Markup:
+    if after is None:
+        return NOTHING
+    way = f"{link_to(name)}&connections={quote(after, safe='')}"
+    return element("p", element("a", "Next connections", href=way), class_="next")
 
 
 def _connection(each: Entry) -> Markup:
@@ -103,7 +109,7 @@ def gallery_list(entries: Sequence[Entry], manifest: Entry | None) -> Markup:
             element("h3", "Gallery"),
             element(
                 "span",
-                f" {plural(len(entries), 'endpoint')} with TLS to be refused or accepted",
+                f" {plural(len(entries), 'endpoint')} to try TLS clients with",
                 class_="quiet",
             ),
         ),

@@ -32,7 +32,12 @@ export class Chart {
     this.label = place.dataset.label;
     this.form = this.kind === "mirror" ? FORMS.size : FORMS.number;
     this.points = [];
-    this.svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
+    this.svg = makeSvg("svg", {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": `${this.label}: not known yet`,
+    });
     this.above = makeSvg("path", { class: "above" });
     this.below = makeSvg("path", { class: "below" });
     this.edge = makeSvg("path", { class: "edge" });
