@@ -8,7 +8,7 @@ at most `SHARE` of the reactor's time, and waits when that is used up; there are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -47,6 +47,10 @@ SHARE: Final = 0.1
 #: Seconds of work that may be done at once after a quiet time.
 BURST: Final = 0.25
 
+#: Seconds that everybody waits at the most after an answer that has taken long: what thousands of endpoints
+#: take must fail no probe (Kubernetes' ``timeoutSeconds`` is 1).
+LONGEST_WAIT: Final = 0.5
+
 
 class Budget:
     """The reactor's time that may be spent: `SHARE` of it, with a reserve of `BURST`.
@@ -84,11 +88,13 @@ class Budget:
     def charge(self, seconds: float) -> None:
         """Charge *seconds* of work that has been done."""
         self.spent += seconds
-        self._left -= seconds
+        self._left = max(self.left() - seconds, -LONGEST_WAIT * SHARE)
 
 
 class Queue:
     """Requests that wait to be answered, in their order, one in a turn of the reactor.
+
+    Those that are urgent have every other turn, so that neither kind waits for all of the other.
 
     :param budget: is charged for the work; while it is used up, nothing is done.
     """
@@ -96,21 +102,24 @@ class Queue:
     def __init__(self, clock: IReactorTime, budget: Budget) -> None:
         self._clock = clock
         self._budget = budget
-        self._waiting: deque[Callable[[], object]] = deque()
+        # The kind whose turn is the next comes first.
+        self._kinds: deque[deque[Callable[[], object]]] = deque((deque(), deque()))
+        self._ordinary, self._urgent = self._kinds
         self._next: IDelayedCall | None = None
 
-    def put(self, work: Callable[[], object]) -> None:
+    def put(self, work: Callable[[], object], *, urgent: bool = False) -> None:
         """Do *work* when its turn has come."""
-        self._waiting.append(work)
+        (self._urgent if urgent else self._ordinary).append(work)
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._next is None and self._waiting:
+        if self._next is None and any(self._kinds):
             self._next = self._clock.callLater(self._budget.wait(), self._work)
 
     def _work(self) -> None:
         self._next = None
-        work = self._waiting.popleft()
+        self._kinds.rotate()
+        work = next(filter(None, self._kinds)).popleft()
         try:
             with self._budget.charged():
                 work()
@@ -119,7 +128,8 @@ class Queue:
 
     def clear(self) -> None:
         """Forget everything that waits."""
-        self._waiting.clear()
+        for waiting in self._kinds:
+            waiting.clear()
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -172,7 +182,7 @@ class Request(WebRequest):
     @override
     def process(self) -> None:
         if not self._refused:
-            self._factory.queue.put(self._begin)
+            self._factory.queue.put(self._begin, urgent=self.path in self._factory.urgent)
 
     def _begin(self) -> None:
         if self._disconnected or self.finished:
@@ -302,6 +312,7 @@ class AdminFactory(HTTPFactory):
 
     :param clock: the source of time.
     :param answer: answers a request; the result is None if that has been seen to. It may raise `Problem`.
+    :param urgent: paths whose requests are urgent (`Queue`).
     :ivar budget: the time that may be spent.
     :ivar queue: the requests that wait for it.
     :ivar open: the open connections.
@@ -312,10 +323,14 @@ class AdminFactory(HTTPFactory):
     protocol = Channel  # type: ignore[assignment]  # HTTP/1.1 only, without the proxy for others
 
     def __init__(
-        self, clock: Any, answer: Callable[[Request], Coroutine[Deferred[Any], Any, Response | None]]
+        self,
+        clock: Any,
+        answer: Callable[[Request], Coroutine[Deferred[Any], Any, Response | None]],
+        urgent: Collection[bytes] = (),
     ) -> None:
         super().__init__(timeout=IDLE_TIME, reactor=clock)
         self.answer = answer
+        self.urgent = urgent
         self.budget = Budget(clock)
         self.queue = Queue(clock, self.budget)
         self.open: dict[Channel, None] = {}
