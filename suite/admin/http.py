@@ -8,7 +8,7 @@ at most `SHARE` of the reactor's time, and waits when that is used up; there are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -47,6 +47,10 @@ SHARE: Final = 0.1
 #: Seconds of work that may be done at once after a quiet time.
 BURST: Final = 0.25
 
+#: Seconds that everybody waits at the most after an answer that has taken long: what thousands of endpoints
+#: take must fail no probe (Kubernetes' ``timeoutSeconds`` is 1).
+LONGEST_WAIT: Final = 0.5
+
 
 class Budget:
     """The reactor's time that may be spent: `SHARE` of it, with a reserve of `BURST`.
@@ -84,7 +88,7 @@ class Budget:
     def charge(self, seconds: float) -> None:
         """Charge *seconds* of work that has been done."""
         self.spent += seconds
-        self._left -= seconds
+        self._left = max(self.left() - seconds, -LONGEST_WAIT * SHARE)
 
 
 class Queue:
@@ -99,9 +103,15 @@ class Queue:
         self._waiting: deque[Callable[[], object]] = deque()
         self._next: IDelayedCall | None = None
 
-    def put(self, work: Callable[[], object]) -> None:
-        """Do *work* when its turn has come."""
-        self._waiting.append(work)
+    def put(self, work: Callable[[], object], *, first: bool = False) -> None:
+        """Do *work* when its turn has come.
+
+        :param first: its turn is the next.
+        """
+        if first:
+            self._waiting.appendleft(work)
+        else:
+            self._waiting.append(work)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -172,7 +182,7 @@ class Request(WebRequest):
     @override
     def process(self) -> None:
         if not self._refused:
-            self._factory.queue.put(self._begin)
+            self._factory.queue.put(self._begin, first=self.path in self._factory.urgent)
 
     def _begin(self) -> None:
         if self._disconnected or self.finished:
@@ -302,6 +312,7 @@ class AdminFactory(HTTPFactory):
 
     :param clock: the source of time.
     :param answer: answers a request; the result is None if that has been seen to. It may raise `Problem`.
+    :param urgent: paths whose requests are answered before others.
     :ivar budget: the time that may be spent.
     :ivar queue: the requests that wait for it.
     :ivar open: the open connections.
@@ -312,10 +323,14 @@ class AdminFactory(HTTPFactory):
     protocol = Channel  # type: ignore[assignment]  # HTTP/1.1 only, without the proxy for others
 
     def __init__(
-        self, clock: Any, answer: Callable[[Request], Coroutine[Deferred[Any], Any, Response | None]]
+        self,
+        clock: Any,
+        answer: Callable[[Request], Coroutine[Deferred[Any], Any, Response | None]],
+        urgent: Collection[bytes] = (),
     ) -> None:
         super().__init__(timeout=IDLE_TIME, reactor=clock)
         self.answer = answer
+        self.urgent = urgent
         self.budget = Budget(clock)
         self.queue = Queue(clock, self.budget)
         self.open: dict[Channel, None] = {}

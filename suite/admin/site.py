@@ -49,7 +49,8 @@ class Site:
         self.lag.start()
         self.observer = Observer(self)
         self.routes: Sequence[Route] = ROUTES
-        self.factory = AdminFactory(suite.reactor, self._answer)
+        health = frozenset(route.path.encode() for route in ROUTES if route.is_open)
+        self.factory = AdminFactory(suite.reactor, self._answer, health)
         self._hosts: frozenset[str] = frozenset()
         self._token: bytes | None = None
         self._exporter: Exporter | None = None

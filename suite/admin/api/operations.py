@@ -47,6 +47,7 @@ _EVENTS: Final[Mapping[str, Schema]] = {
     "endpoint": described(NAME, "Events of this endpoint."),
     "reason": described(REASON, "Events with this reason."),
 }
+_ID: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": LARGEST, "description": "An id."}
 _NO_ENDPOINT: Final = "There is no such endpoint."
 _NONE: Final = {404: _NO_ENDPOINT}
 _GONE: Final = {404: _NO_ENDPOINT, 409: "It no longer listens, or its faults are those of an earlier run."}
@@ -134,10 +135,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "The manifest of the gallery of bad TLS.", named("Gallery"), problems={404: "There is no gallery."}
     ),
     ("GET", "/api/v1/events"): Operation(
-        "The events to come, as server-sent events; behind the id in `Last-Event-ID`, if it is sent.",
+        "The events to come, as server-sent events; behind the id in `Last-Event-ID`, or else `after`.",
         None,
         kind=STREAM,
-        query=_EVENTS,
+        query={**_EVENTS, "after": _ID},
         problems={404: _NO_ENDPOINT, 503: "There are too many streams already."},
     ),
     ("GET", "/api/v1/events/recent"): Operation(
@@ -145,7 +146,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         named("Events"),
         query={
             **_EVENTS,
-            "after": {"type": "integer", "minimum": 0, "maximum": LARGEST, "description": "An id."},
+            "after": _ID,
             "limit": _LIMIT,
         },
         problems=_NONE,

@@ -75,10 +75,13 @@ async def recent(site: Site, call: Call) -> Response:
 
 
 async def stream(site: Site, call: Call) -> Response | None:
-    """``GET /api/v1/events``: the events to come; behind the id in ``Last-Event-ID``, if there is one."""
-    query = Query(call, "endpoint", "level", "reason")
+    """``GET /api/v1/events``: the events to come; behind the id in ``Last-Event-ID``, or else ``after``."""
+    query = Query(call, "after", "endpoint", "level", "reason")
     wanted = _filter(site, query)
     after = _last_event_id(call.http.getHeader("last-event-id"))
+    begins = query.number("after", -1, 0)
+    if after is None and begins >= 0:  # a browser sends the header by itself, and then no other query
+        after = begins
     if len(site.events) >= MOST_STREAMS:
         problem = f"there are {MOST_STREAMS} streams of events already; expected one to end"
         raise Problem(503, problem, {"Retry-After": str(RETRY_AFTER)})

@@ -96,6 +96,23 @@ def test_what_is_unsent_is_sent_first_unless_it_is_reset(suite: RunningSuite, ap
         api.wait_for("tcp", 0)
 
 
+def test_a_connection_that_a_fault_stalls_is_closed_and_nobody_waits_for_it(
+    suite: RunningSuite, api: API
+) -> None:
+    api("POST", "endpoints/unix/faults", {"faults": ["stall"]})
+    with suite.connect("unix") as sock:
+        sock.sendall(b"hola")
+        (found,) = api.wait_for("unix", 1)
+        path = f"endpoints/unix/connections/{found['number']}"
+        wait_until(partial(received, api, path, 4), "it is received")
+        assert api("DELETE", path)["state"] == "ending"
+        assert api("GET", path)["state"] == "ending"  # what is unsent comes first, and does not come
+        assert api("DELETE", "endpoints/unix/faults")["faults"] == []
+        api("DELETE", path, abort="true")
+        assert sock.recv(1) == b""
+    api.wait_for("unix", 0)
+
+
 @pytest.mark.parametrize("reactor", ["echo-engine", "epoll"])
 def test_an_endpoint_is_paused_connections_closed_and_the_suite_ends(tmp_path: Path, reactor: str) -> None:
     with running_on(reactor, tmp_path, SMALL) as suite:

@@ -112,6 +112,8 @@ def test_a_stream_is_resumed(small: API) -> None:
         first = stream.next()[1]
     with watching(small, **{"Last-Event-ID": str(first["id"])}) as stream:
         assert stream.next()[1]["message"] == "resumed"
+    with watching(small, f"?after={first['id']}") as stream:  # a page that has made its stream anew
+        assert stream.next()[1]["message"] == "resumed"
     with watching(small, **{"Last-Event-ID": "1"}) as stream:  # of another run
         assert stream.next() == ("missed", {"missed": None})
     answer = small.answer("GET", "events/recent", after=first["id"])
