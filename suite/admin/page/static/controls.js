@@ -124,8 +124,6 @@ export function controlSuite(changed) {
     asking.close();
     done("the token is forgotten");
   });
-  document.addEventListener("token-wanted", () => button("token").classList.add("wanted"));
-  asking.addEventListener("close", () => button("token").classList.remove("wanted"));
 
   const all = document.getElementById("all-controls");
   const clear = make("button", { type: "button", onclick: clearAll }, "Clear all faults");
