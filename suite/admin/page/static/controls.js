@@ -13,7 +13,7 @@ export class EndpointControls {
   constructor(place, name, changed) {
     this.name = name;
     this.changed = changed;
-    place.append(document.importNode(document.getElementById("endpoint-controls").content, true));
+    place.append(document.importNode(document.getElementById("controls-of-endpoint").content, true));
     const button = (what) => place.querySelector(`[data-do=${what}]`);
     this.pause = button("pause");
     this.resume = button("resume");
