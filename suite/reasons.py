@@ -32,6 +32,7 @@ class Reason(StrEnum):
     CLOSED = "closed", "debug", "the peer closed it properly, and all bytes were sent"
     ANSWERED = "answered", "debug", "the endpoint's answer was complete, so this side closed it"
     RESET = "reset", "debug", "the connection was lost: reset by the peer, or by the network"
+    OPERATOR = "operator", "info", "closed by an operator"
     DRAIN = "drain", "debug", "the suite is shutting down, or a reload removed the endpoint"
 
     # Faults of the peer or of the network.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from suite.admin.faults import FaultRequests
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.listeners import with_listeners
 from suite.server.plan import Plan
@@ -21,20 +22,22 @@ if TYPE_CHECKING:
 class Admin:
     """The admin interface of *suite*; see `suite.server.service.Companion`.
 
+    :param faults: answers what is asked about faults.
     :ivar site: what answers; None while there are no sockets.
     """
 
     name: ClassVar[str] = "admin"
 
-    def __init__(self, suite: EchoSuite) -> None:
+    def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self.site: Site | None = None
         self._suite = suite
+        self._faults = faults
         self._sockets: list[ListeningSocket] = []
 
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         """Answer on *sockets* from now on, and on no others; open connections stay, unless none is left."""
         if sockets and self.site is None:
-            self.site = _make_site(self._suite)
+            self.site = _make_site(self._suite, self._faults)
         site = self.site
         if site is None:
             return
@@ -69,7 +72,7 @@ class Admin:
         self.serve([], self._suite.plan)
 
 
-def _make_site(suite: EchoSuite) -> Site:
+def _make_site(suite: EchoSuite, faults: FaultRequests) -> Site:
     from suite.admin.site import Site  # noqa: PLC0415  # whoever has no admin interface shall not wait for it
 
-    return Site(suite)
+    return Site(suite, faults)

@@ -29,19 +29,20 @@ MOST_CLIENTS: Final = 16
 class Control(Factory):
     """The control socket of *suite*; see `suite.server.service.Companion`.
 
+    :param faults: answers what is asked about faults.
     :ivar requests: what each request (``do``) is answered by, and the keys that it may have.
     """
 
     noisy = False
     name: ClassVar[str] = "control"
 
-    def __init__(self, suite: EchoSuite) -> None:
+    def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self._suite = suite
         self._open: dict[Conversation, None] = {}
         self._sockets: list[ListeningSocket] = []
         self._ports: list[Any] = []
         self.requests: Mapping[str, tuple[Callable[[Mapping[str, Any]], Mapping[str, Any]], tuple[str, ...]]]
-        self.requests = FaultRequests(suite).requests
+        self.requests = faults.requests("the control socket")
 
     def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """The keys and values of the answer to *request*.

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 from zope.interface import implementer
 
+from suite.admin.objects import NotAnObjectError, read_object
 from suite.text import one_line
 
 #: Bytes of a request, without the end of its line.
@@ -81,30 +82,9 @@ def _request(line: bytes) -> dict[str, Any]:
     :raises RefusedRequestError: it is no JSON object (RFC 8259).
     """
     try:
-        value = json.loads(line.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
-    except UnicodeDecodeError as error:
-        raise RefusedRequestError(f"byte {error.start} is not UTF-8; expected a JSON object") from None
-    except (ValueError, RecursionError) as error:
-        raise RefusedRequestError(f"not JSON: {error}; expected an object on one line") from None
-    if not isinstance(value, dict):
-        raise RefusedRequestError(f'{_cut(value)} is not an object; expected one such as {{"do": "list"}}')
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # RFC 8259, section 4: which of them holds is anybody's guess
-        raise RefusedRequestError("a key is given twice in one object; expected it once")
-    return found
-
-
-def _no_constant(word: str) -> None:
-    raise RefusedRequestError(f"not JSON: {word} is no number; expected an object on one line")
-
-
-def _cut(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
+        return read_object(line, 'an object on one line, such as {"do": "list"}')
+    except NotAnObjectError as error:
+        raise RefusedRequestError(str(error)) from None
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)

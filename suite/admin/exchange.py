@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+from suite.admin.objects import NotAnObjectError, read_object
+
 #: What every response has. Nothing of it may be kept, embedded in other pages, or taken for something else.
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -44,7 +46,12 @@ class Response:
 
 def as_json(value: object, status: int = 200) -> Response:
     """*value* as a JSON document."""
-    return Response(status, json.dumps(value, ensure_ascii=False).encode() + b"\n", "application/json")
+    return Response(status, json_bytes(value), "application/json")
+
+
+def json_bytes(value: object) -> bytes:
+    """*value* as JSON on one line. Half a surrogate pair, which UTF-8 lacks, stays escaped."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
@@ -74,8 +81,7 @@ class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it
             "detail": self.detail,
             **self.more,
         }
-        body = json.dumps(document, ensure_ascii=False).encode() + b"\n"
-        return Response(self.status, body, "application/problem+json", self.headers)
+        return Response(self.status, json_bytes(document), "application/problem+json", self.headers)
 
 
 @dataclass(frozen=True)
@@ -109,9 +115,6 @@ class Call:
         if not self.body:
             return {}
         try:
-            value = json.loads(self.body.decode())
-        except (ValueError, RecursionError) as error:
-            raise Problem(400, f"the body is not JSON: {error}; expected an object") from None
-        if not isinstance(value, dict):
-            raise Problem(400, "the body is not a JSON object; expected one")
-        return value
+            return read_object(self.body, "an object")
+        except NotAnObjectError as error:
+            raise Problem(400, f"the body: {error}") from None

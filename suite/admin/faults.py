@@ -63,29 +63,43 @@ class Known(NamedTuple):
         return cls(faults, ids, [{"id": number, "fault": words(fault)} for number, fault in pairs])
 
 
-class FaultRequests:
-    """Answers requests about the faults of *suite*.
+class ReplayedError(RefusedRequestError):
+    """The faults are those of an earlier run, whatever is declared."""
 
-    :ivar requests: what each request is answered by, and the keys that it may have.
-    """
+    def __init__(self) -> None:
+        super().__init__("the faults of a log are replayed here; expected a suite without --replay")
+
+
+class FaultRequests:
+    """Answers requests about the faults of *suite*, through whichever door they come."""
 
     def __init__(self, suite: EchoSuite) -> None:
         self._suite = suite
         self._next_id = itertools.count(1)
         self._known: WeakKeyDictionary[RunningEndpoint, Known] = WeakKeyDictionary()
-        self.requests: Mapping[str, tuple[Callable[[Request], Mapping[str, Any]], tuple[str, ...]]] = {
-            "list": (self._list, ("endpoint",)),
-            "add": (self._add, ("endpoint", "faults", "seed")),
-            "remove": (self._remove, ("endpoint", "ids")),
-            "clear": (self._clear, ("endpoint",)),
+
+    def requests(
+        self, door: str
+    ) -> Mapping[str, tuple[Callable[[Request], Mapping[str, Any]], tuple[str, ...]]]:
+        """What each request is answered by, and the keys that it may have.
+
+        :param door: over what they come, for the log.
+        """
+        return {
+            "list": (self.show, ("endpoint",)),
+            "add": (partial(self.add, door), ("endpoint", "faults", "seed")),
+            "remove": (partial(self.remove, door), ("endpoint", "ids")),
+            "clear": (partial(self.clear, door), ("endpoint",)),
         }
 
-    # Requests.
+    # Requests; each raises RefusedRequestError, and has changed nothing then.
 
-    def _list(self, request: Request) -> Mapping[str, Any]:
+    def show(self, request: Request) -> Mapping[str, Any]:
+        """What is in force: at the ``endpoint``, or at all that have faults."""
         return self._in_force([self._named(request)] if "endpoint" in request else None)
 
-    def _add(self, request: Request) -> Mapping[str, Any]:
+    def add(self, door: str, request: Request) -> Mapping[str, Any]:
+        """Add ``faults`` to those of the ``endpoint``, and use the ``seed`` if there is one."""
         name = self._named(request)
         endpoint = self._suite.endpoints[name]
         faults, ids = self._changeable(endpoint)
@@ -102,14 +116,16 @@ class FaultRequests:
         changed = replace(faults, entries=faults.entries + added, seed=faults.seed if seed is None else seed)
         self._change(endpoint, changed, ids + new)
         log.info(
-            "faults changed over the control socket: added {added}{with_seed}",
+            "faults changed over {door}: added {added}{with_seed}",
+            door=door,
             endpoint=name,
             added=_listed(zip(new, added, strict=True)),
             with_seed="" if seed is None else f", seed={seed}",
         )
         return {"ids": new, **self._in_force([name])}
 
-    def _remove(self, request: Request) -> Mapping[str, Any]:
+    def remove(self, door: str, request: Request) -> Mapping[str, Any]:
+        """Remove the faults ``ids`` of the ``endpoint``."""
         name = self._named(request)
         endpoint = self._suite.endpoints[name]
         faults, ids = self._changeable(endpoint)
@@ -126,13 +142,15 @@ class FaultRequests:
             [number for number, _ in kept],
         )
         log.info(
-            "faults changed over the control socket: removed {removed}",
+            "faults changed over {door}: removed {removed}",
+            door=door,
             endpoint=name,
             removed=_listed(pair for pair in pairs if pair[0] in unwanted),
         )
         return self._in_force([name])
 
-    def _clear(self, request: Request) -> Mapping[str, Any]:
+    def clear(self, door: str, request: Request) -> Mapping[str, Any]:
+        """Remove all faults: of the ``endpoint``, or of all."""
         names = [self._named(request)] if "endpoint" in request else [*self._suite.endpoints]
         found = [(name, self._suite.endpoints[name]) for name in names]
         before = [(name, endpoint, self._changeable(endpoint)[0]) for name, endpoint in found]
@@ -144,7 +162,8 @@ class FaultRequests:
             cleared.append(name)
         if cleared:
             log.info(
-                "faults changed over the control socket: cleared{of}",
+                "faults changed over {door}: cleared{of}",
+                door=door,
                 endpoint=cleared[0] if "endpoint" in request else None,
                 of="" if "endpoint" in request else f" of {', '.join(cleared)}",
             )
@@ -166,7 +185,7 @@ class FaultRequests:
             raise RefusedRequestError(f"endpoint: {name!r} is no endpoint{hint}")
         return name
 
-    def _faults(self, endpoint: RunningEndpoint) -> Known:
+    def known(self, endpoint: RunningEndpoint) -> Known:
         """The faults in force at *endpoint*, and the ids of their entries."""
         faults = in_force(endpoint)
         known = self._known.get(endpoint)
@@ -176,15 +195,13 @@ class FaultRequests:
         return known
 
     def _changeable(self, endpoint: RunningEndpoint) -> tuple[Faults, list[int]]:
-        """`_faults`, to be changed.
+        """`known`, to be changed.
 
-        :raises RefusedRequestError: they are those of an earlier run, whatever is declared.
+        :raises ReplayedError: they cannot be.
         """
-        faults, ids, _ = self._faults(endpoint)
+        faults, ids, _ = self.known(endpoint)
         if faults.replayed is not None:
-            raise RefusedRequestError(
-                "the faults of a log are replayed here; expected a suite without --replay"
-            )
+            raise ReplayedError
         return faults, ids
 
     def _read(self, endpoint: RunningEndpoint, value: object) -> tuple[tuple[Fault, ...], int | None]:
@@ -227,7 +244,7 @@ class FaultRequests:
         shown = {}
         for name in self._suite.endpoints if names is None else names:
             endpoint = self._suite.endpoints[name]
-            faults, _, listed = self._faults(endpoint)
+            faults, _, listed = self.known(endpoint)
             if names is None and not faults:
                 continue
             shown[name] = {

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -79,9 +79,12 @@ class Budget:
         try:
             yield
         finally:
-            seconds = self._clock.seconds() - began
-            self.spent += seconds
-            self._left -= seconds
+            self.charge(self._clock.seconds() - began)
+
+    def charge(self, seconds: float) -> None:
+        """Charge *seconds* of work that has been done."""
+        self.spent += seconds
+        self._left -= seconds
 
 
 class Queue:
@@ -177,16 +180,26 @@ class Request(WebRequest):
             response = await self._factory.answer(self)
         except Problem as problem:
             response = problem.response()
+        except CancelledError:  # the client has gone
+            return
         except Exception:  # noqa: BLE001  # a bug ends its request, with an answer
             log.failure("{method} {uri} failed", method=self.method, uri=self.uri)
             response = Problem(500, "a bug in the suite; its log has a traceback").response()
         if response is not None and not self._disconnected:
             self._send(response)
 
-    def _send(self, response: Response) -> None:
+    def begin(self, response: Response) -> None:
+        """Send the head of *response*, whose body follows piece by piece: with `write`, up to `finish`."""
+        self._set_head(response)
+        self.write(b"")
+
+    def _set_head(self, response: Response) -> None:
         self.setResponseCode(response.status, response.phrase.encode())
         for name, value in response.all_headers():
             self.setHeader(name.encode(), value.encode())
+
+    def _send(self, response: Response) -> None:
+        self._set_head(response)
         if response.status != 204:
             self.setHeader(b"Content-Length", b"%d" % len(response.body))
             if self.method != b"HEAD":
@@ -228,6 +241,17 @@ class Channel(HTTPChannel):
         with self.factory.budget.charged():
             super().dataReceived(data)
         self.factory.check_budget()
+
+    @property
+    def may_read(self) -> bool:
+        """Whether Twisted's flow control has not stopped reading: the end of a client is read, too."""
+        if self._handlingRequest:
+            return sum(map(len, self._dataBuffer)) <= self._optimisticEagerReadSize
+        return not self._waitingForTransport
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        cast(Any, self.transport).abortConnection()
 
     @override
     def resetTimeout(self) -> None:
@@ -347,7 +371,7 @@ class AdminFactory(HTTPFactory):
         for port in self.ports:
             port.startReading()
         for channel in self.open:
-            if not channel._waitingForTransport and not channel._handlingRequest:  # noqa: SLF001
+            if channel.may_read:
                 cast(Any, channel.transport).startReading()
 
     def stop(self) -> None:

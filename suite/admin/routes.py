@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from suite.admin.api.routes import API
 from suite.admin.exchange import Call, Problem, Response
-
-#: Answers a request; the result is None if it has been seen to.
-Handler = Callable[[Any, Call], Awaitable[Response | None]]
-
-
-@dataclass(frozen=True)
-class Route:
-    """A path of the interface.
-
-    :ivar method: ``GET``, which is ``HEAD``, too, ``POST``, or ``DELETE``.
-    :ivar path: the path; ``{name}`` stands for a part of it.
-    :ivar handler: answers, given the `suite.admin.site.Site` and the `Call`.
-    :ivar changes: whether it changes anything, which takes the token or the UNIX socket.
-    :ivar is_open: whether anybody may ask for it, by any name: health and metrics.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    changes: bool = False
-    is_open: bool = False
-
-    @cached_property
-    def pattern(self) -> re.Pattern[str]:
-        """What a path has to match."""
-        parts = re.split(r"\{(\w+)\}", self.path)
-        text = "".join(
-            re.escape(part) if at % 2 == 0 else f"(?P<{part}>[^/]+)" for at, part in enumerate(parts)
-        )
-        return re.compile(text)
+from suite.admin.health import HEALTH
+from suite.admin.metrics.routes import METRICS
+from suite.admin.route import Route
 
 
 async def _page(_site: Any, _call: Call) -> Response:
     return Response(200, b"the echo suite\n")
 
 
-#: Each room of the interface has its own; no two have the same method and path.
-ROUTES: Final[tuple[Route, ...]] = (Route("GET", "/", _page),)
+_PAGE: Final = (Route("GET", "/", _page),)
+
+#: Each room of the interface has a tuple of its own; no two routes have the same method and path.
+ROUTES: Final[tuple[Route, ...]] = (*_PAGE, *API, *HEALTH, *METRICS)
 
 
 def matching(path: str) -> Iterator[tuple[Route, Mapping[str, str]]]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, cast
 from urllib.parse import unquote
 
 from twisted.internet.address import UNIXAddress
 
 from suite.admin.access import check_host, check_origin, has_token, is_near, missing_token
+from suite.admin.events import Events
 from suite.admin.exchange import Call, Problem, Response
+from suite.admin.faults import FaultRequests
 from suite.admin.http import AdminFactory, Request
-from suite.admin.routes import Route, find
+from suite.admin.lag import Lag
+from suite.admin.metrics.observed import Observer
+from suite.admin.route import Route
+from suite.admin.routes import ROUTES, find
 from suite.endpoints.descriptions import shown_socket
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
@@ -22,11 +28,23 @@ class Site:
     """The admin interface of *suite* while it is open.
 
     :ivar suite: the suite that it is about.
+    :ivar faults: answers what is asked about faults.
+    :ivar events: what has happened since it was opened.
+    :ivar lag: how late the reactor is, while the interface is open.
+    :ivar observer: reads what metrics say.
+    :ivar routes: all routes.
     :ivar factory: its connections.
     """
 
-    def __init__(self, suite: EchoSuite) -> None:
+    def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self.suite = suite
+        self.faults = faults
+        self.events = Events(suite.reactor)
+        self.events.start()
+        self.lag = Lag(suite.reactor)
+        self.lag.start()
+        self.observer = Observer(self)
+        self.routes: Sequence[Route] = ROUTES
         self.factory = AdminFactory(suite.reactor, self._answer)
         self._hosts: frozenset[str] = frozenset()
         self._token: bytes | None = None
@@ -38,6 +56,8 @@ class Site:
 
     def stop(self) -> None:
         """Answer no more."""
+        self.events.stop()
+        self.lag.stop()
         self.factory.stop()
 
     def line(self, port: Any) -> str:
@@ -85,7 +105,8 @@ class Site:
             return True
         if route.changes:
             raise missing_token(self._token, "a change over TCP")
-        if not route.is_open and not is_near(getattr(request.getClientAddress(), "host", None)):
+        public = route.is_open or route.is_public
+        if not public and not is_near(getattr(request.getClientAddress(), "host", None)):
             raise missing_token(self._token, "this, asked for from another machine,")
         return False
 

@@ -56,6 +56,7 @@ class Credentials:
         self.warnings: list[str] = []
         self._serving = serving
         self._contexts: dict[_Wanted, SSL.Context] = {}
+        self._identities: dict[_Wanted, tuple[Identity, ...]] = {}
         self.keylogs: dict[Path, KeyLog] = {}
         self._keylogs_before = before.keylogs if before is not None else {}
 
@@ -71,6 +72,12 @@ class Credentials:
         if wanted not in self._contexts:
             self._contexts[wanted] = self._load(description, wanted)
         return self._contexts[wanted]
+
+    def identities(self, description: Description) -> tuple[Identity, ...]:
+        """What an ``ssl:`` description presents to clients: the default first; none for any other."""
+        if description.kind != "ssl":
+            return ()
+        return self._identities.get(self._wanted(description), ())
 
     def _wanted(self, description: Description) -> _Wanted:
         endpoint, tls = description.endpoint, description.endpoint.tls
@@ -165,12 +172,14 @@ class Credentials:
             certificate, key = cast(Path, wanted.certificate), cast(Path, wanted.key)
             identity = self.files.identity(certificate, key, wanted.chains, tls.password_file)
             self._judge(identity.path, identity.certificate, *identity.chain)
+            self._identities[wanted] = (identity,)
             return self._one(wanted, identity, keylog)
         sites = load_sites(self.files, wanted.directory, wanted.chains, tls.password_file)
         for note in sites.notes:
             self._warn(note)
         for identity in sites.identities:
             self._judge(identity.path, identity.certificate, *identity.chain)
+        self._identities[wanted] = (*sites.identities,)
         return self._many(wanted, sites, keylog)
 
     def _keylog(self, path: Path) -> KeyLog | None:

@@ -67,8 +67,10 @@ class AcceptingPort(Detachable, tcp.Port):
     want of a file descriptor.
 
     :ivar reserve: the descriptor to release when there are no others; the port's own, or shared.
+    :ivar paused: whether connections wait in the queue of the kernel; see `pause`.
     """
 
+    paused = False
     _owns_reserve = True
     reserve: Reserve
     #: See `watchable`.
@@ -108,6 +110,17 @@ class AcceptingPort(Detachable, tcp.Port):
     def _drop_reserve(self) -> None:
         if self._owns_reserve:
             self.reserve.drop()
+
+    def pause(self) -> None:
+        """Accept nothing until `resume`: connections wait in the queue of the kernel."""
+        self.paused = True
+        self.stopReading()
+
+    def resume(self) -> None:
+        """Accept again, what has waited first."""
+        self.paused = False
+        if self.connected and not self.disconnecting:
+            self.startReading()
 
     @override
     def doRead(self) -> None:
@@ -171,14 +184,14 @@ class AcceptingPort(Detachable, tcp.Port):
             if shed:
                 return
         self.stopReading()
-        cast(IReactorTime, self.reactor).callLater(RETRY_DELAY, self._resume)
+        cast(IReactorTime, self.reactor).callLater(RETRY_DELAY, self._try_again)
 
     def _tell_shed(self, address: Any) -> None:
         on_shed = getattr(self.factory, "out_of_descriptors", None)
         if on_shed is not None:
             on_shed(self._buildAddr(address))
 
-    def _resume(self) -> None:
+    def _try_again(self) -> None:
         self.reserve.take()
-        if self.connected and not self.disconnecting:
+        if self.connected and not self.disconnecting and not self.paused:
             self.startReading()

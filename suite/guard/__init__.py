@@ -4,5 +4,6 @@
 - `admission`: whom it admits
 - `sweep`: the phases of a connection, and the time that each may take
 - `keepalive`: noticing that a peer has vanished
+- `handshakes`: how TLS handshakes ended
 - `datagrams`: UDP
 """

@@ -6,6 +6,7 @@
 - `reload`: SIGHUP, and files that have changed; `watch` notices them
 - `process`: reactor, signals, exit code
 - `pauses`: what the interpreter would make echoes wait for
+- `counts`: what an endpoint has counted
 - `status`: what a signal writes to the log
 - `threads`: work beside the reactor
 - `announce`: what it prints

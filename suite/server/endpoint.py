@@ -11,9 +11,10 @@ from typing import Any, Final, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IListeningPort, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
+from typing_extensions import override
 
 from suite.answers.answer import Answer
 from suite.answers.table import ANSWERS, ECHO
@@ -23,6 +24,7 @@ from suite.endpoints.descriptions import DIRECT, Description
 from suite.endpoints.listener import Listener
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.accept import AcceptingPort, Reserve
+from suite.engine.datagram import drop_what_waits
 from suite.engine.hello import HelloTLS
 from suite.engine.listeners import with_listeners
 from suite.engine.tls import TLSPort, TLSServer
@@ -45,6 +47,21 @@ _TLS_TRANSPORTS: Final[Mapping[tuple[bool, bool], type[TLSServer]]] = {
     (True, False): FaultyTLS,
     (True, True): FaultyHelloTLS,
 }
+
+
+class CannotPauseError(Exception):
+    """An endpoint has a port that cannot be paused: a plugin's, or one of another reactor.
+
+    :ivar endpoint: the name of the endpoint.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self.endpoint = endpoint
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.endpoint} cannot be paused: what listens there has no way to wait"
 
 
 class Surroundings:
@@ -80,6 +97,7 @@ class RunningEndpoint:
     :ivar datagrams: decides which datagrams of a UDP endpoint are answered; None if it has no UDP.
     :ivar decider: decides which connections get which of its faults.
     :ivar datagram_faults: how its datagrams misbehave; None if they never have.
+    :ivar paused: whether it accepts nothing for now.
     """
 
     def __init__(
@@ -96,6 +114,7 @@ class RunningEndpoint:
         self.datagrams: DatagramPolicy | None = None
         self.decider = Decider(description.endpoint.faults)
         self.datagram_faults: DatagramFaults | None = None
+        self.paused = False
         self._surroundings = surroundings
         self._foreign: IListeningPort | None = None
         self._factory: EchoFactory | None = None
@@ -149,11 +168,12 @@ class RunningEndpoint:
             pause(self._foreign)
 
     def start(self) -> None:
-        """Start accepting connections or datagrams."""
+        """Start accepting connections or datagrams, unless it is paused."""
         if self._foreign is not None:
             self.ports = [self._foreign]
             self._choose_transport(self._foreign)
-            resume(self._foreign)
+            if not self.paused:
+                resume(self._foreign)
         for sock in self.sockets[len(self.ports) :]:
             self._serve(sock)
         if self._foreign is not None and self.datagrams is not None:
@@ -171,6 +191,8 @@ class RunningEndpoint:
     def _serve(self, sock: ListeningSocket) -> None:
         protocol = self._make_protocol(sock.transport)
         port = self._listener.serve(sock, self._surroundings.reserve, protocol)
+        if self.paused:
+            pause(port)
         self._choose_transport(port)
         self.ports.append(port)
         if sock.transport == "UDP" and self.datagrams is not None:
@@ -204,6 +226,34 @@ class RunningEndpoint:
         self._listener = self._make_listener(context)
         for sock in self.sockets:
             self._serve(sock)
+
+    # Pausing.
+
+    def pause(self) -> None:
+        """Accept nothing until `resume`; open connections go on, and nobody is refused.
+
+        New connections wait in the queue of the kernel, as far as it reaches. Datagrams are dropped.
+
+        :raises CannotPauseError: a port cannot be paused.
+        """
+        name = self.description.endpoint.name
+        if not all(hasattr(port, "stopReading") for port in self.ports):
+            raise CannotPauseError(name)
+        if not self.paused:
+            self.paused = True
+            for port in filter(is_alive, self.ports):
+                pause(port)
+            log.info("paused: nothing is accepted until it is resumed", endpoint=name)
+
+    def resume(self) -> None:
+        """Accept again: first the connections that have waited; datagrams come too late for an answer."""
+        if self.paused:
+            self.paused = False
+            for port in filter(is_alive, self.ports):
+                if _is_datagram_port(port):
+                    drop_what_waits(cast(Any, port).socket)
+                resume(port)
+            log.info("resumed", endpoint=self.description.endpoint.name)
 
     # Answers.
 
@@ -272,6 +322,8 @@ class RunningEndpoint:
                 cast(Any, port).detach()
                 protocol = self._make_protocol("UDP")
                 self.ports[index] = self._listener.serve(sock, self._surroundings.reserve, protocol)
+                if self.paused:
+                    pause(self.ports[index])
         foreign: Any = self._foreign
         if foreign is not None and self.datagrams is not None and not self._has_right_protocol(foreign):
             before, foreign.protocol = foreign.protocol, self._make_protocol("UDP")
@@ -362,6 +414,11 @@ class RunningEndpoint:
         if self.datagram_faults is not None:
             self.datagram_faults.line.stop()
 
+    @property
+    def listens(self) -> bool:
+        """Whether it has sockets, none of which has died of an error."""
+        return bool(self.ports or self.sockets or self._foreign) and all(map(is_alive, self.ports))
+
     # For people.
 
     def lines(self) -> list[str]:
@@ -407,15 +464,23 @@ def is_alive(port: Any) -> bool:
     return bool(getattr(port, "connected", True))
 
 
+def _is_datagram_port(port: Any) -> bool:
+    return IUDPTransport.providedBy(port) and hasattr(port, "socket")
+
+
 def pause(port: Any) -> None:
     """Stop accepting on *port*; what arrives waits in the kernel."""
-    if hasattr(port, "stopReading"):  # missing on Windows' IOCP reactor
+    if isinstance(port, AcceptingPort):
+        port.pause()
+    elif hasattr(port, "stopReading"):  # missing on Windows' IOCP reactor
         port.stopReading()
 
 
 def resume(port: Any) -> None:
     """Start accepting on *port* again."""
-    if hasattr(port, "startReading"):
+    if isinstance(port, AcceptingPort):
+        port.resume()
+    elif hasattr(port, "startReading"):
         port.startReading()
 
 

@@ -28,6 +28,7 @@ from suite.endpoints.sockets import ListeningSocket, Sockets
 from suite.engine.binding import watchable
 from suite.errors import CompanionError, ConfigError, ListenError, StoppingError
 from suite.files import Stamp
+from suite.logs.log import Log
 from suite.server.announce import minted_line, ready_line
 from suite.server.endpoint import RunningEndpoint, Surroundings
 from suite.server.pauses import Turns, without_collections
@@ -154,7 +155,10 @@ class EchoSuite(Service):
     :ivar companions: answer questions about the suite, where the configuration says so.
     :ivar operations: what can be done with it as a whole; None: nothing, as in other programs' tests.
     :ivar reloads: how reloads have gone.
+    :ivar log: the log of the process; None: it is another program's.
     :ivar started_at: when it was made, in seconds since the epoch.
+    :ivar began: the same by the monotonic clock, in seconds.
+    :ivar not_served: the errors of optional endpoints that could not be opened.
     :ivar opened: fires when every endpoint is open; fails with `ListenError` when one cannot be opened, after
         the others have been closed again.
     """
@@ -168,7 +172,10 @@ class EchoSuite(Service):
         self.companions: list[Companion] = []
         self.operations: Operations | None = None
         self.reloads = Reloads()
+        self.log: Log | None = None
         self.started_at = time.time()
+        self.began = time.monotonic()
+        self.not_served: list[ListenError] = []
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
         self.surroundings.exhibition = self.exhibition
@@ -336,6 +343,7 @@ class EchoSuite(Service):
     async def _switch(self, change: Change, turns: Turns) -> None:
         """Let the prepared *change* take effect."""
         old, self.endpoints = self.endpoints, change.endpoints
+        self.not_served = change.skipped
         for error in change.skipped:
             log.warn("not served: {error}", error=error)
         lines = []
@@ -351,7 +359,9 @@ class EchoSuite(Service):
                 found = _with_faults_in_force(description, endpoint) if change.renewal else description
                 endpoint.change(found, context, sockets)
                 lines += [line for line in endpoint.lines() if line not in before]
+        paused = {name for name, endpoint in old.items() if endpoint.paused}
         async for endpoint in turns.between(change.fresh):
+            endpoint.paused = endpoint.description.endpoint.name in paused  # it has another address now
             endpoint.start()
             lines += endpoint.lines()
         async for endpoint in turns.between(old.values()):

@@ -34,6 +34,7 @@ from zope.interface import implementer_only
 
 from suite.admin.control import Control
 from suite.admin.conversation import answer_to
+from suite.admin.faults import FaultRequests
 from suite.echo import Echo, EchoDatagram, EchoFactory, MeasuredEcho
 from suite.endpoints.descriptions import EVERY_HOST, Description
 from suite.endpoints.sockets import ListeningSocket
@@ -195,7 +196,7 @@ class RecordingSuite(service.EchoSuite):
         super().__init__(reactor, plan, announce)
         self.records: dict[str, Record] = {}
         self.fault_log = FaultLog()
-        self.control = Control(self)
+        self.control = Control(self, FaultRequests(self))
         self.companions.append(self.control)
         self._control = control
         self._directory = directory

@@ -96,8 +96,8 @@ def test_a_refusal_is_one_line_and_the_next_request_is_heard() -> None:
     [
         (b"", "not JSON: Expecting value: line 1 column 1 (char 0); expected an object on one line"),
         (b"list", "not JSON: Expecting value: line 1 column 1 (char 0); expected an object on one line"),
-        (b"[1, 2]", '[1, 2] is not an object; expected one such as {"do": "list"}'),
-        (b'"list"', """'list' is not an object; expected one such as {"do": "list"}"""),
+        (b"[1, 2]", "[1, 2] is not an object; expected an object on one line"),
+        (b'"list"', """'list' is not an object; expected an object on one line"""),
         (b'{"do": NaN}', "not JSON: NaN is no number; expected an object on one line"),
         (b'{"do": 1, "do": 2}', "a key is given twice in one object; expected it once"),
         (b'{"do": "\xff"}', "byte 8 is not UTF-8; expected a JSON object"),

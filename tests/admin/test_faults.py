@@ -11,7 +11,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 
 from suite.admin.control import Control
 from suite.admin.conversation import answer_to
-from suite.admin.faults import MOST_FAULTS
+from suite.admin.faults import MOST_FAULTS, FaultRequests
 from suite.config.fault_text import words
 from suite.config.faults import Fault, Faults, Kind, Replay
 from suite.server.plan import Plan
@@ -40,7 +40,7 @@ class Asked:
         plan = Plan(write_config(directory, config), mint=False)
         self.suite = EchoSuite(SuiteReactor(), plan, lambda _: None)
         self.suite.startService()
-        self.control = Control(self.suite)
+        self.control = Control(self.suite, FaultRequests(self.suite))
         self.said: list[str] = []
 
     def __call__(self, do: str, **request: object) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def asked(tmp_path: Path) -> Iterator[Asked]:
     asked = Asked(tmp_path)
 
     def note(event: LogEvent) -> None:
-        if "control socket" in str(event.get("log_format")):
+        if "faults changed" in str(event.get("log_format")):
             where = event["endpoint"] or "all"
             asked.said.append(f"{where}: {event['log_format'].format(**event)}")
 

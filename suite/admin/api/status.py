@@ -1,0 +1,68 @@
+"""The status of the suite as a whole."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from typing import Final
+
+from cryptography.x509 import Certificate
+
+from suite import __version__
+from suite.admin.api.documents import Document, certificate_document, counts_document, instant
+from suite.admin.health import reasons_against, state_of
+from suite.server.counts import Counts, counts_of
+from suite.server.pauses import Turns
+from suite.server.service import EchoSuite
+
+#: Certificates that are shown: those that end first.
+MOST_CERTIFICATES: Final = 100
+
+
+async def status_document(suite: EchoSuite) -> Document:
+    """What is known of *suite* as a whole."""
+    turns = Turns(suite.reactor)
+    reasons = await reasons_against(suite, turns)
+    counts = Counts()
+    async for endpoint in turns.between(suite.every_endpoint):
+        counts += counts_of(endpoint)
+    config, reloads = suite.plan.config, suite.reloads
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "started": instant(suite.started_at),
+        "uptime": round(time.monotonic() - suite.began, 3),
+        "state": state_of(suite),
+        "ready": not reasons,
+        "reasons": reasons,
+        "config": str(config.directory / config.file.name),
+        "endpoints": len(suite.endpoints),
+        "leaving": len(suite.leaving),
+        "paused": sorted(name for name, endpoint in suite.endpoints.items() if endpoint.paused),
+        "not_served": [{"endpoint": each.endpoint, "problem": str(each)} for each in suite.not_served],
+        **counts_document(counts),
+        "reloads": {
+            "good": reloads.good,
+            "bad": reloads.bad,
+            "last": instant(reloads.last) if reloads.last is not None else None,
+            "problem": reloads.problem or None,
+        },
+        "reactor": {"name": type(suite.reactor).__name__, "timers": len(suite.reactor.getDelayedCalls())},
+        "certificates": await _certificates(suite, turns),
+    }
+
+
+async def _certificates(suite: EchoSuite, turns: Turns) -> list[Document]:
+    """The certificates of the endpoints that listen; those that the gallery shows are wrong on purpose."""
+    found: list[tuple[str, Certificate]] = []
+    async for name, endpoint in turns.between([*suite.endpoints.items()]):
+        identities = suite.plan.credentials.identities(endpoint.description)
+        found += [(name, identity.certificate) for identity in identities]
+    await turns.one_if_due()
+    shown = []
+    first = heapq.nsmallest(MOST_CERTIFICATES, found, key=lambda pair: pair[1].not_valid_after_utc)
+    async for name, certificate in turns.between(first):
+        document = certificate_document(certificate)
+        shown.append({"endpoint": name, **{key: document[key] for key in ("subject", "not_after", "days")}})
+    return shown
