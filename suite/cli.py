@@ -32,6 +32,8 @@ COMMANDS: Final = {
     "connect": "talk to a target, line by line or through a pipe",
     "load": "send many messages and report how long their echoes took",
     "gallery": "serve bad TLS, always fresh: a specimen a port, to see a client refuse it",
+    "health": "say whether a running suite is well, for probes",
+    "status": "show what a running suite does: connections, refusals, certificates",
     "faults": "tell which connections get which faults, and change those of a running suite",
 }
 
@@ -66,10 +68,9 @@ class Parser(argparse.ArgumentParser):
         return self._subparsers_action
 
     @override
-    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        action = super().add_argument(*names, **settings)
+    def _add_action(self, action: Any) -> Any:  # also of options that exclude each other
         self.options.update(dict.fromkeys(action.option_strings, action.nargs != 0))
-        return action
+        return super()._add_action(action)
 
     @override
     def error(self, message: str) -> NoReturn:

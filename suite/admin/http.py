@@ -94,33 +94,32 @@ class Budget:
 class Queue:
     """Requests that wait to be answered, in their order, one in a turn of the reactor.
 
+    Those that are urgent have every other turn, so that neither kind waits for all of the other.
+
     :param budget: is charged for the work; while it is used up, nothing is done.
     """
 
     def __init__(self, clock: IReactorTime, budget: Budget) -> None:
         self._clock = clock
         self._budget = budget
-        self._waiting: deque[Callable[[], object]] = deque()
+        # The kind whose turn is the next comes first.
+        self._kinds: deque[deque[Callable[[], object]]] = deque((deque(), deque()))
+        self._ordinary, self._urgent = self._kinds
         self._next: IDelayedCall | None = None
 
-    def put(self, work: Callable[[], object], *, first: bool = False) -> None:
-        """Do *work* when its turn has come.
-
-        :param first: its turn is the next.
-        """
-        if first:
-            self._waiting.appendleft(work)
-        else:
-            self._waiting.append(work)
+    def put(self, work: Callable[[], object], *, urgent: bool = False) -> None:
+        """Do *work* when its turn has come."""
+        (self._urgent if urgent else self._ordinary).append(work)
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._next is None and self._waiting:
+        if self._next is None and any(self._kinds):
             self._next = self._clock.callLater(self._budget.wait(), self._work)
 
     def _work(self) -> None:
         self._next = None
-        work = self._waiting.popleft()
+        self._kinds.rotate()
+        work = next(filter(None, self._kinds)).popleft()
         try:
             with self._budget.charged():
                 work()
@@ -129,7 +128,8 @@ class Queue:
 
     def clear(self) -> None:
         """Forget everything that waits."""
-        self._waiting.clear()
+        for waiting in self._kinds:
+            waiting.clear()
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -182,7 +182,7 @@ class Request(WebRequest):
     @override
     def process(self) -> None:
         if not self._refused:
-            self._factory.queue.put(self._begin, first=self.path in self._factory.urgent)
+            self._factory.queue.put(self._begin, urgent=self.path in self._factory.urgent)
 
     def _begin(self) -> None:
         if self._disconnected or self.finished:
@@ -312,7 +312,7 @@ class AdminFactory(HTTPFactory):
 
     :param clock: the source of time.
     :param answer: answers a request; the result is None if that has been seen to. It may raise `Problem`.
-    :param urgent: paths whose requests are answered before others.
+    :param urgent: paths whose requests are urgent (`Queue`).
     :ivar budget: the time that may be spent.
     :ivar queue: the requests that wait for it.
     :ivar open: the open connections.

@@ -1,4 +1,4 @@
-"""``faults list|add|remove|clear``: the faults of a suite that is running, over its control socket.
+"""``faults list|add|remove|clear``: the faults of a running suite, over its control socket or over HTTP.
 
 Rules: the suite says what is wrong with a request, since only the suite knows its endpoints; what is printed
 is what is in force afterwards; an exit code of 1 says that the suite could not be asked, 2 that it refuses.
@@ -7,18 +7,20 @@ is what is in force afterwards; an exit code of 1 says that the suite could not 
 from __future__ import annotations
 
 import argparse
-import errno
 import json
-import os
 import socket
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from suite.client.admin.address import has_only_admin
+from suite.client.admin.faults import request_faults
+from suite.client.admin.interface import Interface
+from suite.client.admin.unreachable import UnreachableError, why_not
+from suite.commands.admin_options import add_admin, add_token, place_of
 from suite.commands.console import say
-from suite.commands.options import DEFAULT_CONFIG, add_config
+from suite.commands.options import DEFAULT_CONFIG
 from suite.config import file as config
 from suite.endpoints.companions import parse_companions
 from suite.errors import EXIT_OK, ConfigError, Mistakes, SuiteError, UsageError
@@ -39,26 +41,11 @@ COMMANDS: Final = {
 }
 
 
-class UnreachableError(SuiteError):
-    """A suite that could not be asked.
-
-    :ivar path: its control socket.
-    :ivar problem: what came in the way, and what was expected.
-    """
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return one_line(f"{shown(self.path)}: {self.problem}")
-
-
 def add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     """Add the options and arguments of *command*, one of `COMMANDS`."""
-    add_config(parser, default=argparse.SUPPRESS)
     parser.add_argument("--control", metavar="PATH", help="the control socket; default: the configuration's")
+    add_admin(parser)
+    add_token(parser)
     parser.add_argument("--json", action="store_true", help="print the suite's answer as it is")
     if command in ("list", "clear"):
         parser.add_argument("endpoint", nargs="?", help="the name of an endpoint; default: all of them")
@@ -84,7 +71,7 @@ def run(options: argparse.Namespace, command: str) -> int:
         request["faults"] = [" ".join(options.faults)]
     if command == "remove":
         request["ids"] = [_id(text) for text in options.ids]
-    answer = ask(control_path(options), request)
+    answer = _answer(options, request)
     if options.json:
         say(json.dumps(answer))
     elif answer["ok"]:
@@ -92,6 +79,24 @@ def run(options: argparse.Namespace, command: str) -> int:
     if not answer["ok"]:
         raise refused(answer)
     return EXIT_OK
+
+
+def _answer(options: argparse.Namespace, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the suite answers to *request*, over its control socket or its admin interface.
+
+    :raises SuiteError: it cannot be asked.
+    """
+    if options.control is not None and options.admin is not None:
+        raise UsageError("--control does not go with --admin; expected one of them")
+    if options.control is None and (options.admin is not None or has_only_admin(_file(options))):
+        with Interface(place_of(options), options.token_file) as interface:
+            return request_faults(interface, request)
+    return ask(control_path(options), request)
+
+
+def _file(options: argparse.Namespace) -> Path:
+    file: Path = getattr(options, "config", DEFAULT_CONFIG)
+    return file
 
 
 def _id(text: str) -> int:
@@ -116,7 +121,7 @@ def control_path(options: argparse.Namespace) -> str:
     """
     if options.control is not None:
         return str(options.control).removeprefix("unix:")
-    file: Path = getattr(options, "config", DEFAULT_CONFIG)
+    file = _file(options)
     mistakes = Mistakes()
     settings = config.read(file, mistakes)  # other mistakes in it are no reason not to speak to the suite
     if settings.control is None:
@@ -125,7 +130,8 @@ def control_path(options: argparse.Namespace) -> str:
             shown(file),
             "control",
             'missing; expected a control socket, such as control = "unix:run/control.sock" at the top of the'
-            " file, and a reload (SIGHUP) to open it; or name that of a suite with --control",
+            " file, or an admin interface ([admin]), and a reload (SIGHUP) to open it; or name that of a"
+            " suite with --control or --admin",
         )
     wrong = Mistakes()
     found = parse_companions(settings, (), wrong)["control"]
@@ -143,7 +149,7 @@ def ask(path: str, request: Mapping[str, Any]) -> dict[str, Any]:
         try:
             sock.connect(path)
         except OSError as error:
-            raise UnreachableError(path, _why_not(path, error)) from None
+            raise UnreachableError(path, why_not(path, "control socket", error)) from None
         try:
             line = _exchange(sock, json.dumps(request).encode() + b"\n")
             answer = json.loads(line)
@@ -169,30 +175,6 @@ def _exchange(sock: socket.socket, line: bytes) -> bytes:
             break
         answer += more
     return bytes(answer)
-
-
-def _why_not(path: str, error: OSError) -> str:
-    """Why nothing can connect to *path*, and the way out."""
-    if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
-        return "is not a socket; expected the control socket of a running suite"
-    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-        return (
-            "no suite is listening there; expected one that has been started, or reloaded, with this control"
-            " socket in its configuration"
-        )
-    if error.errno == errno.EACCES:
-        return f"permission denied; {_who_may(path)}"
-    if str(error) == "AF_UNIX path too long":
-        return "too long for a UNIX socket; expected a path relative to the working directory, perhaps"
-    return f"cannot be connected to: {error.strerror or error}"
-
-
-def _who_may(path: str) -> str:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return "expected to be run by a user who can enter its directory"
-    return f"expected user {found.st_uid}, or what its mode {stat.S_IMODE(found.st_mode):o} permits"
 
 
 # For people.

@@ -7,16 +7,14 @@ filled in) and has only values that can be used. How values are read is in `suit
 
 from __future__ import annotations
 
-import os
-import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from suite.config.admin import AdminTable, read_admin
+from suite.config.document import directory_of, read_document
 from suite.config.fault_tables import ENDPOINT_KEYS, read_faults, read_live, read_profiles, read_seed
 from suite.config.faults import NO_FAULTS, Faults, Profile
 from suite.config.gallery import GalleryTable, read_gallery
@@ -24,9 +22,7 @@ from suite.config.limits import Limits
 from suite.config.profiles import PROFILES
 from suite.config.tls import TLS
 from suite.config.values import NAME, Values, dotted
-from suite.errors import ConfigError, Mistakes
-from suite.files import read_file
-from suite.text import shown
+from suite.errors import Mistakes
 
 NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it"
 
@@ -130,13 +126,6 @@ class Config:
         return directory_of(self.file)
 
 
-def directory_of(file: Path) -> Path:
-    """The directory that *file* is in, without dots on the way; relative if the working directory is gone."""
-    with suppress(OSError):
-        file = file.absolute()
-    return Path(os.path.normpath(file.parent))
-
-
 class _Endpoints(Values):
     """Reads the endpoints of one file.
 
@@ -213,7 +202,7 @@ def read(file: Path, mistakes: Mistakes) -> Config:
 
     :raises ConfigError: nothing in it can be used: it cannot be read, or is not TOML.
     """
-    document = _document(file)
+    document = read_document(file)
     mistakes.in_order(_keys(document))
     reader = _Endpoints(file, directory_of(file), mistakes)
     table = reader.table(document, "", TOP_LEVEL)
@@ -269,35 +258,3 @@ def _keys(table: Mapping[str, object], key: str = "", depth: int = 4) -> Iterato
             if isinstance(item, dict) and depth > 1:
                 yield f"{dotted(key, name)}[{number}]"
                 yield from _keys(item, f"{dotted(key, name)}[{number}]", 1)
-
-
-def _document(file: Path) -> dict[str, Any]:
-    if str(file) == "-":
-        raise ConfigError(
-            "-",
-            None,
-            "standard input cannot be the configuration; expected a file, which SIGHUP can read again",
-        )
-    try:
-        text = read_file(file).decode("utf-8-sig")  # editors on Windows begin a file with a byte order mark
-    except FileNotFoundError:
-        raise ConfigError(
-            shown(file),
-            None,
-            "no such file; expected a configuration; to begin, write one with the lines `[endpoints]` and"
-            ' `tcp = "tcp:1234"`, or name another with --config',
-        ) from None
-    except IsADirectoryError:
-        raise ConfigError(
-            shown(file), None, "is a directory; expected a configuration file, such as config.toml in it"
-        ) from None
-    except OSError as error:
-        raise ConfigError(shown(file), None, f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            shown(file), None, f"byte {error.start} is not UTF-8; expected a TOML file"
-        ) from None
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it does not cover
-        raise ConfigError(shown(file), None, f"not TOML: {error}") from None

@@ -73,6 +73,11 @@ def listening_line(description: Description, address: str) -> str:
     return f"{description.endpoint.name:<12} {description.transport:<5} {address}{behind}{answer}"
 
 
+def admin_line(address: str) -> str:
+    """One socket of the admin interface for people."""
+    return f"{'admin':<12} {'HTTP':<5} {address}"
+
+
 def faults_lines(description: Description) -> list[str]:
     """How one endpoint misbehaves on purpose, for people: a line, or none if it does not."""
     faults = description.endpoint.faults

@@ -21,7 +21,7 @@ from suite.endpoints.sites import site_files
 from suite.errors import ConfigError, Mistakes, UnwritableError
 from suite.faults.replay import Decisions, replaying
 from suite.files import Stamp, stamp_of
-from suite.server.announce import faults_lines, listening_line
+from suite.server.announce import admin_line, faults_lines, listening_line
 from suite.server.token import read_token
 from suite.system import ProcessIdentity, UnknownIdentityError, identity
 
@@ -221,7 +221,7 @@ class Plan:
 
     def lines(self) -> list[str]:
         """What serving would do, for people."""
-        found = []
+        found = [admin_line(description.address) for description in self.companions["admin"]]
         for description in self.descriptions:
             found.append(listening_line(description, description.address))
             found += faults_lines(description)

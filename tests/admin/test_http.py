@@ -345,7 +345,18 @@ def test_a_probe_waits_neither_for_other_requests_nor_for_long(server: Server) -
     assert len(server.asked) == 1
     server.send(server.connect(), GET.replace(b"/ ", b"/healthz?x "))
     server.clock.advance(LONGEST_WAIT)
-    assert server.asked == [b"/", b"/healthz?x"]
+    server.clock.advance(LONGEST_WAIT)
+    assert b"/healthz?x" in server.asked
+
+
+def test_nobody_waits_for_a_flood_of_probes(server: Server) -> None:
+    server.factory.urgent = {b"/healthz"}
+    server.send(server.connect(), GET.replace(b"/ ", b"/healthz "))
+    for _ in range(20):
+        server.send(server.connect(), GET.replace(b"/ ", b"/healthz "))
+    server.send(server.connect(), GET)
+    server.clock.pump([0] * 3)
+    assert b"/" in server.asked
 
 
 def test_nothing_is_read_or_accepted_while_too_much_has_been_done(server: Server) -> None:

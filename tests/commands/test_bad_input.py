@@ -820,7 +820,7 @@ def test_a_file_that_this_user_may_not_read(
         raise PermissionError(13, "Permission denied", str(path))
 
     path = write_config(tmp_path, GOOD)
-    monkeypatch.setattr("suite.config.file.read_file", refuse)
+    monkeypatch.setattr("suite.config.document.read_file", refuse)
     assert "cannot be read: Permission denied" in complaint(path, capsys)
 
 

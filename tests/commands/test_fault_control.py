@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from suite.client.admin.unreachable import UnreachableError
 from suite.commands import fault_control
 from tests.running import RunningSuite, run_suite, running
 
@@ -148,10 +149,10 @@ def test_another_user_is_told_whose_it_is(suite: RunningSuite, monkeypatch: pyte
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     path = str(suite.directory / "run/control.sock")
-    with pytest.raises(fault_control.UnreachableError) as raised:
+    with pytest.raises(UnreachableError) as raised:
         fault_control.ask(path, {"do": "list"})
     assert raised.value.exit_code == 1
     owner = os.geteuid()
     assert raised.value.problem == f"permission denied; expected user {owner}, or what its mode 600 permits"
-    with pytest.raises(fault_control.UnreachableError, match="expected to be run by a user who can enter"):
+    with pytest.raises(UnreachableError, match="expected to be run by a user who can enter"):
         fault_control.ask("none.sock", {"do": "list"})
