@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.admin.canned import canned, http
 from tests.running import PATIENCE, RunningSuite, run_suite, running, started, wait_until
 
 CONFIG = """
@@ -184,7 +185,9 @@ class Terminal:
     :ivar text: what it has written so far.
     """
 
-    def __init__(self, directory: Path, *words: str, columns: int = 80, lines: int = 24) -> None:
+    def __init__(
+        self, directory: Path, *words: str, columns: int = 80, lines: int = 24, term: str = "xterm-256color"
+    ) -> None:
         self.text = ""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -194,7 +197,7 @@ class Terminal:
                 for name, value in os.environ.items()
                 if name not in ("COLUMNS", "LINES", "NO_COLOR")
             },
-            "TERM": "xterm-256color",
+            "TERM": term,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "suite", "status", *words],
@@ -289,7 +292,25 @@ def test_a_terminal_that_is_none_of_those_gets_an_error_and_no_screen(tmp_path: 
     assert terminal.text.count(SCREEN) == terminal.text.count(MAIN)
 
 
+def test_a_terminal_that_cannot_be_refreshed_is_as_good_as_a_pipe(suite: RunningSuite) -> None:
+    terminal = Terminal(suite.directory, "--watch", "50ms", term="dumb")
+    terminal.wait_for(r"(?s)suite .*suite ")
+    os.killpg(terminal.process.pid, signal.SIGINT)
+    assert terminal.wait() == 0
+    assert "\x1b" not in terminal.text
+
+
 # What goes wrong.
+
+
+def test_documents_of_another_version_are_one_line(tmp_path: Path) -> None:
+    answers = [http('{"pid": 1}'), http('{"endpoints": [], "next": null}'), http('{"events": []}')]
+    says = (
+        r"[^\n]*admin\.sock: its answer cannot be understood \(KeyError\('version'\)\); expected a [^\n]*\n"
+    )
+    with canned(tmp_path, *answers) as (place, _):
+        where = f"unix:{place.addresses[0].path}"
+        assert run_suite(tmp_path, "status", "--admin", where, says=says).returncode == 1
 
 
 @pytest.mark.parametrize(
