@@ -1,6 +1,27 @@
-"""Changing a running suite from outside: over a socket that is off unless the configuration has one.
+"""Seeing what a running suite does, and changing it, from outside: off unless the configuration has it.
 
-- `control`: the control socket, and the table of requests that it takes
+The control socket:
+
+- `control`: the socket, and the table of requests that it takes
 - `conversation`: one client of it: lines in, lines out, everything bounded
+
+The admin interface, over HTTP:
+
+- `admin`: its sockets, and when it answers there
+- `site`: who may ask for what, and which handler has the answer
+- `access`: the rules about that
+- `http`: requests and connections, everything bounded
+- `exchange`: what a request is to handlers, and what they answer with
+- `route`, `routes`: one path, and all of them
+- `api`: JSON for programs
+- `health`: plain text for probes
+- `metrics`: what has been counted, for Prometheus
+- `events`: what has happened
+- `lag`, `usage`: how late the reactor is, and what the process uses
+
+What both of them need:
+
+- `companions`: lets a suite have them
 - `faults`: what is in force at each endpoint, and changing that
+- `objects`: reading the JSON of a request
 """

@@ -54,7 +54,7 @@ async def status_document(site: Site, turns: Turns) -> Document:
         "reactor": {
             "name": type(suite.reactor).__name__,
             "timers": len(suite.reactor.getDelayedCalls()),
-            "lag": lag._asdict() if lag is not None else None,
+            "lag": {name: round(value, 6) for name, value in lag._asdict().items()} if lag else None,
         },
         "log": {
             "suppressed": suite.log.suppressed if suite.log is not None else None,
