@@ -48,6 +48,8 @@ def test_a_pipe_that_is_not_read_loses_lines_and_says_how_many(pipe: tuple[int, 
         b"lines dropped here: 10 (destination not read)",
         b"heard",
     ]
+    assert writer.lost == 0
+    assert writer.lost_in_all == 10
 
 
 def test_a_pipe_is_written_to_without_waiting_though_its_owner_would_wait(pipe: tuple[int, int]) -> None:

@@ -212,3 +212,4 @@ def test_what_is_shown_and_what_is_counted_add_up(steps: list[tuple[int, int, fl
     shown = [event for event in limited.seen if "suppressed" not in event]
     counted = sum(event["suppressed"] for event in limited.seen if "suppressed" in event)
     assert len(shown) + counted == sum(times for _, times, _ in steps)
+    assert limited.limit.suppressed == counted

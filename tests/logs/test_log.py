@@ -225,10 +225,12 @@ def test_the_end_of_the_reactor_says_what_was_only_counted(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Stderr(pipe[1]))
     reactor = SuiteReactor()
-    start(reactor, Settings())
+    started = start(reactor, Settings())
+    assert (started.suppressed, started.lost, started.file) == (0, 0, None)
     log = Logger("suite", observer=publisher)
     for _ in range(10):
         log.info("again")
+    assert (started.suppressed, started.lost) == (10 - BURST, 0)
     os.read(pipe[0], 65536)
     ((flush, args, kwargs),) = reactor.triggers["after"]["shutdown"]
     flush(*args, **kwargs)

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from twisted.internet.base import DelayedCall
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from typing_extensions import override
@@ -32,7 +31,7 @@ class SlowClock(Clock):
     turns = 0
 
     @override
-    def callLater(self, *args: Any, **kwargs: Any) -> DelayedCall:
+    def callLater(self, *args: Any, **kwargs: Any) -> Any:
         self.turns += 1
         return super().callLater(*args, **kwargs)
 
