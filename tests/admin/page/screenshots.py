@@ -54,7 +54,7 @@ limits = { connections = 2, per_peer = 2, idle = "30s" }
 [gallery]
 ports = 0
 [admin]
-listen = "tcp:9901"
+listen = "tcp:0"
 """
 
 

@@ -254,7 +254,7 @@ def test_it_says_the_same_with_and_without_scripts(chromium: Browsing, suite: Ru
         0.25,
         0.9996,
         1,
-        4.25,
+        4.3,
         59.94,
         59.96,
         60,
