@@ -11,6 +11,7 @@ from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from typing_extensions import override
 
 from suite.admin.exchange import Problem, Response
@@ -274,6 +275,53 @@ def test_nobody_waits_for_an_answer_whose_client_has_gone(server: Server) -> Non
     assert server.waiting.called  # cancelled
     assert not server.factory.open
     assert not server.clock.getDelayedCalls()
+
+
+def test_a_client_that_has_gone_is_no_bug(server: Server) -> None:
+    server.waiting = Deferred()
+    transport = server.connect()
+    server.send(transport, GET)
+    server.clock.advance(0)
+    noted: list[Any] = []
+    globalLogPublisher.addObserver(noted.append)  # type: ignore[arg-type]  # any callable will do
+    server.lose(transport)
+    globalLogPublisher.removeObserver(noted.append)  # type: ignore[arg-type]
+    assert [event for event in noted if "log_failure" in event] == []
+
+
+def test_the_end_of_a_client_that_is_being_answered_is_read(server: Server) -> None:
+    """A stream of events has no end of its own; one whose client has gone takes the place of another."""
+    server.waiting = Deferred()
+    watching = server.connect()
+    assert watching is not None
+    server.send(watching, GET)
+    server.clock.advance(0)
+    server.takes = 10 * BURST
+    server.send(server.connect(), GET)
+    server.clock.advance(0)
+    server.connect()
+    assert [watching.reading] == [False]
+    server.clock.advance(LONGEST_WAIT + 0.001)
+    assert [watching.reading] == [True]
+    server.send(watching, bytes(100_000))  # requests to come, which Twisted keeps; it reads no more then
+    watching.stopReading()
+    server.factory.check_budget()
+    server.factory._go_on()
+    assert [watching.reading] == [False]
+
+
+def test_who_is_being_answered_has_the_answer_before_the_end(server: Server) -> None:
+    server.waiting = Deferred()
+    asking, idle = server.connect(), server.connect()
+    assert asking is not None
+    assert idle is not None
+    server.send(asking, GET)
+    server.clock.advance(0)
+    server.factory.stop()
+    assert (asking.disconnecting, idle.disconnecting) == (False, True)
+    server.waiting.callback(None)
+    assert parsed(asking)[2] == b"hello"
+    assert asking.disconnecting
 
 
 # How many.

@@ -490,3 +490,15 @@ def test_the_identity_of_a_directory_may_be_encrypted(sites: Path) -> None:
     (sites / "password").write_text("x\n")
     (context,), _ = load(sites, "tls:sites:0", tls=TLS(password_file=sites / "password"))
     assert served(sites, context, "a.example") == "a.example.pem"
+
+
+def test_what_an_endpoint_presents_is_known(directory: Path) -> None:
+    issue(directory / "sites/www.example.org.pem", "www.example.org")
+    issue(directory / "sites/default.pem", "other.example.org")
+    config = config_of(directory, ONE, "ssl:0:directory=sites", "tcp:0")
+    credentials = Credentials(config)
+    contexts(credentials, config)
+    one, sites, plain = map(credentials.identities, parser.parse(config))
+    assert [identity.path.name for identity in one] == ["server.pem"]
+    assert [identity.path.name for identity in sites] == ["default.pem", "www.example.org.pem"]
+    assert plain == ()
