@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 
 from suite import __version__
 from suite.admin.lag import BUCKETS
-from suite.admin.metrics.exposition import metrics_of
+from suite.admin.metrics.exposition import read
 from suite.admin.metrics.families import Family
 from suite.admin.metrics.observed import CountedTurns
 from suite.admin.route import Site
@@ -130,7 +130,8 @@ class Exporter:
         await site.observer.lock.acquire()
         try:
             snapshot = await site.observer.observe(turns)
-            async for family, metric in metrics_of(snapshot, turns):
+            async for family, values in read(snapshot, turns):
+                metric = family.metric(values)
                 points.setdefault(family, []).extend(_points(metric, site.suite.started_at))
         finally:
             site.observer.lock.release()

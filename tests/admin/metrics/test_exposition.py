@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from typing_extensions import override
 
 from suite.admin.lag import Lag
-from suite.admin.metrics.exposition import OPENMETRICS, SAMPLES, TEXT, Format, _One, chosen, written
+from suite.admin.metrics.exposition import OPENMETRICS, SAMPLES, TEXT, Format, _lines, _One, chosen, written
 from suite.admin.metrics.families import ENDPOINTS, FAMILIES, SUITE
 from suite.admin.metrics.observed import CountedTurns, Key, Observed, Snapshot
 from suite.guard.sweep import Phase
@@ -98,6 +98,23 @@ def test_pieces_make_one_text() -> None:
         values = [value for key, seen in snapshot.endpoints.items() for value in family.values(key, seen)]
         lines = generate_latest(cast(Any, _One(family.metric(values))))
         assert lines in text
+
+
+@pytest.mark.parametrize("form", [TEXT, OPENMETRICS])
+def test_lines_are_those_of_the_library(form: Format) -> None:
+    """Whatever is in a label, and however large a value is."""
+    family = next(each for each in ENDPOINTS if each.name == "echo_suite_tls_handshakes_total")
+    strange = ('"quoted"', "back\\slash\\n", "two\nlines", "größer", "")
+    values: list[Any] = [
+        (strange[:5], 1),
+        (("a", "b", "c", "d", "e"), 2**53),
+        (("a", "b", "c", "d", "e"), 1e6),
+        (("a", "b", "c", "d", "e"), 1.8e9 + 0.5),
+        (("a", "b", "c", "d", "e"), 0.25),
+    ]
+    whole = form.write(cast(Any, _One(family.metric(values)))).removesuffix(form.end)
+    head = form.write(cast(Any, _One(family.metric([])))).removesuffix(form.end)
+    assert whole == head + _lines(family, values)
 
 
 def test_openmetrics_in_pieces() -> None:

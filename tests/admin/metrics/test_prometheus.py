@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 
 import pytest
@@ -78,6 +79,14 @@ class Prometheus:
         if not self._listening.wait(PATIENCE) or not self.address:
             self.stop()
             pytest.fail("\n".join(self.log))
+        wait_until(self._is_ready, "Prometheus was ready")
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.address}/-/ready", timeout=PATIENCE) as response:
+                return bool(response.status == 200)
+        except HTTPError:  # 503
+            return False
 
     def _read(self) -> None:
         assert self.process.stderr is not None
