@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from suite.admin.page.binding import FAILED, shown
-from suite.admin.page.markup import NOTHING, Markup, element
+from suite.admin.page.markup import NOTHING, Content, Markup, element
 from suite.admin.page.wording import duration, plural, size
 
 Entry = Mapping[str, Any]
@@ -20,13 +20,25 @@ def link_to(name: str) -> str:
 
 # Connections.
 
-_COLUMNS: Final = ("connection", "peer", "state", "received", "unsent", "age", "quiet", "TLS", "faults")
+#: What is shown of a connection, by the column's name; "TLS" where there is some.
+_COLUMNS: Final[Mapping[str, Callable[[Entry], Content]]] = {
+    "peer": lambda each: each["peer"],
+    "state": lambda each: each["state"],
+    "received": lambda each: size(each["received"]),
+    "unsent": lambda each: size(each["owed"]),
+    "age": lambda each: duration(each["age"]),
+    "quiet": lambda each: duration(each["quiet"]),
+    "TLS": lambda each: tls_words(each["tls"]),
+    "faults": lambda each: each["faults"],
+}
 
 
 def connection_table(entry: Entry, page: Entry) -> Markup:
     """The open connections of *entry* on one *page* of the API; a script keeps it up to date."""
     name = entry["name"]
-    rows = [_connection(each) for each in page["connections"]]
+    columns = [column for column in _COLUMNS if column != "TLS" or entry["transport"] == "TLS"]
+    rows = [_connection(each, columns) for each in page["connections"]]
+    heads = [element("th", each, scope="col", data_column=each) for each in ("connection", *columns)]
     return element(
         "section",
         element(
@@ -39,7 +51,7 @@ def connection_table(entry: Entry, page: Entry) -> Markup:
             "div",
             element(
                 "table",
-                element("thead", element("tr", *(element("th", each, scope="col") for each in _COLUMNS))),
+                element("thead", element("tr", *heads)),
                 element("tbody", *rows),
                 aria_labelledby=f"connections-{name}",
             ),
@@ -62,23 +74,9 @@ def _next_connections(name: str, after: str | None) -> Markup:
     return element("p", element("a", "Next connections", href=way), class_="next")
 
 
-def _connection(each: Entry) -> Markup:
-    cells = (
-        each["peer"],
-        each["state"],
-        size(each["received"]),
-        size(each["owed"]),
-        duration(each["age"]),
-        duration(each["quiet"]),
-        tls_words(each["tls"]),
-        each["faults"],
-    )
-    return element(
-        "tr",
-        element("th", each["id"], scope="row"),
-        *(element("td", cell) for cell in cells),
-        data_id=each["id"],
-    )
+def _connection(each: Entry, columns: Sequence[str]) -> Markup:
+    cells = [element("td", _COLUMNS[column](each)) for column in columns]
+    return element("tr", element("th", each["id"], scope="row"), *cells)
 
 
 def tls_words(tls: Entry | None) -> str:

@@ -17,6 +17,8 @@ export class Connections {
     this.body = section.querySelector("tbody");
     this.none = section.querySelector(".none");
     section.querySelector(".next")?.remove();
+    const heads = [...section.querySelectorAll("thead th")];
+    this.columns = heads.slice(1).map(({ dataset }) => COLUMNS[dataset.column]);
     section.querySelector("thead tr").append(make("th", { scope: "col" }, "end it"));
     this.body.replaceChildren();
     this.first = make("button", { type: "button", onclick: () => this.turn("") }, "First page");
@@ -40,12 +42,12 @@ export class Connections {
     this.next.hidden = next === null;
     this.region.hidden = !connections.length;
     this.none.hidden = connections.length > 0;
-    sync(this.body, connections, ({ id }) => id, (each) => this.row(each), update);
+    sync(this.body, connections, ({ id }) => id, (each) => this.row(each), (row, each) => this.update(row, each));
     return undefined;
   }
 
   row(each) {
-    const cells = Array.from({ length: CELLS.length }, () => make("td"));
+    const cells = this.columns.map(() => make("td"));
     const end = (label, abort) =>
       make(
         "button",
@@ -59,6 +61,10 @@ export class Connections {
       ...cells,
       make("td", { class: "choices" }, end("Close", false), end("Reset", true)),
     );
+  }
+
+  update(row, each) {
+    this.columns.forEach((words, at) => say(row.children[at + 1], words(each)));
   }
 
   async end(each, abort) {
@@ -76,21 +82,17 @@ export class Connections {
   }
 }
 
-/** What each cell shows of a connection. */
-const CELLS = [
-  (each) => each.peer ?? "",
-  (each) => each.state,
-  (each) => size(each.received),
-  (each) => size(each.owed),
-  (each) => duration(each.age),
-  (each) => duration(each.quiet),
-  (each) => (each.tls ? tlsWords(each.tls) : ""),
-  (each) => each.faults ?? "",
-];
-
-function update(row, each) {
-  CELLS.forEach((words, at) => say(row.children[at + 1], words(each)));
-}
+/** What is shown of a connection in each column, by its name in tables.py. */
+const COLUMNS = {
+  peer: (each) => each.peer ?? "",
+  state: (each) => each.state,
+  received: (each) => size(each.received),
+  unsent: (each) => size(each.owed),
+  age: (each) => duration(each.age),
+  quiet: (each) => duration(each.quiet),
+  TLS: (each) => (each.tls ? tlsWords(each.tls) : ""),
+  faults: (each) => each.faults ?? "",
+};
 
 function tlsWords(tls) {
   const client = tls.client_certificate ? `client ${tls.client_certificate.subject}` : null;
