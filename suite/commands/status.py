@@ -40,7 +40,7 @@ from suite.client.status.snapshot import (
 from suite.commands.admin_options import add_admin, add_token, place_of
 from suite.commands.console import put
 from suite.commands.options import duration
-from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
+from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
 
 #: Between two snapshots, as of `watch` and `vmstat`.
 DEFAULT_INTERVAL: Final = "2s"
@@ -265,6 +265,8 @@ def _watch(view: View, interval: float) -> None:
                 due = _wait(due, interval)
     except KeyboardInterrupt:
         pass
+    except OSError as error:  # the terminal has gone
+        raise SuiteError(f"standard output: {error.strerror}") from None
     if last is not None:
         put(_rendered(last(console.width, console.height), console.width, color=True))
 
