@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer
 from zope.interface import implementer
 
 from suite.admin.api.asked import LARGEST, Query, endpoint_named
-from suite.admin.events import LEVELS, Events, Filter, event_lines, missed_lines
+from suite.admin.events import LEVELS, MOST_WAITING, Events, Filter, event_lines, missed_lines
 from suite.admin.exchange import Call, Problem, Response, as_json
 from suite.admin.route import Site
 from suite.reasons import Reason
@@ -147,17 +147,22 @@ class Stream:
         self._due = False
         if self._paused or self._stopped:
             return
+        text = self._next(EVENTS_PER_TURN)
+        if text:
+            self._wait(COMMENT_INTERVAL)
+            self._request.write(text)
+        if self._reader.waiting:
+            self._schedule()
+
+    def _next(self, most: int) -> bytes:
+        """What is waiting, *most* events of it."""
         reader, parts = self._reader, []
         if reader.missed != 0:
             parts.append(missed_lines(reader.missed))
             reader.missed = 0
-        while reader.waiting and len(parts) < EVENTS_PER_TURN:
+        while reader.waiting and len(parts) < most:
             parts.append(event_lines(reader.waiting.popleft()))
-        if parts:
-            self._wait(COMMENT_INTERVAL)
-            self._request.write(b"".join(parts))
-        if reader.waiting:
-            self._schedule()
+        return b"".join(parts)
 
     def _wait(self, seconds: float) -> None:
         """Wait for *seconds* in which nothing happens."""
@@ -174,10 +179,12 @@ class Stream:
         self._request.write(COMMENT)
 
     def end(self) -> None:
-        """The suite ends it."""
+        """The suite ends it: what is waiting is the last that there is."""
         if not self._stopped:
             self.stop()
             self._request.unregisterProducer()
+            if not self._paused:
+                self._request.write(self._next(MOST_WAITING + 1))
             self._request.finish()
             self.ended.callback(None)
 

@@ -20,7 +20,7 @@ def test_schemathesis_finds_nothing(suite: RunningSuite, api: API, tmp_path: Pat
     if not program.exists():
         cannot_run("schemathesis is not installed; `make .venv/schemathesis/installed` does that")
     host, port = api.tcp
-    options = ["-H", f"Authorization: Bearer {TOKEN}", "--max-examples", "5", "--seed", "1", "--no-color"]
+    options = ["-H", f"Authorization: Bearer {TOKEN}", "--max-examples", "3", "--seed", "1", "--no-color"]
     for path in ("/api/v1/events", "/api/v1/drain"):  # one has no end, and the other is the end
         options += ["--exclude-path", path]
     file, url = Path(__file__).with_name("schemathesis.toml"), f"http://{host}:{port}/api/v1/openapi.json"
