@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-from suite.admin.metrics.families import ENDPOINT, ENDPOINTS, FAMILIES, SUITE, Family
+from suite.admin.metrics.families import FAMILIES
+from suite.admin.metrics.family import ENDPOINT, Family
+from suite.admin.metrics.of_endpoints import ENDPOINTS
+from suite.admin.metrics.of_suite import SUITE
 from tests.admin.metrics.test_deploy import NAMES, RULES, labels_in, names_in
 from tests.docs.test_docs import rows
 from tests.helpers import ROOT

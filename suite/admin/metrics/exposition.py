@@ -16,8 +16,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as _openmetrics
 from prometheus_client.utils import floatToGoString
 
-from suite.admin.metrics.families import ENDPOINTS, SUITE, EndpointFamily, Family, Value
+from suite.admin.metrics.family import EndpointFamily, Family, Value
 from suite.admin.metrics.observed import Snapshot
+from suite.admin.metrics.of_endpoints import ENDPOINTS
+from suite.admin.metrics.of_suite import SUITE
 from suite.server.pauses import Turns
 
 #: Samples that are written in one go: about a millisecond.

@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 from suite import __version__
 from suite.admin.lag import BUCKETS
 from suite.admin.metrics.exposition import read
-from suite.admin.metrics.families import Family
+from suite.admin.metrics.family import Family
 from suite.admin.metrics.observed import CountedTurns
 from suite.admin.route import Site
 from suite.server.threads import defer_to_daemon

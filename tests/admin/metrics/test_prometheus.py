@@ -8,7 +8,7 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -19,7 +19,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from suite.admin.metrics.families import FAMILIES
+from suite.engine.linux.uring import Ring
 from tests.admin.asking_http import ask
+from tests.admin.metrics.scraping import scrape
 from tests.running import PATIENCE, RunningSuite, client_program, running, wait_until
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5"
@@ -193,3 +195,30 @@ def test_another_site_does_not_read_it(suite: RunningSuite) -> None:
     assert ask(suite.admin[0], "/metrics", headers={"Host": "rebound.example"}).status == 421
     assert ask(suite.admin[0], "/metrics", "POST").status == 405
     assert ask(suite.admin[0], "/metrics", "HEAD").body == b""
+
+
+def test_connections_on_the_ring(tmp_path: Path) -> None:
+    """With everything on the ring that can be, those that echo are."""
+    config = '[admin]\nlisten = "unix:admin.sock"\n[endpoints]\ntcp = "tcp:0"\n'
+    with running(tmp_path, config, module="tests.on_ring") as suite, ExitStack() as stack:
+        socks = [stack.enter_context(suite.connect("tcp")) for _ in range(5)]
+
+        def polled() -> dict[str, float]:
+            for sock in socks:  # those that are silent leave it
+                sock.sendall(b"x")
+                assert sock.recv(1) == b"x"
+            return scrape(suite).by("by", "connections_polled")
+
+        if not uring_works():
+            assert polled() == {"reactor": 5}
+            return
+        wait_until(lambda: polled() == {"ring": 5}, "all were on the ring")
+
+
+def uring_works() -> bool:
+    """Whether there is a ring to be had here."""
+    try:
+        Ring().close()
+    except OSError:
+        return False
+    return True
