@@ -55,6 +55,8 @@ def run(options: argparse.Namespace) -> int:
     with Interface(place_of(options), timeout=duration("--timeout", options.timeout)) as interface:
         reply = interface.reply(options.path)
         address = str(interface.address)
+        if reply.kind == "application/problem+json":
+            interface.read(reply)
     lines = [line for line in reply.text.splitlines() if line]
     if reply.kind != "text/plain" or reply.status not in (200, 503) or not lines:
         raise UnreachableError(

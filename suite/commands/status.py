@@ -21,7 +21,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from suite.client.admin.interface import Interface
+from suite import __version__
+from suite.client.admin.interface import Interface, RefusedError
 from suite.client.admin.unreachable import UnreachableError
 from suite.client.status.detail import connections_table, endpoint_detail
 from suite.client.status.overview import MOST_REFUSALS, overview, refusals_table
@@ -29,6 +30,8 @@ from suite.client.status.snapshot import (
     PAGE,
     Rates,
     Snapshot,
+    clean,
+    cleaned,
     connections,
     endpoint_of,
     refusals,
@@ -37,7 +40,7 @@ from suite.client.status.snapshot import (
 from suite.commands.admin_options import add_admin, add_token, place_of
 from suite.commands.console import put
 from suite.commands.options import duration
-from suite.errors import EXIT_OK, UsageError
+from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
 
 #: Between two snapshots, as of `watch` and `vmstat`.
 DEFAULT_INTERVAL: Final = "2s"
@@ -79,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         view = View(interface, options)
         if interval is None:
             _print(view)
-        elif options.json or not _is_terminal():
+        elif options.json or not _is_terminal() or Console().is_dumb_terminal:
             _follow(view, interval)
         else:
             _watch(view, interval)
@@ -129,22 +132,35 @@ class View:
         :raises SuiteError: the suite cannot be asked, or has no such endpoint.
         """
         try:
-            document, show = self._get(cut)
-            text = json.dumps(document) if self._json else ""
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UnreachableError(
-                str(self._interface.address),
-                f"its answer cannot be understood ({error!r}); expected a suite of this version",
-            ) from None
+            with self._understanding():
+                document, show = self._get(cut)
+                text = json.dumps(document) if self._json else ""
         finally:
             self._interface.close()  # it may be long until the next one
-        return text, show
+
+        def understood(width: int, height: int | None) -> RenderableType:
+            with self._understanding():
+                return show(width, height)
+
+        return text, understood
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        """Say so in one line if documents are not as expected: those of another version, perhaps."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise UnreachableError(
+                str(self._interface.address),
+                f"its answer cannot be understood ({error!r}); expected a suite of version {__version__}",
+            ) from None
 
     def _overview(self, cut: bool) -> tuple[Any, Callable[[int, int | None], RenderableType]]:
-        now = take(self._interface, PAGE if cut else None, MOST_REFUSALS)
+        found = take(self._interface, PAGE if cut else None, MOST_REFUSALS)
+        now = cleaned(found)
         rates = Rates(self._before, now)
         self._before = now
-        document = {"status": now.status, "endpoints": now.endpoints}
+        document = {"status": found.status, "endpoints": found.endpoints}
         return document, lambda width, height: overview(now, rates, width, height)
 
     def _detail(self, _cut: bool) -> tuple[Any, Callable[[int, int | None], RenderableType]]:
@@ -152,21 +168,23 @@ class View:
         endpoint = endpoint_of(self._interface, name)
         most = None if self._json else MOST_CONNECTIONS
         found = [] if endpoint["transport"] == "UDP" else connections(self._interface, name, most)
-        return {"endpoint": endpoint, "connections": found}, lambda *_: endpoint_detail(endpoint, found)
+        return {"endpoint": endpoint, "connections": found}, lambda *_: endpoint_detail(
+            clean(endpoint), clean(found)
+        )
 
     def _connections(self, cut: bool) -> tuple[Any, Callable[[int, int | None], RenderableType]]:
         if self._endpoint is not None:
             endpoint_of(self._interface, self._endpoint)  # says so if there is none
         found = connections(self._interface, self._endpoint, PAGE if cut else None)
         empty = Text("nobody is connected")
-        return {"connections": found}, lambda *_: connections_table(found) if found else empty
+        return {"connections": found}, lambda *_: connections_table(clean(found)) if found else empty
 
     def _refusals(self, _cut: bool) -> tuple[Any, Callable[[int, int | None], RenderableType]]:
         if self._endpoint is not None:
             endpoint_of(self._interface, self._endpoint)
         found = refusals(self._interface, self._endpoint)
         empty = Text("nobody was refused lately")
-        return {"events": found}, lambda *_: refusals_table(found) if found else empty
+        return {"events": found}, lambda *_: refusals_table(clean(found)) if found else empty
 
 
 # Once, and in a pipe.
@@ -239,14 +257,16 @@ def _watch(view: View, interval: float) -> None:
                 problem = ""
                 try:
                     _, last = view.take(cut=True)
-                except UnreachableError as error:
-                    if last is None:
+                except (RefusedError, UnreachableError) as error:
+                    if last is None or error.exit_code != EXIT_FAILURE:
                         raise
                     problem = str(error)
                 live.update(_screen(last, console, interval, problem), refresh=True)
                 due = _wait(due, interval)
     except KeyboardInterrupt:
         pass
+    except OSError as error:  # the terminal has gone
+        raise SuiteError(f"standard output: {error.strerror}") from None
     if last is not None:
         put(_rendered(last(console.width, console.height), console.width, color=True))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.admin.asking_http import ask
+from tests.client.admin.canned import canned, http
 from tests.running import PATIENCE, RunningSuite, run_suite, running, stuck, wait_until
 
 CONFIG = """
@@ -89,6 +90,14 @@ def test_a_server_that_is_none_of_ours(suite: RunningSuite, tmp_path: Path) -> N
             assert result.returncode == 1
         finally:
             server.kill()
+
+
+def test_a_suite_that_refuses_to_answer_says_why(tmp_path: Path) -> None:
+    body = '{"detail": "there are too many requests; expected fewer"}'
+    with canned(tmp_path, http(body, "503 Service Unavailable", "application/problem+json")) as (place, _):
+        where = f"unix:{place.addresses[0].path}"
+        says = "there are too many requests; expected fewer\n"
+        assert run_suite(tmp_path, "health", "--admin", where, says=says).returncode == 1
 
 
 def test_a_suite_that_is_stopped_does_not_answer_in_time(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.client.admin.canned import canned, http
 from tests.running import PATIENCE, RunningSuite, run_suite, running, started, wait_until
 
 CONFIG = """
@@ -184,7 +186,9 @@ class Terminal:
     :ivar text: what it has written so far.
     """
 
-    def __init__(self, directory: Path, *words: str, columns: int = 80, lines: int = 24) -> None:
+    def __init__(
+        self, directory: Path, *words: str, columns: int = 80, lines: int = 24, term: str = "xterm-256color"
+    ) -> None:
         self.text = ""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -194,7 +198,7 @@ class Terminal:
                 for name, value in os.environ.items()
                 if name not in ("COLUMNS", "LINES", "NO_COLOR")
             },
-            "TERM": "xterm-256color",
+            "TERM": term,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "suite", "status", *words],
@@ -226,6 +230,21 @@ class Terminal:
         wait_until(lambda: re.search(pattern, self.text) is not None, pattern)
 
 
+@pytest.fixture
+def terminals() -> Iterator[Callable[..., Terminal]]:
+    """Makes terminals; what still runs on one at the end of a test is killed."""
+    made: list[Terminal] = []
+
+    def make(*arguments: Any, **options: Any) -> Terminal:
+        made.append(Terminal(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for terminal in made:
+        terminal.process.kill()
+        terminal.process.wait(PATIENCE)
+
+
 SCREEN, MAIN = "\x1b[?1049h", "\x1b[?1049l"
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
 
@@ -234,16 +253,20 @@ def without_escapes(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def test_once_on_a_terminal_it_is_in_color_and_fits(suite: RunningSuite) -> None:
-    terminal = Terminal(suite.directory)
+def test_once_on_a_terminal_it_is_in_color_and_fits(
+    suite: RunningSuite, terminals: Callable[..., Terminal]
+) -> None:
+    terminal = terminals(suite.directory)
     assert terminal.wait() == 0
     assert SCREEN not in terminal.text
     assert "\x1b[32mserving" in terminal.text
     assert all(len(line) <= 80 for line in without_escapes(terminal.text).splitlines())
 
 
-def test_on_a_terminal_it_is_refreshed_in_place_until_ctrl_c(suite: RunningSuite) -> None:
-    terminal = Terminal(suite.directory, "--watch", "50ms", lines=50)
+def test_on_a_terminal_it_is_refreshed_in_place_until_ctrl_c(
+    suite: RunningSuite, terminals: Callable[..., Terminal]
+) -> None:
+    terminal = terminals(suite.directory, "--watch", "50ms", lines=50)
     terminal.wait_for(r"every 0\.05 s; Ctrl-C ends")
     before = terminal.text.count("every 0.05 s")
     with connected(suite, "unix"):
@@ -259,8 +282,10 @@ def test_on_a_terminal_it_is_refreshed_in_place_until_ctrl_c(suite: RunningSuite
     assert "Traceback" not in text
 
 
-def test_sigterm_leaves_the_terminal_as_it_was(suite: RunningSuite) -> None:
-    terminal = Terminal(suite.directory, "tcp", "--watch", "10s")
+def test_sigterm_leaves_the_terminal_as_it_was(
+    suite: RunningSuite, terminals: Callable[..., Terminal]
+) -> None:
+    terminal = terminals(suite.directory, "tcp", "--watch", "10s")
     terminal.wait_for("every 10 s")
     terminal.process.terminate()
     assert terminal.wait() == 128 + signal.SIGTERM
@@ -269,9 +294,11 @@ def test_sigterm_leaves_the_terminal_as_it_was(suite: RunningSuite) -> None:
     assert "Traceback" not in terminal.text
 
 
-def test_on_a_terminal_a_suite_that_restarts_is_waited_for(tmp_path: Path) -> None:
+def test_on_a_terminal_a_suite_that_restarts_is_waited_for(
+    tmp_path: Path, terminals: Callable[..., Terminal]
+) -> None:
     with running(tmp_path, CONFIG):
-        terminal = Terminal(tmp_path, "--watch", "50ms", columns=200, lines=50)
+        terminal = terminals(tmp_path, "--watch", "50ms", columns=200, lines=50)
         terminal.wait_for("serving")
     terminal.wait_for(r"no suite is listening there; .* below is the last answer|closed without an answer")
     with running(tmp_path, CONFIG) as suite:
@@ -280,16 +307,38 @@ def test_on_a_terminal_a_suite_that_restarts_is_waited_for(tmp_path: Path) -> No
         assert terminal.wait() == 0
 
 
-def test_a_terminal_that_is_none_of_those_gets_an_error_and_no_screen(tmp_path: Path) -> None:
+def test_a_terminal_that_is_none_of_those_gets_an_error_and_no_screen(
+    tmp_path: Path, terminals: Callable[..., Terminal]
+) -> None:
     """What is wrong from the start is said as everywhere."""
     (tmp_path / "config.toml").write_text(CONFIG)
-    terminal = Terminal(tmp_path, "--watch")
+    terminal = terminals(tmp_path, "--watch")
     assert terminal.wait() == 1
     assert "run/admin.sock: no suite is listening there" in without_escapes(terminal.text)
     assert terminal.text.count(SCREEN) == terminal.text.count(MAIN)
 
 
+def test_a_terminal_that_cannot_be_refreshed_is_as_good_as_a_pipe(
+    suite: RunningSuite, terminals: Callable[..., Terminal]
+) -> None:
+    terminal = terminals(suite.directory, "--watch", "50ms", term="dumb")
+    terminal.wait_for(r"(?s)suite .*suite ")
+    os.killpg(terminal.process.pid, signal.SIGINT)
+    assert terminal.wait() == 0
+    assert "\x1b" not in terminal.text
+
+
 # What goes wrong.
+
+
+def test_documents_of_another_version_are_one_line(tmp_path: Path) -> None:
+    answers = [http('{"pid": 1}'), http('{"endpoints": [], "next": null}'), http('{"events": []}')]
+    says = (
+        r"[^\n]*admin\.sock: its answer cannot be understood \(KeyError\('version'\)\); expected a [^\n]*\n"
+    )
+    with canned(tmp_path, *answers) as (place, _):
+        where = f"unix:{place.addresses[0].path}"
+        assert run_suite(tmp_path, "status", "--admin", where, says=says).returncode == 1
 
 
 @pytest.mark.parametrize(

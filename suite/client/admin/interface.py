@@ -146,6 +146,14 @@ class Interface:
         if reply.status in (401, 403) and self._token is None and self._configured is not None:
             self._token = read_client_token(self._configured)
             reply = self.reply(path, method, body)
+        return self.read(reply)
+
+    def read(self, reply: Reply) -> Any:
+        """The JSON document in *reply*.
+
+        :raises UnreachableError: there is none, so that what answers is something else.
+        :raises RefusedError: it says that the suite has refused.
+        """
         document = self._document(reply)
         if reply.status >= 400:
             self._refuse(reply.status, document)

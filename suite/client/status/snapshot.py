@@ -1,7 +1,8 @@
 """What the admin interface says of a suite at one moment, and what has changed since another.
 
-Rules: nothing that a peer or a configuration has chosen gets as far as a terminal with its control
-characters; a rate is between two moments of one process, by its own monotonic clock, or it is not known.
+Rules: documents are as the interface sends them, and have to pass `clean` on the way to a terminal, so that
+nothing that a peer or a configuration has chosen gets there with its control characters; a rate is between
+two moments of one process, by its own monotonic clock, or it is not known.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ Document = Mapping[str, Any]
 
 
 def clean(value: Any) -> Any:
-    """*value*, a JSON document, without the control characters in its strings: they are escaped."""
+    """*value*, a JSON document, for a terminal: the control characters in its strings are escaped.
+
+    What has several lines, as the mistakes in a configuration, has one.
+    """
     if isinstance(value, str):
-        return one_line(value)
+        return "; ".join(one_line(line) for line in value.split("\n") if line)
     if isinstance(value, list):
         return [clean(item) for item in value]
     if isinstance(value, dict):
@@ -61,7 +65,7 @@ def pages(interface: Interface, path: str, key: str, most: int | None = None, **
     left = most
     while left is None or left > 0:
         limit = PAGE if left is None else min(PAGE, left)
-        page = clean(interface.ask(f"{path}?{urlencode({**query, 'limit': limit})}"))
+        page = interface.ask(f"{path}?{urlencode({**query, 'limit': limit})}")
         yield from page[key]
         if page["next"] is None:
             return
@@ -75,7 +79,7 @@ def take(interface: Interface, most: int | None, most_refusals: int) -> Snapshot
     :param most: how many endpoints it has at the most; None: all.
     :param most_refusals: how many refusals.
     """
-    status = clean(interface.ask("/api/v1/status"))
+    status = interface.ask("/api/v1/status")
     endpoints = [*pages(interface, "/api/v1/endpoints", "endpoints", most)]
     return Snapshot(status, endpoints, refusals(interface, None, RECENT)[:most_refusals])
 
@@ -87,7 +91,7 @@ def refusals(interface: Interface, endpoint: str | None, among: int = PAGE) -> l
     :param among: how many events are looked at.
     """
     query = {"limit": str(among)} if endpoint is None else {"limit": str(among), "endpoint": endpoint}
-    page = clean(interface.ask(f"/api/v1/events/recent?{urlencode(query)}"))
+    page = interface.ask(f"/api/v1/events/recent?{urlencode(query)}")
     found = [event for event in page["events"] if event.get("reason") in UNWANTED]
     return found[::-1]
 
@@ -106,8 +110,13 @@ def endpoint_of(interface: Interface, name: str) -> Document:
 
     :raises SuiteError: there is none.
     """
-    found: Document = clean(interface.ask(endpoint_path(name)))
+    found: Document = interface.ask(endpoint_path(name))
     return found
+
+
+def cleaned(now: Snapshot) -> Snapshot:
+    """*now*, for a terminal: see `clean`."""
+    return Snapshot(clean(now.status), clean(now.endpoints), clean(now.refusals))
 
 
 class Rates:
