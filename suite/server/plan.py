@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from suite import certs, text
 from suite.config import file as config
+from suite.config.environment import NO_ENVIRONMENT, Environment
 from suite.config.faults import Replay
 from suite.endpoints import parser
 from suite.endpoints.companions import parse_companions
@@ -50,7 +51,13 @@ class Plan:
     gallery: Gallery | None = None
 
     def __init__(
-        self, file: Path, *, mint: bool, before: Plan | None = None, replay: Decisions | None = None
+        self,
+        file: Path,
+        *,
+        mint: bool,
+        before: Plan | None = None,
+        replay: Decisions | None = None,
+        environment: Environment = NO_ENVIRONMENT,
     ) -> None:
         """Read the configuration *file*.
 
@@ -60,20 +67,24 @@ class Plan:
             files have not changed, so that sessions still resume; it is not modified.
         :param replay: the decisions of an earlier run, which connections get in place of the declared faults;
             default: those of *before*.
+        :param environment: declares endpoints, too.
         """
         mistakes = Mistakes()
         self.renewal = False
         self.replay: Decisions | None = replay
         if replay is None and before is not None:
             self.replay = before.replay
-        self._load(config.read(file, mistakes), mistakes, mint=mint, before=before)
+        self.environment = environment
+        self._load(config.read(file, mistakes, environment), mistakes, mint=mint, before=before)
 
     def read_again(self) -> Plan:
         """What its file says now.
 
         :raises SuiteError: that cannot be served.
         """
-        return Plan(self.config.file, mint=True, before=self)
+        # A file that has been there must not be lost, with all that it declares.
+        environment = self.environment._replace(needs_file=self.config.has_file)
+        return Plan(self.config.file, mint=True, before=self, environment=environment)
 
     def renewed(self) -> Plan:
         """The same configuration, with its certificates read again.
@@ -83,6 +94,7 @@ class Plan:
         plan = object.__new__(type(self))
         plan.renewal = True
         plan.replay = self.replay
+        plan.environment = self.environment
         plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
 
@@ -231,7 +243,7 @@ class Plan:
             found.append(f"serving will make development certificates in {text.shown(self.missing)}")
         found += [f"warning: {warning}" for warning in self.warnings]
         count = len(self.descriptions)
-        found.append(f"{text.shown(self.config.file)}: {count} endpoint{'s' * (count > 1)}, no errors")
+        found.append(f"{self.config.source}: {count} endpoint{'s' * (count > 1)}, no errors")
         return found
 
 
@@ -245,6 +257,7 @@ class FixedPlan(Plan):
     def __init__(self, settings: config.Config) -> None:
         self.renewal = False
         self.replay = None
+        self.environment = NO_ENVIRONMENT
         self._load(settings, Mistakes(), mint=True, before=None)
 
     @override
