@@ -98,7 +98,7 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group plugins -o requirements/plugins.txt
-	for group in browser schemathesis sslyze; do \
+	for group in browser deploy sbom schemathesis sslyze; do \
 		uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 			--group $$group -o requirements/$$group.txt || exit; done
 
