@@ -7,6 +7,7 @@ SSLYZE := $(VENV)/sslyze
 PLUGINS := $(VENV)/plugins
 API := $(VENV)/schemathesis
 BROWSER := $(VENV)/browser
+DEPLOY := $(VENV)/deploy
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
@@ -21,7 +22,7 @@ run: $(VENV)/installed ## make certificates if there are none, and serve config.
 # The page is tested where Chromium is.
 BROWSER_TOO := $(if $(shell command -v chromium),$(BROWSER)/installed)
 
-test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed $(API)/installed $(BROWSER_TOO) ## run all tests; COVERAGE=yes measures branch coverage, too
+test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed $(API)/installed $(DEPLOY)/installed $(BROWSER_TOO) ## run all tests; COVERAGE=yes measures branch coverage, too
 ifdef COVERAGE
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
@@ -77,7 +78,7 @@ $(VENV)/raced: $(VENV)/installed requirements/bench.txt
 	@touch $@
 
 # Clients in the tests like openssl or ncat, that happen to be written in Python: what they need is their own affair.
-$(SSLYZE)/installed $(API)/installed $(BROWSER)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
+$(SSLYZE)/installed $(API)/installed $(BROWSER)/installed $(DEPLOY)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
 	$(PYTHON) -m venv $(VENV)/$*
 	$(VENV)/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
