@@ -11,7 +11,7 @@ DEPLOY := $(VENV)/deploy
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fresh ssl stress check bench install lock clean always
+.PHONY: help run test fresh ssl stress container check bench install lock clean always
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -41,6 +41,10 @@ ssl: $(VENV)/developed ## the tests that depend on Python's own OpenSSL
 
 stress: $(VENV)/developed ## the slow and heavy tests, in full size
 	$(BIN)/python -m pytest -m stress
+
+# CONTAINER_CACHE: where the base and the images are kept (default: ~/.cache/echo-suite/containers).
+container: $(VENV)/developed $(DEPLOY)/installed ## build the image and run it, and the manifests (needs root and podman)
+	$(BIN)/python -m pytest -m container --timeout 1200 tests/deploy
 
 check: $(VENV)/developed ## lint, formatting, types, and the floors of the design
 	$(BIN)/ruff check .
