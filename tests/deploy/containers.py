@@ -193,8 +193,12 @@ class Podman:
 
     def stopping(self, name: str) -> subprocess.Popen[bytes]:
         """``podman stop`` under way: it waits for the end."""
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(["podman", "stop", "-t", "30", name], env=self.environment, **quiet)
+        return subprocess.Popen(
+            ["podman", "stop", "-t", "30", name],
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def lines(self, name: str) -> list[str]:
         """What the container has printed."""
@@ -246,7 +250,9 @@ def outside() -> Sequence[str]:
     """Options by which pip and apt in a build are configured as they are outside, and nothing of it stays."""
     command = [sys.executable, "-m", "pip", "config", "list"]
     settings = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    named = re.findall(r"(?:file://|'|\s)(/[^\s']+)", settings)  # directories with packages, constraints
+    # Constraints, directories with packages, and indexes, whose files are beside them.
+    named = re.findall(r"(?:file://|'|\s)(/[^\s']+)", settings)
+    named = [path.rstrip("/").removesuffix("/simple") for path in named]
     usual = ("/etc/pip.conf", "/etc/xdg/pip", str(Path.home() / ".config/pip"), "/etc/ssl/certs")
 
     def options() -> Iterator[str]:

@@ -131,7 +131,7 @@ def test_a_pod_becomes_ready_echoes_on_all_transports_and_drains(pod: Pod, tmp_p
             stack.enter_context(socket.create_connection(pod.addresses["tls"], PATIENCE))
             for _ in range(ECHOES)
         ]
-        talks = [Talk(client) for client in (*plain, *(TLSClient(sock, context) for sock in below))]
+        talks = [*map(Talk, plain), *(Talk(TLSClient(sock, context)) for sock in below)]
         with podman.stopping(pod.container) as stopping:
             wait_until(lambda: pod.status("readiness") == 503, "it is not ready any more")
             assert pod.status("liveness") == 200
