@@ -36,7 +36,17 @@ def reply(data: bytes) -> bytes:
 
 @implementer(IHalfCloseableProtocol, INeedsNoLogContext)
 class Echo(Guarded):
-    """Echo for every stream: TCP, TLS and UNIX."""
+    """Echo for every stream: TCP, TLS and UNIX.
+
+    :cvar beyond: bytes written beside those received, less those received that are not sent back.
+    """
+
+    beyond = 0
+
+    @property
+    def written(self) -> int:  # type: ignore[override]  # nothing is counted for it
+        """Bytes written: those received."""
+        return self.received + self.beyond
 
     @override
     def connectionMade(self) -> None:
@@ -156,6 +166,7 @@ class EchoDatagram(DatagramProtocol):
         self.answers = policy.admits_all
         self.admit = policy.admit
         self.goes_round = policy.goes_round
+        self.traffic = policy.traffic
         self._until_look = LOOK_EVERY
 
     @override

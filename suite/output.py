@@ -34,6 +34,7 @@ class LineWriter:
     :param encoding: the encoding of the lines; characters that it lacks are escaped.
     :ivar loss: makes the line that stands for dropped ones, from their number and the reason.
     :ivar lost: lines dropped since the last successful write.
+    :ivar lost_in_all: lines dropped so far.
     :ivar why: why the last of them was.
     """
 
@@ -42,7 +43,7 @@ class LineWriter:
         self.loss: Callable[[int, str], str] = loss_line
         self._torn = False  # the last line was written in part
         self._use(descriptor)
-        self.lost = 0
+        self.lost = self.lost_in_all = 0
         self.why = ""
 
     def _use(self, descriptor: int) -> None:
@@ -72,6 +73,7 @@ class LineWriter:
             self._write_all(b"\n" + data if self._torn else data)
         except OSError as error:
             self.lost += 1
+            self.lost_in_all += 1
             unread = isinstance(error, BlockingIOError)
             self.why = "destination not read" if unread else error.strerror or str(error)
             return False

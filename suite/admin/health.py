@@ -76,8 +76,9 @@ async def _startupz(site: Site, _call: Call) -> Response:
     return _verdict([] if site.suite.opened.called else ["starting"])
 
 
-HEALTH: Final = (
-    Route("GET", "/healthz", _healthz, is_open=True),
-    Route("GET", "/readyz", _readyz, is_open=True),
-    Route("GET", "/startupz", _startupz, is_open=True),
+#: HAProxy's ``option httpchk /readyz`` asks with OPTIONS.
+HEALTH: Final = tuple(
+    Route(method, path, handler, is_open=True)
+    for path, handler in (("/healthz", _healthz), ("/readyz", _readyz), ("/startupz", _startupz))
+    for method in ("GET", "OPTIONS")
 )

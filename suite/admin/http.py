@@ -8,11 +8,11 @@ at most `SHARE` of the reactor's time, and waits when that is used up; there are
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -47,6 +47,10 @@ SHARE: Final = 0.1
 #: Seconds of work that may be done at once after a quiet time.
 BURST: Final = 0.25
 
+#: Seconds that everybody waits at the most after an answer that has taken long: what thousands of endpoints
+#: take must fail no probe (Kubernetes' ``timeoutSeconds`` is 1).
+LONGEST_WAIT: Final = 0.5
+
 
 class Budget:
     """The reactor's time that may be spent: `SHARE` of it, with a reserve of `BURST`.
@@ -79,13 +83,18 @@ class Budget:
         try:
             yield
         finally:
-            seconds = self._clock.seconds() - began
-            self.spent += seconds
-            self._left -= seconds
+            self.charge(self._clock.seconds() - began)
+
+    def charge(self, seconds: float) -> None:
+        """Charge *seconds* of work that has been done."""
+        self.spent += seconds
+        self._left = max(self.left() - seconds, -LONGEST_WAIT * SHARE)
 
 
 class Queue:
     """Requests that wait to be answered, in their order, one in a turn of the reactor.
+
+    Those that are urgent have every other turn, so that neither kind waits for all of the other.
 
     :param budget: is charged for the work; while it is used up, nothing is done.
     """
@@ -93,21 +102,24 @@ class Queue:
     def __init__(self, clock: IReactorTime, budget: Budget) -> None:
         self._clock = clock
         self._budget = budget
-        self._waiting: deque[Callable[[], object]] = deque()
+        # The kind whose turn is the next comes first.
+        self._kinds: deque[deque[Callable[[], object]]] = deque((deque(), deque()))
+        self._ordinary, self._urgent = self._kinds
         self._next: IDelayedCall | None = None
 
-    def put(self, work: Callable[[], object]) -> None:
+    def put(self, work: Callable[[], object], *, urgent: bool = False) -> None:
         """Do *work* when its turn has come."""
-        self._waiting.append(work)
+        (self._urgent if urgent else self._ordinary).append(work)
         self._schedule()
 
     def _schedule(self) -> None:
-        if self._next is None and self._waiting:
+        if self._next is None and any(self._kinds):
             self._next = self._clock.callLater(self._budget.wait(), self._work)
 
     def _work(self) -> None:
         self._next = None
-        work = self._waiting.popleft()
+        self._kinds.rotate()
+        work = next(filter(None, self._kinds)).popleft()
         try:
             with self._budget.charged():
                 work()
@@ -116,7 +128,8 @@ class Queue:
 
     def clear(self) -> None:
         """Forget everything that waits."""
-        self._waiting.clear()
+        for waiting in self._kinds:
+            waiting.clear()
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -133,6 +146,11 @@ class Request(WebRequest):
     def _factory(self) -> AdminFactory:
         factory: AdminFactory = cast(Any, self.channel).factory
         return factory
+
+    @property
+    def is_being_answered(self) -> bool:
+        """Whether its answer is under way."""
+        return self._answering is not None and not self._answering.called
 
     @override
     def gotLength(self, length: int | None) -> None:
@@ -164,7 +182,7 @@ class Request(WebRequest):
     @override
     def process(self) -> None:
         if not self._refused:
-            self._factory.queue.put(self._begin)
+            self._factory.queue.put(self._begin, urgent=self.path in self._factory.urgent)
 
     def _begin(self) -> None:
         if self._disconnected or self.finished:
@@ -177,16 +195,26 @@ class Request(WebRequest):
             response = await self._factory.answer(self)
         except Problem as problem:
             response = problem.response()
+        except CancelledError:  # the client has gone
+            return
         except Exception:  # noqa: BLE001  # a bug ends its request, with an answer
             log.failure("{method} {uri} failed", method=self.method, uri=self.uri)
             response = Problem(500, "a bug in the suite; its log has a traceback").response()
         if response is not None and not self._disconnected:
             self._send(response)
 
-    def _send(self, response: Response) -> None:
+    def begin(self, response: Response) -> None:
+        """Send the head of *response*, whose body follows piece by piece: with `write`, up to `finish`."""
+        self._set_head(response)
+        self.write(b"")
+
+    def _set_head(self, response: Response) -> None:
         self.setResponseCode(response.status, response.phrase.encode())
         for name, value in response.all_headers():
             self.setHeader(name.encode(), value.encode())
+
+    def _send(self, response: Response) -> None:
+        self._set_head(response)
         if response.status != 204:
             self.setHeader(b"Content-Length", b"%d" % len(response.body))
             if self.method != b"HEAD":
@@ -229,6 +257,25 @@ class Channel(HTTPChannel):
             super().dataReceived(data)
         self.factory.check_budget()
 
+    @property
+    def may_read(self) -> bool:
+        """Whether Twisted's flow control has not stopped reading: the end of a client is read, too."""
+        if self._handlingRequest:
+            return sum(map(len, self._dataBuffer)) <= self._optimisticEagerReadSize
+        return not self._waitingForTransport
+
+    def end(self) -> None:
+        """End the connection, once a request that is being answered has its answer."""
+        request: Any = self.requests[0] if self.requests else None
+        if request is not None and request.is_being_answered:
+            self.persistent = False
+        else:
+            self.loseConnection()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        cast(Any, self.transport).abortConnection()
+
     @override
     def resetTimeout(self) -> None:
         """A request has a time, however many pieces it comes in."""
@@ -265,6 +312,7 @@ class AdminFactory(HTTPFactory):
 
     :param clock: the source of time.
     :param answer: answers a request; the result is None if that has been seen to. It may raise `Problem`.
+    :param urgent: paths whose requests are urgent (`Queue`).
     :ivar budget: the time that may be spent.
     :ivar queue: the requests that wait for it.
     :ivar open: the open connections.
@@ -275,10 +323,14 @@ class AdminFactory(HTTPFactory):
     protocol = Channel  # type: ignore[assignment]  # HTTP/1.1 only, without the proxy for others
 
     def __init__(
-        self, clock: Any, answer: Callable[[Request], Coroutine[Deferred[Any], Any, Response | None]]
+        self,
+        clock: Any,
+        answer: Callable[[Request], Coroutine[Deferred[Any], Any, Response | None]],
+        urgent: Collection[bytes] = (),
     ) -> None:
         super().__init__(timeout=IDLE_TIME, reactor=clock)
         self.answer = answer
+        self.urgent = urgent
         self.budget = Budget(clock)
         self.queue = Queue(clock, self.budget)
         self.open: dict[Channel, None] = {}
@@ -347,14 +399,14 @@ class AdminFactory(HTTPFactory):
         for port in self.ports:
             port.startReading()
         for channel in self.open:
-            if not channel._waitingForTransport and not channel._handlingRequest:  # noqa: SLF001
+            if channel.may_read:
                 cast(Any, channel.transport).startReading()
 
     def stop(self) -> None:
-        """Answer no more; what has been answered is still sent."""
+        """Answer no more; what has been answered, or is being answered, is still sent."""
         self.queue.clear()
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
         for channel in [*self.open]:
-            channel.loseConnection()
+            channel.end()

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from suite.admin.events import Events
 from suite.admin.exchange import Call, Response
 from suite.admin.faults import FaultRequests
+from suite.admin.http import AdminFactory
+from suite.admin.lag import Lag
 from suite.server.service import EchoSuite
 
 #: Answers a request; the result is None if it has been seen to.
@@ -23,12 +25,18 @@ class Site(Protocol):
     :ivar suite: the suite that it is about.
     :ivar faults: answers what is asked about faults.
     :ivar events: what has happened.
+    :ivar lag: how late the reactor is.
+    :ivar observer: reads what metrics say.
     :ivar routes: all routes.
+    :ivar factory: its connections.
     """
 
     suite: EchoSuite
     faults: FaultRequests
     events: Events
+    lag: Lag
+    observer: Any
+    factory: AdminFactory
     routes: Sequence[Route]
 
 
@@ -40,7 +48,8 @@ class Route:
     :ivar path: the path; ``{name}`` stands for a part of it.
     :ivar handler: answers, given the `Site` and the `Call`.
     :ivar changes: whether it changes anything, which takes the token or the UNIX socket.
-    :ivar is_open: whether anybody may ask for it, by any name: health and metrics.
+    :ivar is_open: whether anybody may ask for it, by any name: health.
+    :ivar is_public: whether clients on other machines may ask for it without the token, too: metrics.
     """
 
     method: str
@@ -48,6 +57,7 @@ class Route:
     handler: Handler
     changes: bool = False
     is_open: bool = False
+    is_public: bool = False
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:

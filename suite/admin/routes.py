@@ -8,6 +8,7 @@ from typing import Any, Final
 from suite.admin.api.routes import API
 from suite.admin.exchange import Call, Problem, Response
 from suite.admin.health import HEALTH
+from suite.admin.metrics.routes import METRICS
 from suite.admin.route import Route
 
 
@@ -18,7 +19,7 @@ async def _page(_site: Any, _call: Call) -> Response:
 _PAGE: Final = (Route("GET", "/", _page),)
 
 #: Each room of the interface has a tuple of its own; no two routes have the same method and path.
-ROUTES: Final[tuple[Route, ...]] = (*_PAGE, *API, *HEALTH)
+ROUTES: Final[tuple[Route, ...]] = (*_PAGE, *API, *HEALTH, *METRICS)
 
 
 def matching(path: str) -> Iterator[tuple[Route, Mapping[str, str]]]:

@@ -14,6 +14,8 @@ from suite.admin.events import Events
 from suite.admin.exchange import Call, Problem, Response
 from suite.admin.faults import FaultRequests
 from suite.admin.http import AdminFactory, Request
+from suite.admin.lag import Lag
+from suite.admin.metrics.observed import Observer
 from suite.admin.route import Route
 from suite.admin.routes import ROUTES, find
 from suite.endpoints.descriptions import shown_socket
@@ -29,6 +31,8 @@ class Site:
     :ivar suite: the suite that it is about.
     :ivar faults: answers what is asked about faults.
     :ivar events: what has happened since it was opened.
+    :ivar lag: how late the reactor is, while the interface is open.
+    :ivar observer: reads what metrics say.
     :ivar routes: all routes.
     :ivar factory: its connections.
     """
@@ -36,9 +40,14 @@ class Site:
     def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self.suite = suite
         self.faults = faults
-        self.events = Events()
+        self.events = Events(suite.reactor)
+        self.events.start()
+        self.lag = Lag(suite.reactor)
+        self.lag.start()
+        self.observer = Observer(self)
         self.routes: Sequence[Route] = ROUTES
-        self.factory = AdminFactory(suite.reactor, self._answer)
+        health = frozenset(route.path.encode() for route in ROUTES if route.is_open)
+        self.factory = AdminFactory(suite.reactor, self._answer, health)
         self._hosts: frozenset[str] = frozenset()
         self._token: bytes | None = None
 
@@ -49,6 +58,8 @@ class Site:
 
     def stop(self) -> None:
         """Answer no more."""
+        self.events.stop()
+        self.lag.stop()
         self.factory.stop()
 
     def line(self, port: Any) -> str:
@@ -96,7 +107,8 @@ class Site:
             return True
         if route.changes:
             raise missing_token(self._token, "a change over TCP")
-        if not route.is_open and not is_near(getattr(request.getClientAddress(), "host", None)):
+        public = route.is_open or route.is_public
+        if not public and not is_near(getattr(request.getClientAddress(), "host", None)):
             raise missing_token(self._token, "this, asked for from another machine,")
         return False
 

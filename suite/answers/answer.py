@@ -49,6 +49,8 @@ class StreamAnswer(Guarded):
         """Send *data*; from now on the peer owes it to us to take it (`Reason.STALL`)."""
         self.unchanged_since = self.guard.clock.seconds()
         self.last_owed = UNKNOWN
+        if getattr(self.transport, "takes_bytes", True):
+            self.written += len(data)
         cast(Any, self.transport).write(data)
 
     # Called by the transport.
@@ -110,6 +112,7 @@ class DatagramAnswer(DatagramProtocol):
 
     def __init__(self, policy: DatagramPolicy) -> None:
         self.policy = policy
+        self.traffic = policy.traffic
         self._until_look = LOOK_EVERY
 
     def answer(self, datagram: bytes, addr: tuple[str, int]) -> bytes | None:

@@ -28,6 +28,7 @@ from suite.engine.binding import ClosesOnBindFailure, Detachable, with_scope
 from suite.engine.destination import CONTROL_SIZE, ControlMessage, destination, report_destinations
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains, split_train
+from suite.engine.traffic import Traffic
 
 log = Logger()
 
@@ -72,6 +73,7 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
     """A UDP port.
 
     :ivar lost: the number of replies that the kernel refused.
+    :ivar traffic: what has come and gone: the ``traffic`` of the protocol, if it has one.
     :ivar sent_to_many: whether the datagram that the protocol is receiving was sent to a broadcast or
         multicast address.
     """
@@ -131,6 +133,7 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
     @override
     def startListening(self) -> None:
         self.needs_log_context = not INeedsNoLogContext.providedBy(self.protocol)
+        self.traffic: Traffic = getattr(self.protocol, "traffic", None) or Traffic()
         super().startListening()
 
     @override
@@ -160,6 +163,8 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
             self.control = control
             for datagram in split_train(data, control) if self._trains else [data]:
                 left -= 1
+                self.traffic.came += 1
+                self.traffic.bytes_came += len(datagram)
                 try:
                     self.protocol.datagramReceived(datagram, address)
                 except Exception:  # noqa: BLE001  # one datagram must not close the port
@@ -178,11 +183,21 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
     def write(self, datagram: bytes, addr: Any = None) -> None:
         try:
             if self._answering is not None and self._answering[0] == addr:
-                self.socket.sendmsg([datagram], self._answering[1], 0, addr)
+                sent: int | None = self.socket.sendmsg([datagram], self._answering[1], 0, addr)
             else:
-                super().write(datagram, addr)
+                sent = cast(Any, super()).write(datagram, addr)
         except OSError:
+            sent = None
+        self._note_sent(sent)
+
+    def _note_sent(self, sent: int | None) -> None:
+        """A reply of *sent* bytes has gone; None: the kernel refused it."""
+        if sent is None:
             self.lost += 1
+            self.traffic.lost += 1
+        else:
+            self.traffic.went += 1
+            self.traffic.bytes_went += sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +215,10 @@ class Reply:
     def send(self, datagram: bytes) -> None:
         """Send *datagram*; if the kernel refuses it, or the socket is closed, it is lost."""
         try:
-            self._sock.sendmsg([datagram], self._control, 0, self._address)
+            sent: int | None = self._sock.sendmsg([datagram], self._control, 0, self._address)
         except OSError:
-            self._port.lost += 1
+            sent = None
+        self._port._note_sent(sent)  # noqa: SLF001  # of this module
 
 
 class EchoPort(DatagramPort):
@@ -245,6 +261,8 @@ class EchoPort(DatagramPort):
                 left = self._answer_trains(fd, 0, count, left)
                 most = min(most, left * count // messages.totals(count)[count])  # if the next are like these
             else:
+                self.traffic.echoed += count
+                self.traffic.bytes_echoed += messages.size(0, count)
                 self._answer(fd, 0, count, messages.sources(count))
                 left -= count
 
@@ -257,7 +275,10 @@ class EchoPort(DatagramPort):
         stop = count
         if totals[count] - totals[start] > left:
             stop = bisect_left(totals, totals[start] + left, start + 1, count)
-        left -= totals[stop] - totals[start]
+        datagrams = totals[stop] - totals[start]
+        left -= datagrams
+        self.traffic.echoed += datagrams
+        self.traffic.bytes_echoed += self._messages.size(start, stop)
         if stop < count:
             self._kept = (stop, count)
             self._next_turn = cast(IReactorTime, self.reactor).callLater(0, self._go_on)
@@ -276,6 +297,7 @@ class EchoPort(DatagramPort):
             self._until_look = LOOK_EVERY
             for index, source in enumerate(sources, start):
                 if self.protocol.goes_round(source, messages.message(index)):
+                    self.traffic.keep(messages.count_datagrams(index), messages.size(index, index + 1))
                     self._send_admitted(fd, start, index, sources)
                     self._answer(fd, index + 1, stop, sources[index + 1 - start :])
                     return
@@ -291,11 +313,16 @@ class EchoPort(DatagramPort):
         for index, source in zip(range(start, stop), sources, strict=False):
             count = messages.count_datagrams(index)
             admitted = self.protocol.admit(source, count, messages.to_many(index))
+            if admitted == count:
+                continue
+            size = messages.size(index, index + 1)
             if not admitted:
                 self._send(fd, first, index)
                 first = index + 1
-            elif admitted < count:
+            else:
                 messages.keep_first(index, admitted)
+                size -= messages.size(index, index + 1)
+            self.traffic.keep(count - admitted, size)
         self._send(fd, first, stop)
 
     def _send(self, fd: int, start: int, stop: int) -> None:
@@ -305,13 +332,13 @@ class EchoPort(DatagramPort):
             if sent > 0:
                 start += sent
             elif sent in FULL:  # the others would fail, too
-                self.lost += sum(messages.count_datagrams(index) for index in range(start, stop))
+                self._lose(sum(map(messages.count_datagrams, range(start, stop))), messages.size(start, stop))
                 return
             else:
                 if messages.is_train(start):  # not every route can send trains
                     self._send_train(fd, start)
                 else:
-                    self.lost += 1
+                    self._lose(1, messages.size(start, start + 1))
                     if sent in FORBIDDEN and not MultipleMessages.available():
                         self._do_without()
                 start += 1
@@ -320,7 +347,13 @@ class EchoPort(DatagramPort):
         """Send the datagrams of the train at *index* one by one."""
         for start, length in self._messages.datagrams(index):
             if self._messages.send_datagram(fd, index, start, length) < 0:
-                self.lost += 1
+                self._lose(1, length)
+
+    def _lose(self, datagrams: int, size: int) -> None:
+        """The kernel has refused *datagrams* with *size* bytes of a batch."""
+        self.lost += datagrams
+        self.traffic.lost += datagrams
+        self.traffic.keep(datagrams, size)
 
     def _do_without(self) -> None:
         """Receive and send one by one from now on: a filter of system calls (seccomp(2)) forbids batches."""

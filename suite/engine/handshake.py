@@ -120,6 +120,11 @@ class HandshakingStream(Stream):
         """Whether the TLS handshake has completed."""
         return self._established
 
+    @property
+    def handshake_begun(self) -> bool:
+        """Whether some of the peer's handshake has arrived."""
+        return self._established or self._incoming.received > 0
+
     def _read_preamble(self, preamble: Preamble) -> Exception | None:
         try:
             # Peek first, because the bytes after the preamble are for the handshake.

@@ -38,7 +38,8 @@ class IPreambleListener(Interface):
 class IEchoesDatagrams(Interface):
     """A datagram protocol that either sends a datagram back unchanged or does not answer it.
 
-    A source is a packed ``sockaddr``. A message is a datagram, or a train of them.
+    A source is a packed ``sockaddr``. A message is a datagram, or a train of them. An attribute ``traffic``,
+    if it has one, is a `suite.engine.traffic.Traffic`, in which ports count.
     """
 
     def answers(sources: Sequence[bytes]) -> bool:  # noqa: N805  # zope.interface's style

@@ -114,6 +114,11 @@ class EngineReactor(ListenersMixin, EPollReactor):
         removed = super().removeAll()
         return [*removed, *(stream for stream in streams if stream not in removed)]
 
+    @property
+    def on_ring(self) -> int:
+        """The number of connections on the ring."""
+        return 0 if self._ring is None else len(self._ring.streams)
+
     def _on_ring(self) -> list[Any]:
         return [] if self._ring is None else [*self._ring.streams.values()]
 

@@ -171,6 +171,11 @@ class Stream(tcp.Server, Selectable):
         return len(self._unsent) if self._unsent is not None else 0
 
     @property
+    def takes_bytes(self) -> bool:
+        """Whether what is written now will be sent, rather than dropped."""
+        return bool(self.connected) and not self._half_closing
+
+    @property
     def owed(self) -> int:
         """Number of bytes that the peer has not taken yet, as far as its kernel tells: a system call.
 

@@ -34,7 +34,7 @@ from suite.engine.accept import AcceptingPort
 from suite.engine.handshake import HandshakingStream
 from suite.engine.handshake_records import HandshakeBudget
 from suite.engine.linux.malloc import trim_heap
-from suite.engine.openssl import MAX_PLAINTEXT, has_resumed, scratch_buffer
+from suite.engine.openssl import MAX_PLAINTEXT, scratch_buffer
 
 #: Maximum number of full records read from one connection before the others have their turn.
 RECORDS_PER_TURN: Final = 8
@@ -269,29 +269,6 @@ class TLSServer(HandshakingStream):
         problem = self._connection.verify_error()
         verdict = f", not verified: {problem}" if problem else ""
         return f"{subject}, serial {certificate.serial_number:x}, SHA-256 {fingerprint}{verdict}"
-
-    # What the handshake has agreed on; to be asked for once it has completed, and while the connection lasts.
-
-    @property
-    def tls_version(self) -> str:
-        """The version of TLS, as OpenSSL names it: ``TLSv1.3``."""
-        return self._connection.get_protocol_version_name()
-
-    @property
-    def cipher(self) -> str | None:
-        """The cipher suite, as OpenSSL names it: ``TLS_AES_128_GCM_SHA256``."""
-        return self._connection.get_cipher_name()
-
-    @property
-    def resumed(self) -> bool:
-        """Whether it has resumed an earlier session (RFC 8446, section 2.2)."""
-        return has_resumed(self._connection)
-
-    @property
-    def server_name(self) -> str | None:
-        """The name that the client has asked for (SNI), with anything that is not ASCII escaped."""
-        name = self._connection.get_servername()
-        return name.decode("ascii", "backslashreplace") if name is not None else None
 
     @property
     def negotiatedProtocol(self) -> bytes | None:

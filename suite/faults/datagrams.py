@@ -219,6 +219,7 @@ class FaultyDatagrams(DatagramProtocol):
         self.wrapped = wrapped
         self.policy = policy
         self.faults = faults
+        self.traffic = policy.traffic
 
     # To the port.
 

@@ -86,6 +86,7 @@ class HeldStream(Protocol):
         self._ended = False  # this side has been closed, at least for writing
         self._discarded = 0  # of the bytes that never come out, those that are counted as received
         self._looks_until = NEVER
+        self._handed = 0  # bytes that the transport below has been given
 
     def __getattr__(self, name: str) -> Any:
         # What the guard and the answers ask of a transport, this one passes on.
@@ -195,8 +196,14 @@ class HeldStream(Protocol):
             elif isinstance(found, Fault):
                 self._cut(found)
             else:
-                self.transport.write(found)
+                self._hand(found)
                 self.wrapped.unchanged_since = now  # a slow line is no idle one
+
+    def _hand(self, data: bytes) -> None:
+        """Give *data* to the transport below."""
+        if getattr(self.transport, "takes_bytes", True):
+            self._handed += len(data)
+        self.transport.write(data)
 
     # Ends.
 
@@ -288,6 +295,11 @@ class HeldStream(Protocol):
         """Bytes that the peer has not taken yet; not those that a fault holds back."""
         owed = getattr(self.transport, "owed", None)
         return int(self._output_paused) if owed is None else owed
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the kernel has accepted, with the answers to requests for faults."""
+        return max(0, self._handed - (getattr(self.transport, "unsent", 0) or 0))
 
     @property
     def unsent(self) -> int:

@@ -260,7 +260,7 @@ class FaultyStream(HeldStream):
         if problem:
             self._refuse_request(problem)
             return
-        self.transport.write(b"ok\n")
+        self._hand(b"ok\n")
         self.begins_answer()
         if len(data) > end + 1:
             self._take_in(data[end + 1 :])
@@ -273,7 +273,7 @@ class FaultyStream(HeldStream):
         self.wrapped.detail = problem
         self._over = True
         self._guard_ending()
-        self.transport.write(f"{problem}\n".encode("ascii", "backslashreplace"))
+        self._hand(f"{problem}\n".encode("ascii", "backslashreplace"))
         self._close_gently()
 
     def _choose(self, text: str, *, shaken: bool = False) -> str:

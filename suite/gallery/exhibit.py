@@ -36,6 +36,7 @@ class Exhibit(Echo):
             return
         if self.reason is not None:  # it has got its page
             self.received += len(data)
+            self.beyond -= len(data)
             return
         self._head += data
         head = self._head
@@ -63,6 +64,7 @@ class Exhibit(Echo):
         page = page_of(exhibit.specimen if exhibit is not None else "")
         document = Document("text/html; charset=utf-8", page)
         answer = response("200 OK", document, body=not head.startswith(b"HEAD"))
+        self.beyond += len(answer) - len(head)
         self.transport.write(answer)  # type: ignore[union-attr]  # connected, or no request
         self.end(Reason.ANSWERED)
 

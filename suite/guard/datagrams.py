@@ -23,6 +23,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from twisted.logger import Logger, LogLevel
 
 from suite.config.limits import Limits, address_of, source_of, within
+from suite.engine.traffic import Traffic
 from suite.reasons import Reason
 from suite.text import host_and_port
 
@@ -127,6 +128,7 @@ class DatagramPolicy:
     :param clock: returns the time in seconds.
     :param name: the name of the endpoint.
     :ivar refusals: the number of datagrams not answered, by reason.
+    :ivar traffic: the datagrams that have come and gone, on any of its ports.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class DatagramPolicy:
     ) -> None:
         self.name = name
         self.refusals: Counter[Reason] = Counter()
+        self.traffic = Traffic()
         self._clock = clock
         self._own_ports = own_ports if own_ports is not None else OwnPorts()
         self._admitted: set[tuple[str, int] | bytes] = set()

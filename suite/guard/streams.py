@@ -31,6 +31,7 @@ from suite.config.limits import PROXY_TIMEOUT, Limits
 from suite.engine.handshake import InvalidPreambleError, reason_of
 from suite.engine.interfaces import IPreambleListener
 from suite.guard.admission import Admission, level_of, shown_peer
+from suite.guard.handshakes import HandshakeCounts
 from suite.guard.keepalive import keep_alive
 from suite.guard.sweep import DRAIN_SWEEP, PAUSE, SWEEP, Phase, Watched, forgive, overdue
 from suite.reasons import REFUSALS, Reason
@@ -54,10 +55,15 @@ class Guarded(Watched, Protocol):
         named the client.
     :ivar detail: what the log says beside the reason.
     :ivar faults: the declared faults that strike it, for people; empty if none do.
+    :ivar written: bytes written to the transport.
+    :ivar shaking: whether it has to complete a TLS handshake yet.
     :cvar wants_client_hello: whether a transport over TLS has to keep the ClientHello (`suite.engine.hello`).
     """
 
     wants_client_hello = False
+
+    written = 0
+    shaking = False
 
     number = 0
     peer = ""
@@ -136,6 +142,16 @@ class Guarded(Watched, Protocol):
         return int(getattr(self.transport, "producerPaused", False)) if owed is None else owed
 
     @property
+    def sent(self) -> int:
+        """Bytes of the answer that the kernel has accepted; over TLS, those that OpenSSL has.
+
+        On transports that cannot tell what is unsent (a plugin's, Twisted's own), all that has been written.
+        """
+        transport = self.transport
+        sent: int | None = getattr(transport, "sent", None)  # it may hold back what it is given
+        return max(0, self.written - (getattr(transport, "unsent", 0) or 0)) if sent is None else sent
+
+    @property
     def unsent(self) -> int:
         """Bytes that the kernel has not accepted yet; on transports that cannot tell, `owed`."""
         unsent = getattr(self.transport, "unsent", None)
@@ -154,6 +170,8 @@ class Guard(Admission):
     :ivar open: the open connections, in the order in which they were accepted.
     :ivar accepted_count: the number of connections accepted.
     :ivar received: the number of bytes received on connections that have ended.
+    :ivar sent: the number of bytes sent on them.
+    :ivar handshake_counts: how TLS handshakes have ended.
     """
 
     def __init__(
@@ -170,7 +188,8 @@ class Guard(Admission):
         self.proxied = proxied
         self.open: dict[Guarded, None] = {}
         self.accepted_count = 0
-        self.received = 0
+        self.received = self.sent = 0
+        self.handshake_counts = HandshakeCounts()
         self._numbers = itertools.count(1)
         self._next_sweep: IDelayedCall | None = None
         self._sweep_due = 0.0
@@ -198,6 +217,8 @@ class Guard(Admission):
         keep_alive(transport, self.limits)
         self.open[connection] = None
         self.accepted_count += 1
+        if self.handshakes:  # else the default, which costs no memory
+            connection.shaking = True
         if self._next_sweep is None:
             self._schedule_sweep()
         header = not getattr(transport, "preamble_complete", True)
@@ -241,6 +262,8 @@ class Guard(Admission):
 
     def handshake_completed(self, connection: Guarded) -> None:
         """*connection* has completed its TLS handshake."""
+        connection.shaking = False
+        self.handshake_counts.complete(connection.transport)
         if connection.phase is Phase.HANDSHAKE:
             connection.phase = Phase.ANSWERING
             connection.unchanged_since = self.clock.seconds()
@@ -272,6 +295,9 @@ class Guard(Admission):
         connection.phase = Phase.GONE
         self.ends[reason] += 1
         self.received += connection.received
+        self.sent += connection.sent
+        if connection.shaking:
+            self.handshake_counts.fail(connection.transport, reason, cast(BaseException, failure.value))
         log.emit(
             level_of(reason),
             ("refused" if reason in REFUSALS else "closed")

@@ -66,6 +66,7 @@ class RateLimit:
 
     :param clock: measures the windows; without events, nothing is scheduled.
     :param observer: receives the events that are shown.
+    :ivar suppressed: how many events have only been counted, in all windows.
     """
 
     def __init__(self, clock: IReactorTime, observer: ILogObserver) -> None:
@@ -73,6 +74,7 @@ class RateLimit:
         self._observer = observer
         self._counts: dict[Hashable, KindCount] = {}
         self._lines = 0
+        self.suppressed = 0
         self._end: IDelayedCall | None = None
 
     def __call__(self, event: LogEvent) -> None:
@@ -98,6 +100,7 @@ class RateLimit:
             if not count.suppressed:
                 count.example = count.example or message_of(event)
             count.suppressed += 1
+            self.suppressed += 1
 
     def _new_count(self, kind: Hashable, event: LogEvent) -> KindCount:
         if self._end is None:

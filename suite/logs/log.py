@@ -111,6 +111,28 @@ class LogFile:
         self.writer.redirect(open_log_file(self.path))
 
 
+@dataclass(frozen=True)
+class Log:
+    """A log that has been started.
+
+    :ivar file: the file that it goes to; None: it goes elsewhere.
+    """
+
+    file: LogFile | None = None
+    _limit: RateLimit | None = None
+    _writer: LineWriter | None = None
+
+    @property
+    def suppressed(self) -> int:
+        """Events that have only been counted, because there were too many like them."""
+        return self._limit.suppressed if self._limit is not None else 0
+
+    @property
+    def lost(self) -> int:
+        """Lines that could not be written."""
+        return self._writer.lost_in_all if self._writer is not None else 0
+
+
 @implementer(ILogFilterPredicate)
 class Requested:
     """Events that a user has asked for by a signal are shown at any level."""
@@ -120,12 +142,11 @@ class Requested:
         return PredicateResult.yes if "requested" in event else PredicateResult.maybe
 
 
-def start(reactor: Any, settings: Settings) -> LogFile | None:
+def start(reactor: Any, settings: Settings) -> Log:
     """Log from now on, until *reactor* has shut down.
 
     Events of other packages are shown if they are warnings or worse (and at least at our own level).
 
-    :returns: the log file, if the log goes to one.
     :raises SuiteError: the log file cannot be opened.
     """
     file = LogFile(settings.file) if settings.file is not None else None
@@ -133,6 +154,7 @@ def start(reactor: Any, settings: Settings) -> LogFile | None:
     line = STYLES[settings.style or ("text" if terminal else "json")]
     observers = []
     writer: LineWriter | None = None
+    limit: RateLimit | None = None
     if file is not None:
         writer = file.writer
     elif sys.stderr is not None:  # None after `2>&-`
@@ -144,4 +166,4 @@ def start(reactor: Any, settings: Settings) -> LogFile | None:
         reactor.addSystemEventTrigger("after", "shutdown", limit.flush)
         observers.append(FilteringLogObserver(limit, [Requested(), levels]))
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False)
-    return file
+    return Log(file, limit, writer)

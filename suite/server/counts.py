@@ -35,6 +35,7 @@ class Counts:
     :ivar datagrams_answered: datagrams sent.
     :ivar datagram_bytes_received: bytes of payload in those received.
     :ivar datagram_bytes_sent: bytes of payload in those sent.
+    :ivar datagrams_lost: answers that the kernel has refused.
     :ivar unanswered: datagrams not answered, by reason.
     :ivar faults: connections or datagrams that a declared fault has struck, by its kind.
     """
@@ -51,6 +52,7 @@ class Counts:
     datagrams_answered: int = 0
     datagram_bytes_received: int = 0
     datagram_bytes_sent: int = 0
+    datagrams_lost: int = 0
     unanswered: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[str, int] = field(default_factory=dict)
 
@@ -78,11 +80,22 @@ def counts_of(endpoint: RunningEndpoint) -> Counts:
         streams = {
             "open": len(guard.open),
             "accepted": guard.accepted_count,
-            "received": guard.received + sum(connection.received for connection in guard.open),
+            "received": guard.received + sum([connection.received for connection in guard.open]),
+            "sent": guard.sent + sum([connection.sent for connection in guard.open]),
             "ended": {str(reason): n for reason, n in guard.ends.items() if reason not in REFUSALS},
             "refused": {str(reason): n for reason, n in guard.ends.items() if reason in REFUSALS},
+            "handshakes": dict(guard.handshake_counts.completed),
+            "handshake_failures": dict(guard.handshake_counts.failed),
         }
     if policy is not None:
-        datagrams = {"unanswered": {str(reason): n for reason, n in policy.refusals.items()}}
+        traffic = policy.traffic
+        datagrams = {
+            "datagrams_received": traffic.received,
+            "datagrams_answered": traffic.sent,
+            "datagram_bytes_received": traffic.bytes_received,
+            "datagram_bytes_sent": traffic.bytes_sent,
+            "datagrams_lost": traffic.lost,
+            "unanswered": {str(reason): n for reason, n in policy.refusals.items()},
+        }
     faults = {str(kind): n for kind, n in endpoint.decider.struck.items()}
     return Counts(**streams, **datagrams, faults=faults)

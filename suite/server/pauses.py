@@ -36,9 +36,14 @@ class Turns:
         self._reactor = reactor
         self._until = reactor.seconds() + SLICE
 
+    @property
+    def is_due(self) -> bool:
+        """Whether everything else has waited long enough for its turn."""
+        return bool(self._reactor.seconds() > self._until)
+
     async def one_if_due(self) -> None:
         """Let everything else have its turn, unless it has just had one."""
-        if self._reactor.seconds() > self._until:
+        if self.is_due:
             await deferLater(self._reactor, 0, lambda: None)
             self._until = self._reactor.seconds() + SLICE
 

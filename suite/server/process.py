@@ -182,11 +182,12 @@ def run(
     """
     signals = Signals() if signals is None else signals
     signals.catch()
-    log_file = start_log(reactor, settings)
+    started_log = start_log(reactor, settings)
     fit_descriptor_limit(reactor)
     suite = make_suite(reactor, plan, announce)
+    suite.log = started_log
     notifier = Notifier()
-    controls = Controls(reactor, suite, notifier, lambda _number: reactor.stop(), log_file)
+    controls = Controls(reactor, suite, notifier, lambda _number: reactor.stop(), started_log.file)
     failures: list[Failure] = []
 
     def start() -> None:

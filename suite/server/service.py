@@ -28,6 +28,7 @@ from suite.endpoints.sockets import ListeningSocket, Sockets
 from suite.engine.binding import watchable
 from suite.errors import CompanionError, ConfigError, ListenError, StoppingError
 from suite.files import Stamp
+from suite.logs.log import Log
 from suite.server.announce import minted_line, ready_line
 from suite.server.endpoint import RunningEndpoint, Surroundings
 from suite.server.pauses import Turns, without_collections
@@ -154,6 +155,7 @@ class EchoSuite(Service):
     :ivar companions: answer questions about the suite, where the configuration says so.
     :ivar operations: what can be done with it as a whole; None: nothing, as in other programs' tests.
     :ivar reloads: how reloads have gone.
+    :ivar log: the log of the process; None: it is another program's.
     :ivar started_at: when it was made, in seconds since the epoch.
     :ivar began: the same by the monotonic clock, in seconds.
     :ivar not_served: the errors of optional endpoints that could not be opened.
@@ -170,6 +172,7 @@ class EchoSuite(Service):
         self.companions: list[Companion] = []
         self.operations: Operations | None = None
         self.reloads = Reloads()
+        self.log: Log | None = None
         self.started_at = time.time()
         self.began = time.monotonic()
         self.not_served: list[ListenError] = []

@@ -13,7 +13,7 @@ import pytest
 
 from suite.admin.http import MOST_PER_PEER
 from tests.admin.asking_http import ask
-from tests.running import PATIENCE, RunningSuite, running
+from tests.running import PATIENCE, RunningSuite, running, wait_until
 
 CONFIG = """
 [endpoints]
@@ -100,7 +100,9 @@ def test_a_flood_is_bounded_and_others_are_served(suite: RunningSuite, data: byt
         flood(address, data, 300, stack)
         seen = echoes.count
         assert ask(path, "/").status == 200  # another peer
-        assert descriptors(suite) - before <= MOST_PER_PEER + 4
+        # Beside the flood's: of the echo, the other peer, and what the engine opens when there is much to do.
+        most = before + MOST_PER_PEER + 8
+        wait_until(lambda: descriptors(suite) <= most, "the flood has its share")  # those aborted are closed
         while echoes.count < seen + 50 and not echoes.problem:
             pass
     assert not echoes.problem

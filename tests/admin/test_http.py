@@ -18,6 +18,7 @@ from suite.admin.http import (
     BURST,
     IDLE_TIME,
     LONGEST_BODY,
+    LONGEST_WAIT,
     MOST_CONNECTIONS,
     MOST_PER_PEER,
     REQUEST_TIME,
@@ -332,6 +333,30 @@ def test_what_is_answered_takes_a_tenth_of_the_time(server: Server) -> None:
     # What may be done at once, and then a tenth.
     assert server.clock.seconds() - began == pytest.approx((100 * 0.01 - BURST) / SHARE, rel=0.05)
     assert server.factory.budget.spent == pytest.approx(1.0)
+
+
+def test_a_probe_waits_neither_for_other_requests_nor_for_long(server: Server) -> None:
+    """Envoy's /ready waits for its /stats, and whoever asks gives up."""
+    server.factory.urgent = {b"/healthz"}
+    server.takes = 3.0
+    for _ in range(20):
+        server.send(server.connect(), GET)
+    server.clock.advance(0)
+    assert len(server.asked) == 1
+    server.send(server.connect(), GET.replace(b"/ ", b"/healthz?x "))
+    server.clock.advance(LONGEST_WAIT)
+    server.clock.advance(LONGEST_WAIT)
+    assert b"/healthz?x" in server.asked
+
+
+def test_nobody_waits_for_a_flood_of_probes(server: Server) -> None:
+    server.factory.urgent = {b"/healthz"}
+    server.send(server.connect(), GET.replace(b"/ ", b"/healthz "))
+    for _ in range(20):
+        server.send(server.connect(), GET.replace(b"/ ", b"/healthz "))
+    server.send(server.connect(), GET)
+    server.clock.pump([0] * 3)
+    assert b"/" in server.asked
 
 
 def test_nothing_is_read_or_accepted_while_too_much_has_been_done(server: Server) -> None:

@@ -25,7 +25,7 @@ from suite.echo import EchoDatagram, EchoFactory
 from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
 from suite.errors import EXIT_OK, ConfigError, ListenError, MistakesError, UsageError
-from suite.logs.log import Settings
+from suite.logs.log import Log, Settings
 from suite.server import announce, process, service
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
@@ -588,9 +588,14 @@ def test_forced_before_it_could_stop_it_drains_nothing(monkeypatch: pytest.Monke
 def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, object]]:
     """Record signal handlers instead of setting them, and keep logging from starting."""
     seen: list[tuple[object, object]] = []
+
+    def start_log(_reactor: object, settings: Settings) -> Log:
+        seen.append(("logging", settings))
+        return Log()
+
     monkeypatch.setattr(signal, "signal", lambda *args: seen.append(args))
     monkeypatch.setattr(signal, "pthread_sigmask", lambda *args: None)
-    monkeypatch.setattr(process, "start_log", lambda _reactor, settings: seen.append(("logging", settings)))
+    monkeypatch.setattr(process, "start_log", start_log)
     monkeypatch.setattr(process, "fit_descriptor_limit", lambda _reactor: None)
     return seen
 

@@ -4,6 +4,7 @@
 - `reading`: what answers those that only read
 - `changing`: what answers those that change something
 - `watching`: what answers those that are about events
+- `status`: the suite as a whole
 - `documents`: from what runs to JSON
 - `asked`: reading what a request says, strictly
 - `operations`: what each path takes and answers, for people and programs

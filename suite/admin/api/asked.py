@@ -7,11 +7,15 @@ guessed, nothing is ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from suite.admin.exchange import Call, Problem
+from suite.admin.metrics.observed import CountedTurns
+from suite.admin.route import Site
 from suite.server.endpoint import RunningEndpoint
+from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 from suite.text import near, one_line, suggest
 
@@ -26,6 +30,16 @@ MOST_NAMED: Final = 20
 LARGEST: Final = 2**63 - 1
 
 _NUMBER: Final = re.compile(r"[0-9]{1,19}")
+
+
+@asynccontextmanager
+async def charged(site: Site) -> AsyncIterator[Turns]:
+    """Turns for the block, whose work is charged to the interface's share of the reactor's time."""
+    turns = CountedTurns(site.suite.reactor)
+    try:
+        yield turns
+    finally:
+        site.factory.budget.charge(turns.worked)
 
 
 class Query:
@@ -43,8 +57,14 @@ class Query:
                 raise Problem(400, f"the query: {one_line(name)}: unknown name{expected}")
 
     def text(self, name: str) -> str | None:
-        """The value of *name*; None if it is not there, or empty: a form sends all of its fields."""
-        return self._query.get(name) or None
+        """The value of *name*; None if it is not there.
+
+        :raises Problem: it is empty.
+        """
+        value = self._query.get(name)
+        if value == "":
+            raise Problem(400, f"the query: {name} is empty; expected a value, or no {name}")
+        return value
 
     def number(self, name: str, default: int, least: int, most: int = LARGEST) -> int:
         """The whole number that *name* is.

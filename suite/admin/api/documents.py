@@ -25,6 +25,7 @@ from suite.engine.openssl import has_resumed
 from suite.guard.streams import Guarded
 from suite.guard.sweep import Phase
 from suite.server.announce import bound_address, try_command
+from suite.server.counts import Counts, counts_of
 from suite.server.endpoint import RunningEndpoint, is_alive
 from suite.server.service import EchoSuite
 
@@ -74,6 +75,35 @@ def endpoint_document(suite: EchoSuite, faults: FaultRequests, endpoint: Running
         "certificate": certificate_document(identities[0].certificate) if identities else None,
         "faults": faults_document(faults, endpoint),
         "try": _command(suite, description, alive),
+        **counts_document(counts_of(endpoint)),
+    }
+
+
+def counts_document(counts: Counts) -> Document:
+    """What *counts* say."""
+    handshakes = counts.handshakes
+    return {
+        "connections": {
+            "open": counts.open,
+            "accepted": counts.accepted,
+            "ended": dict(counts.ended),
+            "refused": dict(counts.refused),
+        },
+        "bytes": {"received": counts.received, "sent": counts.sent},
+        "datagrams": {
+            "received": counts.datagrams_received,
+            "answered": counts.datagrams_answered,
+            "bytes_received": counts.datagram_bytes_received,
+            "bytes_sent": counts.datagram_bytes_sent,
+            "unanswered": dict(counts.unanswered),
+        },
+        "handshakes": {
+            "completed": sum(handshakes.values()),
+            "resumed": sum(count for each, count in handshakes.items() if each.resumed),
+            "by": [{**each._asdict(), "count": count} for each, count in handshakes.items()],
+            "failed": dict(counts.handshake_failures),
+        },
+        "struck": dict(counts.faults),
     }
 
 

@@ -6,11 +6,12 @@ and numbers; a page begins behind what the page before ended with, whatever has 
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
-from suite.admin.api.asked import Query, endpoint_named, whole_number
+from suite.admin.api.asked import Query, charged, endpoint_named, whole_number
 from suite.admin.api.documents import Document, connection_document, endpoint_document, faults_document
 from suite.admin.api.status import status_document
 from suite.admin.exchange import Call, Problem, Response, as_json
@@ -20,11 +21,15 @@ from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 
+#: The id of a connection.
+_ID: Final = re.compile(r"([A-Za-z0-9_-]{1,64})/([0-9]{1,18})")
+
 
 async def status(site: Site, call: Call) -> Response:
     """``GET /api/v1/status``."""
     Query(call)
-    return as_json(await status_document(site.suite))
+    async with charged(site) as turns:
+        return as_json(await status_document(site, turns))
 
 
 # Endpoints.
@@ -34,7 +39,7 @@ async def endpoints(site: Site, call: Call) -> Response:
     """``GET /api/v1/endpoints``."""
     query = Query(call, "after", "limit")
     limit, after = query.limit(), query.text("after") or ""
-    suite, turns = site.suite, Turns(site.suite.reactor)
+    suite = site.suite
     rest = sorted(
         (
             (endpoint.description.endpoint.name, endpoint)
@@ -45,8 +50,9 @@ async def endpoints(site: Site, call: Call) -> Response:
     )
     page, further = _page(rest, limit)
     shown: list[Document] = []
-    async for _, endpoint in turns.between(page):
-        shown.append(endpoint_document(suite, site.faults, endpoint))
+    async with charged(site) as turns:
+        async for _, endpoint in turns.between(page):
+            shown.append(endpoint_document(suite, site.faults, endpoint))
     return as_json({"endpoints": shown, "next": page[-1][0] if further else None})
 
 
@@ -86,9 +92,10 @@ async def faults(site: Site, call: Call) -> Response:
 async def all_faults_document(site: Site) -> Document:
     """The faults of all endpoints that have some."""
     shown = {}
-    async for name, each in Turns(site.suite.reactor).between([*site.suite.endpoints.items()]):
-        if each.decider.faults:
-            shown[name] = faults_document(site.faults, each)
+    async with charged(site) as turns:
+        async for name, each in turns.between([*site.suite.endpoints.items()]):
+            if each.decider.faults:
+                shown[name] = faults_document(site.faults, each)
     return {"endpoints": shown}
 
 
@@ -100,9 +107,20 @@ async def connections(site: Site, call: Call) -> Response:
     query = Query(call, "after", "endpoint", "limit")
     limit, name = query.limit(), query.text("endpoint")
     after = _connection_id(query.text("after"))
-    suite, turns = site.suite, Turns(site.suite.reactor)
     if name is not None:
-        endpoint_named(suite, name)  # to say that there is none
+        endpoint_named(site.suite, name)  # to say that there is none
+    async with charged(site) as turns:
+        shown, last = await _connections(site.suite, turns, name, after, limit)
+    return as_json({"connections": shown, "next": last})
+
+
+async def _connections(
+    suite: EchoSuite, turns: Turns, name: str | None, after: tuple[str, int], limit: int
+) -> tuple[list[Document], str | None]:
+    """*limit* open connections behind the id *after*, and the last id if there may be more.
+
+    :param name: of this endpoint; None: of all.
+    """
     chosen = sorted(
         (
             (found, each)
@@ -120,8 +138,8 @@ async def connections(site: Site, call: Call) -> Response:
                 shown.append(connection_document(each, connection))
             last = f"{key[0]}/{key[1]}"
         if further or len(shown) >= limit:
-            return as_json({"connections": shown, "next": last})
-    return as_json({"connections": shown, "next": None})
+            return shown, last
+    return shown, None
 
 
 def _open_after(
@@ -145,13 +163,10 @@ def _connection_id(text: str | None) -> tuple[str, int]:
     """
     if text is None:
         return "", 0
-    name, _, number = text.rpartition("/")
-    try:
-        return name, whole_number(number, "connection")
-    except Problem:
-        raise Problem(
-            400, f"the query: after={text!r} cannot be used; expected an id such as tcp/17"
-        ) from None
+    found = _ID.fullmatch(text)
+    if found is None:
+        raise Problem(400, f"the query: after={text!r} cannot be used; expected an id such as tcp/17")
+    return found[1], int(found[2])
 
 
 async def connection(site: Site, call: Call) -> Response:

@@ -10,8 +10,11 @@ from typing import Final
 from cryptography.x509 import Certificate
 
 from suite import __version__
-from suite.admin.api.documents import Document, certificate_document, instant
+from suite.admin.api.documents import Document, certificate_document, counts_document, instant
 from suite.admin.health import reasons_against, state_of
+from suite.admin.route import Site
+from suite.admin.usage import descriptors
+from suite.server.counts import Counts, counts_of
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 
@@ -19,11 +22,14 @@ from suite.server.service import EchoSuite
 MOST_CERTIFICATES: Final = 100
 
 
-async def status_document(suite: EchoSuite) -> Document:
-    """What is known of *suite* as a whole."""
-    turns = Turns(suite.reactor)
+async def status_document(site: Site, turns: Turns) -> Document:
+    """What is known of the suite of *site* as a whole."""
+    suite = site.suite
     reasons = await reasons_against(suite, turns)
-    config, reloads = suite.plan.config, suite.reloads
+    counts = Counts()
+    async for endpoint in turns.between(suite.every_endpoint):
+        counts += counts_of(endpoint)
+    config, reloads, lag = suite.plan.config, suite.reloads, site.lag.recent
     return {
         "version": __version__,
         "pid": os.getpid(),
@@ -37,13 +43,23 @@ async def status_document(suite: EchoSuite) -> Document:
         "leaving": len(suite.leaving),
         "paused": sorted(name for name, endpoint in suite.endpoints.items() if endpoint.paused),
         "not_served": [{"endpoint": each.endpoint, "problem": str(each)} for each in suite.not_served],
+        **counts_document(counts),
         "reloads": {
             "good": reloads.good,
             "bad": reloads.bad,
             "last": instant(reloads.last) if reloads.last is not None else None,
             "problem": reloads.problem or None,
         },
-        "reactor": {"name": type(suite.reactor).__name__, "timers": len(suite.reactor.getDelayedCalls())},
+        "descriptors": descriptors()._asdict(),
+        "reactor": {
+            "name": type(suite.reactor).__name__,
+            "timers": len(suite.reactor.getDelayedCalls()),
+            "lag": lag._asdict() if lag is not None else None,
+        },
+        "log": {
+            "suppressed": suite.log.suppressed if suite.log is not None else None,
+            "lost": suite.log.lost if suite.log is not None else None,
+        },
         "certificates": await _certificates(suite, turns),
     }
 

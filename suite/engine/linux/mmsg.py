@@ -247,6 +247,10 @@ class MultipleMessages:
         """The packed source addresses of the first *count* messages."""
         return self._split_addresses[count].unpack_from(self._address_bytes)
 
+    def size(self, start: int, stop: int) -> int:
+        """The bytes in the messages from *start* to before *stop*."""
+        return self._length[start] if stop - start == 1 else sum(self._length[start:stop])
+
     def message(self, index: int) -> bytes:
         """The message at *index*."""
         return bytes(ffi.buffer(self._data + index * self._size, self._length[index]))

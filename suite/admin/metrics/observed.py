@@ -1,0 +1,147 @@
+"""What a scrape reads of the suite, once, before anything is written.
+
+Rules: reading changes nothing, and stops no echo; a counter never goes down while its endpoint has a
+namesake. So what an endpoint has counted that a reload has replaced by another of its name goes on to count.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import DeferredLock
+from typing_extensions import override
+
+from suite.admin.health import reasons_against
+from suite.admin.route import Site
+from suite.guard.sweep import Phase
+from suite.reasons import REFUSALS, Reason
+from suite.server.counts import Counts, counts_of
+from suite.server.endpoint import RunningEndpoint
+from suite.server.pauses import Turns
+
+#: Refusals of connections, which are counted from 0 on, so that the first one is seen to come.
+STREAM_REFUSALS = frozenset(
+    {Reason.CONNECTIONS, Reason.PER_PEER, Reason.DENIED, Reason.DESCRIPTORS, Reason.PROXY}
+)
+
+#: The same for datagrams.
+DATAGRAM_REFUSALS = REFUSALS - STREAM_REFUSALS | {Reason.DENIED}
+
+
+class Key(NamedTuple):
+    """What tells endpoints from each other."""
+
+    endpoint: str
+    transport: str
+
+
+@dataclass
+class Observed:
+    """What is known of the endpoints that have one name.
+
+    :ivar counts: what they have counted, those that are gone included.
+    :ivar listening: whether every socket of the one that is to listen does; None: it is leaving.
+    :ivar paused: whether that is paused; None: it is leaving.
+    :ivar phases: the open connections by what they are doing.
+    :ivar streams: whether it has connections.
+    :ivar datagrams: whether it has datagrams.
+    :ivar tls: whether connections begin with a TLS handshake.
+    :ivar expiry: when the first of the certificates that it presents ends, in seconds since the epoch; None:
+        it presents none, or the gallery's.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    listening: bool | None = None
+    paused: bool | None = None
+    phases: Counter[Phase] = field(default_factory=Counter)
+    streams: bool = False
+    datagrams: bool = False
+    tls: bool = False
+    expiry: float | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known of the suite at a moment.
+
+    :ivar site: the admin interface, and so the suite, which tell what is read in a moment.
+    :ivar endpoints: the endpoints.
+    :ivar ready: whether the suite is ready (``/readyz``).
+    """
+
+    site: Site
+    endpoints: Mapping[Key, Observed]
+    ready: bool
+
+
+class CountedTurns(Turns):
+    """Turns that know how long the work has taken, but for the first."""
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._clock = reactor
+        self._began: float | None = None
+        self._worked = 0.0
+
+    @property
+    def worked(self) -> float:
+        """Seconds of work in all turns but the first."""
+        return self._worked if self._began is None else self._worked + self._clock.seconds() - self._began
+
+    @override
+    async def one_if_due(self) -> None:
+        if self.is_due:
+            self._worked, self._began = self.worked, None
+            await super().one_if_due()
+            self._began = self._clock.seconds()
+
+
+class Observer:
+    """Observes the suite of *site*, one request at a time."""
+
+    def __init__(self, site: Site) -> None:
+        self.lock = DeferredLock()
+        self._site = site
+        self._seen: dict[RunningEndpoint, Key] = {}
+        self._past: dict[Key, Counts] = {}
+
+    async def observe(self, turns: Turns) -> Snapshot:
+        """What is known now. While one looks, no other may."""
+        suite = self._site.suite
+        ready = not await reasons_against(suite, turns)
+        current = dict.fromkeys(suite.every_endpoint)
+        async for endpoint, key in turns.between([*self._seen.items()]):
+            if endpoint not in current:
+                past = self._past.get(key, Counts())
+                self._past[key] = past + replace(counts_of(endpoint), open=0)
+        self._seen = {}
+        found: dict[Key, Observed] = {}
+        async for endpoint in turns.between(current):
+            name = endpoint.description.endpoint.name
+            key = Key(name, endpoint.description.transport)
+            self._seen[endpoint] = key
+            self._add(found.setdefault(key, Observed()), endpoint, suite.endpoints.get(name) is endpoint)
+        self._past = {key: past for key, past in self._past.items() if key in found}
+        for key, past in self._past.items():
+            found[key].counts += past
+        return Snapshot(self._site, found, ready)
+
+    def _add(self, observed: Observed, endpoint: RunningEndpoint, serves: bool) -> None:
+        observed.counts += counts_of(endpoint)
+        if endpoint.guard is not None:
+            observed.streams = True
+            observed.tls = observed.tls or endpoint.guard.handshakes
+            observed.phases.update([connection.phase for connection in endpoint.guard.open])
+        observed.datagrams = observed.datagrams or endpoint.datagrams is not None
+        if serves:
+            observed.listening, observed.paused = endpoint.listens, endpoint.paused
+            identities = self._site.suite.plan.credentials.identities(endpoint.description)
+            ends = [
+                certificate.not_valid_after_utc.timestamp()
+                for identity in identities
+                for certificate in (identity.certificate, *identity.chain)
+            ]
+            observed.expiry = min(ends, default=None)
