@@ -7,16 +7,22 @@ the rest; it answers until the last echo has been drained, so that whoever watch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from suite import text
 from suite.admin.faults import FaultRequests
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.listeners import with_listeners
+from suite.errors import ConfigError
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 
 if TYPE_CHECKING:
     from suite.admin.site import Site
+
+#: What answers; whoever has no admin interface shall not wait for the import.
+_SITE: Final = "suite.admin.site"
 
 
 class Admin:
@@ -34,10 +40,27 @@ class Admin:
         self._faults = faults
         self._sockets: list[ListeningSocket] = []
 
+    def load(self, plan: Plan) -> None:
+        """Import the interface, if *plan* has one: before anything else needs it, and before root is left.
+
+        :raises ConfigError: whom the suite has become since may not read its code.
+        """
+        if plan.config.admin is None:
+            return
+        try:
+            import_module(_SITE)
+        except (ImportError, OSError) as error:
+            raise ConfigError(
+                text.shown(plan.config.file),
+                "admin",
+                f"cannot be served: {error}; expected a user who can read the suite's code and Python's, or a"
+                " start with this admin interface in the configuration",
+            ) from None
+
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         """Answer on *sockets* from now on, and on no others; open connections stay, unless none is left."""
         if sockets and self.site is None:
-            self.site = _make_site(self._suite, self._faults)
+            self.site = import_module(_SITE).Site(self._suite, self._faults)
         site = self.site
         if site is None:
             return
@@ -70,9 +93,3 @@ class Admin:
     def stop(self) -> None:
         """Answer no more."""
         self.serve([], self._suite.plan)
-
-
-def _make_site(suite: EchoSuite, faults: FaultRequests) -> Site:
-    from suite.admin.site import Site  # noqa: PLC0415  # whoever has no admin interface shall not wait for it
-
-    return Site(suite, faults)

@@ -62,6 +62,9 @@ class Control(Factory):
 
     # What the suite asks of its companions.
 
+    def load(self, plan: Plan) -> None:  # it is here already
+        """There is nothing to import."""
+
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:  # noqa: ARG002  # it asks the suite
         """Answer on *sockets* from now on, and on no others; open connections stay."""
         if sockets == self._sockets:

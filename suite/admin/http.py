@@ -215,7 +215,7 @@ class Request(WebRequest):
 
     def _send(self, response: Response) -> None:
         self._set_head(response)
-        if response.status != 204:
+        if response.status not in (204, 304):  # which have no body
             self.setHeader(b"Content-Length", b"%d" % len(response.body))
             if self.method != b"HEAD":
                 self.write(response.body)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from suite.admin.api.routes import API
-from suite.admin.exchange import Call, Problem, Response
+from suite.admin.exchange import Problem
 from suite.admin.health import HEALTH
 from suite.admin.metrics.routes import METRICS
+from suite.admin.page.page import ROUTES as PAGE
 from suite.admin.route import Route
 
-
-async def _page(_site: Any, _call: Call) -> Response:
-    return Response(200, b"the echo suite\n")
-
-
-_PAGE: Final = (Route("GET", "/", _page),)
-
 #: Each room of the interface has a tuple of its own; no two routes have the same method and path.
-ROUTES: Final[tuple[Route, ...]] = (*_PAGE, *API, *HEALTH, *METRICS)
+ROUTES: Final[tuple[Route, ...]] = (*PAGE, *API, *HEALTH, *METRICS)
 
 
 def matching(path: str) -> Iterator[tuple[Route, Mapping[str, str]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from twisted.internet.address import UNIXAddress
@@ -23,6 +23,9 @@ from suite.server.announce import admin_line
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from suite.text import host_and_port
+
+if TYPE_CHECKING:
+    from suite.admin.metrics.otlp import Exporter
 
 
 class Site:
@@ -50,16 +53,33 @@ class Site:
         self.factory = AdminFactory(suite.reactor, self._answer, health)
         self._hosts: frozenset[str] = frozenset()
         self._token: bytes | None = None
+        self._exporter: Exporter | None = None
 
     def use(self, plan: Plan) -> None:
         """Let those in whom *plan* lets in."""
         self._hosts = plan.config.admin.hosts if plan.config.admin is not None else frozenset()
         self._token = plan.token
+        self._export(plan.config.admin.otlp if plan.config.admin is not None else None)
+
+    def _export(self, url: str | None) -> None:
+        """Send metrics to the collector at *url* from now on, and to no other."""
+        before = self._exporter.url if self._exporter is not None else None
+        if url == before:
+            return
+        if self._exporter is not None:
+            self._exporter.stop()
+            self._exporter = None
+        if url is not None:
+            from suite.admin.metrics.otlp import Exporter  # noqa: PLC0415  # an extra
+
+            self._exporter = Exporter(self, url)
+            self._exporter.start()
 
     def stop(self) -> None:
         """Answer no more."""
         self.events.stop()
         self.lag.stop()
+        self._export(None)
         self.factory.stop()
 
     def line(self, port: Any) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from suite.config.values import Values
 
-KEYS: Final = ("hosts", "listen", "token_file")
+KEYS: Final = ("hosts", "listen", "otlp", "token_file")
 
 _LISTEN: Final = 'an endpoint description, such as "tcp:9901" or "unix:run/admin.sock", or an array of them'
 _HOSTS: Final = 'an array of host names, such as ["echo.example"]'
+_URL: Final = 'the URL of an OpenTelemetry collector, such as "http://127.0.0.1:4318"'
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?")
 
 
@@ -23,11 +26,13 @@ class AdminTable:
     :ivar listen: the descriptions of its sockets, one at least.
     :ivar token_file: the file with the token that allows changes over TCP; None: nobody may make any there.
     :ivar hosts: the names under which it may be asked for, beside ``localhost`` and every IP address.
+    :ivar otlp: the URL of an OpenTelemetry collector that metrics are sent to; None: they are not.
     """
 
     listen: tuple[str, ...]
     token_file: Path | None = None
     hosts: frozenset[str] = frozenset()
+    otlp: str | None = None
 
 
 class _Admin(Values):
@@ -45,6 +50,21 @@ class _Admin(Values):
     def token_file(self, value: object, key: str) -> Path:
         return self.path(value, key, "the path of a file with a token")
 
+    def otlp(self, value: object, key: str) -> str:
+        text = self.string(value, key, _URL)
+        try:
+            url = urlsplit(text)
+            fits = url.scheme in ("http", "https") and bool(url.hostname)
+            fits = fits and not (url.query or url.fragment or url.username)
+            _ = url.port  # which may be none
+        except ValueError:
+            fits = False
+        if not fits or not text.isascii() or not text.isprintable() or " " in text:
+            raise self.error(key, f"{text!r} is not a URL of a collector; expected {_URL}")
+        if not _has_otlp():
+            raise self.error(key, "OpenTelemetry is not installed; expected echo-suite[otel]")
+        return text
+
     def hosts(self, value: object, key: str) -> frozenset[str]:
         if not isinstance(value, list):
             raise self.wrong_type(key, value, _HOSTS)
@@ -57,6 +77,16 @@ class _Admin(Values):
         return text.rstrip(".")
 
 
+def _has_otlp() -> bool:
+    """Whether what sends metrics is there; imported here, where nothing waits, it is at hand later."""
+    try:
+        for name in ("exporter.otlp.proto.http.metric_exporter", "sdk.metrics.export"):
+            import_module(f"opentelemetry.{name}")
+    except ImportError:
+        return False
+    return True
+
+
 def read_admin(values: Values, value: object) -> AdminTable | None:
     """The table *value*; what is wrong with it is in the mistakes of *values*.
 
@@ -66,7 +96,14 @@ def read_admin(values: Values, value: object) -> AdminTable | None:
     reader = _Admin(values.file, values.directory, values.mistakes)
     table = reader.table(value, "admin", KEYS)
     found = reader.values(
-        table, "admin", {"hosts": reader.hosts, "listen": reader.listen, "token_file": reader.token_file}
+        table,
+        "admin",
+        {
+            "hosts": reader.hosts,
+            "listen": reader.listen,
+            "otlp": reader.otlp,
+            "token_file": reader.token_file,
+        },
     )
     if "listen" not in table:
         raise reader.error("admin.listen", f"missing; expected {_LISTEN}")

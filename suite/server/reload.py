@@ -122,9 +122,14 @@ class Reloader:
 
         :raises SuiteError: it cannot be served; nothing has changed.
         """
-        reactor = self._suite.reactor
+
+        def make_and_load() -> Plan:
+            plan = make_plan()
+            self._suite.load(plan)
+            return plan
+
         with short_intervals():
-            plan = await defer_to_daemon(reactor, make_plan)
+            plan = await defer_to_daemon(self._suite.reactor, make_and_load)
         self._suite.check_change(plan)
         what = await self._suite.reload(plan)
         self._watch_gallery()

@@ -46,6 +46,12 @@ class Companion(Protocol):
 
     name: ClassVar[str]
 
+    def load(self, plan: Plan) -> None:
+        """Import what serving *plan* takes, which may be long: in a thread, while others are served.
+
+        :raises SuiteError: it cannot be imported.
+        """
+
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         """Answer on *sockets* from now on, and on no others, as *plan* says; all endpoints are open."""
 
@@ -229,6 +235,7 @@ class EchoSuite(Service):
                 async with AsyncExitStack() as undo:
                     self._opening = undo
                     self.surroundings.live_faults = self.plan.config.live_faults
+                    self.load(self.plan)
                     change = await self._prepare(self.plan, undo, turns)
                     if not self.running:  # stopped meanwhile
                         return
@@ -249,6 +256,14 @@ class EchoSuite(Service):
                 self.plan.config.gallery.ca if self.plan.config.gallery is not None else None,
             )
         )
+
+    def load(self, plan: Plan) -> None:
+        """Import what the companions need for *plan*, with the privileges of the start, or in a thread.
+
+        :raises SuiteError: that cannot be imported.
+        """
+        for companion in self.companions:
+            companion.load(plan)
 
     def _warn(self, plan: Plan) -> None:
         """Say which certificates have been made, and log what an operator should know."""

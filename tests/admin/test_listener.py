@@ -35,13 +35,16 @@ BOTH = '[admin]\nlisten = ["tcp:0", "unix:run/admin.sock"]\n'
 
 SOCKET = "run/admin.sock"
 
+#: What is asked for: short, and not open to everybody, as health is.
+PATH = "/api/v1/faults"
+
 #: A token, and another.
 TOKEN, OTHER = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 
 
 def answers(address: Any, **options: Any) -> bool:
     """Whether the admin interface at *address* does."""
-    return ask(address, "/", **options).status == 200
+    return ask(address, PATH, **options).status == 200
 
 
 def write_token(directory: Path, token: str, mode: int = 0o600) -> None:
@@ -117,7 +120,7 @@ def test_every_reactor_has_it(tmp_path: Path, reactor: str) -> None:
         for address in suite.admin:
             idle = Connection(address)
             stack.callback(idle.close)
-            idle.request("GET", "/")
+            idle.request("GET", PATH)
             idle.getresponse().read()
             assert answers(address)
         suite.process.send_signal(signal.SIGTERM)
@@ -275,19 +278,19 @@ def test_a_reload_leaves_it_where_it_is_with_its_connections(suite: RunningSuite
         connections = [Connection(address) for address in suite.admin]
         for connection in connections:
             stack.callback(connection.close)
-            connection.request("GET", "/")
+            connection.request("GET", PATH)
             assert connection.getresponse().read()
         used = [connection.sock for connection in connections]
         reload(suite, ENDPOINTS + BOTH + "hosts = ['echo.example']\n")
         for connection, sock in zip(connections, used, strict=True):
-            connection.request("GET", "/", headers={"Host": "echo.example"})
+            connection.request("GET", PATH, headers={"Host": "echo.example"})
             response = connection.getresponse()
             assert (response.status, connection.sock) == (200, sock)
             response.read()
         # The one that goes takes no connection with it.
         reload(suite, ENDPOINTS + TCP)
         for connection, sock in zip(connections, used, strict=True):
-            connection.request("GET", "/")
+            connection.request("GET", PATH)
             response = connection.getresponse()
             assert (response.status, connection.sock) == (200, sock)
             response.read()
@@ -305,7 +308,7 @@ def test_a_reload_that_fails_leaves_it_as_it_was(suite: RunningSuite) -> None:
     assert sorted(os.listdir(suite.directory / "run")) == ["admin.sock", "admin.sock.lock"]
     assert [answers(address) for address in suite.admin] == [True, True]
     other = {"Host": "echo.example"}
-    assert ask(suite.admin[0], "/", headers=other).status == 421
+    assert ask(suite.admin[0], PATH, headers=other).status == 421
     # An endpoint that cannot be opened keeps a new admin interface from being opened, too.
     failing = ENDPOINTS + 'bad = "unix:taken"\n' + UNIX.replace("admin.sock", "new.sock")
     assert "endpoints.bad: cannot listen" in reload(suite, failing, "not reloaded: endpoints.bad")
@@ -328,7 +331,7 @@ def test_a_reload_changes_the_token_and_the_old_one_is_refused(tmp_path: Path) -
         write_token(tmp_path, OTHER)
         assert answers(address, token=TOKEN), "nobody has asked for a reload yet"
         reload(suite, config)
-        refused = ask(address, "/", token=TOKEN)
+        refused = ask(address, PATH, token=TOKEN)
         assert refused.status == 401
         assert refused.json["detail"] == "the token is not the one in admin.token_file"
         assert answers(address, token=OTHER)
@@ -336,7 +339,57 @@ def test_a_reload_changes_the_token_and_the_old_one_is_refused(tmp_path: Path) -
         assert "has mode 644" in reload(suite, config, "not reloaded")
         assert answers(address, token=OTHER), "a reload that fails changes nothing"
         reload(suite, ENDPOINTS + TCP)
-        assert ask(address, "/", token=OTHER).status == 403
+        assert ask(address, PATH, token=OTHER).status == 403
+
+
+def test_what_a_token_is_needed_for(tmp_path: Path) -> None:
+    """A change over TCP, and everything but health and metrics from another machine."""
+    write_token(tmp_path, TOKEN)
+    listen = '[admin]\nlisten = ["tcp:0:interface=0.0.0.0", "unix:run/admin.sock"]\ntoken_file = "token"\n'
+    with running(tmp_path, ENDPOINTS + listen) as suite:
+        (_, port), path = suite.admin
+        near, far = ("127.0.0.1", port), (own_address(), port)
+        pause = "/api/v1/endpoints/tcp/pause"
+        for address, token, reads, changes in (
+            (path, None, 200, 200),
+            (near, None, 200, 401),
+            (near, TOKEN, 200, 200),
+            (near, OTHER, 401, 401),
+            (far, None, 401, 401),
+            (far, TOKEN, 200, 200),
+            (far, OTHER, 401, 401),
+        ):
+            assert ask(address, PATH, token=token).status == reads
+            assert ask(address, pause, "POST", token=token).status == changes
+            assert ask(address, "/healthz").status == 200
+            assert ask(address, "/metrics").status == 200
+        refused = ask(far, PATH)
+        assert refused.headers["www-authenticate"] == 'Bearer realm="echo-suite"'
+        assert "from another machine, takes the token in admin.token_file" in refused.json["detail"]
+
+
+def test_our_own_commands_say_which_token_is_missing(tmp_path: Path) -> None:
+    write_token(tmp_path, TOKEN)
+    listen = '[admin]\nlisten = "tcp:0:interface=0.0.0.0"\ntoken_file = "token"\n'
+    with running(tmp_path, ENDPOINTS + listen) as suite:
+        far = f"tcp:{own_address()}:{suite.admin[0][1]}"
+        says = (
+            r"this, asked for from another machine, takes the token in admin\.token_file; expected [^\n]*\n"
+        )
+        assert run_suite(tmp_path, "status", "--admin", far, says=says).returncode == 2
+        assert run_suite(tmp_path, "status", "--admin", far, "--token-file", "token").returncode == 0
+        assert run_suite(tmp_path, "health", "--ready", "--admin", far).stdout == "ok\n"
+
+
+def own_address() -> str:
+    """An address of this machine that is not on loopback: who comes from there is as good as far away."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but loopback's")
+        address: str = sock.getsockname()[0]
+        return address
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -354,11 +407,42 @@ def test_another_user_has_it_as_well_after_a_reload_too(
         status = Path(f"/proc/{suite.process.pid}/status").read_text()
         assert re.search(r"^Uid:\t[1-9]", status, re.MULTILINE)
         assert [answers(address) for address in suite.admin] == [True, True]
+        # Nothing is left to be read or imported that this user may not read.
+        for path in (
+            "/",
+            "/metrics",
+            "/readyz",
+            "/static/page.css",
+            "/api/v1/status",
+            "/api/v1/openapi.json",
+        ):
+            assert ask(suite.admin[0], path).status == 200, path
         assert "2 as before" in reload(suite, config)
         assert [answers(address) for address in suite.admin] == [True, True]
         refused = reload(suite, config.replace("tcp:84", "tcp:85"), "not reloaded")
         assert "admin: cannot listen on 127.0.0.9:85: Permission denied" in refused
         assert [answers(address) for address in suite.admin] == [True, True]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_another_user_who_cannot_read_the_code_gets_none_by_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line says so; or it opens, where everybody can read everything."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
+    for path in (tmp_path, *tmp_path.parents[:3]):
+        path.chmod(0o755)
+    before = f'user = "nobody"\n{ENDPOINTS}'
+    command = [sys.executable, "-m", "suite"]
+    with running(tmp_path, before, command=command, asked_for=["not reloaded"]) as suite:
+        line = reload(suite, before + TCP, "reloaded: ")
+        if "not reloaded" in line:
+            assert "config.toml: admin: cannot be served: " in line
+            assert "2 as before" in reload(suite, before)
+        else:
+            wait_until(lambda: bool(suite.admin), "it is announced")
+            assert answers(suite.admin[0])
 
 
 # The end.

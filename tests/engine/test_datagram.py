@@ -390,7 +390,8 @@ class Batches(TestCase):
 
     async def test_a_turn_takes_so_many_datagrams_however_they_come(self) -> None:
         """60 trains of 60: no turn takes more than its share and the rest of one train; none is lost."""
-        port, client = self.port(EchoDatagram(DatagramPolicy()), 1)
+        policy = DatagramPolicy()
+        port, client = self.port(EchoDatagram(policy), 1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**22)
         client.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         turns = self.answered_by(port)
@@ -407,6 +408,9 @@ class Batches(TestCase):
         while len(received) < 3600:
             received += client.recv(10_000)
         assert received == train * 60
+        traffic = policy.traffic
+        assert (traffic.received, traffic.bytes_received) == (3600, 3600)
+        assert (traffic.sent, traffic.bytes_sent, traffic.lost) == (3600, 3600, 0)
 
     async def test_a_port_that_closes_between_two_turns_answers_what_it_has_received(self) -> None:
         port, client = self.port(EchoDatagram(DatagramPolicy()), 1)
@@ -440,6 +444,9 @@ class Batches(TestCase):
         assert decisions == [60] * 4
         assert [client.recv(100) for _ in range(3)] == [trains[0], trains[1], trains[2][:30]]
         assert policy.refusals == {Reason.RATE: 90}
+        traffic = policy.traffic
+        assert (traffic.received, traffic.bytes_received) == (240, 240)
+        assert (traffic.sent, traffic.bytes_sent, traffic.lost) == (150, 150, 0)
 
     async def test_where_receiving_is_forbidden_from_some_time_on_it_goes_on_without(self) -> None:
         port, client = self.port(EchoDatagram(DatagramPolicy()), 0)
@@ -453,9 +460,12 @@ class Batches(TestCase):
         port, client = self.port(EchoDatagram(DatagramPolicy()), 0)
         self.patch(port._make_messages(), "send", lambda *_: -errno.EPERM)
         self.patch(MultipleMessages, "available", lambda: False)
-        client.send(b"lost")
+        client.send(b"lost!")
         port.doRead()
         assert port.lost == 1
         client.send(b"hola")
         port.doRead()
         assert client.recv(10) == b"hola"
+        traffic = port.traffic
+        assert (traffic.received, traffic.bytes_received) == (2, 9)
+        assert (traffic.sent, traffic.bytes_sent, traffic.lost) == (1, 4, 1)

@@ -34,6 +34,9 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     # What is put elsewhere is nothing that anybody imports.
     assert modules - set(names) == {"suite/dropin.py"}
     assert "suite/py.typed" in names
+    static = {str(path.relative_to(ROOT)) for path in (ROOT / "suite/admin/page/static").iterdir()}
+    assert static
+    assert static <= set(names)
 
 
 def test_what_is_in_the_sdist(sdist: Path) -> None:

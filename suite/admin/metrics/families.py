@@ -76,7 +76,7 @@ class Family:
                 metric.add_sample(f"{self.base}_count", named, count)
                 metric.add_sample(f"{self.base}_sum", named, value.sum)
             elif value is not None:
-                metric.add_sample(self.name, named, value)
+                metric.add_sample(self.name, named, float(value))
         return metric
 
 

@@ -1,8 +1,8 @@
 """Numbers of the page that know where they come from.
 
 Rules: an element that shows a number of the API names its place there (``data-path``) and its form
-(``data-as``); the server writes the number into it, and so does ``static/live.js`` each second after that. What
-is drawn is in ``data-chart`` elements, which are empty without scripts.
+(``data-as``); the server writes the number into it, and ``static/overview.js`` goes on doing so each second.
+What is drawn is in ``data-chart`` elements, which are empty without scripts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from suite.admin.page import wording
-from suite.admin.page.markup import Markup, element, join
+from suite.admin.page.markup import Content, Markup, element, join
 from suite.reasons import REFUSALS, Reason
 
 #: How a number is shown, by the name of the form.
@@ -52,7 +52,7 @@ def paths_of(reason: str, group: str) -> str:
 def value_at(document: Mapping[str, Any], paths: str) -> Any:
     """What stands in *document* at *paths*: names separated by ``/``, and several by spaces, which are added.
 
-    Of a mapping it is the sum of its values; what is not there, and counts nothing, is 0. None is unknown.
+    Of a mapping it is the sum of its values; a count that is not there is 0. None is unknown.
     """
     found = [_at(document, path.split("/")) for path in paths.split()]
     if len(found) == 1:
@@ -61,10 +61,10 @@ def value_at(document: Mapping[str, Any], paths: str) -> Any:
 
 
 def _at(value: Any, names: list[str]) -> Any:
-    for name in names:
+    for depth, name in enumerate(names):
         if not isinstance(value, Mapping):
             return None
-        value = value.get(name, 0)
+        value = value.get(name, 0 if depth else None)
     return sum(value.values()) if isinstance(value, Mapping) else value
 
 
@@ -73,9 +73,18 @@ def shown(document: Mapping[str, Any], paths: str, form: str = "number") -> Mark
     return element("span", FORMS[form](value_at(document, paths)), data_path=paths, data_as=form)
 
 
-def rate(paths: str, form: str = "number") -> Markup:
-    """Room for how much is added at *paths* in a second, which only a script can tell."""
-    return element("span", wording.UNKNOWN, class_="rate", data_rate=paths, data_as=form, hidden=True)
+def both_ways(document: Mapping[str, Any]) -> Markup:
+    """The bytes received, and sent."""
+    return join((shown(document, RECEIVED, "size"), " in, ", shown(document, SENT, "size"), " out"))
+
+
+def rates(*parts: tuple[str, str], form: str = "number") -> Markup:
+    """Room for how much is added in a second, which only a script can tell: places, and what follows each."""
+    contents = [
+        join((element("span", wording.UNKNOWN, data_rate=paths, data_as=form), after))
+        for paths, after in parts
+    ]
+    return element("span", *contents, class_="rates", hidden=True)
 
 
 def line_chart(paths: str, label: str) -> Markup:
@@ -85,7 +94,7 @@ def line_chart(paths: str, label: str) -> Markup:
 
 def rate_chart(paths: str, label: str) -> Markup:
     """Room for a chart of how much is added at *paths* in a second."""
-    return element("div", class_="chart rates", data_chart="rate", data_of=paths, data_label=label)
+    return element("div", class_="chart rising", data_chart="rate", data_of=paths, data_label=label)
 
 
 def mirror_chart(label: str) -> Markup:
@@ -143,3 +152,28 @@ def struck(document: Mapping[str, Any]) -> Iterator[tuple[str, int, str]]:
     """Connections and datagrams that faults have struck, by kind."""
     for kind, count in document[STRUCK].items():
         yield kind, count, ""
+
+
+def figure(name: str, total: Markup, speed: Content = None, chart: Content = None) -> Markup:
+    """A number with its *name*.
+
+    :param total: the number itself.
+    :param speed: how fast it grows, which is of more interest while it is known.
+    """
+    classes = "figure charted" if chart else "figure"
+    value = element("span", total, class_="total")
+    return element("div", element("dt", name), element("dd", speed, value, chart), class_=classes)
+
+
+def alarming(document: Mapping[str, Any], name: str, paths: str) -> Markup:
+    """A number that is of interest when it is not 0."""
+    number_shown = element("span", shown(document, paths), class_="total")
+    zero = not value_at(document, paths)
+    return element(
+        "div",
+        element("dt", name),
+        element("dd", number_shown),
+        class_="figure alarming",
+        data_zero="true" if zero else "false",
+        data_watch=paths,
+    )

@@ -7,6 +7,7 @@ are made in turns; no script and no style stands in it, so that the policy sent 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,8 +17,10 @@ from urllib.parse import quote
 from suite.admin.api import reading, watching
 from suite.admin.exchange import Call, Problem, Response
 from suite.admin.page import assets, panels
-from suite.admin.page.endpoints import card, gallery_list
+from suite.admin.page.controls import templates
+from suite.admin.page.endpoints import card
 from suite.admin.page.markup import Markup, element, join
+from suite.admin.page.tables import gallery_list
 from suite.admin.page.wording import plural
 from suite.admin.route import Route, Site
 from suite.server.pauses import Turns
@@ -66,11 +69,15 @@ async def render(contents: Contents, turns: Turns) -> bytes:
     """The document that shows *contents*."""
     cards: list[Markup] = []
     specimens = []
+    seen: Counter[str] = Counter()
     async for entry in turns.between(contents.endpoints):
         if entry["gallery"] and not contents.only:
             specimens.append(entry)
         else:
-            cards.append(card(entry, contents.connections if contents.only else None))
+            name = entry["name"]
+            seen[name] += 1
+            key = name if seen[name] == 1 else f"{name}~{seen[name]}"
+            cards.append(card(entry, key, contents.connections if contents.only else None))
     gallery = gallery_list(specimens, contents.gallery)
     await turns.one_if_due()
     status = contents.status
@@ -98,7 +105,7 @@ async def render(contents: Contents, turns: Turns) -> bytes:
         element("div", id="notice", class_="notice", role="alert"),
         main,
         _footer(),
-        _templates(),
+        templates(),
         data_after=contents.after,
         data_only=contents.endpoints[0]["name"] if contents.only else None,
         data_limit=MOST_ENDPOINTS,
@@ -109,7 +116,7 @@ async def render(contents: Contents, turns: Turns) -> bytes:
         element("meta", charset="utf-8"),
         element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name_="color-scheme", content="light dark"),
-        element("title", f"{panels.health(status)} – echo suite"),
+        element("title", f"{panels.health(status)} \N{EN DASH} echo suite"),
         element("link", rel="icon", href="/static/icon.svg", type="image/svg+xml"),
         element("link", rel="stylesheet", href="/static/page.css"),
         element("script", src="/static/main.js", type="module"),
@@ -154,79 +161,6 @@ def _footer() -> Markup:
         ("API", "/api/v1/openapi.json"),
     )
     return element("footer", *(element("a", name, href=path) for name, path in links))
-
-
-def _templates() -> Markup:
-    """What scripts make copies of: controls that are of no use without them."""
-    button = "button"
-    return join(
-        (
-            element(
-                "template",
-                element(button, "Pause", type=button, data_do="pause"),
-                element(button, "Resume", type=button, data_do="resume"),
-                element(
-                    "form",
-                    element("label", "Faults to add"),
-                    element(
-                        "input",
-                        name_="faults",
-                        type="text",
-                        placeholder="latency=200ms jitter=50ms",
-                        autocomplete="off",
-                        spellcheck="false",
-                        required=True,
-                    ),
-                    element(button, "Add", type="submit"),
-                    class_="add-faults",
-                ),
-                element("ul", class_="in-force", aria_label="Faults in force"),
-                element(button, "Clear faults", type=button, data_do="clear"),
-                id="endpoint-controls",
-            ),
-            element(
-                "dialog",
-                element("h2", "Drain the suite?", id="drain-title"),
-                element(
-                    "p",
-                    "It stops accepting, lets echoes in progress finish, and ends, as SIGTERM would make it."
-                    " This cannot be taken back from here.",
-                ),
-                element(
-                    "div",
-                    element(button, "Cancel", type=button, data_close=True, autofocus=True),
-                    element(button, "Drain and end", type=button, data_confirm=True, class_="danger"),
-                    class_="choices",
-                ),
-                id="drain-dialog",
-                aria_labelledby="drain-title",
-            ),
-            element(
-                "dialog",
-                element("h2", "Token for changes", id="token-title"),
-                element(
-                    "p",
-                    "Changes take the token in ",
-                    element("code", "admin.token_file"),
-                    ". It is kept for this tab only.",
-                ),
-                element(
-                    "form",
-                    element("label", "Token", for_="token"),
-                    element("input", id="token", type="password", autocomplete="off", spellcheck="false"),
-                    element(
-                        "div",
-                        element(button, "Cancel", type=button, data_close=True),
-                        element(button, "Forget it", type=button, data_forget=True),
-                        element(button, "Keep it", type="submit", class_="main"),
-                        class_="choices",
-                    ),
-                ),
-                id="token-dialog",
-                aria_labelledby="token-title",
-            ),
-        )
-    )
 
 
 # The handler.

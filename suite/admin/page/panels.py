@@ -12,19 +12,22 @@ from suite.admin.page.binding import (
     REFUSED,
     SENT,
     STRUCK,
+    alarming,
+    both_ways,
     counted,
+    figure,
     handshakes,
     line_chart,
     mirror_chart,
     paths_of,
-    rate,
+    rates,
     shown,
     struck,
     value_at,
 )
-from suite.admin.page.endpoints import alarming, days_left, figure, link_to, urgency
 from suite.admin.page.markup import NOTHING, Content, Markup, element, join
-from suite.admin.page.wording import clock, day, duration, instant, number
+from suite.admin.page.tables import link_to
+from suite.admin.page.wording import clock, day, days_left, duration, instant, number, urgency
 from suite.reasons import Reason
 
 #: Certificates that are shown at once.
@@ -80,7 +83,6 @@ def reasons_not_ready(status: Document) -> Markup:
 
 def glance(status: Document) -> Markup:
     """Totals, the two that change most with a chart."""
-    descriptors = status["descriptors"]
     return element(
         "section",
         element("h2", "At a glance", class_="for-readers"),
@@ -94,8 +96,8 @@ def glance(status: Document) -> Markup:
             ),
             figure(
                 "received and sent",
-                join((shown(status, RECEIVED, "size"), " in, ", shown(status, SENT, "size"), " out")),
-                join((rate(RECEIVED, "size"), rate(SENT, "size"))),
+                both_ways(status),
+                rates((RECEIVED, " in, "), (SENT, " out"), form="size"),
                 mirror_chart("Bytes received, and sent"),
             ),
             class_="figures hero",
@@ -103,16 +105,18 @@ def glance(status: Document) -> Markup:
         element(
             "dl",
             figure("endpoints", shown(status, "endpoints")),
-            figure("accepted", shown(status, "connections/accepted"), rate("connections/accepted")),
-            alarming(status, "refused or unanswered", REFUSED),
+            figure("accepted", shown(status, "connections/accepted"), rates(("connections/accepted", ""))),
+            alarming(status, "refused", REFUSED),
             alarming(status, "failed", FAILED),
-            figure("datagrams", shown(status, "datagrams/received"), rate("datagrams/received")),
-            figure("TLS handshakes", shown(status, "handshakes/completed"), rate("handshakes/completed")),
+            figure("datagrams", shown(status, "datagrams/received"), rates(("datagrams/received", ""))),
+            figure(
+                "TLS handshakes", shown(status, "handshakes/completed"), rates(("handshakes/completed", ""))
+            ),
             alarming(status, "faults struck", STRUCK),
             figure("reactor lag, p99", shown(status, "reactor/lag/p99", "duration")),
             figure(
                 "descriptors",
-                join((shown(status, "descriptors/open"), f" of {number(descriptors['limit'])}")),
+                join((shown(status, "descriptors/open"), " of ", shown(status, "descriptors/limit"))),
             ),
             figure("up for", shown(status, "uptime", "duration")),
             class_="figures rest",

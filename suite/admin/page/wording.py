@@ -1,6 +1,6 @@
 """Numbers, sizes, durations and instants for people; ``static/wording.js`` says them in the same words.
 
-Rules: what is not known is "–", never 0.
+Rules: what is not known is a dash, never 0.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 #: What stands for a number that is not known.
-UNKNOWN: Final = "–"
+UNKNOWN: Final = "\N{EN DASH}"
+
+#: Days that a certificate has left when it is time to renew it; the suite warns then, too.
+FEW_DAYS: Final = 7
 
 _UNITS: Final = ("KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -69,3 +72,13 @@ def day(time: str) -> str:
 def plural(count: int, noun: str) -> str:
     """*count* of *noun*: ``1 endpoint``, ``2 endpoints``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def urgency(days: int) -> str:
+    """How urgent it is to renew a certificate with *days* left: a class of the style sheet."""
+    return "bad" if days < 0 else "warning" if days < FEW_DAYS else ""
+
+
+def days_left(days: int) -> str:
+    """*days*, whole ones, for people."""
+    return "expired" if days < 0 else f"{plural(days, 'day')} left"

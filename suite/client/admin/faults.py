@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-from suite.client.admin.interface import Interface, RefusedError
+from suite.client.admin.interface import Interface, RefusedError, endpoint_path
 from suite.errors import EXIT_FAILURE, UsageError
 
 ALL = "/api/v1/faults"
@@ -43,7 +42,7 @@ def _follow(interface: Interface, request: Mapping[str, Any]) -> Mapping[str, An
             if faults["faults"] or _special(faults)
         }
         return {"endpoints": with_faults}
-    path = f"/api/v1/endpoints/{quote(name, safe='')}/faults"
+    path = f"{endpoint_path(name)}/faults"
     if what == "add":
         faults = dict(interface.ask(path, "POST", {"faults": request["faults"]}))
         return {"ids": faults.pop("ids"), "endpoints": {name: faults}}

@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from typing_extensions import override
 
@@ -68,6 +69,16 @@ class Reply:
     def text(self) -> str:
         """The body as text, with what is not UTF-8 escaped."""
         return self.body.decode(errors="backslashreplace")
+
+
+def endpoint_path(name: str) -> str:
+    """The path of the endpoint *name*.
+
+    :raises UsageError: there is no such endpoint in any suite.
+    """
+    if not name or "/" in name:
+        raise UsageError(f"{name!r} is no endpoint; expected the name of one")
+    return f"/api/v1/endpoints/{quote(name)}"
 
 
 class _Connection(http.client.HTTPConnection):

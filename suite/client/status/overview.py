@@ -27,6 +27,7 @@ from suite.client.status.words import (
     shown_instant,
     shown_rate,
 )
+from suite.reasons import Reason
 from suite.text import shown
 
 #: Columns from which on a terminal has room for everything.
@@ -44,6 +45,9 @@ NARROWEST: Final = 8
 SOON: Final = 30
 VERY_SOON: Final = 7
 
+#: What each reason means.
+MEANINGS: Final = {str(reason): reason.meaning for reason in Reason}
+
 #: What the style of each state is.
 STATES: Final = {"serving": "green", "paused": "yellow", "draining": "yellow", "starting": "yellow"}
 
@@ -55,18 +59,33 @@ def overview(now: Snapshot, rates: Rates, width: int, height: int | None = None)
     :param height: the lines that there are room for; None: as many as needed.
     """
     head = facts(head_rows(now.status, rates))
-    after = [*_certificates(now.status), *_refusals(now.refusals)]
-    room = None
-    if height is not None:
-        # What else there is: an empty line, the titles, and the line that says how many more there are.
-        taken = sum(_height(each, width) for each in (head, *after)) + 3
-        room = max(FEWEST, height - taken)
+    if height is None:
+        after = _after(now, MOST_CERTIFICATES, MOST_REFUSALS)
+        return Group(head, Text(), *_endpoints(now, rates, width, None), *after)
+    # What else there is: an empty line, the titles, and the line that says how many more there are.
+    left = height - _height(Group(head), width) - 3
+    enough = min(len(now.endpoints), max(FEWEST, left // 2))
+    for certificates, refusals in _SHARES:
+        after = _after(now, certificates, refusals)
+        room = max(FEWEST, left - _height(Group(*after), width))
+        if left - _height(Group(*after), width) >= enough:
+            break
     return Group(head, Text(), *_endpoints(now, rates, width, room), *after)
+
+
+#: How many certificates and refusals a screen has, from one with much room to one with none.
+_SHARES: Final = ((MOST_CERTIFICATES, MOST_REFUSALS), (3, 3), (1, 2), (1, 1), (1, 0), (0, 0))
+
+
+def _after(now: Snapshot, certificates: int, refusals: int) -> list[RenderableType]:
+    """What comes after the endpoints."""
+    return [*_certificates(now.status, certificates), *_refusals(now.refusals[:refusals])]
 
 
 def _height(what: RenderableType, width: int) -> int:
     """The lines that *what* takes in *width* columns."""
-    return len(Console(width=width, file=io.StringIO()).render_lines(what))
+    console = Console(width=width, file=io.StringIO())
+    return len(console.render_lines(what, console.options.update(height=None)))
 
 
 # The suite.
@@ -173,15 +192,20 @@ def _reloads(reloads: Document) -> Text:
 
 
 def _process(status: Document) -> Text:
-    descriptors, lag = status["descriptors"], status["reactor"]["lag"]
-    text = Text(f"{shown_count(descriptors['open'])} of {shown_count(descriptors['limit'])} descriptors")
-    text.append(f"; reactor {status['reactor']['name']}")
+    """How the process is; what is not known is left out."""
+    found = []
+    descriptors = status.get("descriptors")
+    if descriptors is not None:
+        counts = (shown_count(descriptors["open"]), shown_count(descriptors["limit"]))
+        found.append("{} of {} descriptors".format(*counts))
+    found.append(f"reactor {status['reactor']['name']}")
+    lag = status["reactor"].get("lag")
     if lag is not None and lag["p99"] is not None:
-        text.append(f", 99 % of its turns are at most {lag['p99'] * 1000:.1f} ms late")
-    if status["log"]["suppressed"] or status["log"]["lost"]:
-        text.append(f"; log: {status['log']['suppressed']:,} lines suppressed")
-        text.append(f", {status['log']['lost']:,} lost")
-    return text
+        found.append(f"99 % of its turns are at most {lag['p99'] * 1000:.1f} ms late")
+    log = status.get("log")
+    if log is not None and (log["suppressed"] or log["lost"]):
+        found.append(f"log: {log['suppressed']:,} lines suppressed, {log['lost']:,} lost")
+    return Text("; ".join(found))
 
 
 # Endpoints.
@@ -194,7 +218,9 @@ def plain_table(**options: Any) -> Table:
 
 def _endpoints(now: Snapshot, rates: Rates, width: int, room: int | None) -> Iterator[RenderableType]:
     wide = width >= WIDE
-    listed = now.endpoints if room is None else now.endpoints[:room]
+    listed = now.endpoints
+    if room is not None and room < len(listed):
+        listed = sorted(listed, key=_activity, reverse=True)[:room]
     columns = [*_columns(now.endpoints, rates, wide=wide)]
     rows = [[cell(each) for _, _, cell in columns] for each in listed]
     limits = _limits([title for title, _, _ in columns], rows, width)
@@ -206,7 +232,8 @@ def _endpoints(now: Snapshot, rates: Rates, width: int, room: int | None) -> Ite
     yield table
     more = now.status["endpoints"] - len(listed)
     if more > 0:
-        yield Text(f"… {more:,} more; `status NAME` shows one", "dim")
+        which = "" if room is None else " that are less busy"
+        yield Text(f"… {more:,} more{which}; `status NAME` shows one", "dim")
 
 
 def _limits(titles: Sequence[str], rows: Sequence[Sequence[str | Text]], width: int) -> dict[str, int]:
@@ -255,6 +282,11 @@ def _columns(endpoints: Sequence[Document], rates: Rates, *, wide: bool) -> Iter
 
 #: The counter of each kind of traffic that says how many clients came.
 _COUNTER: Final = {"connections": "accepted", "datagrams": "received"}
+
+
+def _activity(endpoint: Document) -> tuple[int, int]:
+    """What decides which endpoints come first where not all have room."""
+    return endpoint["connections"]["open"], endpoint[_kind(endpoint)][_COUNTER[_kind(endpoint)]]
 
 
 def _datagrams(endpoint: Document) -> bool:
@@ -323,8 +355,8 @@ def shown_days(days: float | None) -> Text:
 # What calls for attention.
 
 
-def _certificates(status: Document) -> Iterator[RenderableType]:
-    found = status["certificates"][:MOST_CERTIFICATES]
+def _certificates(status: Document, most: int) -> Iterator[RenderableType]:
+    found = status["certificates"][:most]
     if not found:
         return
     table = plain_table()
@@ -355,13 +387,22 @@ def _refusals(events: Sequence[Document]) -> Iterator[RenderableType]:
 def refusals_table(events: Sequence[Document]) -> Table:
     """Who was refused, and why: a row for each of *events*."""
     table = plain_table()
-    for title in ("refused at", "endpoint", "peer", "reason"):
-        table.add_column(title, no_wrap=title != "reason", overflow="ellipsis")
+    for title in ("refused at", "endpoint", "peer", "reason", "why"):
+        table.add_column(title, no_wrap=title != "why", overflow="fold")
     for event in events:
+        reason = str(event.get("reason") or NOTHING)
         table.add_row(
             shown_instant(event["time"]),
             Text(str(event.get("endpoint") or NOTHING)),
             Text(str(event.get("peer") or NOTHING)),
-            Text(f"{event.get('reason') or NOTHING}: {event['message']}", "yellow"),
+            Text(reason, "yellow"),
+            Text(_why(reason, event["message"])),
         )
     return table
+
+
+def _why(reason: str, message: str) -> str:
+    """What *message* says; where that is no more than the word, what the word means."""
+    if message == "refused" and reason in MEANINGS:
+        return MEANINGS[reason].removeprefix("refused: ")
+    return message.removeprefix("closed: ")

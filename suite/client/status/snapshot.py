@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from suite.client.admin.interface import Interface
+from suite.client.admin.interface import Interface, endpoint_path
 from suite.reasons import REFUSALS, Reason
 from suite.text import one_line
 
 #: Items that are asked for at once: as many as the interface gives.
 PAGE: Final = 1000
+
+#: Events among which the latest refusals are looked for.
+RECENT: Final = 200
 
 #: Reasons of events about peers that did not get what they came for.
 UNWANTED: Final = frozenset({*map(str, REFUSALS), str(Reason.TLS), str(Reason.HANDSHAKE)})
@@ -74,15 +77,16 @@ def take(interface: Interface, most: int | None, most_refusals: int) -> Snapshot
     """
     status = clean(interface.ask("/api/v1/status"))
     endpoints = [*pages(interface, "/api/v1/endpoints", "endpoints", most)]
-    return Snapshot(status, endpoints, refusals(interface, None)[:most_refusals])
+    return Snapshot(status, endpoints, refusals(interface, None, RECENT)[:most_refusals])
 
 
-def refusals(interface: Interface, endpoint: str | None) -> list[Document]:
+def refusals(interface: Interface, endpoint: str | None, among: int = PAGE) -> list[Document]:
     """The latest events about peers that were refused, or failed at TLS, the latest first.
 
     :param endpoint: of this endpoint only; None: of all.
+    :param among: how many events are looked at.
     """
-    query = {"limit": str(PAGE)} if endpoint is None else {"limit": str(PAGE), "endpoint": endpoint}
+    query = {"limit": str(among)} if endpoint is None else {"limit": str(among), "endpoint": endpoint}
     page = clean(interface.ask(f"/api/v1/events/recent?{urlencode(query)}"))
     found = [event for event in page["events"] if event.get("reason") in UNWANTED]
     return found[::-1]
@@ -100,9 +104,9 @@ def connections(interface: Interface, endpoint: str | None, most: int | None = N
 def endpoint_of(interface: Interface, name: str) -> Document:
     """The document of the endpoint *name*.
 
-    :raises RefusedError: there is none.
+    :raises SuiteError: there is none.
     """
-    found: Document = clean(interface.ask(f"/api/v1/endpoints/{quote(name, safe='')}"))
+    found: Document = clean(interface.ask(endpoint_path(name)))
     return found
 
 

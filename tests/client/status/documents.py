@@ -124,7 +124,7 @@ def refusal(**changes: Any) -> Any:
         "id": 7,
         "time": "2026-11-27T01:03:04.500Z",
         "level": "info",
-        "message": "refused: this peer has its maximum number of connections",
+        "message": "refused",
         "endpoint": "tcp",
         "peer": "192.0.2.7:40000",
         "reason": "per-peer",

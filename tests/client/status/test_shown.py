@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_80_columns() -> None:
     )
     assert NARROW.strip() in "\n".join(lines)
     assert "2029-02-28         824  tls       CN=localhost" in lines
-    assert "tcp       192.0.2.7:40000  per-peer: refused: this peer has its" in "\n".join(lines)
+    assert "tcp       192.0.2.7:40000  per-peer  this peer has its maximum" in "\n".join(lines)
     assert all(len(line) <= 80 for line in lines)
 
 
@@ -126,14 +127,34 @@ def test_what_is_not_known_is_a_dash() -> None:
     )
 
 
-@pytest.mark.parametrize("height", [10, 24, 50])
-def test_a_screen_has_as_many_endpoints_as_it_has_room_for(height: int) -> None:
+@pytest.mark.parametrize(("height", "shown"), [(10, 3), (24, 12), (50, 38)])
+def test_a_screen_has_the_busiest_endpoints(height: int, shown: int) -> None:
+    """As many as it has room for."""
     endpoints = [endpoint(f"e{number}") for number in range(1000)]
+    endpoints[700]["connections"]["open"] = 7
     now = Snapshot(status(endpoints=10_000), endpoints, [])
     lines = drawn(overview(now, Rates(None, now), 80, height))
-    shown = sum(line.startswith("e") and " TCP " in line for line in lines)
-    assert lines[-1] == f"… {10_000 - shown:,} more; `status NAME` shows one"
-    assert len(lines) == max(height, len(lines) - shown + 3)
+    rows = [line for line in lines if line.startswith("e") and " TCP " in line]
+    assert len(rows) == shown
+    assert rows[0].startswith("e700 ")
+    assert lines[-1] == f"… {10_000 - shown:,} more that are less busy; `status NAME` shows one"
+    assert len(lines) <= max(height, 15)
+
+
+@pytest.mark.parametrize("height", [18, 24, 40])
+@pytest.mark.parametrize("count", [1, 5, 9, 100])
+def test_a_screen_is_not_too_small_for_what_matters(height: int, count: int) -> None:
+    """Endpoints have half of it; then come certificates and refusals."""
+    document, _ = a_suite()
+    document |= {"endpoints": count, "certificates": document["certificates"] * 9}
+    now = Snapshot(document, [endpoint(f"e{number}") for number in range(count)], [refusal()] * 5)
+    lines = drawn(overview(now, Rates(None, now), 80, height))
+    rows = sum(line.startswith("e") and " TCP " in line for line in lines)
+    assert len(lines) <= height
+    assert rows >= min(count, 3)
+    if height == 40:
+        assert sum("CN=localhost" in line for line in lines) >= 3
+        assert sum("per-peer " in line for line in lines) >= 3
 
 
 def test_long_names_are_cut_and_several_addresses_are_counted() -> None:
@@ -252,6 +273,24 @@ def test_who_is_connected() -> None:
     lines = drawn(endpoint_detail(found, [connection(number) for number in range(20)]))
     assert lines[-1] == "… 20 more; `status --connections tcp` has all"
     assert sum(line.startswith("#") for line in lines) == 20
+
+
+# Who was refused, and why.
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "why"),
+    [
+        ({}, "per-peer", "this peer has its maximum number of connections"),
+        ({"reason": "tls", "message": "closed: unsupported protocol"}, "tls", "unsupported protocol"),
+        ({"reason": "novelty"}, "novelty", "refused"),
+        ({"reason": "rate", "message": "refused", "peer": None}, "rate", "UDP, not answered: this source is"),
+    ],
+)
+def test_why_somebody_was_refused(changes: Any, reason: str, why: str) -> None:
+    title, row = drawn(refusals_table([refusal(**changes)]), 200)
+    assert title.split() == ["refused", "at", "endpoint", "peer", "reason", "why"]
+    assert re.search(rf"  {reason} +{why}", row)
 
 
 # What peers send.

@@ -32,7 +32,12 @@ export class Chart {
     this.label = place.dataset.label;
     this.form = this.kind === "mirror" ? FORMS.size : FORMS.number;
     this.points = [];
-    this.svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
+    this.svg = makeSvg("svg", {
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+      preserveAspectRatio: "none",
+      role: "img",
+      "aria-label": `${this.label}: not known yet`,
+    });
     this.above = makeSvg("path", { class: "above" });
     this.below = makeSvg("path", { class: "below" });
     this.edge = makeSvg("path", { class: "edge" });
@@ -70,7 +75,7 @@ export class Chart {
     this.below.setAttribute("d", mirror ? runs.map((run) => area(run, x, down, line)).join("") : "");
     this.edge.setAttribute("d", runs.map((run) => outline(run, x, up)).join(""));
     const unit = this.kind === "line" ? "" : "/s";
-    this.most.textContent = most ? `${this.form(most)}${unit}` : "";
+    this.most.textContent = most ? `max ${this.form(most)}${unit}` : "";
     this.svg.setAttribute("aria-label", this.words(last, most, unit));
   }
 

@@ -149,6 +149,7 @@ export class Events {
   }
 
   missed(data) {
-    this.state.textContent = `${number(Number(JSON.parse(data).missed ?? data))} events came too fast, and are not shown`;
+    const { missed } = JSON.parse(data);
+    this.state.textContent = `${missed === null ? "some" : number(missed)} events are missing here`;
   }
 }

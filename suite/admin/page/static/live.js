@@ -17,8 +17,7 @@ const GAP = 8;
 /** Tells `found` with what there is, `lost` when there is no answer, and `rested` when nobody looks.
  *
  * Of `found`: `status` and `endpoints` are the API's; `now` is the time, `seconds` the time since the answer
- * before (null: there was none, or it was another process), by the clocks of the browser and of the suite;
- * `restarted` is whether another process answers than before.
+ * before (null: there was none, or it was another process), by the clocks of the browser and of the suite.
  */
 export class Live extends EventTarget {
   constructor({ after, only, limit }) {
@@ -67,10 +66,8 @@ export class Live extends EventTarget {
     const { before } = this;
     const same = before !== null && before.pid === status.pid && before.started === status.started;
     const seconds = same ? status.uptime - before.uptime : null;
-    const restarted = this.process !== undefined && this.process !== `${status.pid} ${status.started}`;
-    this.process = `${status.pid} ${status.started}`;
     this.before = status;
     const usable = seconds !== null && seconds > 0 && seconds < GAP;
-    this.tell("found", { status, endpoints, seconds: usable ? seconds : null, restarted });
+    this.tell("found", { status, endpoints, seconds: usable ? seconds : null });
   }
 }

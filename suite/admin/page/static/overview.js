@@ -11,7 +11,8 @@ export function valueAt(document, paths) {
     let value = document;
     for (const name of path.split("/")) {
       if (value === null || typeof value !== "object") return null;
-      value = Object.hasOwn(value, name) ? value[name] : 0;
+      if (Object.hasOwn(value, name)) value = value[name];
+      else value = value === document ? null : 0;
     }
     if (value !== null && typeof value === "object") {
       value = Object.values(value).reduce((total, each) => total + each, 0);
@@ -73,7 +74,7 @@ export class Bound {
     this.reasons = all("tr[data-reason]");
     this.counted = all("[data-counted]");
     this.charts = all("[data-chart]").map((place) => this.charts?.find((each) => each.place === place) ?? new Chart(place));
-    for (const place of this.rates) place.hidden = false;
+    for (const place of all(".rates")) place.hidden = false;
   }
 
   /** Show a document.

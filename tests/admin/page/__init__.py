@@ -1,0 +1,1 @@
+"""Tests of the page, also in a real browser."""
