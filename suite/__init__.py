@@ -7,8 +7,9 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
               package, ``pytest_echo_suite``: the pytest plugin
 ``commands``  one file for each subcommand: its parser, and what it runs
 ``testing``   the suite inside other programs' tests
-``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``
-``admin``     changing a running suite from outside: the control socket
+``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``; what a
+              suite does that runs: ``status``
+``admin``     a running suite shows what it does, and is changed: page, API, metrics, health, control
 ``server``    the running suite: from a configuration to open ports, and back
 ``gallery``   bad TLS: specimens with one defect each, how they are minted and served
 ``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers

@@ -1,5 +1,5 @@
 """The configuration file, and the values it holds. Plain Python.
 
-- `file`: what it says; `values`: how each value is read
+- `document`: its text; `file`: what it says; `values`: how each value is read
 - `limits`, `tls`: what an endpoint is limited and set to
 """

@@ -31,7 +31,7 @@ def templates() -> Markup:
                 ),
                 element("ul", class_="in-force", aria_label="Faults in force"),
                 element(button, "Clear faults", type=button, data_do="clear"),
-                id="endpoint-controls",
+                id="controls-of-endpoint",
             ),
             element(
                 "dialog",

@@ -21,7 +21,6 @@ from suite.admin.page.controls import templates
 from suite.admin.page.endpoints import card
 from suite.admin.page.markup import Markup, element, join
 from suite.admin.page.tables import gallery_list
-from suite.admin.page.wording import plural
 from suite.admin.route import Route, Site
 from suite.server.pauses import Turns
 
@@ -135,13 +134,14 @@ def _endpoints(contents: Contents, cards: Markup, gallery: Markup) -> Markup:
     if contents.following:
         ways.append(element("a", "Next page", href=f"/?after={quote(contents.following)}", rel="next"))
     count = len(contents.endpoints)
-    part = "" if contents.only or count >= total else f", {count:,} of them on this page"
+    paged = bool(contents.after or contents.following)
+    part = f"{count:,} of {total:,} on this page" if paged else None
     return element(
         "section",
         element(
             "div",
             element("h2", "Endpoint" if contents.only else "Endpoints", id="endpoints-title"),
-            element("span", plural(total, "endpoint") + part, class_="quiet") if not contents.only else None,
+            element("span", part, class_="quiet") if part else None,
             element("div", id="all-controls"),
             class_="heading",
         ),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from suite.admin.page.assets import KINDS
+from suite.admin.page.page import MOST_ENDPOINTS
 from tests.admin.asking_http import ask
 from tests.running import RunningSuite, running
 
@@ -59,6 +60,22 @@ def test_what_is_asked_of_the_page(suite: RunningSuite) -> None:
     assert ask(suite.admin[0], "/?what=tcp").status == 400
     assert "No such" not in ask(suite.admin[0], "/?after=zzz").text
     assert ask(suite.admin[0], "/?endpoint=tcp&connections=nonsense").status == 400
+
+
+def test_many_endpoints(tmp_path: Path) -> None:
+    """They come in pages, each of which leads to the next one."""
+    names = [f"e{number:03}" for number in range(MOST_ENDPOINTS + 20)]
+    lines = "".join(f'{name} = "unix:{name}.sock"\n' for name in names)
+    with running(tmp_path, f'[endpoints]\n{lines}[admin]\nlisten = "tcp:0"\n') as suite:
+        found: list[str] = []
+        path: str | None = "/"
+        while path:
+            page = ask(suite.admin[0], path).text
+            assert f"{MOST_ENDPOINTS + 20} on this page" in page
+            found += re.findall(r'id="endpoint-(\w+)"', page)
+            following = re.search(r'href="([^"]*)" rel="next"', page)
+            path = following[1] if following else None
+        assert found == names
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from suite.admin.page import wording
 from tests.admin.asking_http import ask
 from tests.admin.page.browsing import Browsing, browser_path, browsing
 from tests.running import PATIENCE, RunningSuite, client_program, running
@@ -226,6 +227,55 @@ def test_without_scripts(chromium: Browsing, suite: RunningSuite) -> None:
         assert re.search(r"tcp/\d+.*answering", row)
         assert "10,000" in chromium.wait(f"{card('tcp')} .details")
         check_seen(chromium, suite)
+
+
+def test_it_says_the_same_with_and_without_scripts(chromium: Browsing, suite: RunningSuite) -> None:
+    """Sizes, durations and numbers: the server's words are those of the scripts."""
+    numbers = [
+        0,
+        1,
+        999,
+        1000,
+        1023,
+        1024,
+        1536,
+        10**5,
+        104_857,
+        1024**2 - 1,
+        10**9,
+        2**40,
+        2**60,
+        123_456_789,
+    ]
+    seconds = [
+        0,
+        0.00002,
+        0.0009,
+        0.25,
+        0.9996,
+        1,
+        4.25,
+        59.94,
+        59.96,
+        60,
+        61,
+        3599,
+        3600,
+        3661,
+        86_399,
+        10**6,
+    ]
+    open_page(chromium, suite)
+    script = (
+        f"import('/static/wording.js').then(({{size, duration, number, UNKNOWN}}) => [{numbers}.map(size),"
+        f" {seconds}.map(duration), {numbers}.map(number), [size(null), duration(null), number(null)]])"
+    )
+    assert chromium.do("evaluate", expression=script) == [
+        [*map(wording.size, numbers)],
+        [*map(wording.duration, seconds)],
+        [*map(wording.number, numbers)],
+        [wording.UNKNOWN] * 3,
+    ]
 
 
 def test_it_survives_a_restart(chromium: Browsing, directory: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ export class EndpointControls {
   constructor(place, name, changed) {
     this.name = name;
     this.changed = changed;
-    place.append(document.importNode(document.getElementById("endpoint-controls").content, true));
+    place.append(document.importNode(document.getElementById("controls-of-endpoint").content, true));
     const button = (what) => place.querySelector(`[data-do=${what}]`);
     this.pause = button("pause");
     this.resume = button("resume");
@@ -124,8 +124,6 @@ export function controlSuite(changed) {
     asking.close();
     done("the token is forgotten");
   });
-  document.addEventListener("token-wanted", () => button("token").classList.add("wanted"));
-  asking.addEventListener("close", () => button("token").classList.remove("wanted"));
 
   const all = document.getElementById("all-controls");
   const clear = make("button", { type: "button", onclick: clearAll }, "Clear all faults");
