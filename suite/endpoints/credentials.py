@@ -153,7 +153,11 @@ class Credentials:
     def _check_default(self, description: Description, wanted: _Wanted) -> None:
         """Say which parameters are missing, rather than that Twisted's default is."""
         key, listen = wanted.key, description.endpoint.listen
-        if key == self.config.directory / DEFAULT_KEY and DEFAULT_KEY not in listen and not key.exists():
+        if (
+            key == self.config.directory / DEFAULT_KEY
+            and DEFAULT_KEY not in listen
+            and not os.path.exists(key)
+        ):
             raise self.config.listen_error(
                 description.endpoint,
                 f"{shown(key)}: no such file, and no privateKey is given; expected"
@@ -198,7 +202,7 @@ class Credentials:
     def _dh_digest(self, path: Path | None) -> bytes | None:
         if path is None:
             return None
-        if not path.exists():
+        if not os.path.exists(path):
             raise CertificateError(shown(path), "no such file; expected one with Diffie-Hellman parameters")
         return self.files.digest(path)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -189,7 +191,11 @@ class Plan:
 
     def _stamps(self) -> dict[str, Stamp]:
         named = {path for description in self.descriptions for path in description.credentials()}
-        found = {path for directory in named if directory.is_dir() for path in site_files(directory)}
+        found: set[Path] = set()
+        for directory in named:
+            if os.path.isdir(directory):
+                with suppress(OSError):  # whoever reads the certificates says so
+                    found.update(site_files(directory))
         return {str(path): stamp_of(path) for path in named | found}
 
     def _read_contexts(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
@@ -210,7 +216,7 @@ class Plan:
         try:
             self.minted = certs.mint_due(directory)
         except UnwritableError as error:
-            if not all((directory / name).exists() for name in certs.MINTED):
+            if not all(os.path.exists(directory / name) for name in certs.MINTED):
                 raise
             self._remarks.append(f"{due}, and new certificates could not be made: {error}")
         else:

@@ -75,6 +75,9 @@ class Podman:
         self._use("overlay")
         if self.run("info", check=False).returncode:
             self._use("vfs")
+        # What a run that was killed has left, in a storage that nobody else uses.
+        self.run("pod", "rm", "-fa", check=False)
+        self.run("rm", "-fa", "-t", "0", check=False)
 
     def _use(self, driver: str) -> None:
         settings = {"containers.conf": CONTAINERS_CONF, "storage.conf": STORAGE_CONF}

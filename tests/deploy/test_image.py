@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -39,6 +40,9 @@ listen = "tcp:0"
 
 #: How it is run.
 HARD = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges")
+
+#: Of containers.
+NUMBERS = itertools.count(1)
 
 #: Has a child that outlives it, in a container.
 ORPHAN = "import os, time\nif os.fork() == 0: time.sleep(0.2)"
@@ -91,8 +95,7 @@ class Container:
 @contextmanager
 def running(podman: Podman, image: str, *arguments: str | Path, network: str = "host") -> Iterator[Container]:
     """A container; by default on the host's network, where the system chooses ports that are free."""
-    name = f"echo-suite-test-{abs(hash(arguments))}"
-    podman.run("rm", "-f", "-t", "0", name, check=False)
+    name = f"echo-suite-test-{next(NUMBERS)}"
     podman("run", "-d", "--name", name, "--network", network, *HARD, *arguments, image)
     try:
         yield Container(podman, name)
@@ -110,7 +113,7 @@ def shared(podman: Podman, image: str, tmp_path_factory: pytest.TempPathFactory)
     mounts = (
         *("-v", f"{directory}/config.toml:/etc/echo-suite/config.toml:ro"),
         *("-v", f"{directory}/run:/run/echo-suite"),
-        *("--tmpfs", "/etc/echo-suite/certs:mode=1777"),
+        *("--tmpfs", "/etc/echo-suite/certs"),
     )
     with running(podman, image, *mounts) as container:
         container.directory = directory
@@ -261,9 +264,14 @@ def test_a_bad_variable_is_one_line(podman: Podman, image: str) -> None:
 def test_certificates_that_nobody_can_mint_are_one_line(podman: Podman, image: str) -> None:
     """Without a tmpfs for them."""
     tls = "ECHO_SUITE_TLS=ssl:0:privateKey=certs/server.key:certKey=certs/server.pem"
-    done = podman.run("run", "--rm", "--network", "none", *HARD, "-e", tls, image, check=False)
+    options = ("run", "--rm", "--network", "none", *HARD, "-e", tls)
+    done = podman.run(*options, image, check=False)
     assert done.returncode == 1
     assert done.stderr == "certs/ca.pem: cannot be written: Read-only file system"
+    of_root = ("--tmpfs", "/etc/echo-suite/certs:mode=700,notmpcopyup")
+    done = podman.run(*options, *of_root, image, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "certs/ca.pem: cannot be written: Permission denied"
 
 
 def test_its_commands_are_there_too(podman: Podman, image: str) -> None:
