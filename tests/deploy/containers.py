@@ -211,7 +211,9 @@ class Podman:
         """The line of a container that begins with *start*."""
 
         def found() -> list[str]:
-            return [line for line in self.lines(name) if line.startswith(start)]
+            lines = [line for line in self.lines(name) if line.startswith(start)]
+            assert lines or self.inspect(name)["State"]["Running"], self.run("logs", name)
+            return lines
 
         wait_until(lambda: bool(found()), f"{name} has said {start!r}")
         return found()[0]
@@ -250,7 +252,10 @@ def digest() -> str:
 
 
 def outside() -> Sequence[str]:
-    """Options by which pip and apt in a build are configured as they are outside, and nothing of it stays."""
+    """Options by which pip and apt in a build are configured as they are outside, and nothing of it stays.
+
+    Environment variables are not passed on: they would be in the image.
+    """
     command = [sys.executable, "-m", "pip", "config", "list"]
     settings = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     # Constraints, directories with packages, and indexes, whose files are beside them.
@@ -262,9 +267,5 @@ def outside() -> Sequence[str]:
         for place in dict.fromkeys((*usual, *(os.path.normpath(path) for path in named))):
             if os.path.exists(place):
                 yield from ("-v", f"{place}:{place}:ro")
-        for name, value in os.environ.items():
-            if name.startswith("PIP_"):
-                yield from ("--env", f"{name}={value}")
-        yield from ("--env", "PIP_CERT=/etc/ssl/certs/ca-certificates.crt")
 
     return [*options()]
