@@ -7,10 +7,11 @@ SSLYZE := $(VENV)/sslyze
 PLUGINS := $(VENV)/plugins
 API := $(VENV)/schemathesis
 BROWSER := $(VENV)/browser
+DEPLOY := $(VENV)/deploy
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fresh ssl stress check bench install lock clean always
+.PHONY: help run test fresh ssl stress container check bench install lock clean always
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -21,7 +22,7 @@ run: $(VENV)/installed ## make certificates if there are none, and serve config.
 # The page is tested where Chromium is.
 BROWSER_TOO := $(if $(shell command -v chromium),$(BROWSER)/installed)
 
-test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed $(API)/installed $(BROWSER_TOO) ## run all tests; COVERAGE=yes measures branch coverage, too
+test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed $(API)/installed $(DEPLOY)/installed $(BROWSER_TOO) ## run all tests; COVERAGE=yes measures branch coverage, too
 ifdef COVERAGE
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
@@ -40,6 +41,10 @@ ssl: $(VENV)/developed ## the tests that depend on Python's own OpenSSL
 
 stress: $(VENV)/developed ## the slow and heavy tests, in full size
 	$(BIN)/python -m pytest -m stress
+
+# CONTAINER_CACHE: where the base and the images are kept (default: ~/.cache/echo-suite/containers).
+container: $(VENV)/developed $(DEPLOY)/installed ## build the image and run it, and the manifests (needs root and podman)
+	$(BIN)/python -m pytest -m container --timeout 1200 tests/deploy
 
 check: $(VENV)/developed ## lint, formatting, types, and the floors of the design
 	$(BIN)/ruff check .
@@ -77,7 +82,7 @@ $(VENV)/raced: $(VENV)/installed requirements/bench.txt
 	@touch $@
 
 # Clients in the tests like openssl or ncat, that happen to be written in Python: what they need is their own affair.
-$(SSLYZE)/installed $(API)/installed $(BROWSER)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
+$(SSLYZE)/installed $(API)/installed $(BROWSER)/installed $(DEPLOY)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
 	$(PYTHON) -m venv $(VENV)/$*
 	$(VENV)/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
@@ -98,7 +103,7 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group plugins -o requirements/plugins.txt
-	for group in browser schemathesis sslyze; do \
+	for group in browser deploy sbom schemathesis sslyze; do \
 		uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 			--group $$group -o requirements/$$group.txt || exit; done
 

@@ -2,7 +2,8 @@
 
 Rules: a signal that arrives before anything can act on it is remembered; none is fatal, so none leaves the
 file of a UNIX socket behind; a signal mask inherited from the parent does not make the server deaf. This
-module imports next to nothing, because it has to act before the slow imports.
+module imports next to nothing, because it has to act before the slow imports. As the first process of a
+container it inherits orphans, which leave no zombies: the suite starts no process whose end it wants to know.
 """
 
 from __future__ import annotations
@@ -83,6 +84,9 @@ class Signals:
         if hasattr(signal, "SIGTTOU"):
             # A background process that writes to its terminal would be stopped where `stty tostop` is set.
             self._handle(signal.SIGTTOU, signal.SIG_IGN)
+        if os.getpid() == 1 and hasattr(signal, "SIGCHLD"):
+            # The kernel reaps them (wait(2), "NOTES"). Again after a reactor has set its own handler.
+            self._handle(signal.SIGCHLD, signal.SIG_IGN)
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._actions)
 

@@ -35,20 +35,23 @@ class Options(usage.Options):
     """The same ``--config`` and ``--replay`` options as those of ``python -m suite``."""
 
     optParameters: ClassVar[list[list[Any]]] = [
-        ["config", "c", "config.toml", "The configuration file."],
+        ["config", "c", None, "The configuration file; default: $ECHO_SUITE_CONFIG, or config.toml."],
         ["replay", None, None, "A log whose faults are repeated, whatever the configuration declares."],
     ]
 
     @override
     def postOptions(self) -> None:
         """Read the configuration; on an error, print one line and exit."""
+        from suite.commands.options import default_config, environment_of
         from suite.errors import SuiteError
         from suite.faults.replay import read_log
         from suite.server.plan import Plan
 
+        file = default_config() if self["config"] is None else Path(self["config"])
         try:
             replay = read_log(self["replay"]) if self["replay"] is not None else None
-            self["plan"] = Plan(Path(self["config"]), mint=True, replay=replay)
+            environment = environment_of(file)
+            self["plan"] = Plan(file, mint=True, replay=replay, environment=environment)
         except SuiteError as error:
             print(error, file=sys.stderr)
             raise SystemExit(error.exit_code) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from suite.client.admin.address import Place, configured, parse_address
-from suite.commands.options import DEFAULT_CONFIG, add_config
+from suite.commands.options import add_config, default_config
 
 _HELP: Final = "such as unix:run/admin.sock or tcp:localhost:9901; default: the configuration's"
 
@@ -38,4 +38,4 @@ def place_of(options: argparse.Namespace) -> Place:
     """
     if options.admin is not None:
         return Place((parse_address(options.admin),))
-    return configured(getattr(options, "config", DEFAULT_CONFIG))
+    return configured(getattr(options, "config", None) or default_config())

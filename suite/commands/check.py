@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from suite.commands.console import say
-from suite.commands.options import add_config
+from suite.commands.options import add_config, environment_of
 from suite.errors import EXIT_OK
 from suite.server.plan import Plan
 
@@ -20,5 +20,6 @@ def run(options: argparse.Namespace) -> int:
 
     :raises ConfigError: the configuration is wrong.
     """
-    say(*Plan(options.config, mint=False).lines())
+    file = options.config
+    say(*Plan(file, mint=False, environment=environment_of(file)).lines())
     return EXIT_OK

@@ -20,7 +20,7 @@ from suite.client.admin.interface import Interface
 from suite.client.admin.unreachable import UnreachableError, why_not
 from suite.commands.admin_options import add_admin, add_token, place_of
 from suite.commands.console import say
-from suite.commands.options import DEFAULT_CONFIG
+from suite.commands.options import default_config
 from suite.config import file as config
 from suite.endpoints.companions import parse_companions
 from suite.errors import EXIT_OK, ConfigError, Mistakes, SuiteError, UsageError
@@ -95,7 +95,7 @@ def _answer(options: argparse.Namespace, request: Mapping[str, Any]) -> dict[str
 
 
 def _file(options: argparse.Namespace) -> Path:
-    file: Path = getattr(options, "config", DEFAULT_CONFIG)
+    file: Path = getattr(options, "config", None) or default_config()
     return file
 
 

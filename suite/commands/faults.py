@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Final, cast
 
 from suite.commands.console import say
-from suite.commands.options import add_config, duration, number, size
+from suite.commands.options import add_config, duration, environment_of, number, size
 from suite.config.fault_text import shown, words
 from suite.config.fault_values import LONGEST_DATAGRAM
 from suite.config.faults import Kind
@@ -116,7 +116,7 @@ def _find(options: argparse.Namespace) -> Description:
     :raises SuiteError: the configuration is wrong, or there is no such endpoint.
     """
     mistakes = Mistakes()
-    config = read(options.config, mistakes)
+    config = read(options.config, mistakes, environment_of(options.config))
     with mistakes.noted():
         config = with_gallery(config)
     descriptions = parse_all(config, mistakes)

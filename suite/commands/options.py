@@ -6,23 +6,45 @@ Rule: next to nothing is imported, because serving has one of them (see `suite.s
 from __future__ import annotations
 
 import argparse
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from suite.config.environment import CONFIG, Environment, read_variables
 from suite.errors import UsageError
 from suite.text import SIZES, UNITS
 
-#: Where `--config` looks.
+#: Where `--config` looks, unless `CONFIG` says where.
 DEFAULT_CONFIG: Final = Path("config.toml")
 
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|)")
 _SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|)")
 
 
-def add_config(parser: argparse.ArgumentParser, default: Any = DEFAULT_CONFIG) -> None:
+def add_config(parser: argparse.ArgumentParser, default: Any = None) -> None:
     """``--config``, before a command or after it."""
-    parser.add_argument("--config", metavar="FILE", type=Path, default=default, help="default: config.toml")
+    default = default_config() if default is None else default
+    text = f"default: ${CONFIG}, or {DEFAULT_CONFIG}"
+    parser.add_argument("--config", metavar="FILE", type=Path, default=default, help=text)
+
+
+def default_config(environ: Mapping[str, str] = os.environ) -> Path:
+    """The configuration where no ``--config`` names one."""
+    named = environ.get(CONFIG)
+    return Path(named) if named else DEFAULT_CONFIG
+
+
+def environment_of(file: Path, environ: Mapping[str, str] = os.environ) -> Environment:
+    """What *environ* declares beside the configuration *file*.
+
+    Only a file that nobody has named may be missing.
+
+    :raises ConfigError: a variable is wrong.
+    """
+    variables = read_variables(environ)
+    return Environment(variables, needs_file=not variables or file is not DEFAULT_CONFIG)
 
 
 def duration(option: str, text: str, *, zero: bool = False) -> float:

@@ -17,7 +17,7 @@ from suite.client.probe.output import JSONOutput, Output, TextOutput
 from suite.client.probe.run import run_probe
 from suite.client.probe.settings import Settings
 from suite.commands.console import say, warn
-from suite.commands.options import add_config, duration, number, size
+from suite.commands.options import add_config, duration, environment_of, number, size
 from suite.commands.reach import TARGET_HELP, add_reach, add_starttls, check_reach, parse_reach
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
@@ -150,7 +150,8 @@ def parse_targets(options: argparse.Namespace, settings: Settings) -> list[Targe
     """
     targets = [parse_target(text) for text in options.targets]
     if not targets:
-        targets = targets_of_config(options.config, warn, "report" if options.report else "echo")
+        answer = "report" if options.report else "echo"
+        targets = targets_of_config(options.config, warn, answer, environment_of(options.config))
     if settings.count == 0 and len(targets) > 1:
         raise UsageError(
             f"--count 0 would never get to {targets[1].text!r}; expected a single target with it"

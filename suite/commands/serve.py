@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from suite.commands.options import environment_of
 from suite.errors import EXIT_OK
 from suite.signals import Signals
 
@@ -56,7 +57,8 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
 
     def make_plan() -> Plan:
         replay = read_log(options.replay) if options.replay is not None else None
-        return Plan(options.config, mint=True, replay=replay)
+        environment = environment_of(options.config)
+        return Plan(options.config, mint=True, replay=replay, environment=environment)
 
     return serve(options, make_plan, signals)
 

@@ -7,14 +7,16 @@ filled in) and has only values that can be used. How values are read is in `suit
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from suite.config.admin import AdminTable, read_admin
 from suite.config.document import directory_of, read_document
+from suite.config.environment import NO_ENVIRONMENT, Environment, Variable
 from suite.config.fault_tables import ENDPOINT_KEYS, read_faults, read_live, read_profiles, read_seed
 from suite.config.faults import NO_FAULTS, Faults, Profile
 from suite.config.gallery import GalleryTable, read_gallery
@@ -22,7 +24,8 @@ from suite.config.limits import Limits
 from suite.config.profiles import PROFILES
 from suite.config.tls import TLS
 from suite.config.values import NAME, Values, dotted
-from suite.errors import Mistakes
+from suite.errors import ConfigError, Mistakes
+from suite.text import shown
 
 NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it"
 
@@ -68,6 +71,7 @@ class Endpoint:
     :ivar faults: how it misbehaves on purpose.
     :ivar answer: what it answers: the name of one of `suite.answers.table.ANSWERS`.
     :ivar gallery: what it serves of the gallery: see `suite.gallery.places`; empty: nothing, as most.
+    :ivar variable: the environment variable that says where it listens; empty: the file does.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Endpoint:
     faults: Faults = NO_FAULTS
     answer: str = DEFAULT_ANSWER
     gallery: str = ""
+    variable: str = ""
 
     @property
     def key(self) -> str:
@@ -98,8 +103,10 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole configuration file, read from *file*.
+    """A whole configuration, read from *file*.
 
+    :ivar file: the file, or where one would be.
+    :ivar has_file: whether there is one; otherwise everything comes from environment variables.
     :ivar drain: seconds that echoes under way may take when the suite ends.
     :ivar lameduck: seconds before that in which it is no longer ready, but accepts (CoreDNS's `lameduck`).
     :ivar user: whom the suite becomes once everything is open; None: nobody else.
@@ -122,11 +129,23 @@ class Config:
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
     gallery: GalleryTable | None = None
     admin: AdminTable | None = None
+    has_file: bool = True
 
     @cached_property
     def directory(self) -> Path:
         """What relative paths in the file are relative to."""
         return directory_of(self.file)
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, for people."""
+        return shown(self.file) if self.has_file else "environment"
+
+    def listen_error(self, endpoint: Endpoint, problem: str) -> ConfigError:
+        """The error that says *problem* of where *endpoint* listens."""
+        if endpoint.variable:
+            return ConfigError(endpoint.variable, None, problem)
+        return ConfigError(shown(self.file), f"{endpoint.key}.listen", problem)
 
 
 class _Endpoints(Values):
@@ -200,12 +219,14 @@ def load(file: Path) -> Config:
     return config
 
 
-def read(file: Path, mistakes: Mistakes) -> Config:
+def read(file: Path, mistakes: Mistakes, environment: Environment = NO_ENVIRONMENT) -> Config:
     """Read the configuration in *file* as far as it can be used; the rest is in *mistakes*.
 
+    :param environment: declares endpoints, too; default: nothing does but the file.
     :raises ConfigError: nothing in it can be used: it cannot be read, or is not TOML.
     """
-    document = read_document(file)
+    has_file = environment.needs_file or os.path.lexists(file)
+    document = read_document(file) if has_file else {}
     mistakes.in_order(_keys(document))
     reader = _Endpoints(file, directory_of(file), mistakes)
     table = reader.table(document, "", TOP_LEVEL)
@@ -232,10 +253,14 @@ def read(file: Path, mistakes: Mistakes) -> Config:
             others["gallery"] = read_gallery(reader, gallery, limits, reader.seed, reader.profiles)
     with mistakes.noted():
         alone = "gallery" in table and "endpoints" not in table
-        declared = {} if alone else reader.endpoints(table.get("endpoints", {}))
+        elsewhere = bool(environment.variables) and not table.get("endpoints", {})
+        declared = {} if alone or elsewhere else reader.endpoints(table.get("endpoints", {}))
         for name, value in declared.items():
             with mistakes.noted(f"endpoints.{name}"):
                 endpoints.append(reader.endpoint(name, value, tls, limits))
+    for variable in environment.variables:
+        with mistakes.noted():
+            _declare(endpoints, variable, tls, limits)
     if "client_auth" in named and all(each is None or each.tls.client_ca is None for each in endpoints):
         mistakes.note(reader.error("tls.client_auth", NO_CLIENT_CA))
     for key, expected in STRINGS.items():
@@ -249,7 +274,28 @@ def read(file: Path, mistakes: Mistakes) -> Config:
         if "lameduck" in table:
             others["lameduck"] = reader.no_duration(table["lameduck"], "lameduck") or 0.0
     others["profiles"] = reader.profiles
-    return Config(file, tuple(endpoint for endpoint in endpoints if endpoint is not None), **others)
+    found = tuple(endpoint for endpoint in endpoints if endpoint is not None)
+    return Config(file, found, has_file=has_file, **others)
+
+
+def _declare(endpoints: list[Endpoint | None], variable: Variable, tls: TLS, limits: Limits) -> None:
+    """Have *variable* say where its endpoint listens: one of *endpoints*, or another.
+
+    :raises ConfigError: it could be any of several.
+    """
+    places = [
+        place
+        for place, endpoint in enumerate(endpoints)
+        if endpoint is not None and variable.means(endpoint.name)
+    ]
+    if not places:
+        endpoints.append(Endpoint(variable.name, variable.listen, tls, limits, variable=variable.variable))
+        return
+    declared = [cast(Endpoint, endpoints[place]) for place in places]
+    if len(places) > 1:
+        names = " and ".join(endpoint.name for endpoint in declared)
+        raise variable.error(f"the file has {names}, and both could be meant; expected other names there")
+    endpoints[places[0]] = replace(declared[0], listen=variable.listen, variable=variable.variable)
 
 
 def _keys(table: Mapping[str, object], key: str = "", depth: int = 4) -> Iterator[str]:

@@ -85,9 +85,8 @@ class Credentials:
         version = SSL_METHODS[description.arguments.get("sslmethod", "TLS_METHOD")]
         if version is not None:
             if version < tls.minimum:
-                raise ConfigError(
-                    shown(self.config.file),
-                    f"endpoints.{endpoint.name}.listen",
+                raise self.config.listen_error(
+                    endpoint,
                     f"sslmethod allows TLS {version} only; expected at least {tls.minimum}, the minimum",
                 )
             tls = replace(tls, minimum=version, maximum=version)
@@ -106,15 +105,21 @@ class Credentials:
 
     def _load(self, description: Description, wanted: _Wanted) -> SSL.Context:
         endpoint = description.endpoint
-        file, listen_key = shown(self.config.file), f"endpoints.{endpoint.name}.listen"
+        file = shown(self.config.file)
         keys = {shown(path): endpoint.tls_key(name) for name, path in wanted.tls.files().items()}
         if wanted.keylog is not None:
             keys[shown(wanted.keylog)] = endpoint.tls_key("keylog") if wanted.tls.keylog else VARIABLE
         self._check_default(description, wanted)
         mistakes = Mistakes()
 
+        def located(error: CertificateError) -> ConfigError:
+            key = keys.get(error.path)
+            if key is None:
+                return self.config.listen_error(endpoint, str(error))
+            return ConfigError(file, key, str(error))
+
         def note(error: CertificateError) -> None:
-            mistakes.note(ConfigError(file, keys.get(error.path, listen_key), str(error)))
+            mistakes.note(located(error))
 
         for path in (wanted.certificate, *wanted.chains):
             if path is not None:
@@ -136,7 +141,7 @@ class Credentials:
         try:
             context = self._make(wanted)
         except CertificateError as error:
-            raise ConfigError(file, keys.get(error.path, listen_key), str(error)) from error
+            raise located(error) from error
         if wanted.keylog is not None:
             key = keys[shown(wanted.keylog)]
             self._warn(
@@ -148,10 +153,13 @@ class Credentials:
     def _check_default(self, description: Description, wanted: _Wanted) -> None:
         """Say which parameters are missing, rather than that Twisted's default is."""
         key, listen = wanted.key, description.endpoint.listen
-        if key == self.config.directory / DEFAULT_KEY and DEFAULT_KEY not in listen and not key.exists():
-            raise ConfigError(
-                shown(self.config.file),
-                f"endpoints.{description.endpoint.name}.listen",
+        if (
+            key == self.config.directory / DEFAULT_KEY
+            and DEFAULT_KEY not in listen
+            and not os.path.exists(key)
+        ):
+            raise self.config.listen_error(
+                description.endpoint,
                 f"{shown(key)}: no such file, and no privateKey is given; expected"
                 f" ssl:{description.arguments['port']}:privateKey=certs/server.key:certKey=certs/server.pem",
             )
@@ -194,7 +202,7 @@ class Credentials:
     def _dh_digest(self, path: Path | None) -> bytes | None:
         if path is None:
             return None
-        if not path.exists():
+        if not os.path.exists(path):
             raise CertificateError(shown(path), "no such file; expected one with Diffie-Hellman parameters")
         return self.files.digest(path)
 

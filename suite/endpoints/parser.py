@@ -103,8 +103,9 @@ class Parser:
 
     def error(self, problem: str) -> ConfigError:
         """The error that says *problem* of the description."""
-        key = "gallery.ports" if self.endpoint.gallery else f"{self.endpoint.key}.listen"
-        return ConfigError(shown(self.config.file), key, problem)
+        if self.endpoint.gallery:
+            return ConfigError(shown(self.config.file), "gallery.ports", problem)
+        return self.config.listen_error(self.endpoint, problem)
 
     def parse(self) -> Description:
         """The description, checked.
@@ -310,10 +311,10 @@ class Parser:
             for end in range(min(len(parts), begin + MAX_IPV6_PARTS), begin + 2, -1):
                 address = ":".join(parts[begin:end]).removeprefix("[").removesuffix("]")
                 if is_address(address):
-                    escaped = address.replace(":", r"\\:")
+                    colon, where = (r"\:", "") if self.endpoint.variable else (r"\\:", ' in "…"')
                     raise self.error(
-                        f"{address!r} has colons, which separate parameters here;"
-                        f' write them as \\\\: in "…", such as interface={escaped}'
+                        f"{address!r} has colons, which separate parameters here; write them as"
+                        f" {colon}{where}, such as interface={address.replace(':', colon)}"
                     )
 
     # Each of these returns the value, in its shortest form.

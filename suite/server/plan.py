@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from typing_extensions import override
 
 from suite import certs, text
 from suite.config import file as config
+from suite.config.environment import NO_ENVIRONMENT, Environment
 from suite.config.faults import Replay
 from suite.endpoints import parser
 from suite.endpoints.companions import parse_companions
@@ -50,7 +53,13 @@ class Plan:
     gallery: Gallery | None = None
 
     def __init__(
-        self, file: Path, *, mint: bool, before: Plan | None = None, replay: Decisions | None = None
+        self,
+        file: Path,
+        *,
+        mint: bool,
+        before: Plan | None = None,
+        replay: Decisions | None = None,
+        environment: Environment = NO_ENVIRONMENT,
     ) -> None:
         """Read the configuration *file*.
 
@@ -60,20 +69,24 @@ class Plan:
             files have not changed, so that sessions still resume; it is not modified.
         :param replay: the decisions of an earlier run, which connections get in place of the declared faults;
             default: those of *before*.
+        :param environment: declares endpoints, too.
         """
         mistakes = Mistakes()
         self.renewal = False
         self.replay: Decisions | None = replay
         if replay is None and before is not None:
             self.replay = before.replay
-        self._load(config.read(file, mistakes), mistakes, mint=mint, before=before)
+        self.environment = environment
+        self._load(config.read(file, mistakes, environment), mistakes, mint=mint, before=before)
 
     def read_again(self) -> Plan:
         """What its file says now.
 
         :raises SuiteError: that cannot be served.
         """
-        return Plan(self.config.file, mint=True, before=self)
+        # A file that has been there must not be lost, with all that it declares.
+        environment = self.environment._replace(needs_file=self.config.has_file)
+        return Plan(self.config.file, mint=True, before=self, environment=environment)
 
     def renewed(self) -> Plan:
         """The same configuration, with its certificates read again.
@@ -83,6 +96,7 @@ class Plan:
         plan = object.__new__(type(self))
         plan.renewal = True
         plan.replay = self.replay
+        plan.environment = self.environment
         plan._load(self.config, Mistakes(), mint=True, before=self)
         return plan
 
@@ -177,7 +191,11 @@ class Plan:
 
     def _stamps(self) -> dict[str, Stamp]:
         named = {path for description in self.descriptions for path in description.credentials()}
-        found = {path for directory in named if directory.is_dir() for path in site_files(directory)}
+        found: set[Path] = set()
+        for directory in named:
+            if os.path.isdir(directory):
+                with suppress(OSError):  # whoever reads the certificates says so
+                    found.update(site_files(directory))
         return {str(path): stamp_of(path) for path in named | found}
 
     def _read_contexts(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
@@ -198,7 +216,7 @@ class Plan:
         try:
             self.minted = certs.mint_due(directory)
         except UnwritableError as error:
-            if not all((directory / name).exists() for name in certs.MINTED):
+            if not all(os.path.exists(directory / name) for name in certs.MINTED):
                 raise
             self._remarks.append(f"{due}, and new certificates could not be made: {error}")
         else:
@@ -231,7 +249,7 @@ class Plan:
             found.append(f"serving will make development certificates in {text.shown(self.missing)}")
         found += [f"warning: {warning}" for warning in self.warnings]
         count = len(self.descriptions)
-        found.append(f"{text.shown(self.config.file)}: {count} endpoint{'s' * (count > 1)}, no errors")
+        found.append(f"{self.config.source}: {count} endpoint{'s' * (count > 1)}, no errors")
         return found
 
 
@@ -245,6 +263,7 @@ class FixedPlan(Plan):
     def __init__(self, settings: config.Config) -> None:
         self.renewal = False
         self.replay = None
+        self.environment = NO_ENVIRONMENT
         self._load(settings, Mistakes(), mint=True, before=None)
 
     @override

@@ -19,6 +19,7 @@ from typing import Final, Literal, get_args
 from twisted.internet.endpoints import _parse, quoteStringArgument
 
 from suite.config import file as config
+from suite.config.environment import NO_ENVIRONMENT, Environment
 from suite.endpoints.descriptions import EVERY_HOST, MAX_UNIX_PATH, Description
 from suite.endpoints.parser import parse_all
 from suite.errors import Mistakes, UsageError
@@ -175,18 +176,25 @@ def _socket_path(path: str, error: Callable[[str], UsageError]) -> str:
     return path
 
 
-def targets_of_config(file: Path, say: Callable[[str], None], answer: str = "echo") -> list[Target]:
+def targets_of_config(
+    file: Path,
+    say: Callable[[str], None],
+    answer: str = "echo",
+    environment: Environment = NO_ENVIRONMENT,
+) -> list[Target]:
     """The endpoints of the configuration *file* with this *answer*, as targets.
 
     :param say: is given one line for each endpoint that answers something else, or that cannot be reached
         from what the file says.
+    :param environment: declares endpoints, too.
     :raises ConfigError: it cannot be used.
     :raises MistakesError: it cannot be used, for several reasons.
     :raises UsageError: nothing in it can be reached.
     """
     targets = []
     mistakes = Mistakes()
-    descriptions = parse_all(config.read(file, mistakes), mistakes)
+    settings = config.read(file, mistakes, environment)
+    descriptions = parse_all(settings, mistakes)
     mistakes.raise_any()
     for description in descriptions:
         problem = _unreachable(description)
@@ -198,7 +206,7 @@ def targets_of_config(file: Path, say: Callable[[str], None], answer: str = "ech
             say(f"skipped: endpoints.{description.endpoint.name}: {problem}")
     if not targets:
         raise UsageError(
-            f"{shown(file)}: none of its endpoints can be reached; expected at least one that can"
+            f"{settings.source}: none of its endpoints can be reached; expected at least one that can"
             + ("" if answer == "echo" else f', with answer = "{answer}"')
         )
     return targets

@@ -1,0 +1,148 @@
+"""deploy/container/compose.yaml, run by podman-compose: through HAProxy to the suite, and seen by Prometheus.
+
+HAProxy and Prometheus are Debian's, since their images cannot be pulled here; their configurations are those
+that the file mounts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.admin.asking_http import ask
+from tests.deploy.containers import Podman
+from tests.deploy.manifests import load, program
+from tests.helpers import ROOT
+from tests.running import PATIENCE, client_program, wait_until
+
+DIRECTORY = ROOT / "deploy/container"
+
+#: The ports that compose.yaml publishes.
+PORTS = (1234, 1235, 4433, 9090)
+
+
+def compose_file() -> dict[str, Any]:
+    (found,) = load((DIRECTORY / "compose.yaml").read_text())
+    return dict(found)
+
+
+def test_everything_that_is_mounted_is_there_and_nothing_is_published_to_others() -> None:
+    for service in compose_file()["services"].values():
+        for volume in service["volumes"]:
+            assert (DIRECTORY / volume.split(":")[0]).is_file(), volume
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_the_image_and_the_compose_file_have_configurations_that_are_right(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from suite.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("config.toml", 2), ("compose.toml", 4)):
+        shutil.copy(DIRECTORY / name, tmp_path)
+        assert main(["check", "--config", name]) == 0
+        assert f"{name}: {count} endpoints, no errors" in capsys.readouterr().out
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    promtool = client_program("promtool")
+    file = DIRECTORY / "prometheus.yml"
+    done = subprocess.run([promtool, "check", "config", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+
+
+class Compose:
+    """compose.yaml, with ports of its own."""
+
+    def __init__(self, podman: Podman, image: str, directory: Path) -> None:
+        self.podman = podman
+        for path in DIRECTORY.iterdir():
+            shutil.copy(path, directory)
+        self.ports = dict(zip(PORTS, (_free_port() for _ in PORTS), strict=True))
+        text = (directory / "compose.yaml").read_text()
+        text = re.sub(r"127\.0\.0\.1:(\d+):", lambda found: f"127.0.0.1:{self.ports[int(found[1])]}:", text)
+        (directory / "compose.yaml").write_text(text)
+        # The image of Docker Hub has a way in of its own.
+        services = {"prometheus": {"entrypoint": ["/usr/bin/prometheus"]}}
+        (directory / "peers.yaml").write_text(json.dumps({"services": services}))
+        self.files = ("-f", directory / "compose.yaml", "-f", directory / "peers.yaml")
+        podman.environment.update(
+            ECHO_SUITE_IMAGE=image,
+            HAPROXY_IMAGE=podman.peers(),
+            PROMETHEUS_IMAGE=podman.peers(),
+            PATH=f"{Path(program('podman-compose')).parent}:{os.environ['PATH']}",
+        )
+
+    def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        options: tuple[str | Path, ...] = ("-p", "echo-suite-test", *self.files, *arguments)
+        return self.podman.run(*options, program=program("podman-compose"), check=check, timeout=300)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def compose(podman: Podman, image: str, tmp_path: Path) -> Iterator[Compose]:
+    found = Compose(podman, image, tmp_path)
+    found("down", "-v", check=False)
+    found("up", "-d", "--no-build")
+    yield found
+    found("down", "-v", check=False)
+
+
+def _echoes(address: tuple[str, int]) -> bool:
+    with socket.create_connection(address, PATIENCE) as sock:
+        sock.sendall(b"hola mundo...")
+        sock.shutdown(socket.SHUT_WR)
+        try:
+            return sock.recv(100) == b"hola mundo..."
+        except ConnectionResetError:  # HAProxy has not seen the suite ready yet
+            return False
+
+
+@pytest.mark.container
+def test_through_haproxy_to_the_suite_and_seen_by_prometheus(compose: Compose) -> None:
+    address = ("127.0.0.1", compose.ports[1234])
+    wait_until(lambda: _echoes(address), "HAProxy leads to the suite")
+    nc = client_program("nc")
+    done = subprocess.run(
+        [nc, "-u", "-W", "1", "127.0.0.1", str(address[1])],
+        input="hola mundo...\n",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert done.stdout == "hola mundo...\n"
+
+    with socket.create_connection(("127.0.0.1", compose.ports[1235]), PATIENCE) as sock:
+        report = json.loads(sock.makefile("rb").read())
+        mine = sock.getsockname()[1]
+    assert report["proxy"]["version"] == 2
+    assert report["peer"] != report["proxy"]["peer"]  # whom the header names, not HAProxy
+    assert mine
+
+    def counted() -> bool:
+        query = "/api/v1/query?query=up%7Bjob%3D%22echo-suite%22%7D"
+        answer = ask(("127.0.0.1", compose.ports[9090]), query)
+        found = answer.json["data"]["result"] if answer.status == 200 else []
+        return [each["value"][1] for each in found] == ["1"]
+
+    wait_until(counted, "Prometheus has scraped the suite")
+    logged = compose.podman.run("logs", "echo-suite-test_suite_1").stderr
+    assert [line for line in logged.splitlines() if '"level": "info"' not in line] == []
