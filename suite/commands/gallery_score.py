@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from suite.client.score.verdicts import Score
 from suite.commands.console import put, say
 from suite.commands.options import duration, number
 from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
+from suite.system import cores
 from suite.text import near, shown, suggest
 
 #: The TLS stacks whose errors a gallery knows.
@@ -79,8 +79,7 @@ def run(options: argparse.Namespace) -> int:
         )
     clients = parse_clients(options.words, options.stack)
     limit = duration("--limit", options.limit)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = 2 * cores if options.jobs is None else number("--jobs", options.jobs, MOST_JOBS, least=1)
+    jobs = 2 * cores() if options.jobs is None else number("--jobs", options.jobs, MOST_JOBS, least=1)
     known: Baseline = {} if options.baseline is None else read_baseline(options.baseline)
     if options.junit is not None and not options.junit.absolute().parent.is_dir():
         raise UsageError(f"--junit {shown(options.junit)}: there is no such directory")

@@ -25,9 +25,10 @@ from suite.client.load.options import (
     MAX_MESSAGE,
     MAX_RATE,
     MAX_WINDOW,
+    MAX_WORKERS,
     Options,
 )
-from suite.client.load.results import Result, nothing_sent
+from suite.client.load.results import Result, make_result, nothing_sent
 from suite.client.load.schedule import Rate
 from suite.client.load.series import HistogramLog
 from suite.client.run import run_until
@@ -36,6 +37,7 @@ from suite.commands.options import add_config, duration, number, size
 from suite.commands.reach import TARGET_HELP, add_reach, check_reach, parse_reach
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
+from suite.system import cores
 from suite.text import shown
 
 _RATE = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -49,6 +51,7 @@ FOR_A_LOAD: Final = (
     "window",
     "warmup",
     "reconnect",
+    "workers",
     "hlog",
     "json",
 )
@@ -80,6 +83,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="open broken connections again; default: with --rate",
+    )
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="processes that share the load, or auto: one for each core; default: 1",
     )
     add_reach(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
@@ -132,12 +140,15 @@ def run(options: argparse.Namespace) -> int:
 def _load(
     options: argparse.Namespace, settings: Options, reach: ConnectOptions, log: HistogramLog | None
 ) -> Result:
-    reactor = process.install_reactor(options.reactor)
-    dialer = Dialer(reactor, settings.target, reach)
     with nullcontext(_ignore) if options.json else report.progress(settings) as show:
-        load = Load(reactor, settings, dialer, show, log)
+        if settings.workers > 1:
+            from suite.client.load.workers import Workers  # noqa: PLC0415  # needs fork(2)
+
+            return make_result(settings, Workers(show, log).run(options.reactor, settings, reach))
+        reactor = process.install_reactor(options.reactor)
+        load = Load(reactor, settings, Dialer(reactor, settings.target, reach), show, log)
         try:
-            return run_until(reactor, load.run, lambda _: load.interrupt())
+            return make_result(settings, run_until(reactor, load.run, lambda _: load.interrupt()))
         except CancelledError:  # in the reactor's first turn; later, `interrupt` ends it with a result
             return nothing_sent(settings, [], interrupted=True)
 
@@ -162,9 +173,10 @@ def parse_settings(options: argparse.Namespace) -> Options:
 
     :raises UsageError: one of them has a value that cannot be used.
     """
+    connections = number("--connections", options.connections or "10", MAX_CONNECTIONS, least=1)
     return Options(
         target=parse_target(options.target),
-        connections=number("--connections", options.connections or "10", MAX_CONNECTIONS, least=1),
+        connections=connections,
         size=size("--size", options.size or "1KiB", MAX_MESSAGE),
         duration=duration("--duration", options.duration or "10s"),
         rate=None if options.rate is None else _rate(options.rate),
@@ -172,7 +184,21 @@ def parse_settings(options: argparse.Namespace) -> Options:
         timeout=duration("--timeout", options.timeout),
         warmup=0.0 if options.warmup is None else duration("--warmup", options.warmup, zero=True),
         reconnect=options.reconnect,
+        workers=_workers(options.workers or "1", connections),
     )
+
+
+def _workers(text: str, connections: int) -> int:
+    """The number of processes, each of which has one of the *connections* at least."""
+    if text == "auto":
+        return min(cores(), connections, MAX_WORKERS)
+    count = number("--workers", text, MAX_WORKERS, least=1)
+    if count > connections:
+        raise UsageError(
+            f"--workers {count}: more than --connections {connections}, of which each needs one;"
+            f" expected {connections} at most"
+        )
+    return count
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -49,6 +49,7 @@ TOP_LEVEL: Final = (
     "faults",
     "gallery",
     "group",
+    "lameduck",
     "limits",
     "profiles",
     "seed",
@@ -100,6 +101,7 @@ class Config:
     """A whole configuration file, read from *file*.
 
     :ivar drain: seconds that echoes under way may take when the suite ends.
+    :ivar lameduck: seconds before that in which it is no longer ready, but accepts (CoreDNS's `lameduck`).
     :ivar user: whom the suite becomes once everything is open; None: nobody else.
     :ivar group: the same for its group; None: the primary group of *user*.
     :ivar control: the description of the control socket; None: there is none.
@@ -112,6 +114,7 @@ class Config:
     file: Path
     endpoints: tuple[Endpoint, ...]
     drain: float = DEFAULT_DRAIN
+    lameduck: float = 0.0
     user: str | None = None
     group: str | None = None
     control: str | None = None
@@ -242,6 +245,9 @@ def read(file: Path, mistakes: Mistakes) -> Config:
     with mistakes.noted():
         if "drain" in table:
             others["drain"] = reader.duration(table["drain"], "drain")
+    with mistakes.noted():
+        if "lameduck" in table:
+            others["lameduck"] = reader.no_duration(table["lameduck"], "lameduck") or 0.0
     others["profiles"] = reader.profiles
     return Config(file, tuple(endpoint for endpoint in endpoints if endpoint is not None), **others)
 

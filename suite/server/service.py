@@ -192,6 +192,7 @@ class EchoSuite(Service):
         self._unused: list[str] = []  # inherited descriptors that the log has named
         #: When the drain is over, by the reactor's clock; None: nobody has asked for the end yet.
         self._drain_until: float | None = None
+        self._lingering: Deferred[None] | None = None  # while it accepts, although it is about to end
         self._lock = DeferredLock()  # serializes opening, reloading and closing
 
     def make_endpoint(
@@ -474,13 +475,26 @@ class EchoSuite(Service):
         super().stopService()
         # From now, not from the end of a reload in progress: whoever has sent the signal is counting, too.
         if self._drain_until is None:
-            self._drain_until = self.reactor.seconds() + self.plan.config.drain
+            config = self.plan.config
+            self._drain_until = self.reactor.seconds() + config.lameduck + config.drain
         if self._opening is not None:  # no connections yet to wait for, and opening might take forever
             return Deferred.fromCoroutine(self._opening.aclose())
         return self._lock.run(Deferred.fromCoroutine, self._stop())
 
+    async def _linger(self) -> None:
+        """Go on as before for a while, although no longer ready: load balancers look elsewhere in time."""
+        seconds = cast(float, self._drain_until) - self.plan.config.drain - self.reactor.seconds()
+        if seconds > 0:
+            log.info("no longer ready; accepting for another {seconds:.1f} s", seconds=seconds)
+            self._lingering = Deferred()
+            call = self.reactor.callLater(seconds, self._lingering.callback, None)
+            await self._lingering
+            if call.active():
+                call.cancel()
+
     async def _stop(self) -> None:
         turns = Turns(self.reactor)
+        await self._linger()
         for companion in self.companions:
             companion.drain()
         endpoints, self.endpoints = list(self.endpoints.values()), {}
@@ -518,5 +532,7 @@ class EchoSuite(Service):
     def force(self) -> None:
         """Abort every connection; those that the end finds still open, too."""
         self._drain_until = float("-inf")
+        if self._lingering is not None and not self._lingering.called:
+            self._lingering.callback(None)
         for endpoint in [*self.endpoints.values(), *self.leaving, *self._closing]:
             endpoint.abort()

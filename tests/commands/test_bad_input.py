@@ -130,8 +130,8 @@ SHAPE = [
         "xyz",
         [
             "unknown key",
-            "expected admin or control or drain or endpoints or faults or gallery or group or limits"
-            " or profiles or seed",
+            "expected admin or control or drain or endpoints or faults or gallery or group or lameduck"
+            " or limits or profiles or seed",
         ],
     ),
     Bad(
@@ -140,8 +140,8 @@ SHAPE = [
         "''",
         [
             "unknown key",
-            "expected admin or control or drain or endpoints or faults or gallery or group or limits"
-            " or profiles or seed",
+            "expected admin or control or drain or endpoints or faults or gallery or group or lameduck"
+            " or limits or profiles or seed",
         ],
     ),
     Bad(

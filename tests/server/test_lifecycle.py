@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.admin.asking_http import ask
 from tests.running import (
     FOUR_TRANSPORTS,
     ONE_LINE,
@@ -25,6 +26,7 @@ from tests.running import (
     read_to_end,
     run_suite,
     running,
+    running_on,
     stuck,
     wait_until,
 )
@@ -410,3 +412,24 @@ def test_nobody_by_that_name(tmp_path: Path, config: str, complaint: str) -> Non
         ended = run_suite(tmp_path, *command, says=ONE_LINE)
         assert ended.returncode == 2
         assert ended.stderr.startswith(complaint)
+
+
+@pytest.mark.parametrize("reactor", ["echo-engine", "asyncio"])
+def test_a_lame_duck_accepts_and_is_not_ready(tmp_path: Path, reactor: str) -> None:
+    config = 'lameduck = "60m"\n[admin]\nlisten = "unix:admin.sock"\n' + FOUR_TRANSPORTS
+    with running_on(reactor, tmp_path, config) as suite:
+        assert ask(suite.admin[0], "/readyz").status == 200
+        suite.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: ask(suite.admin[0], "/readyz").text == "draining\n", "it was no longer ready")
+        with suite.connect("tcp") as sock:
+            sock.sendall(b"hola")
+            assert sock.recv(4) == b"hola"
+        suite.process.send_signal(signal.SIGTERM)  # the second one does not wait
+        assert suite.process.wait(PATIENCE) == 0
+    assert any("no longer ready; accepting for another 3" in line for line in suite.errors)
+
+
+def test_a_lame_duck_stops_accepting_by_itself(tmp_path: Path) -> None:
+    with running(tmp_path, 'lameduck = "250ms"\n' + FOUR_TRANSPORTS) as suite:
+        suite.process.send_signal(signal.SIGTERM)
+        assert suite.process.wait(PATIENCE) == 0

@@ -20,15 +20,15 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from twisted.internet import defer
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults, succeed
 
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
+from suite.client.load.figures import Figures
 from suite.client.load.measurement import Measurement, Snapshot
 from suite.client.load.opener import Opener
 from suite.client.load.options import Options
-from suite.client.load.results import Result, make_result, nothing_sent
-from suite.client.load.schedule import NANO, Schedule
+from suite.client.load.schedule import NANO, WHOLE, Part, Schedule
 from suite.client.load.series import HistogramLog
 from suite.client.load.stats import AddressStats
 from suite.client.load.traffic import NO_WINDOW, LoadConnection, Traffic
@@ -45,12 +45,14 @@ OTHER_DESCRIPTORS: Final = 64
 
 
 class Load:
-    """One load, from its first connection to its result.
+    """One load, from its first connection to its figures.
 
     :param reactor: the reactor that runs the load.
     :param dialer: connects to the target.
     :param show: called with a `Snapshot` every half second.
     :param log: takes a histogram for each second.
+    :param part: which part of the whole load this is.
+    :param opened: called when all connections are open; the first message waits for what it returns.
     :param clock: the time in nanoseconds, on the reactor's clock.
     """
 
@@ -62,6 +64,8 @@ class Load:
         show: Callable[[Snapshot], None] = lambda _: None,
         log: HistogramLog | None = None,
         clock: Callable[[], int] = monotonic_ns,
+        part: Part = WHOLE,
+        opened: Callable[[], Deferred[None]] = lambda: succeed(None),
     ) -> None:
         self.options = options
         self._reactor = reactor
@@ -72,42 +76,45 @@ class Load:
             reactor,
             size=options.size,
             window=window,
-            schedule=_schedule(options),
+            schedule=_schedule(options, part),
             timeout=int(options.timeout * NANO),
             ended=self._connection_ended,
             clock=clock,
         )
         self._opener = Opener(self._traffic, dialer)
+        self._opened = opened
+        self._indices = part.connections(options.connections)
         self._connections: list[LoadConnection] = []
         self._measurement: Measurement | None = None
-        self._running: Deferred[Result] | None = None
+        self._running: Deferred[Figures] | None = None
 
-    def run(self) -> Deferred[Result]:
+    def run(self) -> Deferred[Figures]:
         """Load the target."""
         self._running = Deferred.fromCoroutine(self._run())
         return self._running
 
     def interrupt(self) -> None:
-        """End the load soon; the result has what was measured so far."""
+        """End the load soon; the figures have what was measured so far."""
         if self._measurement is not None:
             self._measurement.interrupt()
         elif self._running is not None:
             self._running.cancel()
 
-    async def _run(self) -> Result:
-        make_room(self.options.connections + OTHER_DESCRIPTORS)
+    async def _run(self) -> Figures:
+        make_room(len(self._indices) + OTHER_DESCRIPTORS)
         try:
             try:
                 await self._open()
+                await self._opened()
             except CancelledError:
-                return nothing_sent(self.options, self._opener.stats, interrupted=True)
+                return Figures(self._opener.stats, interrupted=True)
             if not self._connections:
-                return nothing_sent(self.options, self._opener.stats)
+                return Figures(self._opener.stats)
             return await self._measure()
         finally:
             await self._close()
 
-    async def _measure(self) -> Result:
+    async def _measure(self) -> Figures:
         # The objects that exist now will not become garbage: exempt them from collection.
         gc.collect()
         gc.freeze()
@@ -119,7 +126,7 @@ class Load:
             await measurement.finished
         finally:
             gc.unfreeze()
-        return make_result(self.options, measurement, self._opener.stats)
+        return measurement.figures
 
     # Opening.
 
@@ -131,11 +138,11 @@ class Load:
             self._opener.stats = [AddressStats(self.options.target.text)]
             self._opener.stats[0].note(error)
             return
-        first = min(max(1, self._opener.usable), self.options.connections)
-        for index in range(first):
+        first = max(1, self._opener.usable)
+        for index in self._indices[:first]:
             await self._open_one(index)
         if self._connections:
-            indices = iter(range(first, self.options.connections))
+            indices = iter(self._indices[first:])
             openers = [Deferred.fromCoroutine(self._open_some(indices)) for _ in range(OPENING_AT_ONCE)]
             try:
                 await gatherResults(openers, consumeErrors=True)
@@ -172,10 +179,10 @@ class Load:
             await closing
 
 
-def _schedule(options: Options) -> Schedule | None:
+def _schedule(options: Options, part: Part) -> Schedule | None:
     if options.rate is None:
         return None
-    return Schedule(options.rate, options.duration, options.warmup)
+    return Schedule(options.rate, options.duration, options.warmup, part)
 
 
 def make_room(descriptors: int) -> None:

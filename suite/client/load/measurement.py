@@ -20,10 +20,11 @@ from twisted.internet.task import LoopingCall
 
 from suite.client.dial.failures import TargetError
 from suite.client.histogram import Histogram
+from suite.client.load.figures import Figures
 from suite.client.load.opener import Opener
 from suite.client.load.options import Options
 from suite.client.load.schedule import NANO
-from suite.client.load.series import LOG_EVERY, HistogramLog, Intervals, Row, make_row, row_length
+from suite.client.load.series import LOG_EVERY, HistogramLog, Interval, Intervals, row_length
 from suite.client.load.stats import Unanswered
 from suite.client.load.traffic import LoadConnection, Traffic
 from suite.engine.linux.timerfd import start_timer
@@ -83,7 +84,7 @@ class Measurement:
     :ivar sending: seconds from the first message to the end of sending.
     :ivar lag: the longest delay in nanoseconds in sending what was due.
     :ivar stalled: the longest time in nanoseconds in which this process should have counted, and did not.
-    :ivar rows: rate and latency over time.
+    :ivar intervals: latencies and errors over time.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Measurement:
         self.seconds = self.sending = self.busy = 0.0
         self.dead_after: float | None = None
         self.lag = self.stalled = 0
-        self.rows: list[Row] = []
+        self.intervals: list[Interval] = []
         self._traffic = traffic
         self._options = options
         self._schedule = traffic.schedule
@@ -126,7 +127,7 @@ class Measurement:
         self._counted = 0
         self._cpu = 0.0
         self._log = log
-        self._intervals: list[Intervals] = []
+        self._recorders: list[Intervals] = []
         self._row_errors = 0
         self.started = datetime.now(UTC)
 
@@ -161,10 +162,10 @@ class Measurement:
         self.started = datetime.now(UTC) + timedelta(microseconds=lead // 1000)
         self._row_errors = self._errors()
         length = row_length(self._options.duration)
-        self._intervals = [Intervals(self._measured_from, length, self._end_row)]
+        self._recorders = [Intervals(self._measured_from, length, self._end_row)]
         if self._log is not None:
             self._log.begin(self.started.timestamp())
-            self._intervals.append(Intervals(self._measured_from, LOG_EVERY, self._log.add))
+            self._recorders.append(Intervals(self._measured_from, LOG_EVERY, self._log.add))
 
     def interrupt(self) -> None:
         """Send no more; a second time: do not wait for answers either."""
@@ -194,6 +195,24 @@ class Measurement:
                 self.dead_after = max(0.0, (now - self._measured_from) / NANO)
                 self._stop(planned=True)
             self._finish()
+
+    @property
+    def figures(self) -> Figures:
+        """What has been measured, once it has finished."""
+        return Figures(
+            self._stats,
+            self.started,
+            self.seconds,
+            self.interrupted,
+            self.due,
+            self.unanswered,
+            self.oldest,
+            self.dead_after,
+            self.busy / self.sending if self.sending else None,
+            self.lag,
+            self.stalled,
+            self.intervals,
+        )
 
     # Sending.
 
@@ -310,13 +329,13 @@ class Measurement:
             connection.expire(now)
         self._count_answers()
         if now >= self._measured_from:
-            for interval in self._intervals:
-                interval.look(now)
+            for recorder in self._recorders:
+                recorder.look(now)
         if self._stopped and (not self._can_be_answered() or now - self._stopped > self._patience):
             self._finish()
 
     def _count_answers(self) -> None:
-        others = [interval.current for interval in self._intervals]
+        others = [recorder.current for recorder in self._recorders]
         for stats in self._stats:
             stats.count(others, warmup=self._options.warmup > 0)
 
@@ -330,7 +349,7 @@ class Measurement:
         self._row_errors = errors
         whole = seconds > row_length(self._options.duration) / 2
         if whole or latency.total or errors > before:
-            self.rows.append(make_row(start, seconds, latency, errors - before))
+            self.intervals.append(Interval(start, seconds, latency, errors - before))
 
     def _errors(self) -> int:
         return sum(stats.errors.total() + stats.lost for stats in self._stats)
@@ -387,8 +406,8 @@ class Measurement:
     def _end_intervals(self, now: int) -> None:
         """Answers that arrive after the end of sending are in intervals of their own."""
         if now > self._measured_from:
-            for interval in self._intervals:
-                interval.look(now, last=True)
+            for recorder in self._recorders:
+                recorder.look(now, last=True)
 
     def _account(self, now: int) -> None:
         """Count what was due and has no answer."""

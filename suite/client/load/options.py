@@ -17,6 +17,9 @@ MAX_CONNECTIONS: Final = 100_000
 
 MAX_WINDOW: Final = 1_000_000
 
+#: Processes; what each has measured is merged at the end.
+MAX_WORKERS: Final = 256
+
 LEAST_RATE: Final = 0.001
 
 MAX_RATE: Final = 10_000_000
@@ -35,6 +38,7 @@ class Options:
         arrive after sending has ended.
     :ivar warmup: seconds before *duration* in which messages are sent but not measured.
     :ivar reconnect: whether broken connections are opened again; None: in an open loop.
+    :ivar workers: how many processes share the load.
     :raises UsageError: the transport does not allow messages of that size.
     """
 
@@ -47,6 +51,7 @@ class Options:
     timeout: float = 5.0
     warmup: float = 0.0
     reconnect: bool | None = None
+    workers: int = 1
 
     def __post_init__(self) -> None:
         datagrams = self.target.transport == "udp"
@@ -62,6 +67,6 @@ class Options:
 
     def shown(self) -> dict[str, Any]:
         """All parameters but the target, as they appear in the results."""
-        names = ("connections", "size", "duration", "window", "timeout", "warmup")
+        names = ("connections", "size", "duration", "window", "timeout", "warmup", "workers")
         rate = None if self.rate is None else self.rate.as_json
         return {name: getattr(self, name) for name in names} | {"rate": rate, "reconnect": self.reopens}

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from suite.client.histogram import Histogram
-from suite.client.load.measurement import Measurement
+from suite.client.load.figures import Figures
 from suite.client.load.options import Options
-from suite.client.load.series import Row
+from suite.client.load.series import Row, make_row
 from suite.client.load.stats import AddressStats
 
 PERCENTILES: Final = (50.0, 75.0, 90.0, 99.0, 99.9, 99.99, 99.999)
@@ -134,49 +134,16 @@ class Result:
         return "nothing was answered"
 
 
-def make_result(options: Options, measurement: Measurement, stats: Sequence[AddressStats]) -> Result:
-    """What *measurement* has measured."""
-    latency = Histogram()
-    for each in stats:
-        latency.merge(each.histogram)
-    seconds = measurement.seconds
-    in_time = sum(each.in_time for each in stats)
+def make_result(options: Options, figures: Figures) -> Result:
+    """The result of a load with these *figures*."""
+    stats, started = figures.stats, figures.started
     errors, examples = _errors(stats)
-    return Result(
-        target=options.target.text,
-        options=options.shown(),
-        started=measurement.started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        seconds=seconds or None,
-        interrupted=measurement.interrupted,
-        connections=sum(each.connections for each in stats),
-        due=measurement.due,
-        messages=latency.total,
-        unanswered=measurement.unanswered,
-        oldest=measurement.oldest,
-        rate=in_time / seconds if seconds else None,
-        dead_after=measurement.dead_after,
-        errors=errors,
-        examples=examples,
-        lost=sum(each.lost for each in stats),
-        late=sum(each.late for each in stats),
-        latency=latency,
-        busy=measurement.busy / measurement.sending if measurement.sending else None,
-        lag=None if options.rate is None else measurement.lag // 1000,
-        stalled=measurement.stalled // 1000,
-        addresses=[_address_result(each, seconds) for each in stats],
-        over_time=measurement.rows,
-    )
-
-
-def nothing_sent(options: Options, stats: Sequence[AddressStats], *, interrupted: bool = False) -> Result:
-    """The result of a load that never began: no connection could be opened, or it was *interrupted*."""
-    errors, examples = _errors(stats)
-    return Result(
+    result = Result(
         target=options.target.text,
         options=options.shown(),
         started=None,
         seconds=None,
-        interrupted=interrupted,
+        interrupted=figures.interrupted,
         connections=0,
         due=None,
         messages=0,
@@ -192,8 +159,37 @@ def nothing_sent(options: Options, stats: Sequence[AddressStats], *, interrupted
         busy=None,
         lag=None,
         stalled=None,
-        addresses=[_address_result(each, None) for each in stats],
+        addresses=[_address_result(each, None if started is None else figures.seconds) for each in stats],
     )
+    if started is None:
+        return result
+    for each in stats:
+        result.latency.merge(each.histogram)
+    seconds = figures.seconds
+    in_time = sum(each.in_time for each in stats)
+    return replace(
+        result,
+        started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        seconds=seconds or None,
+        connections=sum(each.connections for each in stats),
+        due=figures.due,
+        messages=result.latency.total,
+        unanswered=figures.unanswered,
+        oldest=figures.oldest,
+        rate=in_time / seconds if seconds else None,
+        dead_after=figures.dead_after,
+        lost=sum(each.lost for each in stats),
+        late=sum(each.late for each in stats),
+        busy=figures.busy,
+        lag=None if options.rate is None else figures.lag // 1000,
+        stalled=figures.stalled // 1000,
+        over_time=[make_row(each) for each in figures.intervals],
+    )
+
+
+def nothing_sent(options: Options, stats: Sequence[AddressStats], *, interrupted: bool = False) -> Result:
+    """The result of a load that never began: no connection could be opened, or it was *interrupted*."""
+    return make_result(options, Figures(stats, interrupted=interrupted))
 
 
 def _errors(stats: Sequence[AddressStats]) -> tuple[dict[str, int], dict[str, str]]:

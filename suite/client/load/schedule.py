@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 NANO: Final = 1_000_000_000
 
@@ -44,53 +44,85 @@ class Rate:
         return self.start if self.start == self.end else [self.start, self.end]
 
 
+class Part(NamedTuple):
+    """A part of a load: every *parts*-th message, from number *number* on, and a share of the connections."""
+
+    number: int
+    parts: int
+
+    def of(self, total: int) -> int:
+        """How many of the first *total* messages are in this part."""
+        return max(0, -((self.number - total) // self.parts))
+
+    def connections(self, total: int) -> range:
+        """The indices of its connections, of *total*."""
+        return range(total * self.number // self.parts, total * (self.number + 1) // self.parts)
+
+
+#: A load in one part.
+WHOLE: Final = Part(0, 1)
+
+
 class Schedule:
     """The messages of an open loop, numbered from 0.
 
+    :param rate: of the whole load.
     :param duration: seconds that are measured.
     :param warmup: seconds before that, at the rate of the start.
+    :param part: which of the messages of the whole load are in this schedule.
     :ivar warm: the number of messages in the warm-up.
     :ivar lead: when the first measured message is due.
     :ivar total: the number of messages, those of the warm-up included.
     """
 
-    def __init__(self, rate: Rate, duration: float, warmup: float = 0.0) -> None:
+    def __init__(self, rate: Rate, duration: float, warmup: float = 0.0, part: Part = WHOLE) -> None:
+        self._part = part
         self._interval = NANO / rate.start
         self._start = rate.start / NANO
         self._bend = (rate.end - rate.start) / (2 * duration) / NANO**2
         self._even = rate.start == rate.end
         self._least_interval = NANO / max(rate.start, rate.end)
-        self.warm = math.ceil(warmup * rate.start)
-        self.lead = int(self.warm * self._interval)
-        self.total = self.warm + max(1, int(duration * (rate.start + rate.end) / 2))
+        self._warm = math.ceil(warmup * rate.start)
+        self._total = self._warm + max(1, int(duration * (rate.start + rate.end) / 2))
+        self.lead = int(self._warm * self._interval)
+        self.warm = part.of(self._warm)
+        self.total = part.of(self._total)
 
     @property
     def tick(self) -> int:
         """How often to look for what is due, in nanoseconds."""
         longest = self._least_interval if self._even else min(self._least_interval, LONGEST_UNEVEN_TICK)
-        return max(int(longest), SHORTEST_TICK)
+        return max(int(longest * self._part.parts), SHORTEST_TICK)
 
     def due(self, number: int) -> int:
         """When message *number* is due."""
-        if self._even or number <= self.warm:
-            return int(number * self._interval)
-        # start * t + bend * t² = n, solved so that nothing cancels out when bend is small or negative.
-        count = number - self.warm
-        root = math.sqrt(max(0.0, self._start**2 + 4 * self._bend * count))
-        return self.lead + int(2 * count / (self._start + root))
+        return self._due(self._part.number + number * self._part.parts)
 
     def due_by(self, elapsed: int) -> int:
         """How many messages are due when *elapsed* nanoseconds have passed."""
+        return self._part.of(self._due_by(elapsed))
+
+    # Of the whole load.
+
+    def _due(self, number: int) -> int:
+        if self._even or number <= self._warm:
+            return int(number * self._interval)
+        # start * t + bend * t² = n, solved so that nothing cancels out when bend is small or negative.
+        count = number - self._warm
+        root = math.sqrt(max(0.0, self._start**2 + 4 * self._bend * count))
+        return self.lead + int(2 * count / (self._start + root))
+
+    def _due_by(self, elapsed: int) -> int:
         if self._even or elapsed < self.lead:
             count = int(elapsed / self._interval)
         else:
             t = elapsed - self.lead
             if self._bend < 0:  # after its vertex the parabola would fall again
                 t = min(t, int(-self._start / (2 * self._bend)))
-            count = self.warm + int(self._start * t + self._bend * t * t)
+            count = self._warm + int(self._start * t + self._bend * t * t)
         # Rounding may be off by one: `due` decides.
-        while count > 0 and self.due(count) > elapsed:
+        while count > 0 and self._due(count) > elapsed:
             count -= 1
-        while self.due(count + 1) <= elapsed and count < self.total:
+        while self._due(count + 1) <= elapsed and count < self._total:
             count += 1
-        return min(count + 1, self.total)
+        return min(count + 1, self._total)

@@ -7,10 +7,10 @@ so that what has been measured outlives it; a log that cannot be written stops n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, NamedTuple
 
 from suite.client.histogram import Histogram
 from suite.client.load.schedule import NANO
@@ -52,6 +52,21 @@ class Row:
     def values(self) -> list[float | int | None]:
         """In the order of `COLUMNS`."""
         return [getattr(self, name) for name in COLUMNS]
+
+
+class Interval(NamedTuple):
+    """One interval of a load, before anything is derived from it.
+
+    :ivar start: seconds since measuring began.
+    :ivar seconds: its length.
+    :ivar latency: the latencies of the messages answered in it.
+    :ivar errors: errors and lost datagrams in it.
+    """
+
+    start: float
+    seconds: float
+    latency: Histogram
+    errors: int
 
 
 class LogError(SuiteError):
@@ -153,8 +168,19 @@ def row_length(seconds: float) -> float:
     return max(SHORTEST_ROW, seconds / ROWS)
 
 
-def make_row(start: float, seconds: float, histogram: Histogram, errors: int) -> Row:
+def merged_interval(found: Sequence[Interval]) -> Interval:
+    """The same interval of several processes; they began together, and each looked when it could."""
+    latency = Histogram()
+    for each in found:
+        latency.merge(each.latency)
+    start = min(each.start for each in found)
+    end = max(each.start + each.seconds for each in found)
+    return Interval(start, end - start, latency, sum(each.errors for each in found))
+
+
+def make_row(interval: Interval) -> Row:
     """The row for one interval."""
+    start, seconds, histogram, errors = interval
     if not histogram.total:
         return Row(round(start, 3), round(seconds, 3), 0, errors, None, None, None)
     p50, p99 = histogram.percentiles([50, 99])

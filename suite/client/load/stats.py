@@ -7,7 +7,7 @@ still pending; messages of a warm-up are in none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from suite.client.dial.failures import TargetError
@@ -117,3 +117,23 @@ class AddressStats:
         for error in self.wrong:
             self.note(error)
         self.wrong.clear()
+
+
+def merged_stats(found: Iterable[Sequence[AddressStats]]) -> list[AddressStats]:
+    """What several processes have counted, each at its addresses, when all is over.
+
+    An address that one of them could use is not excused.
+    """
+    merged: dict[str, AddressStats] = {}
+    for each in (stats for process in found for stats in process):
+        whole = merged.setdefault(each.address, AddressStats(each.address, excused=True))
+        whole.excused = whole.excused and each.excused
+        whole.connections += each.connections
+        whole.opened += each.opened
+        whole.lost += each.lost
+        whole.late += each.late
+        whole.in_time += each.in_time
+        whole.histogram.merge(each.histogram)
+        for word, count in each.errors.items():
+            whole.add_errors(word, count, each.examples[word])
+    return [*merged.values()]

@@ -145,7 +145,7 @@ class Simulation:
         """The result, which must be there and add up."""
         assert self.measurement.finished.called
         self.measurement.finished.addErrback(lambda failure: failure.raiseException())
-        result = make_result(self.options, self.measurement, self.target.stats)
+        result = make_result(self.options, self.measurement.figures)
         given_up = sum(stats.given_up.count for stats in self.target.stats)
         pending = sum(connection.pending(0).count for connection in self.connections)
         assert result.due == result.messages + given_up + pending
