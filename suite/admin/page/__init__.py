@@ -9,7 +9,7 @@
 - `binding`: numbers that know where in the API they come from
 - `wording`: numbers, sizes and durations for people
 - `markup`: elements, in which every text is escaped
-- `assets`: the style sheet, the scripts and the icon, in ``static/``
+- `assets`: the style sheets, the scripts and the icon, in ``static/``
 
 It can be read without scripts. With them it is live: they ask the API each second, and change what the
 document already shows, so that nothing is drawn in two ways.

@@ -1,4 +1,4 @@
-"""The files of the page: its style sheet, its scripts and its icon.
+"""The files of the page: its style sheets, its scripts and its icon.
 
 Rules: their names stand in one table, and each has a route of its own, so that nothing that a client sends
 is ever a path; they are read once, when the interface is opened; a browser asks whether its copy is still
@@ -15,11 +15,14 @@ from typing import Any, Final
 from suite.admin.exchange import Call, Response
 from suite.admin.route import Route
 
+_STYLE: Final = "text/css; charset=utf-8"
 _SCRIPT: Final = "text/javascript; charset=utf-8"
 
 #: The media type of each file in ``static/``.
 KINDS: Final = {
-    "page.css": "text/css; charset=utf-8",
+    "page.css": _STYLE,
+    "layout.css": _STYLE,
+    "parts.css": _STYLE,
     "icon.svg": "image/svg+xml",
     "main.js": _SCRIPT,
     "api.js": _SCRIPT,

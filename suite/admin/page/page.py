@@ -117,7 +117,10 @@ async def render(contents: Contents, turns: Turns) -> bytes:
         element("meta", name_="color-scheme", content="light dark"),
         element("title", f"{panels.health(status)} \N{EN DASH} echo suite"),
         element("link", rel="icon", href="/static/icon.svg", type="image/svg+xml"),
-        element("link", rel="stylesheet", href="/static/page.css"),
+        *(
+            element("link", rel="stylesheet", href=f"/static/{name}")
+            for name in ("page.css", "layout.css", "parts.css")
+        ),
         element("script", src="/static/main.js", type="module"),
     )
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n".encode("utf-8", "backslashreplace")

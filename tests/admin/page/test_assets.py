@@ -120,5 +120,6 @@ def test_a_script(name: str) -> None:
         assert module.removeprefix("./") in KINDS
 
 
-def test_the_style_sheet_asks_nobody() -> None:
-    assert not re.findall(r"url\(|@import|@font-face", (STATIC / "page.css").read_text())
+@pytest.mark.parametrize("name", [name for name in KINDS if name.endswith(".css")])
+def test_a_style_sheet_asks_nobody(name: str) -> None:
+    assert not re.findall(r"url\(|@import|@font-face", (STATIC / name).read_text())
