@@ -7,7 +7,10 @@ in time, whatever the suite does; an exit code of 1 says that the suite is not w
 from __future__ import annotations
 
 import argparse
-from typing import Final
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NoReturn
 
 from suite.client.admin.interface import Interface
 from suite.client.admin.unreachable import UnreachableError
@@ -47,14 +50,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@contextmanager
+def _at_the_latest(seconds: float) -> Iterator[None]:
+    """End what is done in the block with `TimeoutError` when *seconds* have passed, in however many steps."""
+
+    def late(*_: object) -> NoReturn:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def run(options: argparse.Namespace) -> int:
     """Print ``ok``, or why it is not; return the exit code.
 
     :raises SuiteError: the suite cannot be asked.
     """
-    with Interface(place_of(options), timeout=duration("--timeout", options.timeout)) as interface:
-        reply = interface.reply(options.path)
+    seconds = duration("--timeout", options.timeout)
+    with Interface(place_of(options), timeout=seconds) as interface:
         address = str(interface.address)
+        try:
+            with _at_the_latest(seconds):
+                reply = interface.reply(options.path)
+        except TimeoutError:
+            raise UnreachableError(address, f"no answer within {seconds:g} s") from None
         if reply.kind == "application/problem+json":
             interface.read(reply)
     lines = [line for line in reply.text.splitlines() if line]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.admin.asking_http import ask
 from tests.client.admin.canned import canned, http
+from tests.foreign import serving
 from tests.running import PATIENCE, RunningSuite, run_suite, running, stuck, wait_until
 
 CONFIG = """
@@ -108,6 +111,23 @@ def test_a_suite_that_is_stopped_does_not_answer_in_time(tmp_path: Path) -> None
             assert run_suite(tmp_path, "health", "--timeout", "200ms", says=says).returncode == 1
         finally:
             suite.process.send_signal(signal.SIGCONT)
+
+
+def test_an_answer_in_pieces_has_no_more_time(tmp_path: Path) -> None:
+    """One that never ends, and never pauses for as long as it may take."""
+
+    def trickle(sock: socket.socket) -> None:
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\n")
+        with suppress(OSError):
+            while not select.select([sock], [], [], 0.02)[0] or sock.recv(65536):
+                sock.sendall(b"o")
+
+    with serving(trickle) as port:
+        says = rf"localhost:{port}: no answer within 0\.3 s\n"
+        where = f"tcp:localhost:{port}"
+        assert (
+            run_suite(tmp_path, "health", "--timeout", "300ms", "--admin", where, says=says).returncode == 1
+        )
 
 
 def test_a_suite_that_drains_is_alive_and_not_ready(tmp_path: Path) -> None:
