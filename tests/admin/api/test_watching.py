@@ -94,7 +94,9 @@ def test_events_as_they_come_with_the_words_of_the_log(small: API) -> None:
         assert (found["endpoint"], found["reason"], found["received"]) == ("tcp", "closed", 4)
         pause(small)
         found = stream.until("resumed")
-        logged = next(event for event in small.suite.events if event["message"] == "resumed")
+        suite = small.suite
+        wait_until(lambda: any("resumed" in line for line in suite.errors), "it was in the log, too")
+        logged = next(event for event in suite.events if event["message"] == "resumed")
         assert found == {"id": found["id"], **logged}
 
 
