@@ -261,8 +261,9 @@ class EchoPort(DatagramPort):
                 left = self._answer_trains(fd, 0, count, left)
                 most = min(most, left * count // messages.totals(count)[count])  # if the next are like these
             else:
-                self.traffic.echoed += count
-                self.traffic.bytes_echoed += messages.size(0, count)
+                traffic = self.traffic
+                traffic.echoed += count
+                traffic.bytes_echoed += messages.size(0, count)
                 self._answer(fd, 0, count, messages.sources(count))
                 left -= count
 
