@@ -30,7 +30,10 @@ PROGRAMS = {
     "buildah": "buildah",
     "runc": "runc",
     "debootstrap": "debootstrap",
+    "catatonit": "catatonit",
     "iptables": "iptables",
+    "/usr/lib/podman/netavark": "netavark",
+    "/usr/lib/podman/aardvark-dns": "aardvark-dns",
 }
 
 #: Seconds for what downloads or builds.

@@ -106,13 +106,13 @@ def compose(podman: Podman, image: str, tmp_path: Path) -> Iterator[Compose]:
 
 
 def _echoes(address: tuple[str, int]) -> bool:
-    with socket.create_connection(address, PATIENCE) as sock:
-        sock.sendall(b"hola mundo...")
-        sock.shutdown(socket.SHUT_WR)
-        try:
+    try:
+        with socket.create_connection(address, PATIENCE) as sock:
+            sock.sendall(b"hola mundo...")
+            sock.shutdown(socket.SHUT_WR)
             return sock.recv(100) == b"hola mundo..."
-        except ConnectionResetError:  # HAProxy has not seen the suite ready yet
-            return False
+    except ConnectionError:  # HAProxy does not listen yet, or has not seen the suite ready
+        return False
 
 
 @pytest.mark.container
@@ -139,7 +139,10 @@ def test_through_haproxy_to_the_suite_and_seen_by_prometheus(compose: Compose) -
 
     def counted() -> bool:
         query = "/api/v1/query?query=up%7Bjob%3D%22echo-suite%22%7D"
-        answer = ask(("127.0.0.1", compose.ports[9090]), query)
+        try:
+            answer = ask(("127.0.0.1", compose.ports[9090]), query)
+        except ConnectionError:  # it does not listen yet
+            return False
         found = answer.json["data"]["result"] if answer.status == 200 else []
         return [each["value"][1] for each in found] == ["1"]
 

@@ -133,7 +133,7 @@ def test_the_image_says_how_it_is_to_be_run(podman: Podman, image: str) -> None:
     assert config["User"] == "65532:65532"
     assert config["StopSignal"] in ("SIGTERM", "15")
     assert config["Entrypoint"] == ["echo-suite"]
-    assert found["HealthCheck"]["Test"] == ["CMD", "echo-suite", "health"]
+    assert found["Healthcheck"]["Test"] == ["CMD", "echo-suite", "health"]
     assert set(config["ExposedPorts"]) == {"1234/tcp", "1234/udp", "4433/tcp", "9901/tcp"}
     labels = {
         name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()
@@ -270,10 +270,6 @@ def test_certificates_that_nobody_can_mint_are_one_line(podman: Podman, image: s
     done = podman.run(*options, image, check=False)
     assert done.returncode == 1
     assert done.stderr == "certs/ca.pem: cannot be written: Read-only file system"
-    of_root = ("--tmpfs", "/etc/echo-suite/certs:mode=700,notmpcopyup")
-    done = podman.run(*options, *of_root, image, check=False)
-    assert done.returncode == 1
-    assert done.stderr == "certs/ca.pem: cannot be written: Permission denied"
 
 
 def test_its_commands_are_there_too(podman: Podman, image: str) -> None:
