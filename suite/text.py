@@ -32,7 +32,10 @@ def shown(path: str | os.PathLike[str]) -> str:
     """
     try:
         absolute = os.path.abspath(path)
-        relative = os.path.relpath(absolute)
+        here = os.getcwd() + os.sep
+        # Most are below it, and thousands of endpoints may be shown.
+        below = absolute.startswith(here)
+        relative = absolute[len(here) :] if below else os.path.relpath(absolute)
     except OSError:
         return one_line(os.fspath(path))
     if os.path.basename(relative) == os.pardir:
@@ -42,6 +45,8 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 def one_line(text: str) -> str:
     """*text* with control characters escaped, so that a message stays one line."""
+    if text.isprintable():  # as nearly every text is
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -153,7 +154,7 @@ class Description:
             return "UNIX" if self.arguments["domain"] == "UNIX" else "TCP"
         return TRANSPORTS.get(self.kind, self.kind)
 
-    @property
+    @cached_property
     def address(self) -> str:
         """The address to listen on, for people; if only the system or a plugin knows it, the text."""
         if self.kind == "unix":
