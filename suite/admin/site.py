@@ -138,7 +138,7 @@ def _target(request: Request) -> tuple[str | None, str]:
 
     :raises Problem: it names no host, or several.
     """
-    hosts = request.requestHeaders.getRawHeaders("host", [])
+    hosts = [host.decode("latin-1") for host in request.requestHeaders.getRawHeaders(b"host", [])]
     if len(hosts) > 1:
         raise Problem(400, f"Host is given {len(hosts)} times; expected it once")
     if not hosts and request.clientproto == b"HTTP/1.1":

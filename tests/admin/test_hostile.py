@@ -148,7 +148,8 @@ def test_a_request_may_name_its_host_in_its_target(suite: RunningSuite) -> None:
 
 
 @pytest.mark.parametrize(
-    "hosts", [b"", b"Host: localhost\r\nHost: localhost\r\n", b"Host: a b\r\n", b"Host: [::1\r\n"]
+    "hosts",
+    [b"", b"Host: localhost\r\nHost: localhost\r\n", b"Host: a b\r\n", b"Host: [::1\r\n", b"Host: \xff\r\n"],
 )
 def test_one_host_is_expected(suite: RunningSuite, hosts: bytes) -> None:
     """RFC 9112, section 3.2."""
