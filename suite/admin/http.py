@@ -38,7 +38,8 @@ LONGEST_BODY: Final = 64 * 1024
 #: Seconds from the first byte of a request to its last (nginx's client_header_timeout is 60).
 REQUEST_TIME: Final = 10.0
 
-#: Seconds between two requests on a connection; Prometheus asks every 15 to 60.
+#: Seconds between two requests on a connection, or for the client to take an answer; Prometheus asks every
+#: 15 to 60.
 IDLE_TIME: Final = 75.0
 
 #: The part of the reactor's time that all this may take, on average.
@@ -180,9 +181,23 @@ class Request(WebRequest):
         channel.loseConnection()
 
     @override
+    def getHeader(self, key: Any) -> Any:
+        """The header *key*: of a text as ISO 8859-1, which any bytes are (RFC 9110, section 5.5)."""
+        if isinstance(key, bytes):
+            return super().getHeader(key)
+        value = super().getHeader(key.encode("ascii"))
+        return value.decode("latin-1") if value is not None else None
+
+    @override
     def process(self) -> None:
-        if not self._refused:
-            self._factory.queue.put(self._begin, urgent=self.path in self._factory.urgent)
+        channel = cast(Channel, self.channel)
+        if self._refused:
+            channel.wait()
+        else:
+            channel.when_taken(self._queue)
+
+    def _queue(self) -> None:
+        self._factory.queue.put(self._begin, urgent=self.path in self._factory.urgent)
 
     def _begin(self) -> None:
         if self._disconnected or self.finished:
@@ -231,7 +246,8 @@ class Request(WebRequest):
 class Channel(HTTPChannel):
     """One connection, whose requests have a time each.
 
-    :ivar since: when it began to wait for a request, by the reactor's clock; None: it does not.
+    :ivar since: when it began to wait for its client: for a request, or for it to take answers; None: it does
+        not, because a request is being answered.
     """
 
     requestFactory = Request
@@ -242,11 +258,12 @@ class Channel(HTTPChannel):
     peer: int | None = None
     since: float | None = None
     _reading = False  # some of a request has arrived, and some is still to come
+    _held: Callable[[], object] | None = None  # done once the client has taken what it has been sent
 
     @override
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._idle()
+        self.wait()
 
     @override
     def dataReceived(self, data: bytes) -> None:
@@ -264,12 +281,37 @@ class Channel(HTTPChannel):
             return sum(map(len, self._dataBuffer)) <= self._optimisticEagerReadSize
         return not self._waitingForTransport
 
+    @override
+    def rawDataReceived(self, data: bytes) -> None:
+        super().rawDataReceived(data)
+        # Twisted's own takes in anything while the client takes nothing.
+        if self._handlingRequest and not self.may_read:
+            self._networkProducer.pauseProducing()
+
+    def when_taken(self, action: Callable[[], object]) -> None:
+        """Do *action* once the client has taken the answers before it: they must not pile up."""
+        if self._waitingForTransport:
+            self._held = action
+            self.wait()
+        else:
+            action()
+
+    @override
+    def resumeProducing(self) -> None:
+        super().resumeProducing()
+        held, self._held = self._held, None
+        if held is not None:
+            self.since = None
+            self.setTimeout(None)
+            held()
+
     def end(self) -> None:
         """End the connection, once a request that is being answered has its answer."""
         request: Any = self.requests[0] if self.requests else None
         if request is not None and request.is_being_answered:
             self.persistent = False
         else:
+            self.wait()
             self.loseConnection()
 
     def abort(self) -> None:
@@ -290,14 +332,14 @@ class Channel(HTTPChannel):
     def requestDone(self, request: WebRequest) -> None:
         self._savedTimeOut = None
         buffered = bool(self._dataBuffer)
-        if self.persistent:
-            self._idle()
-            if buffered:
-                self._reading = True
-                self.setTimeout(REQUEST_TIME)
+        self.wait()  # at the end, too: for the client to take the answer
+        if self.persistent and buffered:
+            self._reading = True
+            self.setTimeout(REQUEST_TIME)
         super().requestDone(request)
 
-    def _idle(self) -> None:
+    def wait(self) -> None:
+        """Wait for the client, for `IDLE_TIME`."""
         self.since = self.factory.reactor.seconds()
         self.setTimeout(IDLE_TIME)
 
@@ -366,7 +408,7 @@ class AdminFactory(HTTPFactory):
         return cast(Channel, channel)
 
     def _make_room(self, peer: int | None = None) -> bool:
-        """Close the connection that has waited longest for a request; return whether there was one.
+        """Close the connection that has waited longest for its client; return whether there was one.
 
         :param peer: of this peer only.
         """

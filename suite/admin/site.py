@@ -116,19 +116,21 @@ class Site:
         :param host: the host that it asks for, as it says.
         :raises Problem: it may not.
         """
+        if route.is_open:
+            return False
         header = request.getHeader
-        if not route.is_open:
-            check_host(host, self._hosts)
+        check_host(host, self._hosts)
         local = isinstance(request.channel.getHost(), UNIXAddress)
-        if route.changes:
+        # Another site's page cannot read an answer, but could take the place of others, as on a stream of
+        # events. It may have a link here.
+        if route.changes or header("sec-fetch-mode") != "navigate":
             check_origin(header("origin"), header("sec-fetch-site"), host)
         may_change = local or has_token(header("authorization"), self._token)
         if may_change:
             return True
         if route.changes:
             raise missing_token(self._token, "a change over TCP")
-        public = route.is_open or route.is_public
-        if not public and not is_near(getattr(request.getClientAddress(), "host", None)):
+        if not route.is_public and not is_near(getattr(request.getClientAddress(), "host", None)):
             raise missing_token(self._token, "this, asked for from another machine,")
         return False
 
@@ -138,7 +140,7 @@ def _target(request: Request) -> tuple[str | None, str]:
 
     :raises Problem: it names no host, or several.
     """
-    hosts = request.requestHeaders.getRawHeaders("host", [])
+    hosts = [host.decode("latin-1") for host in request.requestHeaders.getRawHeaders(b"host", [])]
     if len(hosts) > 1:
         raise Problem(400, f"Host is given {len(hosts)} times; expected it once")
     if not hosts and request.clientproto == b"HTTP/1.1":

@@ -55,6 +55,11 @@ def test_it_is_well_and_an_optional_endpoint_that_is_missing_is_no_reason(suite:
     assert ask(suite.admin[0], "/healthz", "POST").status == 405
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_probe_with_a_token_that_is_not_ours_is_answered(suite: RunningSuite, path: str) -> None:
+    assert ask(suite.admin[0], path, token="the one of before").status == 200
+
+
 @pytest.mark.parametrize(
     "request_",
     [

@@ -137,6 +137,26 @@ def test_a_page_of_another_site_changes_nothing_and_reads_nothing(suite: Running
     assert ask(address, "/", "OPTIONS", headers={"Origin": "http://evil.example"}).status == 405
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),  # a link
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
+    ],
+    ids=["a script", "an image", "a file", "a link", "its own page"],
+)
+def test_a_page_of_another_site_may_only_have_a_link(
+    suite: RunningSuite, headers: dict[str, str], status: int
+) -> None:
+    """It could take up all streams of events, whether or not it can read them."""
+    for path in ("/", "/metrics", "/api/v1/events/recent"):
+        assert ask(suite.admin[0], path, headers=headers).status == status
+    assert ask(suite.admin[0], "/healthz", headers=headers).status == 200
+
+
 def test_a_request_may_name_its_host_in_its_target(suite: RunningSuite) -> None:
     """RFC 9112, section 3.2.2: the target's host counts, and not the header's."""
     with socket.create_connection(suite.admin[0], PATIENCE) as sock:
@@ -148,7 +168,8 @@ def test_a_request_may_name_its_host_in_its_target(suite: RunningSuite) -> None:
 
 
 @pytest.mark.parametrize(
-    "hosts", [b"", b"Host: localhost\r\nHost: localhost\r\n", b"Host: a b\r\n", b"Host: [::1\r\n"]
+    "hosts",
+    [b"", b"Host: localhost\r\nHost: localhost\r\n", b"Host: a b\r\n", b"Host: [::1\r\n", b"Host: \xff\r\n"],
 )
 def test_one_host_is_expected(suite: RunningSuite, hosts: bytes) -> None:
     """RFC 9112, section 3.2."""

@@ -44,6 +44,11 @@ class Transport(StringTransport):
         self.aborted = True
         super().abortConnection()
 
+    @override
+    def unregisterProducer(self) -> None:
+        """Again, too, as of Twisted's connections."""
+        self.producer = None
+
     def stopReading(self) -> None:
         self.reading = False
 
@@ -264,6 +269,64 @@ def test_an_answer_may_take_its_time(server: Server) -> None:
     assert not transport.disconnecting
     server.waiting.callback(None)
     assert parsed(transport)[0] == 200
+
+
+def test_answers_do_not_pile_up_for_a_client_that_takes_none(server: Server) -> None:
+    transport: Any = server.connect()
+    server.send(transport, GET * 3)
+    transport.protocol.pauseProducing()  # what has been sent waits in the transport
+    for _ in range(5):
+        server.clock.advance(0)
+    assert len(server.asked) == 1
+    transport.protocol.resumeProducing()
+    for _ in range(5):
+        server.clock.advance(0)
+    assert len(server.asked) == 3
+    assert transport.value().count(b"hello") == 3
+
+
+def test_a_client_that_takes_no_answers_has_a_time(server: Server) -> None:
+    transport: Any = server.connect()
+    server.send(transport, GET * 2)
+    transport.protocol.pauseProducing()
+    server.clock.pump([0, 0, IDLE_TIME + 1, Channel.abortTimeout])
+    assert transport.aborted
+
+
+def test_so_has_one_that_takes_no_last_answer(server: Server) -> None:
+    """It waits for its client like others, and makes room like others."""
+    transport: Any = server.connect()
+    server.send(transport, GET.replace(b"Host", b"Connection: close\r\nHost"))
+    transport.protocol.pauseProducing()
+    server.clock.advance(0)
+    assert transport.disconnecting  # once all is sent
+    assert transport.protocol.since is not None
+    server.clock.pump([IDLE_TIME + 1, Channel.abortTimeout])
+    assert transport.aborted
+
+
+def test_no_more_is_read_than_is_kept_while_nothing_is_taken(server: Server) -> None:
+    server.waiting = Deferred()
+    transport: Any = server.connect()
+    server.send(transport, GET)
+    server.clock.advance(0)
+    transport.protocol.pauseProducing()
+    server.send(transport, bytes(100_000))
+    assert transport.producerState == "paused"
+
+
+@pytest.mark.parametrize("name", [b"Accept", b"Authorization", b"Origin"])
+def test_a_header_may_have_any_bytes(server: Server, name: bytes) -> None:
+    """RFC 9110, section 5.5."""
+    found: list[Any] = []
+
+    async def answer(request: Request) -> Response:
+        found.append(request.getHeader(name.decode().lower()))
+        return Response()
+
+    server.factory.answer = answer
+    assert server.ask(GET.replace(b"\r\n\r\n", b"\r\n" + name + b": \xff\xfe\r\n\r\n"))[0] == 200
+    assert found == ["\xff\xfe"]
 
 
 def test_nobody_waits_for_an_answer_whose_client_has_gone(server: Server) -> None:

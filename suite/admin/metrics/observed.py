@@ -115,9 +115,10 @@ class Observer:
         current = dict.fromkeys(suite.every_endpoint)
         async for endpoint, key in turns.between([*self._seen.items()]):
             if endpoint not in current:
+                # At once, so that nothing is counted twice, or not at all, if whoever has asked leaves now.
+                del self._seen[endpoint]
                 past = self._past.get(key, Counts())
                 self._past[key] = past + replace(counts_of(endpoint), open=0)
-        self._seen = {}
         found: dict[Key, Observed] = {}
         async for endpoint in turns.between(current):
             name = endpoint.description.endpoint.name

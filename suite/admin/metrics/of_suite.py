@@ -54,7 +54,8 @@ def _endpoints(snapshot: Snapshot) -> Mapping[str, int]:
 def _polled(snapshot: Snapshot) -> Mapping[str, int]:
     """Connections that the ring reads from and writes to, and the others."""
     ring = getattr(snapshot.site.suite.reactor, "on_ring", 0)
-    return {"ring": ring, "reactor": sum(seen.counts.open for seen in snapshot.endpoints.values()) - ring}
+    counted = sum(seen.counts.open for seen in snapshot.endpoints.values())
+    return {"ring": ring, "reactor": max(0, counted - ring)}  # some may have come since they were counted
 
 
 def _last_reload_good(snapshot: Snapshot) -> int | None:

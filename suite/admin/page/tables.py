@@ -86,7 +86,7 @@ def tls_words(tls: Entry | None) -> str:
     words = [tls["version"], tls["cipher"], "resumed" if tls["resumed"] else None]
     words += [tls["server_name"], tls["alpn"]]
     if tls["client_certificate"]:
-        words.append(f"client {tls['client_certificate']['subject']}")
+        words.append(f"client {tls['client_certificate']}")
     return ", ".join(word for word in words if word)
 
 

@@ -268,7 +268,8 @@ class Workers:
             self._opened.add(worker)
             if len(self._opened) == len(self._workers):
                 for each in self._workers:
-                    each.send(Word.BEGIN)
+                    with suppress(OSError):  # it has died, which is heard next
+                        each.send(Word.BEGIN)
         elif isinstance(told, Snapshot):
             self._snapshots.setdefault(worker, []).append(told)
             self._show_progress()

@@ -124,7 +124,7 @@ CONNECTION: dict[str, Any] = {
         "resumed": True,
         "server_name": HOSTILE,
         "alpn": HOSTILE,
-        "client_certificate": {"subject": HOSTILE, "not_after": "2026-12-01T00:00:00Z", "verified": True},
+        "client_certificate": HOSTILE,
     },
     "faults": HOSTILE,
 }

@@ -9,7 +9,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from suite.client.load.results import make_result
 from suite.client.load.schedule import Part, Rate, Schedule
 from suite.client.load.series import Interval
 from suite.client.load.stats import AddressStats
+from suite.client.load.workers import Opened, Word, WorkerError, Workers
 from tests.client.load.simulated import TARGET
 from tests.client.load.test_load import latencies_of, load, target_of
 from tests.running import FOUR_TRANSPORTS, RunningSuite, running, started, wait_until
@@ -225,6 +228,21 @@ def test_one_that_dies_ends_the_load_with_an_error(suite: RunningSuite) -> None:
         output = process.communicate()[0]
     assert (process.returncode, output) == (1, b"")
     assert not any(map(is_running, workers))
+
+
+def test_one_that_dies_before_the_first_message_is_told_of_like_any_other() -> None:
+    dead, its_own = Pipe()
+    last, other = Pipe()
+    its_own.close()
+    ended = SimpleNamespace(join=lambda: None, exitcode=-9)
+    workers = Workers(lambda _: None, None)
+    workers._workers = {dead: ended, last: SimpleNamespace()}
+    workers._opened = {dead}
+    other.send(Opened())
+    workers._hear(last)
+    assert other.recv() is Word.BEGIN
+    with pytest.raises(WorkerError, match="killed by signal 9"):
+        workers._hear(dead)
 
 
 def test_none_outlives_the_process_that_has_started_it(suite: RunningSuite) -> None:

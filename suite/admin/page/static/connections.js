@@ -95,7 +95,7 @@ const COLUMNS = {
 };
 
 function tlsWords(tls) {
-  const client = tls.client_certificate ? `client ${tls.client_certificate.subject}` : null;
+  const client = tls.client_certificate ? `client ${tls.client_certificate}` : null;
   return [tls.version, tls.cipher, tls.resumed ? "resumed" : null, tls.server_name, tls.alpn, client]
     .filter(Boolean)
     .join(", ");
