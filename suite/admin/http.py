@@ -35,6 +35,10 @@ MOST_PER_PEER: Final = 64
 #: Bytes of a body.
 LONGEST_BODY: Final = 64 * 1024
 
+#: Bytes of answers that clients have not taken, of all connections together; the metrics of 10,000 endpoints
+#: are 12 MB.
+MOST_UNSENT: Final = 64 * 2**20
+
 #: Seconds from the first byte of a request to its last (nginx's client_header_timeout is 60).
 REQUEST_TIME: Final = 10.0
 
@@ -229,6 +233,9 @@ class Request(WebRequest):
             self.setHeader(name.encode(), value.encode())
 
     def _send(self, response: Response) -> None:
+        if response.body and self._factory.unsent + len(response.body) > MOST_UNSENT:
+            problem = "too much of other answers has not been taken yet; expected their clients to read"
+            response = Problem(503, problem, {"Retry-After": "5"}).response()
         self._set_head(response)
         if response.status not in (204, 304):  # which have no body
             self.setHeader(b"Content-Length", b"%d" % len(response.body))
@@ -420,6 +427,11 @@ class AdminFactory(HTTPFactory):
         self.ended(longest)
         cast(Any, longest.transport).abortConnection()
         return True
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of answers that clients have not taken, as far as transports tell."""
+        return sum(getattr(each.transport, "unsent", 0) for each in self.open)
 
     def ended(self, channel: Channel) -> None:
         """*channel* has ended."""

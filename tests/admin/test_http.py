@@ -22,6 +22,7 @@ from suite.admin.http import (
     LONGEST_WAIT,
     MOST_CONNECTIONS,
     MOST_PER_PEER,
+    MOST_UNSENT,
     REQUEST_TIME,
     SHARE,
     AdminFactory,
@@ -65,6 +66,8 @@ class Server:
         self.factory = AdminFactory(self.clock, self.answer)
         #: Seconds that an answer takes.
         self.takes = 0.0
+        #: What is answered to a request without a body.
+        self.body = b"hello"
         #: The deepest stack on which there was an answer.
         self.deepest = 0
         self.waiting: Deferred[None] | None = None
@@ -80,7 +83,7 @@ class Server:
         if request.uri == b"/problem":
             raise Problem(418, "no coffee", {"X-Pot": "tea"}, pot=1)
         body: bytes = cast(Any, request.content).read()
-        return Response(200, body or b"hello")
+        return Response(200, body or self.body)
 
     def connect(self, host: str | None = "127.0.0.1") -> Transport | None:
         """A connection from *host*; None: over a UNIX socket. None is returned if it was refused."""
@@ -495,3 +498,18 @@ def test_stopping_leaves_nothing_behind(server: Server) -> None:
         assert transport.disconnecting
         server.lose(transport)
     assert not server.clock.getDelayedCalls()
+
+
+def test_what_clients_do_not_take_is_bounded_for_all_of_them_together(server: Server) -> None:
+    """Each of many may ask for a large answer, and read nothing of it."""
+    for _ in range(3):
+        full: Any = server.connect()
+        full.unsent = MOST_UNSENT // 4
+    server.body = bytes(MOST_UNSENT // 4)
+    assert server.ask(GET)[0] == 200
+    server.body = bytes(MOST_UNSENT // 4 + 1)
+    status, headers, body = server.ask(GET)
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert json.loads(body)["detail"].startswith("too much of other answers has not been taken")
+    server.body = b"small"
+    assert server.ask(GET)[2] == b"small"

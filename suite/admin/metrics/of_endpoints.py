@@ -35,10 +35,6 @@ def _told(
     return EndpointFamily(PREFIX + name, kind, meaning, (*ENDPOINT, *labels), read)
 
 
-def _open_by_state(seen: Observed) -> Mapping[str, int]:
-    return {word: seen.phases[phase] for phase, word in STATES.items()} if seen.streams else {}
-
-
 def _from_zero(words: Iterable[str], counts: Mapping[str, int]) -> Iterator[Value]:
     return each({**dict.fromkeys(sorted(words), 0), **counts})
 

@@ -111,7 +111,10 @@ def configured(file: Path) -> Place:
             f"{table.listen[0]!r} has a port that the system chooses; name the one that was announced with"
             " --admin, such as tcp:localhost:9901",
         )
-    return Place(tuple(sorted(addresses, key=lambda each: not each.path)), table.token_file)
+    # A UNIX socket needs no token. Where there is one, it goes to no port, on which, while the suite does not
+    # run, anybody may listen.
+    token_file = None if any(each.path for each in found if each is not None) else table.token_file
+    return Place(tuple(sorted(addresses, key=lambda each: not each.path)), token_file)
 
 
 def _read_table(file: Path) -> AdminTable:
