@@ -26,6 +26,7 @@ from suite.endpoints.sockets import ListeningSocket
 from suite.engine.accept import AcceptingPort, Reserve
 from suite.engine.datagram import drop_what_waits
 from suite.engine.hello import HelloTLS
+from suite.engine.linux.queues import drop_what_comes
 from suite.engine.listeners import with_listeners
 from suite.engine.tls import TLSPort, TLSServer
 from suite.faults.datagrams import DatagramFaults, FaultyDatagrams
@@ -356,6 +357,12 @@ class RunningEndpoint:
         if sock.transport == "UDP" and self.datagrams is not None:
             self._surroundings.own_ports.leave(sock.sock.getsockname()[1])  # the port may have died
         port.detach()
+
+    def turn_away(self) -> None:
+        """Complete no more connections: its listening sockets are about to be closed for good."""
+        for sock in self.sockets:
+            if sock.transport == "TCP" and sock.fd is None:  # a parent's socket stays as it is
+                drop_what_comes(sock.sock)
 
     async def close(self, *, keep_datagrams: bool = False) -> None:
         """Stop listening; connections that wait in the queue have been accepted.

@@ -501,6 +501,7 @@ class EchoSuite(Service):
         self._closing = [*endpoints, *self.leaving]
         async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
+                endpoint.turn_away()
                 await endpoint.close(keep_datagrams=True)  # they are answered until the drain has ended
         still_used = [sock for endpoint in endpoints for sock in endpoint.sockets] + self._companions_sockets
         async for sock in turns.between(self.sockets.keep_only(still_used)):

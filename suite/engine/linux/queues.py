@@ -1,4 +1,4 @@
-"""How much the kernel holds for a peer that does not read: measured, and bounded.
+"""What the kernel holds: for a peer that does not read, measured and bounded; and of those that connect.
 
 Without a bound, the send buffer of a connection grows to net.ipv4.tcp_wmem's maximum, 4 MiB by default; over
 loopback it begins there, because it is a multiple of the interface's segment size.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from array import array
 from contextlib import suppress
 from typing import Final
 
@@ -16,6 +17,10 @@ from typing import Final
 #: not read costs this much and no more; for one that does, the buffer of sent bytes grows with the path. As
 #: web servers set it for HTTP/2, to be seen as writable late (tcp(7), TCP_NOTSENT_LOWAT).
 MAX_UNSENT: Final = 128 * 1024
+
+#: A classic BPF program of one instruction: keep nothing of any packet (linux/filter.h, BPF_RET | BPF_K).
+_KEEP_NOTHING: Final = array("I", struct.unpack("II", struct.pack("HBBI", 0x06, 0, 0, 0)))
+_SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h
 
 _INT: Final = struct.Struct("i")
 _ROOM: Final = bytes(_INT.size)
@@ -51,3 +56,16 @@ else:
 
     def bound_unsent(sock: socket.socket) -> None:
         """Do nothing: this system has no such bound."""
+
+
+def drop_what_comes(sock: socket.socket) -> None:
+    """Let the kernel drop every packet to *sock*, a listening TCP socket that is to be closed.
+
+    What it has completed before stays in the queue, to be accepted. Whoever connects from now on tries again
+    after a second, when the socket is closed, and is refused; otherwise it might be connected in the moment
+    between the last accept and the close, and be reset.
+    """
+    if sys.platform == "linux":
+        program = struct.pack("HP", 1, _KEEP_NOTHING.buffer_info()[0])
+        with suppress(OSError):  # it is forbidden here
+            sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
