@@ -11,7 +11,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from suite.server.counts import Counts, counts_of
+from suite.server.counts import Counts, counts_in_turns
 from suite.server.endpoint import RunningEndpoint, counted
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
@@ -31,7 +31,7 @@ async def log_status(suite: EchoSuite) -> None:
     every: list[tuple[RunningEndpoint, Counts]] = []
     total = Counts()
     async for endpoint in turns.between([*endpoints, *leaving]):
-        counts = counts_of(endpoint)
+        counts = await counts_in_turns(endpoint, turns)
         every.append((endpoint, counts))
         total += counts
     _log(

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
-from suite.admin.api.asked import Query, check_body, endpoint_named, whole_number
+from suite.admin.api.asked import Query, charged, check_body, endpoint_named, whole_number
 from suite.admin.api.documents import connection_document, endpoint_document, faults_document
 from suite.admin.api.reading import all_faults_document, connection_named
 from suite.admin.conversation import RefusedRequestError
@@ -53,22 +53,23 @@ def _listening(site: Site, call: Call) -> RunningEndpoint:
 
 async def pause(site: Site, call: Call) -> Response:
     """``POST /api/v1/endpoints/{name}/pause``."""
-    return _switch(site, call, RunningEndpoint.pause)
+    return await _switch(site, call, RunningEndpoint.pause)
 
 
 async def resume(site: Site, call: Call) -> Response:
     """``POST /api/v1/endpoints/{name}/resume``."""
-    return _switch(site, call, RunningEndpoint.resume)
+    return await _switch(site, call, RunningEndpoint.resume)
 
 
-def _switch(site: Site, call: Call, change: Callable[[RunningEndpoint], None]) -> Response:
+async def _switch(site: Site, call: Call, change: Callable[[RunningEndpoint], None]) -> Response:
     _bare(call)
     endpoint = _listening(site, call)
     try:
         change(endpoint)
     except CannotPauseError as error:
         raise Problem(409, str(error)) from None
-    return as_json(endpoint_document(site.suite, site.faults, endpoint))
+    async with charged(site) as turns:
+        return as_json(await endpoint_document(site.suite, site.faults, endpoint, turns))
 
 
 async def close(site: Site, call: Call) -> Response:

@@ -25,8 +25,9 @@ from suite.engine.openssl import has_resumed
 from suite.guard.streams import Guarded
 from suite.guard.sweep import Phase
 from suite.server.announce import bound_address, try_command
-from suite.server.counts import Counts, counts_of
+from suite.server.counts import Counts, counts_in_turns
 from suite.server.endpoint import RunningEndpoint, is_alive
+from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 
 Document = dict[str, Any]
@@ -57,7 +58,9 @@ def _instant(time: datetime) -> str:
 # Endpoints.
 
 
-def endpoint_document(suite: EchoSuite, faults: FaultRequests, endpoint: RunningEndpoint) -> Document:
+async def endpoint_document(
+    suite: EchoSuite, faults: FaultRequests, endpoint: RunningEndpoint, turns: Turns
+) -> Document:
     """What is known of *endpoint*."""
     description = endpoint.description
     alive = [*filter(is_alive, endpoint.ports)]
@@ -75,7 +78,7 @@ def endpoint_document(suite: EchoSuite, faults: FaultRequests, endpoint: Running
         "certificate": certificate_document(identities[0].certificate) if identities else None,
         "faults": faults_document(faults, endpoint),
         "try": _command(suite, description, alive),
-        **counts_document(counts_of(endpoint)),
+        **counts_document(await counts_in_turns(endpoint, turns)),
     }
 
 

@@ -17,6 +17,7 @@ from suite.admin.api.status import status_document
 from suite.admin.exchange import Call, Problem, Response, as_json
 from suite.admin.route import Site
 from suite.guard.streams import Guarded
+from suite.server.counts import SOME
 from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
@@ -52,7 +53,7 @@ async def endpoints(site: Site, call: Call) -> Response:
     shown: list[Document] = []
     async with charged(site) as turns:
         async for _, endpoint in turns.between(page):
-            shown.append(endpoint_document(suite, site.faults, endpoint))
+            shown.append(await endpoint_document(suite, site.faults, endpoint, turns))
     return as_json({"endpoints": shown, "next": page[-1][0] if further else None})
 
 
@@ -71,7 +72,8 @@ async def endpoint(site: Site, call: Call) -> Response:
     """``GET /api/v1/endpoints/{name}``."""
     Query(call)
     found = endpoint_named(site.suite, call.parameters["name"])
-    return as_json(endpoint_document(site.suite, site.faults, found))
+    async with charged(site) as turns:
+        return as_json(await endpoint_document(site.suite, site.faults, found, turns))
 
 
 # Faults.
@@ -132,7 +134,8 @@ async def _connections(
     shown: list[Document] = []
     last = ""
     async for _, same_name in turns.between(groupby(chosen, key=itemgetter(0))):
-        page, further = _page(_open_after(after, [each for _, each in same_name]), limit - len(shown))
+        behind = await _open_after(after, [each for _, each in same_name], turns)
+        page, further = _page(behind, limit - len(shown))
         async for key, (each, connection) in turns.between(page):
             if connection in each.guard.open:  # still
                 shown.append(connection_document(each, connection))
@@ -142,17 +145,20 @@ async def _connections(
     return shown, None
 
 
-def _open_after(
-    after: tuple[str, int], endpoints: list[RunningEndpoint]
+async def _open_after(
+    after: tuple[str, int], endpoints: list[RunningEndpoint], turns: Turns
 ) -> list[tuple[tuple[str, int], tuple[RunningEndpoint, Guarded]]]:
     """The open connections of *endpoints*, which have one name, behind the one with the id *after*."""
-    found = [
-        (key, (each, connection))
-        for each in endpoints
-        if each.guard is not None
-        for connection in each.guard.open
-        if (key := (each.description.endpoint.name, connection.number)) > after
-    ]
+    found: list[tuple[tuple[str, int], tuple[RunningEndpoint, Guarded]]] = []
+    for each in endpoints:
+        name = each.description.endpoint.name
+        connections = [*each.guard.open] if each.guard is not None else []
+        async for first in turns.between(range(0, len(connections), SOME)):
+            found += [
+                (key, (each, connection))
+                for connection in connections[first : first + SOME]
+                if (key := (name, connection.number)) > after
+            ]
     return found if len(endpoints) == 1 else sorted(found, key=itemgetter(0))
 
 

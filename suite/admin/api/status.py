@@ -14,7 +14,7 @@ from suite.admin.api.documents import Document, certificate_document, counts_doc
 from suite.admin.health import reasons_against, state_of
 from suite.admin.route import Site
 from suite.admin.usage import descriptors
-from suite.server.counts import Counts, counts_of
+from suite.server.counts import Counts, counts_in_turns
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 
@@ -28,7 +28,7 @@ async def status_document(site: Site, turns: Turns) -> Document:
     reasons = await reasons_against(suite, turns)
     counts = Counts()
     async for endpoint in turns.between(suite.every_endpoint):
-        counts += counts_of(endpoint)
+        counts += await counts_in_turns(endpoint, turns)
     config, reloads, lag = suite.plan.config, suite.reloads, site.lag.recent
     return {
         "version": __version__,

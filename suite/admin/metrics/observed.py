@@ -18,7 +18,7 @@ from suite.admin.health import reasons_against
 from suite.admin.route import Site
 from suite.guard.sweep import Phase
 from suite.reasons import REFUSALS, Reason
-from suite.server.counts import Counts, counts_of
+from suite.server.counts import SOME, Counts, counts_in_turns, counts_of
 from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
 
@@ -124,18 +124,21 @@ class Observer:
             name = endpoint.description.endpoint.name
             key = Key(name, endpoint.description.transport)
             self._seen[endpoint] = key
-            self._add(found.setdefault(key, Observed()), endpoint, suite.endpoints.get(name) is endpoint)
+            serves = suite.endpoints.get(name) is endpoint
+            await self._add(found.setdefault(key, Observed()), endpoint, serves, turns)
         self._past = {key: past for key, past in self._past.items() if key in found}
         for key, past in self._past.items():
             found[key].counts += past
         return Snapshot(self._site, found, ready)
 
-    def _add(self, observed: Observed, endpoint: RunningEndpoint, serves: bool) -> None:
-        observed.counts += counts_of(endpoint)
+    async def _add(self, observed: Observed, endpoint: RunningEndpoint, serves: bool, turns: Turns) -> None:
+        observed.counts += await counts_in_turns(endpoint, turns)
         if endpoint.guard is not None:
             observed.streams = True
             observed.tls = observed.tls or endpoint.guard.handshakes
-            observed.phases.update([connection.phase for connection in endpoint.guard.open])
+            connections = [*endpoint.guard.open]
+            async for first in turns.between(range(0, len(connections), SOME)):
+                observed.phases.update([each.phase for each in connections[first : first + SOME]])
         observed.datagrams = observed.datagrams or endpoint.datagrams is not None
         if serves:
             observed.listening, observed.paused = endpoint.listens, endpoint.paused
