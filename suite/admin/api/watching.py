@@ -23,6 +23,9 @@ from suite.reasons import Reason
 #: Streams at a time; people's pages, and their scripts.
 MOST_STREAMS: Final = 8
 
+#: Of them, those that are left for who may change something: anybody on this machine may take the others.
+RESERVED: Final = 2
+
 #: Seconds after which a client may try again if there are too many.
 RETRY_AFTER: Final = 5
 
@@ -82,8 +85,9 @@ async def stream(site: Site, call: Call) -> Response | None:
     begins = query.number("after", -1, 0)
     if after is None and begins >= 0:  # a browser sends the header by itself, and then no other query
         after = begins
-    if len(site.events) >= MOST_STREAMS:
-        problem = f"there are {MOST_STREAMS} streams of events already; expected one to end"
+    most = MOST_STREAMS if call.may_change else MOST_STREAMS - RESERVED
+    if len(site.events) >= most:
+        problem = f"there are {len(site.events)} streams of events already; expected one to end"
         raise Problem(503, problem, {"Retry-After": str(RETRY_AFTER)})
     head = Response(200, kind=STREAM, headers={"X-Accel-Buffering": "no"})
     if call.method == "HEAD":
