@@ -45,7 +45,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 def one_line(text: str) -> str:
     """*text* with control characters escaped, so that a message stays one line."""
-    if text.isprintable():  # as nearly every text is
+    if str.isprintable(text):  # as nearly every text is
         return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
