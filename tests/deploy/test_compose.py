@@ -111,7 +111,7 @@ def _echoes(address: tuple[str, int]) -> bool:
             sock.sendall(b"hola mundo...")
             sock.shutdown(socket.SHUT_WR)
             return sock.recv(100) == b"hola mundo..."
-    except ConnectionError:  # HAProxy does not listen yet, or has not seen the suite ready
+    except OSError:  # HAProxy does not listen yet, or has not seen the suite ready
         return False
 
 
@@ -141,7 +141,7 @@ def test_through_haproxy_to_the_suite_and_seen_by_prometheus(compose: Compose) -
         query = "/api/v1/query?query=up%7Bjob%3D%22echo-suite%22%7D"
         try:
             answer = ask(("127.0.0.1", compose.ports[9090]), query)
-        except ConnectionError:  # it does not listen yet
+        except OSError:  # it does not listen yet
             return False
         found = answer.json["data"]["result"] if answer.status == 200 else []
         return [each["value"][1] for each in found] == ["1"]
