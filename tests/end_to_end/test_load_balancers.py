@@ -143,6 +143,7 @@ def accepted(suite: RunningSuite) -> int:
 
 
 def test_haproxy_looks_elsewhere_before_one_stops_accepting(tmp_path: Path) -> None:
+    haproxy = client_program("haproxy")
     with (
         two(tmp_path, 'lameduck = "10m"') as (one, other),
         socket.create_server(("127.0.0.1", 0)) as listening,
@@ -156,7 +157,7 @@ def test_haproxy_looks_elsewhere_before_one_stops_accepting(tmp_path: Path) -> N
             two_admin=other.admin[0][1],
         )
         (tmp_path / "haproxy.cfg").write_text(config)
-        command = (client_program("haproxy"), "-db", "-f", "haproxy.cfg")
+        command = (haproxy, "-db", "-f", "haproxy.cfg")
         with (
             program(tmp_path, *command, pass_fds=(listening.fileno(),)),
             Traffic(listening.getsockname()) as traffic,

@@ -169,7 +169,10 @@ class Relay:
         return int(self._listening.getsockname()[1])
 
     def _serve(self) -> None:
-        client, _ = self._listening.accept()
+        try:
+            client, _ = self._listening.accept()
+        except OSError:  # no client has come, because it is not installed
+            return
         with client, socket.create_connection(self._address, PATIENCE) as server:
             back = threading.Thread(target=self._pass, args=(server, client))
             back.start()
@@ -190,6 +193,8 @@ class Relay:
             client.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # which ends an `accept`
         self._thread.join(PATIENCE)
         self._listening.close()
 

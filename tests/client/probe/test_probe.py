@@ -640,7 +640,7 @@ def test_no_tls_but_words(tmp_path: Path) -> None:
 def test_tls_where_plain_bytes_were_sent(suite: RunningSuite) -> None:
     encrypted = target_of(suite, "tls")
     failure = failure_of(suite.directory, encrypted.replace("tls:", "tcp:"))
-    assert failure["word"] in ("closed", "reset")
+    assert failure["word"] in ("closed", "reset", "mismatch")  # its alert may come before its end
     assert failure["detail"].endswith(f"; the target seems to speak TLS; try {encrypted}")
 
 
