@@ -10,4 +10,5 @@
 - `status`: what a signal writes to the log
 - `threads`: work beside the reactor
 - `announce`: what it prints
+- `token`: what allows changes over TCP
 """

@@ -5,4 +5,5 @@
 - `timerfd`: timers accurate to microseconds
 - `malloc`: ``malloc_trim``
 - `segments`: ``tcpi_data_segs_in``
+- `queues`: ``SIOCOUTQ``, ``TCP_NOTSENT_LOWAT``: what the kernel holds for a peer that does not read
 """
