@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: What answers; whoever has no admin interface shall not wait for the import.
 _SITE: Final = "suite.admin.site"
 
+#: What sends metrics, for whoever has a collector.
+_OTLP: Final = "suite.admin.metrics.otlp"
+
 
 class Admin:
     """The admin interface of *suite*; see `suite.server.service.Companion`.
@@ -45,10 +48,13 @@ class Admin:
 
         :raises ConfigError: whom the suite has become since may not read its code.
         """
-        if plan.config.admin is None:
+        table = plan.config.admin
+        if table is None:
             return
         try:
             import_module(_SITE)
+            if table.otlp is not None:
+                import_module(_OTLP).load(table.otlp)
         except (ImportError, OSError) as error:
             raise ConfigError(
                 text.shown(plan.config.file),
