@@ -32,7 +32,7 @@ class Admin:
     """The admin interface of *suite*; see `suite.server.service.Companion`.
 
     :param faults: answers what is asked about faults.
-    :ivar site: what answers; None while there are no sockets.
+    :ivar site: what answers; None before there are sockets. It stays when they go: what it counts goes on.
     """
 
     name: ClassVar[str] = "admin"
@@ -65,16 +65,17 @@ class Admin:
 
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         """Answer on *sockets* from now on, and on no others; open connections stay, unless none is left."""
-        if sockets and self.site is None:
+        if not sockets and not self._sockets:
+            return
+        if self.site is None:
             self.site = import_module(_SITE).Site(self._suite, self._faults)
         site = self.site
-        if site is None:
-            return
+        if not self._sockets:
+            site.start()
         site.use(plan)
         if sockets != self._sockets:
             self._move(site, sockets)
         if not sockets:
-            self.site = None
             site.stop()
 
     def _move(self, site: Site, sockets: list[ListeningSocket]) -> None:

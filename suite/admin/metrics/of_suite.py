@@ -11,6 +11,7 @@ import twisted
 from OpenSSL import SSL
 
 from suite import __version__
+from suite.admin.health import leaving
 from suite.admin.metrics.family import PREFIX, SuiteFamily, each
 from suite.admin.metrics.observed import Snapshot
 from suite.admin.usage import cpu_seconds, descriptors, resident_bytes
@@ -46,7 +47,7 @@ def _endpoints(snapshot: Snapshot) -> Mapping[str, int]:
     return {
         "serving": len(suite.endpoints) - paused,
         "paused": paused,
-        "leaving": len(suite.every_endpoint) - len(suite.endpoints),
+        "leaving": leaving(suite),
         "not_served": len(suite.not_served),
     }
 
