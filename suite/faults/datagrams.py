@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
@@ -242,11 +242,13 @@ class FaultyDatagrams(DatagramProtocol):
 
     # To the answering protocol.
 
-    def __getattr__(self, name: str) -> Any:
-        # What the answers ask of a port, this one passes on.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.transport, name)
+    if not TYPE_CHECKING:  # mypy sees a name that is misspelt
+
+        def __getattr__(self, name: str) -> Any:
+            # What the answers ask of a port, this one passes on.
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
+            return getattr(self.transport, name)
 
     @property
     def sent_to_many(self) -> bool:

@@ -13,7 +13,7 @@ from suite import __version__
 from suite.admin.api.documents import Document, certificate_document, counts_document, instant
 from suite.admin.health import leaving, reasons_against, state_of
 from suite.admin.route import Site
-from suite.admin.usage import descriptors
+from suite.admin.usage import descriptors, reactor_name
 from suite.server.counts import Counts, counts_in_turns
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
@@ -52,7 +52,7 @@ async def status_document(site: Site, turns: Turns) -> Document:
         },
         "descriptors": descriptors()._asdict(),
         "reactor": {
-            "name": type(suite.reactor).__name__,
+            "name": reactor_name(suite.reactor),
             "timers": len(suite.reactor.getDelayedCalls()),
             "lag": {name: round(value, 6) for name, value in lag._asdict().items()} if lag else None,
         },
