@@ -41,4 +41,4 @@ def test_a_long_list_lets_others_have_their_turn(entries: Any) -> None:
     clock = SlowClock()
     document = {"entries": entries, "next": None}
     assert written(document, clock) == as_json(document)
-    assert clock.turns > 20
+    assert clock.turns >= 10
