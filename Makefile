@@ -10,6 +10,9 @@ BROWSER := $(VENV)/browser
 DEPLOY := $(VENV)/deploy
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
+# What the tests start by the hundred should not be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test fresh ssl stress container check bench install lock clean always
 

@@ -138,13 +138,17 @@ def change(suite: RunningSuite, otlp: str) -> None:
 
 
 def test_a_reload_changes_the_collector(tmp_path: Path, collector: Collector) -> None:
-    """A collector that is not there is told of once, in a line; another gets all that has been counted."""
-    with running(tmp_path, CONFIG.format(port=1), asked_for=["metrics cannot be sent"]) as suite:
+    """One that does not take metrics is told of once, in a line; another gets all that has been counted."""
+    nowhere = (
+        f"{collector.server_port}/nowhere"  # refused at once; one that is not there is tried for a while
+    )
+    with running(tmp_path, CONFIG.format(port=nowhere), asked_for=["metrics cannot be sent"]) as suite:
         with suite.connect("tcp") as sock:
             sock.sendall(b"abc")
             assert sock.recv(3) == b"abc"
         wait_until(lambda: any("metrics cannot be sent" in line for line in suite.errors), "it was told of")
-        assert sum("metrics cannot be sent to http://127.0.0.1:1;" in line for line in suite.errors) == 1
+        told = f"metrics cannot be sent to http://127.0.0.1:{nowhere};"
+        assert sum(told in line for line in suite.errors) == 1
         change(suite, f'otlp = "http://127.0.0.1:{collector.server_port}"')
         wait_until(lambda: bool(collector.requests), "metrics were sent")
         [point] = collector.metrics()["echo_suite_connections_accepted"].sum.data_points
