@@ -27,8 +27,11 @@ from typing import IO, Any, Final, NoReturn, TextIO
 
 ROOT: Final = Path(__file__).parents[1]
 
-#: What the template imports: what is needed to serve, to probe, to load and to connect.
+#: What the template imports: what is needed to serve, to be asked, to probe, to load and to connect.
 PRELOADED: Final = (
+    "suite.admin.site",
+    "suite.cli",
+    "suite.commands.serve",
     "suite.server.process",
     "suite.server.announce",
     "suite.server.plan",
