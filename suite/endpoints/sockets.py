@@ -47,8 +47,8 @@ class ListeningSocket:
     :ivar transport: TCP, UDP or UNIX, as the socket itself says.
     :ivar stamp: `suite.files.stamp_of` *path* since it was made or changed last; empty without one.
     :ivar fd: the number of the descriptor if it was inherited; otherwise None.
-    :ivar group: further sockets with the same address, among which the kernel divides what comes: one for each
-        worker but the first.
+    :ivar group: further sockets with the same address, among which the kernel divides what comes: one for
+        each worker but the first.
     :ivar slot: its place in what workers share; None: there are no workers.
     :ivar counter: the descriptor that counts connections for all workers; None: there are no workers.
     """

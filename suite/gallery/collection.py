@@ -78,7 +78,7 @@ class Gallery:
         time = self.now()
         if before is not None and time >= before.authority.until:
             before = None
-        self.authority = before.authority if before is not None else Authority(time)
+        self.authority: Any = before.authority if before is not None else Authority(time)
         if before is not None and (before.table.host, before.table.domain) != (
             self.table.host,
             self.table.domain,

@@ -127,7 +127,7 @@ class Log:
     _destination: Destination | None = None
 
     def carry_on(self, reactor: Any, worker: int) -> None:
-        """Log on from *worker*, a process forked from the one that has started the log, which goes on, too."""
+        """Log on from *worker*, a process forked from the one that has started the log and goes on, too."""
         if self._limit is not None and self._destination is not None:
             self._destination.more = {"worker": worker}
             self._limit.begin_anew(reactor)

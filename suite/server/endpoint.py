@@ -73,7 +73,7 @@ class Surroundings:
     :ivar reserve: the file descriptor to release when there are no others.
     :ivar live_faults: whether a change of faults applies to open connections, too.
     :ivar exhibition: returns the gallery, and its open ports (`suite.gallery.index.Exhibition`).
-    :ivar shared: what this process shares with other workers (`suite.guard.shared`); None: it is the only one.
+    :ivar shared: what this process shares with other workers (`suite.guard.shared`); None: there are none.
     """
 
     live_faults = False

@@ -54,6 +54,7 @@ class Plan:
     """
 
     gallery: Gallery | None = None
+    workers: int
 
     def __init__(
         self,

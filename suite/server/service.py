@@ -529,7 +529,7 @@ class EchoSuite(Service):
     @property
     def drain_left(self) -> float:
         """Seconds until the drain is over, which has begun."""
-        return max(0.0, cast(float, self._drain_until) - self.reactor.seconds())
+        return max(0.0, cast(float, self._drain_until) - cast(float, self.reactor.seconds()))
 
     async def _stop(self) -> None:
         turns = Turns(self.reactor)

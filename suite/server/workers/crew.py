@@ -1,6 +1,6 @@
 """The workers of a supervisor: starting them, replacing those that die, and asking them.
 
-Rules: one that dies is replaced, at once if it has served for a while, and otherwise after a pause that grows,
+Rules: one that dies is replaced, soon if it has served for a while, and otherwise after a pause that grows,
 so that what kills each of them does not take the machine; what waits in its queue waits for the next one;
 nobody is started while a change is under way, so that each serves one plan or the other.
 """
@@ -270,9 +270,7 @@ class Crew:
         self._held = True
         for worker in self.workers:
             if worker.started is not None:
-                waiting: Deferred[None] = Deferred()
-                worker.started.addCallback(lambda _, waiting=waiting: waiting.callback(None))
-                await waiting
+                await worker.started
 
     def release(self) -> None:
         """Start those again that are missing."""
@@ -309,4 +307,3 @@ class Crew:
 
 def _with(worker: Worker, hear: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: hear(worker, *arguments)
-

@@ -71,7 +71,9 @@ def _begin(work: Callable[[], int], parent: int, kept: list[int], signals: Itera
 def _close_all_but(kept: list[int]) -> None:
     first = 0
     for descriptor in kept:
-        if first < descriptor:  # an empty range would be everything (close_range(2) takes the last one, unsigned)
+        if (
+            first < descriptor
+        ):  # an empty range would be everything (close_range(2) takes the last one, unsigned)
             os.closerange(first, descriptor)
         first = descriptor + 1
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -32,7 +32,7 @@ class HeldPort:
     def __init__(self, sock: ListeningSocket) -> None:
         self._sock = sock
 
-    def getHost(self) -> IAddress:
+    def getHost(self) -> IAddress:  # noqa: N802  # Twisted's name
         """`IListeningPort.getHost`."""
         name: Any = with_scope(self._sock.sock.getsockname())
         if self._sock.transport == "UNIX":
@@ -40,10 +40,10 @@ class HeldPort:
         kind: Any = "UDP" if self._sock.transport == "UDP" else "TCP"
         return IPv6Address(kind, *name[:2]) if len(name) == 4 else IPv4Address(kind, *name)
 
-    def stopReading(self) -> None:
+    def stopReading(self) -> None:  # noqa: N802  # Twisted's name
         """Workers do."""
 
-    def startReading(self) -> None:
+    def startReading(self) -> None:  # noqa: N802  # Twisted's name
         """Workers do."""
 
 

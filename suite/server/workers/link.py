@@ -46,8 +46,8 @@ class GoneError(SuiteError):
 class Link(Protocol):
     """One end.
 
-    :ivar answers: what each question is answered by: called with its arguments; the result may be a `Deferred`,
-        or a coroutine. Given `descriptors`, if it came with some.
+    :ivar answers: what each question is answered by: called with its arguments, and with ``descriptors`` if
+        it came with some; the result may be a `Deferred`, or a coroutine.
     :ivar ended: called, once, when the other end is gone.
     """
 
@@ -65,7 +65,7 @@ class Link(Protocol):
         """Ask the other end.
 
         :param descriptors: at most `MOST_DESCRIPTORS`, which the other end gets copies of.
-        :returns: fires with the answer, or fails with what the question was answered with, or with `GoneError`.
+        :returns: fires with the answer, or fails with the error that was the answer, or with `GoneError`.
         """
         answer: Deferred[Any] = Deferred()
         if self._gone:
@@ -90,8 +90,8 @@ class Link(Protocol):
 
     # What has arrived.
 
-    @override
-    def fileDescriptorReceived(self, descriptor: int) -> None:
+    def fileDescriptorReceived(self, descriptor: int) -> None:  # noqa: N802  # Twisted's name
+        """`IFileDescriptorReceiver.fileDescriptorReceived`."""
         self._descriptors.append(descriptor)
 
     @override

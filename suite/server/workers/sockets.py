@@ -1,9 +1,9 @@
 """Listening sockets that several processes serve: opened by the supervisor, and given to its workers.
 
-Rules: of TCP and UDP there is a socket for each worker, with a queue of its own, among which the kernel divides
-what comes (socket(7), SO_REUSEPORT); all of them stay open in the supervisor, so that what waits for a worker
-that has died waits for the one that replaces it. A UNIX socket, and one that was inherited, is one for all; a
-UDP socket that was inherited is the first worker's alone, because the limit on its sources is.
+Rules: of TCP and UDP there is a socket for each worker, with a queue of its own, among which the kernel
+divides what comes (socket(7), SO_REUSEPORT); all of them stay open in the supervisor, so that what waits for
+a worker that has died waits for the one that replaces it. A UNIX socket, and one that was inherited, is one
+for all; a UDP socket that was inherited is the first worker's alone, so that rates hold.
 """
 
 from __future__ import annotations

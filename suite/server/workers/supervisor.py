@@ -1,8 +1,8 @@
 """The supervisor: it opens every socket once, and has its workers serve them.
 
-Rules: to the outside there is one suite, with one process to signal, one ready line and one admin interface; a
-reload is prepared by all workers, and takes effect in all of them or in none; a worker that cannot do what all
-the others have done is replaced; the suite ends when the last worker has.
+Rules: to the outside there is one suite, with one process to signal, one ready line and one admin interface;
+a reload is prepared by all workers, and takes effect in all of them or in none; a worker that cannot do what
+all the others have done is replaced; the suite ends when the last worker has.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ SOME: Final = MOST_DESCRIPTORS // 2
 
 
 class FilesChangedError(SuiteError):
-    """The files of certificates were not the same for all workers; the only argument is the worker's number."""
+    """Certificates have changed while they were read; the only argument is the number of a worker."""
 
     def __str__(self) -> str:
-        return f"worker {self.args[0]} has read other certificates: their files have changed meanwhile; try again"
+        return f"worker {self.args[0]} has read other certificates, which change just now; try again"
 
 
 class Supervisor(EchoSuite):
@@ -81,6 +81,7 @@ class Supervisor(EchoSuite):
         self._signals = [*signals]
         self._extend = extend
         self._layout: dict[str, list[ListeningSocket]] = {}
+        self._begun = False  # the workers have been started
 
     @property
     def workers(self) -> list[Worker]:
@@ -150,7 +151,7 @@ class Supervisor(EchoSuite):
 
     @override
     async def _prepare(self, plan: Plan, undo: AsyncExitStack, turns: Turns) -> Change:
-        begun = bool(self._layout)
+        begun = self._begun
         if begun:
             await self.crew.hold()
             undo.callback(self.crew.release)
@@ -191,9 +192,9 @@ class Supervisor(EchoSuite):
 
     @override
     async def _switch(self, change: Change, turns: Turns) -> None:
-        begun = bool(self._layout)
         self._layout = _layout_of(change)
-        if not begun:
+        if not self._begun:
+            self._begun = True
             await self.crew.start()
             await super()._switch(change, turns)
             return

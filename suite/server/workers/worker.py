@@ -58,7 +58,7 @@ class Job:
     :ivar in_force: what has been changed since the plan was made, by the name of the endpoint.
     :ivar log: the log, which the supervisor has started.
     :ivar shared: what it shares with other workers: its view of `suite.guard.shared.Shared`.
-    :ivar extend: called with the suite and the link, before anything is served: for what answers questions about it.
+    :ivar extend: called with the suite and the link before anything is served, for what else answers there.
     """
 
     number: int
