@@ -47,7 +47,12 @@ class ListeningSocket:
     :ivar transport: TCP, UDP or UNIX, as the socket itself says.
     :ivar stamp: `suite.files.stamp_of` *path* since it was made or changed last; empty without one.
     :ivar fd: the number of the descriptor if it was inherited; otherwise None.
+    :ivar slot: its place in what workers share; None: there are no workers.
+    :ivar counter: the descriptor that counts connections for all workers; None: there are no workers.
     """
+
+    slot: int | None = None
+    counter: int | None = None
 
     def __init__(
         self,
