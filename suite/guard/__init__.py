@@ -7,4 +7,5 @@
 - `keepalive`: noticing that a peer has vanished
 - `handshakes`: how TLS handshakes ended
 - `datagrams`: UDP
+- `steering`: which worker gets a datagram
 """
