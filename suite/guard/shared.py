@@ -172,6 +172,10 @@ class WorkerShare:
         """
         return EndpointShare(self, slot, counter)
 
+    def numbers(self, counter: int) -> Numbers:
+        """The numbers that *counter* gives, to whatever is counted."""
+        return Numbers(counter)
+
 
 class EndpointShare:
     """What one worker counts of one endpoint.

@@ -40,7 +40,7 @@ from suite.server.announce import bound_address, listening_line
 from suite.server.pauses import Turns
 
 if TYPE_CHECKING:
-    from suite.guard.shared import WorkerShare  # which one process alone does not need
+    from suite.guard.shared import Numbers, WorkerShare  # which one process alone does not need
 
 log = Logger()
 
@@ -170,6 +170,14 @@ class RunningEndpoint:
             if shared is not None and sock.transport != "UDP" and None not in (sock.slot, sock.counter):
                 guard.share_with(shared.endpoint(cast(int, sock.slot), cast(int, sock.counter)))
                 return
+
+    def _datagram_numbers(self) -> Numbers | None:
+        """The numbers of datagrams that workers count together; None: there are no others."""
+        shared = self._surroundings.shared
+        for sock in self.sockets:
+            if shared is not None and sock.transport == "UDP" and sock.counter is not None:
+                return shared.numbers(sock.counter)
+        return None
 
     # Opening and changing.
 
@@ -327,6 +335,7 @@ class RunningEndpoint:
             return
         if self.datagram_faults is None:
             self.datagram_faults = DatagramFaults(self._surroundings.reactor, policy, self.decider.struck)
+        self.datagram_faults.numbers = self._datagram_numbers()
         self.datagram_faults.faults = faults
         self._replace_datagram_protocols()
 

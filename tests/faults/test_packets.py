@@ -116,6 +116,31 @@ def test_what_is_recorded_is_repeated(
         assert again.in_force == Faults(last.faults, last.seed)
 
 
+@given(faults, arrivals, st.integers(0, 3), st.integers(1, 3))
+def test_workers_share_the_numbers_of_datagrams(
+    entries: Faults, arriving: list[Arrival], first: int, workers: int
+) -> None:
+    """What is drawn for a datagram follows from its number, whichever worker has it; so does what is recorded."""
+    drawn = replace(
+        entries, entries=tuple(each for each in entries.entries if not isinstance(each.value, Bursts))
+    )
+    drawn = replace(
+        drawn,
+        entries=tuple(replace(each, after=None, lasts=None, once=False) for each in drawn.entries),
+    )
+    alone = PacketDecider(drawn).predict(arriving)
+    numbers = itertools.count(1)
+    deciders = [PacketDecider(drawn, numbers.__next__) for _ in range(workers)]
+    recorded = Replay({}, {first + 1: Recorded(drawn.entries, drawn.seed)})
+    again_numbers = itertools.count(1)
+    again = [PacketDecider(Faults((), replayed=recorded), again_numbers.__next__) for _ in range(workers)]
+    for index, arrival in enumerate(arriving):
+        how = (arrival.host, arrival.size, arrival.seconds)
+        worker = index * index % workers
+        assert deciders[worker].decide(*how) == alone[index]
+        assert again[worker].decide(*how) == (alone[index] if index >= first else Verdict(index + 1))
+
+
 def test_nothing_strikes_before_the_first_datagram_that_is_recorded() -> None:
     recorded = Replay({}, {3: Recorded((Fault(Kind.LOSS, 1.0),), 0), 5: Recorded((), 0)})
     replaying = Faults((Fault(Kind.LOSS, 1.0),), replayed=recorded)

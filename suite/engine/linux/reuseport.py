@@ -2,8 +2,8 @@
 
 Rules: the datagrams of an IPv4 address, or of an IPv6 network of 64 bits, go to one socket, because what
 limits a source has to see all of them. Which one depends on numbers that are drawn anew in each process, so
-that nobody can choose to meet somebody else there, or to flood one socket only. Without this, the kernel hashes
-both addresses and both ports (``udp_ehashfn``), and so it does where a socket of the group is missing.
+that nobody can choose to meet somebody else there, or to flood one socket only. Without this, the kernel
+hashes both addresses and both ports (``udp_ehashfn``), and so it does where a socket of the group is missing.
 """
 
 from __future__ import annotations
