@@ -15,6 +15,7 @@ nobody is refused for that, and such a source may have `per_peer` connections at
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import resource
@@ -24,7 +25,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-#: Places for what is counted of an endpoint, each of which needs a descriptor of every worker.
+#: Places for what is counted of a listening socket: each needs a descriptor of every worker.
 SLOTS: Final = 4096
 
 #: The most sources that a table is made for; one of as many takes 16 MiB, if all of them have been there.
@@ -101,6 +102,12 @@ class Shared:
         self._secret = secrets.randbits(60)
         begins = range(0, workers * self._stride, self._stride)
         self._regions = [_Region(self._memory, begin, self._entries) for begin in begins]
+        self._taken: set[int] = set()
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor that a worker has to keep."""
+        return self._file
 
     def of(self, number: int) -> WorkerShare:
         """What worker *number* counts, and reads of the others; to be made anew for each process."""
@@ -110,6 +117,21 @@ class Shared:
         """Forget what worker *number* has counted: it is dead, and so are its connections."""
         # The pages are given back, and are zero when they are next read: madvise(2).
         self._memory.madvise(mmap.MADV_REMOVE, (number - 1) * self._stride, self._stride)
+
+    def take_slot(self) -> int:
+        """A slot that nobody has, and in which nothing is counted any more.
+
+        :raises OSError: there are none; the text says how many there are.
+        """
+        for slot in range(SLOTS):
+            if slot not in self._taken and not any(region.open[slot] for region in self._regions):
+                self._taken.add(slot)
+                return slot
+        raise OSError(errno.ENOSPC, f"workers can share {SLOTS:,} sockets at the most")
+
+    def release_slot(self, slot: int) -> None:
+        """Give back *slot*, on which nobody listens any more; there may be connections yet."""
+        self._taken.discard(slot)
 
     def close(self) -> None:
         """Give everything back."""

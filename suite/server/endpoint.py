@@ -263,20 +263,27 @@ class RunningEndpoint:
         if not all(hasattr(port, "stopReading") for port in self.ports):
             raise CannotPauseError(name)
         if not self.paused:
-            self.paused = True
-            for port in filter(is_alive, self.ports):
-                pause(port)
+            self.hold_back(True)
             log.info("paused: nothing is accepted until it is resumed", endpoint=name)
 
     def resume(self) -> None:
         """Accept again: first the connections that have waited; datagrams come too late for an answer."""
         if self.paused:
-            self.paused = False
-            for port in filter(is_alive, self.ports):
-                if _is_datagram_port(port):
-                    drop_what_waits(cast(Any, port).socket)
-                resume(port)
+            self.hold_back(False)
             log.info("resumed", endpoint=self.description.endpoint.name)
+
+    def hold_back(self, paused: bool) -> None:
+        """Accept nothing from now on, or accept again."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        for port in filter(is_alive, self.ports):
+            if paused:
+                pause(port)
+                continue
+            if _is_datagram_port(port):
+                drop_what_waits(cast(Any, port).socket)
+            resume(port)
 
     # Answers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from ipaddress import ip_network
 from math import sqrt
@@ -116,29 +117,34 @@ def test_what_is_recorded_is_repeated(
         assert again.in_force == Faults(last.faults, last.seed)
 
 
+def is_memoryless(fault: Fault) -> bool:
+    """Whether *fault* strikes by the number of a datagram alone, whatever came before."""
+    return not (isinstance(fault.value, Bursts) or fault.once or fault.after or fault.lasts)
+
+
 @given(faults, arrivals, st.integers(0, 3), st.integers(1, 3))
-def test_workers_share_the_numbers_of_datagrams(
-    entries: Faults, arriving: list[Arrival], first: int, workers: int
+def test_workers_number_datagrams_together(
+    one: Faults, arriving: list[Arrival], before: int, workers: int
 ) -> None:
-    """What is drawn for a datagram follows from its number, whichever worker has it; so does what is recorded."""
-    drawn = replace(
-        entries, entries=tuple(each for each in entries.entries if not isinstance(each.value, Bursts))
-    )
-    drawn = replace(
-        drawn,
-        entries=tuple(replace(each, after=None, lasts=None, once=False) for each in drawn.entries),
-    )
-    alone = PacketDecider(drawn).predict(arriving)
-    numbers = itertools.count(1)
-    deciders = [PacketDecider(drawn, numbers.__next__) for _ in range(workers)]
-    recorded = Replay({}, {first + 1: Recorded(drawn.entries, drawn.seed)})
-    again_numbers = itertools.count(1)
-    again = [PacketDecider(Faults((), replayed=recorded), again_numbers.__next__) for _ in range(workers)]
-    for index, arrival in enumerate(arriving):
-        how = (arrival.host, arrival.size, arrival.seconds)
-        worker = index * index % workers
-        assert deciders[worker].decide(*how) == alone[index]
-        assert again[worker].decide(*how) == (alone[index] if index >= first else Verdict(index + 1))
+    """What is drawn for one follows from its number, whichever worker has it; so does what is recorded."""
+    kept = replace(one, entries=tuple(filter(is_memoryless, one.entries)))
+    expected = PacketDecider(kept).predict(arriving)
+    recorded = Replay({}, {before + 1: Recorded(kept.entries, kept.seed)})
+    numbers, again = itertools.count(1), itertools.count(1)
+    deciders = [
+        (
+            PacketDecider(kept, numbers.__next__),
+            PacketDecider(Faults((), replayed=recorded), again.__next__),
+        )
+        for _ in range(workers)
+    ]
+    for index, (host, size, seconds) in enumerate(
+        (arrival.host, arrival.size, arrival.seconds) for arrival in arriving
+    ):
+        decider, replaying = deciders[index * index % workers]
+        assert decider.decide(host, size, seconds) == expected[index]
+        repeated = replaying.decide(host, size, seconds)
+        assert repeated == (expected[index] if index >= before else Verdict(index + 1))
 
 
 def test_nothing_strikes_before_the_first_datagram_that_is_recorded() -> None:

@@ -204,6 +204,21 @@ def test_what_a_dead_worker_had_is_cleared(shared: Shared, counter: int) -> None
     assert replacement.admits_from(7, 1, 5)
 
 
+def test_a_slot_is_used_again_once_its_connections_are_gone(
+    shared: Shared, counter: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [shared.take_slot() for _ in range(3)] == [0, 1, 2]
+    share = shared.of(2).endpoint(1, counter)
+    share.set_open(1)
+    shared.release_slot(1)
+    assert shared.take_slot() == 3
+    share.set_open(0)
+    assert shared.take_slot() == 1
+    monkeypatch.setattr("suite.guard.shared.SLOTS", 4)
+    with pytest.raises(OSError, match="4 sockets at the most"):
+        shared.take_slot()
+
+
 # The table of sources.
 
 

@@ -86,7 +86,7 @@ def test_a_port_that_has_died_ends_like_the_others(endpoint: RunningEndpoint, re
 def test_the_guard_of_a_worker_counts_together_with_the_others(
     endpoint: RunningEndpoint, reactor: Any, tmp_path: Path
 ) -> None:
-    """From when it is made, and on other sockets after a reload; datagrams are counted by nobody."""
+    """From when it is made, and on other sockets after a reload; so do faults of datagrams."""
     from suite.guard.shared import Shared, make_counter
 
     shared, counter = Shared(2), make_counter()
@@ -107,8 +107,16 @@ def test_the_guard_of_a_worker_counts_together_with_the_others(
         assert worker.guard.share.slot == 5
         assert not worker.guard.refuses(None)
     else:
-        assert worker.datagrams is not None
+        for count, socks in enumerate((sockets[:1], sockets[1:]), 1):
+            changed = worker.description.endpoint
+            changed = replace(changed, faults=Faults((Fault(Kind.LOSS, 1.0 / count),)))
+            worker.change(replace(worker.description, endpoint=changed), None, socks)
+            assert worker.datagram_faults is not None
+            assert worker.datagram_faults.numbers is not None
+            assert worker.datagram_faults.numbers.next() == count
     now(worker.close())
+    for sock in sockets:
+        sock.counter = None
     shared.close()
     os.close(counter)
 
