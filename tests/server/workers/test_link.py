@@ -25,7 +25,7 @@ class Wire(StringTransport):
         super().__init__()
         self.descriptors: list[int] = []
 
-    def sendFileDescriptor(self, descriptor: int) -> None:  # noqa: N802  # Twisted's name
+    def sendFileDescriptor(self, descriptor: int) -> None:  # Twisted's name
         self.descriptors.append(descriptor)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -179,16 +178,6 @@ def test_no_worker_outlives_the_supervisor(tmp_path: Path, kills: int) -> None:
         assert answer(suite, "unix", b"hola") == b"hola"
 
 
-def test_a_worker_that_cannot_serve_ends_the_start(tmp_path: Path) -> None:
-    """As many descriptors as a supervisor takes, and not one more for what a worker needs beside them."""
-    (tmp_path / "config.toml").write_text(TCP)
-    few = 12
-    result = run_suite(
-        tmp_path, "--workers", "2", "--config", "config.toml", says="(?s).+", limits={resource.RLIMIT_NOFILE: few}
-    )
-    assert result.returncode == 1
-
-
 # Signals.
 
 
@@ -212,7 +201,8 @@ def test_sigquit_waits_for_nobody(tmp_path: Path) -> None:
         assert echoes(sock, b"before")
         children = workers_of(suite)
         assert suite.stop(signal.SIGQUIT) == 0
-        assert read_to_end(sock.recv) == b""
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
     assert all(map(is_gone, children))
 
 
@@ -262,7 +252,7 @@ def test_a_status_is_the_sum(tmp_path: Path) -> None:
 def test_a_reload_changes_all_workers_and_no_connection_is_lost(tmp_path: Path) -> None:
     port = free_port()
     before = f'[endpoints]\na = "tcp:{port}"\n'
-    after = f'[endpoints]\nb = "tcp:{port}:backlog=10"\nnew = "tcp:0"\n[limits]\nidle = "1h"\n'.replace("1h", "60m")
+    after = f'[endpoints]\nb = "tcp:{port}:backlog=10"\nnew = "tcp:0"\n[limits]\nidle = "60m"\n'
     with running(tmp_path, before, *TWO) as suite, ExitStack() as stack:
         socks = [stack.enter_context(suite.connect("a")) for _ in range(20)]
         assert all(echoes(sock) for sock in socks)
@@ -334,9 +324,7 @@ def test_certificates_are_renewed_in_all(tmp_path: Path) -> None:
 def test_inherited_sockets_are_shared(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
         udp.bind(("127.0.0.1", 0))
-        config = (
-            '[endpoints]\ntcp = "systemd:domain=INET:name=tcp"\nudp = "systemd:domain=INET:name=udp"\n'
-        )
+        config = '[endpoints]\ntcp = "systemd:domain=INET:name=tcp"\nudp = "systemd:domain=INET:name=udp"\n'
         fds = [tcp.fileno(), udp.fileno()]
         command = [sys.executable, activate.__file__, f"tcp={fds[0]}", f"udp={fds[1]}", "--", *TWO]
         with running(tmp_path, config, command=command, pass_fds=fds, asked_for=[KILLED]) as suite:
@@ -413,7 +401,9 @@ def test_threads_of_clients_all_get_their_bytes(tmp_path: Path) -> None:
                 problems.append(endpoint)
 
         threads = [
-            threading.Thread(target=exchange, args=(endpoint,)) for endpoint in ("tcp", "unix") for _ in range(4)
+            threading.Thread(target=exchange, args=(endpoint,))
+            for endpoint in ("tcp", "unix")
+            for _ in range(4)
         ]
         for thread in threads:
             thread.start()
