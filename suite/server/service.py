@@ -560,6 +560,7 @@ class EchoSuite(Service):
                 if not drain.called:
                     drains.append(drain)
         await gatherResults(drains)
+        await self._drained()
         async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close()
@@ -575,6 +576,9 @@ class EchoSuite(Service):
                 summary = endpoint.summary()
             if summary:
                 log.debug("{summary}", summary=summary, endpoint=endpoint.description.endpoint.name)
+
+    async def _drained(self) -> None:
+        """The last echo has finished; datagrams are still answered."""
 
     def force(self) -> None:
         """Abort every connection; those that the end finds still open, too."""
