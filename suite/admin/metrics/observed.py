@@ -7,7 +7,7 @@ namesake. So what an endpoint has counted that a reload has replaced by another 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -75,6 +75,11 @@ class Snapshot:
     site: Site
     endpoints: Mapping[Key, Observed]
     ready: bool
+
+    def values(self, family: Any) -> Iterable[Any]:
+        """The values of *family*, one of the suite as a whole (`suite.admin.metrics.family`)."""
+        found: Iterable[Any] = family.read(self)
+        return found
 
 
 class CountedTurns(Turns):
