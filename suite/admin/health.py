@@ -38,7 +38,7 @@ async def reasons_against(suite: EchoSuite, turns: Turns) -> list[str]:
     found: list[str] = []
     async for endpoint in turns.between([*suite.endpoints.values()]):
         found += reasons_of(endpoint)
-    return [*_shortened(found)]
+    return [*shortened(found)]
 
 
 def reasons_of(endpoint: RunningEndpoint) -> Iterator[str]:
@@ -51,7 +51,8 @@ def reasons_of(endpoint: RunningEndpoint) -> Iterator[str]:
         yield f"{name}: does not listen on {address} any more; a reload opens it again"
 
 
-def _shortened(reasons: list[str]) -> Iterable[str]:
+def shortened(reasons: list[str]) -> Iterable[str]:
+    """*reasons*, no more than are told, and how many more there are."""
     yield from reasons[:MOST_REASONS]
     if len(reasons) > MOST_REASONS:
         yield f"and {len(reasons) - MOST_REASONS:,} more"

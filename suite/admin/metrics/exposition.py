@@ -74,18 +74,19 @@ def _is_zero(weight: str) -> bool:
 
 async def read(snapshot: Snapshot, turns: Turns) -> AsyncIterator[tuple[Family, list[Value]]]:
     """Every metric, in pieces of `SAMPLES` values; one that has no values at all is one empty piece."""
-    for family in SUITE:
+    for family in (*SUITE, *snapshot.more):
         await turns.one_if_due()
         yield family, [*snapshot.values(family)]
     for each in ENDPOINTS:
         values = chain.from_iterable(
             each.values(key, observed) for key, observed in snapshot.endpoints.items()
         )
-        async for piece in turns.between(_pieces(values)):
+        async for piece in turns.between(pieces_of(values)):
             yield each, piece
 
 
-def _pieces(values: Iterable[Value]) -> Iterator[list[Value]]:
+def pieces_of(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """*values* in pieces of `SAMPLES`; none are one empty piece."""
     values = iter(values)
     yield [*islice(values, SAMPLES)]
     while piece := [*islice(values, SAMPLES)]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from twisted.internet.defer import DeferredLock
 from typing_extensions import override
@@ -67,10 +67,13 @@ class Observed:
 class Snapshot:
     """What is known of the suite at a moment.
 
+    :cvar more: the families of the suite as a whole that only this kind has.
     :ivar site: the admin interface, and so the suite, which tell what is read in a moment.
     :ivar endpoints: the endpoints.
     :ivar ready: whether the suite is ready (``/readyz``).
     """
+
+    more: ClassVar[tuple[Any, ...]] = ()
 
     site: Site
     endpoints: Mapping[Key, Observed]
