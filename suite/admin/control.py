@@ -98,9 +98,8 @@ class Control(Factory):
     @override
     def buildProtocol(self, addr: IAddress | None) -> Conversation:
         full = len(self._open) >= MOST_CLIENTS
-        conversation = Conversation(
-            self._suite.reactor, self.answer, self._ended, full=full, settled=self._settled
-        )
+        clock, settled = self._suite.reactor, self._settled
+        conversation = Conversation(clock, self.answer, self._ended, full=full, settled=settled)
         if not full:
             self._open[conversation] = None
         return conversation

@@ -97,7 +97,7 @@ class Conversation(TimeoutMixin, Protocol):
     :param clock: schedules timeouts and turns.
     :param answer: answers a request.
     :param ended: called with this conversation once its connection is lost.
-    :param settled: called once a request has been followed; its answer is sent when what it returns has fired.
+    :param settled: called once a request has been followed; its answer is sent when that has fired.
         None: what has been changed holds at once.
     :ivar full: whether there are too many clients, which this one is told instead of being heard.
     """

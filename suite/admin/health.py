@@ -58,7 +58,8 @@ def shortened(reasons: list[str]) -> Iterable[str]:
         yield f"and {len(reasons) - MOST_REASONS:,} more"
 
 
-def _verdict(reasons: Iterable[str]) -> Response:
+def verdict(reasons: Iterable[str]) -> Response:
+    """The answer of a suite that is not well for these *reasons*; without any, it is."""
     lines = [*reasons]
     if not lines:
         return Response(200, b"ok\n")
@@ -66,15 +67,15 @@ def _verdict(reasons: Iterable[str]) -> Response:
 
 
 async def _healthz(_site: Site, _call: Call) -> Response:
-    return _verdict([])
+    return verdict([])
 
 
 async def _readyz(site: Site, _call: Call) -> Response:
-    return _verdict(await reasons_against(site.suite, Turns(site.suite.reactor)))
+    return verdict(await reasons_against(site.suite, Turns(site.suite.reactor)))
 
 
 async def _startupz(site: Site, _call: Call) -> Response:
-    return _verdict([] if site.suite.opened.called else ["starting"])
+    return verdict([] if site.suite.opened.called else ["starting"])
 
 
 #: HAProxy's ``option httpchk /readyz`` asks with OPTIONS.

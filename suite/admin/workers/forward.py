@@ -1,7 +1,7 @@
 """Events of a worker, on their way to the supervisor, where whoever watches has them all in one stream.
 
-Rules: they leave together, a tenth of a second after the first; of more than `MOST` of a kind in that time, the
-last are told, and that there were more. Nothing of this is done unless the supervisor has an admin interface.
+Rules: they leave together, a tenth of a second after the first; of more than `MOST` of a kind in that time,
+the last are told, and that there were more. Nothing is done unless the supervisor has an admin interface.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from suite.logs.lines import NAMESPACE, fields_of
 #: Seconds that an event waits at the most.
 DELAY: Final = 0.1
 
-#: Events that leave together at the most: at ``debug``, and above. In a flood of connections, that is what the
-#: flood costs.
+#: Events of each kind that leave together at the most, which bounds what a flood of connections costs.
 MOST: Final = 200
 
 
@@ -39,7 +38,7 @@ class Forwarder:
 
     :param clock: the reactor.
     :param number: the number of the worker.
-    :param tell: is called with events as `suite.logs.lines.fields_of` has them, in order, and with whether some
+    :param tell: called with events, in order, as `suite.logs.lines.fields_of` has them, and with whether some
         before them are missing: at ``debug``, and above.
     """
 

@@ -1,8 +1,8 @@
 """The admin interface inside a worker: it has no sockets, and answers the supervisor.
 
-Rules: a request of a client of the supervisor's is answered here by the handler that would answer it in a suite
-without workers; all of it together takes at most its share of the reactor's time (`suite.admin.http`); nothing
-is measured or told unless the supervisor has an admin interface.
+Rules: a request of a client of the supervisor's is answered here by the handler that would answer it in a
+suite without workers; all of it together takes at most its share of the reactor's time (`suite.admin.http`);
+nothing is measured or told unless the supervisor has an admin interface.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from suite.admin.events import Events
@@ -71,6 +72,15 @@ class Inside:
     @staticmethod
     async def _answer_nobody(_request: object) -> Response | None:
         raise NotImplementedError("there are no sockets")
+
+    def end(self) -> Deferred[None]:
+        """Tell all that there is, and no more; fires when that has left."""
+        if not self._on:
+            return succeed(None)
+        telling = Deferred.fromCoroutine(self._tell(ACCUMULATING))
+        telling.addErrback(lambda why: log.failure("what has been counted was not told", why))
+        telling.addCallback(lambda _: self.use(False))
+        return telling.addCallback(lambda _: deferLater(self.suite.reactor, 0, lambda: None))
 
     def use(self, on: bool) -> None:
         """Measure, and tell, from now on, or no longer."""

@@ -1,0 +1,149 @@
+"""What answers on the admin interface of a suite with workers: the supervisor, which asks them.
+
+Rules: a worker that dies while it is asked is left out, and so is one that does not answer in `PATIENCE`
+seconds; what it has counted is not lost (`suite.admin.workers.told`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock, TimeoutError
+from twisted.python.failure import Failure
+
+from suite.admin import site
+from suite.admin.exchange import Call, Response
+from suite.admin.faults import FaultRequests
+from suite.admin.health import reasons_against, state_of
+from suite.admin.metrics.observed import Key
+from suite.admin.workers import merging
+from suite.admin.workers.metrics import WholeSnapshot
+from suite.admin.workers.told import Ledger
+from suite.errors import SuiteError
+from suite.server.counts import Counts
+from suite.server.pauses import Turns
+from suite.server.workers.link import GoneError
+from suite.server.workers.supervisor import Supervisor
+
+#: Seconds that a worker may take to answer: its part of the interface waits for its turn, too.
+PATIENCE: Final = 10.0
+
+#: The same for health: Kubernetes' probes wait for 1 second (``timeoutSeconds``).
+HEALTH_PATIENCE: Final = 0.75
+
+
+@dataclass
+class Answers:
+    """What workers have answered.
+
+    :ivar found: the answers, by the workers' numbers.
+    :ivar late: the numbers of those that have not answered in time.
+    :ivar pids: the processes of those that have answered, by number.
+    """
+
+    found: dict[int, Any] = field(default_factory=dict)
+    late: list[int] = field(default_factory=list)
+    pids: dict[int, int] = field(default_factory=dict)
+
+
+async def ask(supervisor: Supervisor, what: str, *arguments: object, patience: float = PATIENCE) -> Answers:
+    """Ask all workers that serve.
+
+    :raises SuiteError: one of them could not answer.
+    """
+    asked = [
+        (worker.number, worker.pid, worker.ask(what, *arguments).addTimeout(patience, supervisor.reactor))
+        for worker in supervisor.workers
+        if worker.state == "serving"
+    ]
+    results = await DeferredList([answer for _, _, answer in asked], consumeErrors=True)
+    answers = Answers()
+    for (number, pid, _), (succeeded, value) in zip(asked, cast(Any, results), strict=True):
+        if succeeded:
+            answers.found[number], answers.pids[number] = value, pid
+        elif value.check(TimeoutError):
+            answers.late.append(number)
+        elif not value.check(GoneError):
+            cast(Failure, value).raiseException()
+    return answers
+
+
+async def reasons(supervisor: Supervisor, turns: Turns, patience: float = PATIENCE) -> list[str]:
+    """Why a suite with workers is not ready, one line each; none if it is."""
+    own = await reasons_against(supervisor, turns)
+    if state_of(supervisor) != "serving":
+        return own
+    answers = await ask(supervisor, "reasons", patience=patience)
+    return merging.reasons(answers.found, own, answers.late)
+
+
+class Observer:
+    """Observes the suite of *site*, one request at a time; see `suite.admin.metrics.observed.Observer`."""
+
+    def __init__(self, site: Site) -> None:
+        self.lock = DeferredLock()
+        self._site = site
+
+    async def observe(self, turns: Turns) -> WholeSnapshot:
+        """What is known now. While one looks, no other may."""
+        site = self._site
+        answers = await ask(site.supervisor, "tell")
+        ready = not await reasons(site.supervisor, turns)
+        site.forget()
+        endpoints = site.ledger.endpoints(answers.found)
+        return WholeSnapshot(site, endpoints, ready, site.ledger, answers.found)
+
+
+class Site(site.Site):
+    """The admin interface of a suite with workers while it is open.
+
+    :ivar supervisor: the suite.
+    :ivar ledger: what workers have counted.
+    """
+
+    def __init__(self, supervisor: Supervisor, faults: FaultRequests, ledger: Ledger) -> None:
+        from suite.admin.workers.routes import ROUTES  # noqa: PLC0415  # they are about this
+
+        super().__init__(supervisor, faults, ROUTES)
+        self.lag.stop()  # nobody waits for this process
+        self.supervisor = supervisor
+        self.ledger = ledger
+        self.observer: Any = Observer(self)
+
+    def forget(self) -> None:
+        """Forget what has been counted at endpoints that are no longer there."""
+        self.ledger.keep_only(
+            {Key(name, each.description.transport) for name, each in self.suite.endpoints.items()}
+        )
+
+    async def ask_route(self, call: Call, route: tuple[str, str]) -> Answers:
+        """What workers answer to *call*: responses.
+
+        :param route: its method and path.
+        """
+        return await ask(self.supervisor, "admin", *route, call.parameters, call.query)
+
+    def past(self, answers: Answers) -> Mapping[Key, Counts]:
+        """What has been counted by workers that are gone, or not among those of *answers*."""
+        self.forget()
+        return self.ledger.past_counts(answers.pids)
+
+
+def documents(answers: Answers) -> dict[int, Any]:
+    """The documents in the good responses of *answers*, by the workers' numbers."""
+    return {
+        number: json.loads(response.body)
+        for number, response in answers.found.items()
+        if response.status < 300
+    }
+
+
+def settled(supervisor: Supervisor) -> Deferred[Any]:
+    """Fires when what workers have been told until now holds there."""
+    return Deferred.fromCoroutine(ask(supervisor, "settled"))
+
+
+__all__ = ["Answers", "Observer", "Site", "ask", "documents", "reasons", "settled"]
