@@ -73,10 +73,12 @@ class Surroundings:
     :ivar reserve: the file descriptor to release when there are no others.
     :ivar live_faults: whether a change of faults applies to open connections, too.
     :ivar exhibition: returns the gallery, and its open ports (`suite.gallery.index.Exhibition`).
+    :ivar shared: what this process shares with other workers (`suite.guard.shared`); None: there are none.
     """
 
     live_faults = False
     exhibition: Any = None
+    shared: Any = None
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -241,20 +243,27 @@ class RunningEndpoint:
         if not all(hasattr(port, "stopReading") for port in self.ports):
             raise CannotPauseError(name)
         if not self.paused:
-            self.paused = True
-            for port in filter(is_alive, self.ports):
-                pause(port)
+            self.hold_back(True)
             log.info("paused: nothing is accepted until it is resumed", endpoint=name)
 
     def resume(self) -> None:
         """Accept again: first the connections that have waited; datagrams come too late for an answer."""
         if self.paused:
-            self.paused = False
-            for port in filter(is_alive, self.ports):
-                if _is_datagram_port(port):
-                    drop_what_waits(cast(Any, port).socket)
-                resume(port)
+            self.hold_back(False)
             log.info("resumed", endpoint=self.description.endpoint.name)
+
+    def hold_back(self, paused: bool) -> None:
+        """Accept nothing from now on, or accept again."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        for port in filter(is_alive, self.ports):
+            if paused:
+                pause(port)
+                continue
+            if _is_datagram_port(port):
+                drop_what_waits(cast(Any, port).socket)
+            resume(port)
 
     # Answers.
 
