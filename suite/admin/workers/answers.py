@@ -1,4 +1,4 @@
-"""What answers requests to the admin interface of a suite with workers, where that is not what answers others.
+"""What answers requests to the admin interface of a suite with workers, where others have another answer.
 
 Rules: a request is checked by the supervisor, which knows the configuration, before any worker is asked; a
 change that it makes to an endpoint of its own holds in all workers before it is answered.
@@ -7,9 +7,8 @@ change that it makes to an endpoint of its own holds in all workers before it is
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from suite.admin import health
@@ -194,8 +193,8 @@ async def _one_connection(site: Site, call: Call, method: str) -> Response:
     answers = await site.ask_route(call, (method, _CONNECTION))
     for worker, document in documents(answers).items():
         return as_json({**document, "worker": worker})
-    for response in answers.found.values():
-        if response.status != 404:
-            return response
+    refused: list[Response] = [each for each in answers.found.values() if each.status != 404]
+    if refused:
+        return refused[0]
     endpoint_named(site.suite, name)
     raise Problem(404, f"{name}/{number} is not open")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from typing_extensions import override
 
 from suite.admin.admin import Admin
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from suite.admin.workers.told import Ledger
     from suite.server.workers.supervisor import Supervisor
 
+log = Logger()
+
 #: What answers in a worker; whoever has no admin interface shall not wait for the import.
 _INSIDE: Final = "suite.admin.workers.inside"
 
@@ -31,7 +33,7 @@ _INSIDE: Final = "suite.admin.workers.inside"
 class WholeAdmin(Admin):
     """The admin interface of a suite with workers, in the supervisor."""
 
-    module: ClassVar[str] = "suite.admin.workers.site"
+    module: ClassVar[str] = "suite.admin.workers.routes"
 
     def __init__(self, supervisor: Supervisor, faults: FaultRequests) -> None:
         super().__init__(supervisor, faults)
@@ -42,9 +44,7 @@ class WholeAdmin(Admin):
 
     @override
     def make_site(self) -> Site:
-        if self._ledger is None:
-            self._ledger = import_module("suite.admin.workers.metrics").new_ledger()
-        site: Site = import_module(self.module).Site(self._supervisor, self._faults, self._ledger)
+        site: Site = import_module(self.module).make_site(self._supervisor, self._faults, self._ledger)
         return site
 
     @override
@@ -52,6 +52,8 @@ class WholeAdmin(Admin):
         super().load(plan)
         if plan.config.admin is not None:
             import_module(_INSIDE)  # workers have it, then, when they are forked
+            if self._ledger is None:  # from before they tell anything
+                self._ledger = import_module("suite.admin.workers.metrics").new_ledger()
 
     @override
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
@@ -73,7 +75,7 @@ class WholeAdmin(Admin):
 
 
 def add(supervisor: Supervisor) -> None:
-    """Let the suite of *supervisor* have a control socket and an admin interface; see `suite.admin.companions`."""
+    """Let *supervisor* have a control socket and an admin interface wherever its configuration says so."""
     faults = FaultRequests(supervisor)  # one, so that a fault has one id
     settled = partial(_settled, supervisor)
     supervisor.companions += [Control(supervisor, faults, settled), WholeAdmin(supervisor, faults)]
@@ -94,10 +96,14 @@ class Attendant:
         self._suite = suite
         self._link = link
         self._inside: Inside | None = None
-        self._coming: Deferred[Any] | None = None
         link.answers["settled"] = lambda: None
         for what in ("admin", "reasons", "tell", "watched"):
             link.answers[what] = partial(self._answer, what)
+
+    def begin(self) -> None:
+        """Measure, and tell, from the start."""
+        beginning = Deferred.fromCoroutine(self._answer("watched", True))
+        beginning.addErrback(lambda why: log.failure("nothing is told", why))
 
     async def _answer(self, what: str, *arguments: Any) -> Any:
         inside = self._inside or await self._load()
@@ -110,6 +116,7 @@ class Attendant:
             await defer_to_daemon(self._suite.reactor, import_module, _INSIDE)
         if self._inside is None:
             self._inside = import_module(_INSIDE).Inside(self._suite, self._suite.number, self._link)
+            self._suite.reactor.addSystemEventTrigger("before", "shutdown", self._inside.end)
         return self._inside
 
 
@@ -117,4 +124,4 @@ def attend(suite: Any, link: Any) -> None:
     """Let the supervisor ask about *suite*, that of a worker, over *link*."""
     attendant = Attendant(suite, link)
     if suite.plan.config.admin is not None:
-        link.answers["watched"](True)
+        attendant.begin()

@@ -62,12 +62,6 @@ class Inside:
         self._told: dict[Key, Observed] = {}
         self._next: IDelayedCall | None = None
         self._on = False
-        link.answers |= {
-            "admin": self.answer,
-            "reasons": self.reasons,
-            "tell": self.tell,
-            "watched": self.use,
-        }
 
     @staticmethod
     async def _answer_nobody(_request: object) -> Response | None:
@@ -79,10 +73,10 @@ class Inside:
             return succeed(None)
         telling = Deferred.fromCoroutine(self._tell(ACCUMULATING))
         telling.addErrback(lambda why: log.failure("what has been counted was not told", why))
-        telling.addCallback(lambda _: self.use(False))
+        telling.addCallback(lambda _: self.watched(False))
         return telling.addCallback(lambda _: deferLater(self.suite.reactor, 0, lambda: None))
 
-    def use(self, on: bool) -> None:
+    def watched(self, on: bool) -> None:
         """Measure, and tell, from now on, or no longer."""
         if on == self._on:
             return
@@ -106,7 +100,7 @@ class Inside:
         self.factory.queue.put(lambda: Deferred.fromCoroutine(work()).chainDeferred(done), urgent=urgent)
         return done
 
-    def answer(self, method: str, path: str, parameters: Mapping[str, str], query: Mapping[str, str]) -> Any:
+    def admin(self, method: str, path: str, parameters: Mapping[str, str], query: Mapping[str, str]) -> Any:
         """What the handler of the route *path* answers, which is one without a body: a `Response`."""
         route = next(each for each in ROUTES if (each.method, each.path) == (method, path))
         call = Call(method, path, parameters, query, b"", "", may_change=route.changes, http=None)

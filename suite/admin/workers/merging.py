@@ -6,7 +6,7 @@ said of the worker that differs. All of this is pure: documents of the API in, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -59,23 +59,29 @@ def total(documents: Iterable[Document]) -> Document:
 # Health.
 
 
-def reasons(answers: Mapping[int, Sequence[str]]) -> list[str]:
+def reasons(
+    answers: Mapping[int, Sequence[str]], own: Sequence[str] = (), late: Collection[int] = ()
+) -> list[str]:
     """Why a suite is not ready whose workers have these reasons, by their numbers; none if it is.
 
     What all of them say is said once, and the rest of those that say it.
+
+    :param own: the supervisor's own reasons, which need not be said again.
+    :param late: the workers that have not answered.
     """
-    shared = [
-        reason
-        for reason in next(iter(answers.values()), ())
-        if all(reason in each for each in answers.values())
-    ]
-    own = [
+    if not answers and not late:
+        return [*own, "no worker serves"]
+    first = next(iter(answers.values()), ())
+    shared = [reason for reason in first if all(reason in each for each in answers.values())]
+    common = [*dict.fromkeys([*own, *shared])]
+    alone = [
         f"worker {number}: {reason}"
         for number, each in answers.items()
         for reason in each
-        if reason not in shared
+        if reason not in common
     ]
-    return [*shortened([*shared, *own])]
+    silent = [f"worker {number}: does not answer" for number in late]
+    return [*shortened([*common, *alone, *silent])]
 
 
 # The suite.

@@ -142,3 +142,8 @@ def _values(
     for worker, endpoints in by_worker:
         for labels, value in chain.from_iterable(family.values(key, seen) for key, seen in endpoints.items()):
             yield (worker, *labels), value
+
+
+def new_ledger() -> Ledger:
+    """A ledger in which nothing stands."""
+    return Ledger(ACCUMULATING)

@@ -8,9 +8,13 @@ from typing import Final
 
 from suite.admin import routes
 from suite.admin.api import changing
+from suite.admin.faults import FaultRequests
 from suite.admin.route import Handler, Route
 from suite.admin.workers import answers
 from suite.admin.workers.answers import in_all
+from suite.admin.workers.site import Site
+from suite.admin.workers.told import Ledger
+from suite.server.workers.supervisor import Supervisor
 
 _ENDPOINT: Final = "/api/v1/endpoints/{name}"
 
@@ -37,3 +41,8 @@ HANDLERS: Final[Mapping[tuple[str, str], Handler]] = {
 ROUTES: Final[tuple[Route, ...]] = tuple(
     replace(route, handler=HANDLERS.get((route.method, route.path), route.handler)) for route in routes.ROUTES
 )
+
+
+def make_site(supervisor: Supervisor, faults: FaultRequests, ledger: Ledger) -> Site:
+    """What answers on the admin interface of a suite with workers."""
+    return Site(supervisor, faults, ledger, ROUTES)

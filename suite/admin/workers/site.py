@@ -7,22 +7,23 @@ seconds; what it has counted is not lost (`suite.admin.workers.told`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock, TimeoutError
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.python.failure import Failure
 
 from suite.admin import site
-from suite.admin.exchange import Call, Response
+from suite.admin.exchange import Call
 from suite.admin.faults import FaultRequests
 from suite.admin.health import reasons_against, state_of
 from suite.admin.metrics.observed import Key
+from suite.admin.route import Route
 from suite.admin.workers import merging
 from suite.admin.workers.metrics import WholeSnapshot
 from suite.admin.workers.told import Ledger
-from suite.errors import SuiteError
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
 from suite.server.workers.link import GoneError
@@ -64,7 +65,7 @@ async def ask(supervisor: Supervisor, what: str, *arguments: object, patience: f
     for (number, pid, _), (succeeded, value) in zip(asked, cast(Any, results), strict=True):
         if succeeded:
             answers.found[number], answers.pids[number] = value, pid
-        elif value.check(TimeoutError):
+        elif value.check(defer.TimeoutError):
             answers.late.append(number)
         elif not value.check(GoneError):
             cast(Failure, value).raiseException()
@@ -104,10 +105,10 @@ class Site(site.Site):
     :ivar ledger: what workers have counted.
     """
 
-    def __init__(self, supervisor: Supervisor, faults: FaultRequests, ledger: Ledger) -> None:
-        from suite.admin.workers.routes import ROUTES  # noqa: PLC0415  # they are about this
-
-        super().__init__(supervisor, faults, ROUTES)
+    def __init__(
+        self, supervisor: Supervisor, faults: FaultRequests, ledger: Ledger, routes: Sequence[Route]
+    ) -> None:
+        super().__init__(supervisor, faults, routes)
         self.lag.stop()  # nobody waits for this process
         self.supervisor = supervisor
         self.ledger = ledger
@@ -144,6 +145,3 @@ def documents(answers: Answers) -> dict[int, Any]:
 def settled(supervisor: Supervisor) -> Deferred[Any]:
     """Fires when what workers have been told until now holds there."""
     return Deferred.fromCoroutine(ask(supervisor, "settled"))
-
-
-__all__ = ["Answers", "Observer", "Site", "ask", "documents", "reasons", "settled"]

@@ -73,6 +73,7 @@ class Job:
 class WorkerSuite(EchoSuite):
     """The suite of one worker.
 
+    :ivar number: its number, from 1.
     :ivar deaf: fires when it accepts no more connections, because it is about to end.
     """
 
@@ -80,6 +81,7 @@ class WorkerSuite(EchoSuite):
 
     def __init__(self, reactor: Any, job: Job) -> None:
         super().__init__(reactor, job.plan, lambda _line: None)
+        self.number = job.number
         self.log = job.log
         self.surroundings.shared = job.shared
         self.deaf: Deferred[None] = Deferred()
