@@ -11,8 +11,9 @@ STATES: Final = ("starting", "serving", "gone")
 
 
 def _by_state(snapshot: Any) -> dict[str, int]:
-    workers = snapshot.site.suite.workers
-    return {state: sum(worker.state == state for worker in workers) for state in STATES}
+    # One that has stopped to speak serves nobody any more, whether or not its process has ended.
+    states = [worker.state.replace("ending", "gone") for worker in snapshot.site.suite.workers]
+    return {state: states.count(state) for state in STATES}
 
 
 def _restarts(snapshot: Any) -> dict[str, int]:

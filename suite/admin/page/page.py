@@ -90,6 +90,7 @@ async def render(contents: Contents, turns: Turns) -> bytes:
             panels.certificates(status),
             panels.counts(status),
             panels.reload(status),
+            panels.workers(status),
             panels.process(status),
             class_="side",
         ),

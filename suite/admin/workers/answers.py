@@ -18,6 +18,7 @@ from suite.admin.api.documents import counts_document, instant
 from suite.admin.exchange import Call, Problem, Response, as_json
 from suite.admin.metrics.exposition import chosen, read, text_of
 from suite.admin.metrics.observed import CountedTurns, Key
+from suite.admin.metrics.routes import is_by_worker
 from suite.admin.workers import merging
 from suite.admin.workers.metrics import read_by_worker
 from suite.admin.workers.site import HEALTH_PATIENCE, Site, documents, reasons, settled
@@ -85,16 +86,14 @@ async def readyz(site: Site, _call: Call) -> Response:
 
 async def metrics(site: Site, call: Call) -> Response:
     """``/metrics``; with ``?by=worker`` with a label more."""
-    by = call.query.get("by", "")
-    if by not in ("", "worker"):
-        raise Problem(400, f"the query: by={by!r} is unknown; expected worker")
+    reading_it = read_by_worker if is_by_worker(call) else read
     form = chosen(call.accept)
     observer = site.observer
     await observer.lock.acquire()
     turns = CountedTurns(site.suite.reactor)
     try:
         snapshot = await observer.observe(turns)
-        text = await text_of((read_by_worker if by else read)(snapshot, turns), form)
+        text = await text_of(reading_it(snapshot, turns), form)
     finally:
         observer.lock.release()
         site.factory.budget.charge(turns.worked)

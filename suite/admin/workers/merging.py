@@ -91,7 +91,7 @@ def status(answers: Mapping[int, Document], own: Document, past: Document) -> Do
     """What is known of a suite as a whole.
 
     :param answers: what each worker says of itself, by its number.
-    :param own: what the supervisor says; of what is added up, its own share.
+    :param own: what the supervisor says, which knows the configuration; of what is added up, its own share.
     :param past: what workers have counted that are gone.
     """
     workers = [*answers.values()]
@@ -99,10 +99,7 @@ def status(answers: Mapping[int, Document], own: Document, past: Document) -> Do
     shares = [own, *workers]
     return {
         **own,
-        "endpoints": max((each["endpoints"] for each in workers), default=own["endpoints"]),
         "leaving": max((each["leaving"] for each in workers), default=0),
-        "paused": sorted({name for each in workers for name in each["paused"]}),
-        "not_served": [*{each["endpoint"]: each for some in workers for each in some["not_served"]}.values()],
         **total([past, *workers]),
         "descriptors": _summed(each["descriptors"] for each in shares),
         "reactor": {
@@ -112,7 +109,6 @@ def status(answers: Mapping[int, Document], own: Document, past: Document) -> Do
             "lag": {name: max(lag[name] for lag in lags) for name in lags[0]} if lags else None,
         },
         "log": _summed(each["log"] for each in shares),
-        "certificates": next((each["certificates"] for each in workers), []),
     }
 
 
