@@ -41,8 +41,9 @@ def counts(opened: int = 0, **ended: int) -> dict[str, Any]:
 
 def flat(document: dict[str, Any]) -> dict[tuple[object, ...], int]:
     """Each number of *document*, by where it stands."""
-    by = {("by", each["version"], each["resumed"]): each["count"] for each in document["by"]}
-    return {("open",): document["open"], **{("ended", key): n for key, n in document["ended"].items()}, **by}
+    found: dict[tuple[object, ...], int] = {("open",): document["open"]}
+    found |= {("ended", key): count for key, count in document["ended"].items()}
+    return found | {("by", each["version"], each["resumed"]): each["count"] for each in document["by"]}
 
 
 @given(one=DOCUMENTS, other=DOCUMENTS)

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from suite.admin.http import AdminFactory
 from suite.admin.lag import Lag
 from suite.admin.metrics.exposition import OPENMETRICS, TEXT, read, text_of
-from suite.admin.metrics.family import PREFIX
+from suite.admin.metrics.family import PREFIX, Value
 from suite.admin.metrics.observed import Key, Observed
 from suite.admin.metrics.of_suite import SUITE
 from suite.admin.metrics.of_workers import WORKERS
@@ -35,11 +35,9 @@ def snapshot_of(clock: Clock, *workers: Any) -> WholeSnapshot:
     ledger = new_ledger()
     for number, count in ((1, 3), (2, 4)):
         observed = Observed(Counts(accepted=count), listening=True, paused=False, streams=True)
-        cpu = [((), float(count))]
-        endpoints = [(("serving",), 1), (("leaving",), number)]
-        values = {
-            "process_cpu_seconds_total": cpu,
-            f"{PREFIX}endpoints": endpoints,
+        values: dict[str, list[Value]] = {
+            "process_cpu_seconds_total": [((), float(count))],
+            f"{PREFIX}endpoints": [(("serving",), 1), (("leaving",), number)],
             f"{PREFIX}reactor_timers": [((), 5)],
         }
         ledger.hear(number, 100 + number, {TCP: observed}, [], values)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from suite.admin.lag import Histogram
-from suite.admin.metrics.family import SuiteFamily
+from suite.admin.metrics.family import SuiteFamily, Value
 from suite.admin.metrics.observed import Key, Observed
 from suite.admin.workers.told import Ledger, largest, merged, summed
 from suite.guard.handshakes import Handshake
@@ -59,7 +59,8 @@ def test_an_endpoint_listens_if_it_does_everywhere_and_is_paused_if_it_is_anywhe
 
 
 def test_values_by_labels() -> None:
-    one, other = [(("a",), 1), (("b",), None)], [(("a",), 2), (("c",), 5)]
+    one: list[Value] = [(("a",), 1), (("b",), None)]
+    other: list[Value] = [(("a",), 2), (("c",), 5)]
     assert summed([one, other]) == [(("a",), 3), (("c",), 5)]
     assert largest([one, other]) == [(("a",), 2), (("c",), 5)]
 
@@ -151,7 +152,7 @@ class Workers(RuleBasedStateMachine):
             for answered in ([], [1], [1, 2, 3]):
                 assert accepted(self.ledger, *answered) == self.total
                 each = [self.ledger.values_of(n, CPU, answered=n in answered) for n in self.ledger.numbers]
-                assert sum(value for values in each for _, value in values) == self.total
+                assert sum(cast(float, value) for values in each for _, value in values) == self.total
 
 
 TestWorkers = Workers.TestCase
