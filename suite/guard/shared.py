@@ -25,7 +25,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-#: Endpoints that can be counted: each needs a descriptor of every worker, of which there are seldom more.
+#: Places for what is counted of a listening socket: each needs a descriptor of every worker.
 SLOTS: Final = 4096
 
 #: The most sources that a table is made for; one of as many takes 16 MiB, if all of them have been there.
@@ -69,7 +69,7 @@ def make_counter(name: str = "echo-suite-counter") -> int:
     """
     made = os.memfd_create(name)
     try:
-        # Since Linux 6.15, only what has been opened by a path has a position that is locked while it is moved
+        # Since Linux 6.15, only what has been opened by a path has a position that is locked while it moves
         # (FMODE_ATOMIC_POS: do_dentry_open in fs/open.c; file_seek_cur_needs_f_lock in fs/file.c).
         return os.open(f"/proc/self/fd/{made}", os.O_RDWR | os.O_CLOEXEC)
     finally:
@@ -119,18 +119,18 @@ class Shared:
         self._memory.madvise(mmap.MADV_REMOVE, (number - 1) * self._stride, self._stride)
 
     def take_slot(self) -> int:
-        """A slot for an endpoint: one that nobody has, and in which nothing is counted any more.
+        """A slot that nobody has, and in which nothing is counted any more.
 
-        :raises OSError: there are none; the text says how many endpoints there may be.
+        :raises OSError: there are none; the text says how many there are.
         """
         for slot in range(SLOTS):
             if slot not in self._taken and not any(region.open[slot] for region in self._regions):
                 self._taken.add(slot)
                 return slot
-        raise OSError(errno.ENOSPC, f"workers can share {SLOTS:,} endpoints at the most")
+        raise OSError(errno.ENOSPC, f"workers can share {SLOTS:,} sockets at the most")
 
     def release_slot(self, slot: int) -> None:
-        """Give back *slot*, whose endpoint listens no more; it may have connections yet."""
+        """Give back *slot*, on which nobody listens any more; there may be connections yet."""
         self._taken.discard(slot)
 
     def close(self) -> None:
@@ -193,6 +193,10 @@ class WorkerShare:
         :param counter: the descriptor that numbers its connections (`make_counter`).
         """
         return EndpointShare(self, slot, counter)
+
+    def numbers(self, counter: int) -> Numbers:
+        """The numbers that *counter* gives, to whatever is counted."""
+        return Numbers(counter)
 
 
 class EndpointShare:

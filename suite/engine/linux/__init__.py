@@ -4,5 +4,6 @@
 - `mmsg`: ``recvmmsg``, ``sendmmsg``
 - `timerfd`: timers accurate to microseconds
 - `malloc`: ``malloc_trim``
+- `reuseport`: which socket of a group gets a datagram
 - `segments`: ``tcpi_data_segs_in``
 """
