@@ -226,17 +226,21 @@ class WorkerProcess:
         )
         return self._suite.deaf
 
-    def _named(self, name: str) -> list[RunningEndpoint]:
-        endpoint = self._suite.endpoints.get(name)
-        return [] if endpoint is None else [endpoint]
+    def _change(self, name: str, change: Callable[[RunningEndpoint], None]) -> None:
+        """Change the endpoint *name*, once everything is open."""
+
+        def change_it(_: object) -> None:
+            endpoint = self._suite.endpoints.get(name)
+            if endpoint is not None:
+                change(endpoint)
+
+        self._suite.opened.addCallback(change_it)
 
     def _change_faults(self, name: str, faults: Faults) -> None:
-        for endpoint in self._named(name):
-            endpoint.change_faults(faults)
+        self._change(name, lambda endpoint: endpoint.change_faults(faults))
 
     def _pause(self, name: str, paused: bool) -> None:
-        for endpoint in self._named(name):
-            endpoint.hold_back(paused)
+        self._change(name, lambda endpoint: endpoint.hold_back(paused))
 
     async def _counts(self) -> list[tuple[str, bool, Counts]]:
         return await self._suite.counts(Turns(self._reactor))
