@@ -3,7 +3,8 @@
 In the supervisor:
 
 - `companions`: lets it have a control socket and an admin interface, and workers answer
-- `site`: asks workers, and what is known of them
+- `asking`: all workers at once
+- `site`: what is known of them; who may ask is as everywhere
 - `answers`: what answers where a single process would answer for itself alone; `routes`: at which paths
 - `merging`: one document of several
 - `told`: what workers have counted, which outlives them; `metrics`: what becomes of it in a scrape

@@ -20,8 +20,9 @@ from suite.admin.metrics.exposition import chosen, read, text_of
 from suite.admin.metrics.observed import CountedTurns, Key
 from suite.admin.metrics.routes import is_by_worker
 from suite.admin.workers import merging
+from suite.admin.workers.asking import settled
 from suite.admin.workers.metrics import read_by_worker
-from suite.admin.workers.site import HEALTH_PATIENCE, Site, documents, reasons, settled
+from suite.admin.workers.site import Site, documents, reasons
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
 
@@ -81,7 +82,7 @@ async def status(site: Site, call: Call) -> Response:
 async def readyz(site: Site, _call: Call) -> Response:
     """``/readyz``."""
     turns = Turns(site.suite.reactor)
-    return health.verdict(await reasons(site.supervisor, turns, HEALTH_PATIENCE))
+    return health.verdict(await reasons(site.supervisor, turns))
 
 
 async def metrics(site: Site, call: Call) -> Response:

@@ -14,6 +14,7 @@ from typing_extensions import override
 from suite.admin.admin import Admin
 from suite.admin.control import Control
 from suite.admin.faults import FaultRequests
+from suite.admin.workers.asking import settled
 from suite.endpoints.sockets import ListeningSocket
 from suite.server.plan import Plan
 from suite.server.threads import defer_to_daemon
@@ -77,13 +78,8 @@ class WholeAdmin(Admin):
 def add(supervisor: Supervisor) -> None:
     """Let *supervisor* have a control socket and an admin interface wherever its configuration says so."""
     faults = FaultRequests(supervisor)  # one, so that a fault has one id
-    settled = partial(_settled, supervisor)
-    supervisor.companions += [Control(supervisor, faults, settled), WholeAdmin(supervisor, faults)]
-
-
-def _settled(supervisor: Supervisor) -> Deferred[Any]:
-    """Fires when what workers have been told until now holds there, or they are gone."""
-    return Deferred.fromCoroutine(supervisor.ask_all("settled"))
+    control = Control(supervisor, faults, partial(settled, supervisor))
+    supervisor.companions += [control, WholeAdmin(supervisor, faults)]
 
 
 class Attendant:

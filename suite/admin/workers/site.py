@@ -1,19 +1,12 @@
-"""What answers on the admin interface of a suite with workers: the supervisor, which asks them.
-
-Rules: a worker that dies while it is asked is left out, and so is one that does not answer in `PATIENCE`
-seconds; what it has counted is not lost (`suite.admin.workers.told`).
-"""
+"""What answers on the admin interface of a suite with workers: the supervisor, which asks them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from twisted.internet import defer
-from twisted.internet.defer import Deferred, DeferredList, DeferredLock
-from twisted.python.failure import Failure
+from twisted.internet.defer import DeferredLock
 
 from suite.admin import site
 from suite.admin.exchange import Call
@@ -22,62 +15,23 @@ from suite.admin.health import reasons_against, state_of
 from suite.admin.metrics.observed import Key
 from suite.admin.route import Route
 from suite.admin.workers import merging
+from suite.admin.workers.asking import Answers, ask
 from suite.admin.workers.metrics import WholeSnapshot
 from suite.admin.workers.told import Ledger
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
-from suite.server.workers.link import GoneError
 from suite.server.workers.supervisor import Supervisor
 
-#: Seconds that a worker may take to answer: its part of the interface waits for its turn, too.
-PATIENCE: Final = 10.0
-
-#: The same for health: Kubernetes' probes wait for 1 second (``timeoutSeconds``).
+#: Seconds that a worker may take to say how it is: Kubernetes' probes wait for 1 second (``timeoutSeconds``).
 HEALTH_PATIENCE: Final = 0.75
 
 
-@dataclass
-class Answers:
-    """What workers have answered.
-
-    :ivar found: the answers, by the workers' numbers.
-    :ivar late: the numbers of those that have not answered in time.
-    :ivar pids: the processes of those that have answered, by number.
-    """
-
-    found: dict[int, Any] = field(default_factory=dict)
-    late: list[int] = field(default_factory=list)
-    pids: dict[int, int] = field(default_factory=dict)
-
-
-async def ask(supervisor: Supervisor, what: str, *arguments: object, patience: float = PATIENCE) -> Answers:
-    """Ask all workers that serve.
-
-    :raises SuiteError: one of them could not answer.
-    """
-    asked = [
-        (worker.number, worker.pid, worker.ask(what, *arguments).addTimeout(patience, supervisor.reactor))
-        for worker in supervisor.workers
-        if worker.state == "serving"
-    ]
-    results = await DeferredList([answer for _, _, answer in asked], consumeErrors=True)
-    answers = Answers()
-    for (number, pid, _), (succeeded, value) in zip(asked, cast(Any, results), strict=True):
-        if succeeded:
-            answers.found[number], answers.pids[number] = value, pid
-        elif value.check(defer.TimeoutError):
-            answers.late.append(number)
-        elif not value.check(GoneError):
-            cast(Failure, value).raiseException()
-    return answers
-
-
-async def reasons(supervisor: Supervisor, turns: Turns, patience: float = PATIENCE) -> list[str]:
+async def reasons(supervisor: Supervisor, turns: Turns) -> list[str]:
     """Why a suite with workers is not ready, one line each; none if it is."""
     own = await reasons_against(supervisor, turns)
     if state_of(supervisor) != "serving":
         return own
-    answers = await ask(supervisor, "reasons", patience=patience)
+    answers = await ask(supervisor, "reasons", patience=HEALTH_PATIENCE)
     return merging.reasons(answers.found, own, answers.late)
 
 
@@ -140,8 +94,3 @@ def documents(answers: Answers) -> dict[int, Any]:
         for number, response in answers.found.items()
         if response.status < 300
     }
-
-
-def settled(supervisor: Supervisor) -> Deferred[Any]:
-    """Fires when what workers have been told until now holds there."""
-    return Deferred.fromCoroutine(ask(supervisor, "settled"))

@@ -204,6 +204,22 @@ def test_faults_change_in_all_workers_through_either_door(suite: RunningSuite, a
     assert fault_seen(suite, api) == {""}
 
 
+def test_without_an_admin_interface_the_control_socket_is_enough(tmp_path: Path) -> None:
+    config = CONFIG.partition("[admin]")[0]
+    with running(tmp_path, config) as suite, suite.connect("tcp") as before:
+        before.sendall(b"x")
+        assert before.recv(1) == b"x"
+        answer = asking.ask(suite, "add", endpoint="tcp", faults=["reset"])
+        assert asking.faults_of(answer) == {"tcp": ["reset"]}
+        for _ in range(4 * WORKERS):
+            with suite.connect("tcp") as client:
+                client.sendall(b"x")
+                with pytest.raises(ConnectionResetError):
+                    client.recv(1)
+        before.sendall(b"x")
+        assert before.recv(1) == b"x"
+
+
 def test_what_is_refused_changes_nothing_anywhere(suite: RunningSuite, api: API) -> None:
     assert "latensy" in api.problem(400, "POST", "endpoints/tcp/faults", {"faults": ["latensy=1ms"]})
     with asking.client(suite) as client:
