@@ -191,8 +191,9 @@ async def _one_connection(site: Site, call: Call, method: str) -> Response:
     number = whole_number(call.parameters["number"], "connection")
     name = call.parameters["name"]
     answers = await site.ask_route(call, (method, _CONNECTION))
-    for worker, document in documents(answers).items():
-        return as_json({**document, "worker": worker})
+    for worker, response in answers.found.items():
+        if response.status < 300:
+            return as_json({**json.loads(response.body), "worker": worker})
     refused: list[Response] = [each for each in answers.found.values() if each.status != 404]
     if refused:
         return refused[0]

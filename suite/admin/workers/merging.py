@@ -101,7 +101,8 @@ def status(answers: Mapping[int, Document], own: Document, past: Document) -> Do
         **own,
         "leaving": max((each["leaving"] for each in workers), default=0),
         **total([past, *workers]),
-        "descriptors": _summed(each["descriptors"] for each in shares),
+        # Each process has a limit of its own.
+        "descriptors": max((each["descriptors"] for each in shares), key=lambda each: each["open"] or 0),
         "reactor": {
             "name": own["reactor"]["name"],
             "timers": sum(each["reactor"]["timers"] for each in workers),

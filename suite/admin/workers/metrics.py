@@ -32,8 +32,10 @@ class Rule(Enum):
     SUM = auto()
     #: The sum of theirs and the supervisor's own.
     SUM_OF_ALL = auto()
-    #: The largest.
+    #: The largest of the workers'.
     LARGEST = auto()
+    #: The largest of theirs and the supervisor's own: each process has a limit of its own.
+    LARGEST_OF_ALL = auto()
 
 
 #: The rule of each metric of the suite as a whole.
@@ -57,9 +59,12 @@ RULES: Final[Mapping[str, Rule]] = {
     f"{PREFIX}admin_connections_refused_total": Rule.OWN,
     "process_cpu_seconds_total": Rule.SUM_OF_ALL,
     "process_resident_memory_bytes": Rule.SUM_OF_ALL,
-    "process_open_fds": Rule.SUM_OF_ALL,
-    "process_max_fds": Rule.SUM_OF_ALL,
+    "process_open_fds": Rule.LARGEST_OF_ALL,
+    "process_max_fds": Rule.LARGEST_OF_ALL,
 }
+
+#: Those to which the supervisor has its share.
+_OF_ALL: Final = (Rule.SUM_OF_ALL, Rule.LARGEST_OF_ALL)
 
 #: What workers tell.
 TOLD: Final = tuple(family for family in SUITE if RULES[family.name] is not Rule.OWN)
@@ -90,16 +95,16 @@ class WholeSnapshot(Snapshot):
         if rule is Rule.OWN:
             return family.read(self)
         each = [values for _, values in self._of_workers(family)]
-        if rule is Rule.LARGEST:
-            return largest(each)
-        return summed([*each, [*family.read(self)]] if rule is Rule.SUM_OF_ALL else each)
+        if rule in _OF_ALL:
+            each.append([*family.read(self)])
+        return largest(each) if rule in (Rule.LARGEST, Rule.LARGEST_OF_ALL) else summed(each)
 
     def values_by_worker(self, family: SuiteFamily) -> Iterable[Value]:
         """The values of *family* with a label more, which comes first: the worker."""
         for number, values in self._of_workers(family):
             for labels, value in values:
                 yield (str(number), *labels), value
-        if RULES[family.name] is Rule.SUM_OF_ALL:
+        if RULES[family.name] in _OF_ALL:
             for labels, value in family.read(self):
                 yield (SUPERVISOR, *labels), value
 

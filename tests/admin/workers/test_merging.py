@@ -127,13 +127,16 @@ def test_the_suite_is_the_sum_of_its_workers_and_of_those_before_them() -> None:
     lag = {"p50": 0.001, "p99": 0.5, "max": 0.5}
     one = status(pid=2, **counts(2, closed=1), reactor={"name": "x", "timers": 3, "lag": lag})
     slow = {"p50": 0.002, "p99": 0.1, "max": 0.9}
-    other = status(pid=3, leaving=1, **counts(1), reactor={"name": "x", "timers": 4, "lag": slow})
+    full = {"open": 70, "limit": 100}
+    other = status(
+        pid=3, leaving=1, **counts(1), descriptors=full, reactor={"name": "x", "timers": 4, "lag": slow}
+    )
     whole = merging.status({1: one, 2: other}, status(certificates=["one"]), counts(0, closed=10))
     assert whole["pid"] == 1
     assert whole["connections"]["accepted"] == 14
     assert whole["connections"]["ended"] == {"closed": 11}
     assert whole["leaving"] == 1
-    assert whole["descriptors"] == {"open": 30, "limit": 300}
+    assert whole["descriptors"] == {"open": 70, "limit": 100}
     assert whole["log"] == {"suppressed": 3, "lost": 0}
     assert whole["reactor"] == {
         "name": "EngineReactor",

@@ -17,7 +17,7 @@ from tests.admin import asking
 from tests.admin.api.asking_api import API
 from tests.admin.asking_http import Connection, ask
 from tests.admin.metrics.scraping import Scrape, scrape
-from tests.running import PATIENCE, RunningSuite, running, wait_until
+from tests.running import PATIENCE, RunningSuite, run_suite, running, wait_until
 
 WORKERS = 2
 
@@ -284,6 +284,16 @@ def test_the_page_has_the_workers(api: API) -> None:
     assert 'id="workers"' in text
     for worker in api("GET", "status")["workers"]:
         assert f">{worker['pid']}<" in text
+
+
+def test_the_terminal_has_the_workers(suite: RunningSuite, api: API) -> None:
+    lines = run_suite(suite.directory, "status").stdout.splitlines()
+    [line] = [line for line in lines if line.startswith("workers ")]
+    pids = [worker["pid"] for worker in api("GET", "status")["workers"]]
+    assert (
+        line.split(maxsplit=1)[1]
+        == f"2 of 2 serve (open, by process: {pids[0]}: 0, {pids[1]}: 0); 0 restarts"
+    )
 
 
 def test_a_worker_that_dies_takes_no_count_with_it(tmp_path: Path) -> None:
