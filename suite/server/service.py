@@ -401,7 +401,8 @@ class EchoSuite(Service):
                 lines += [line for line in endpoint.lines() if line not in before]
         paused = {name for name, endpoint in old.items() if endpoint.paused}
         async for endpoint in turns.between(change.fresh):
-            endpoint.paused = endpoint.description.endpoint.name in paused  # it has another address now
+            if endpoint.description.endpoint.name in paused:  # it has another address now
+                endpoint.paused = True
             endpoint.start()
             lines += endpoint.lines()
         async for endpoint in turns.between(old.values()):

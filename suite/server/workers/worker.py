@@ -73,6 +73,7 @@ class Job:
 class WorkerSuite(EchoSuite):
     """The suite of one worker.
 
+    :ivar number: its number, from 1.
     :ivar deaf: fires when it accepts no more connections, because it is about to end.
     :ivar drained: fires when its last echo has finished; it answers datagrams until `dismiss`.
     """
@@ -81,6 +82,7 @@ class WorkerSuite(EchoSuite):
 
     def __init__(self, reactor: Any, job: Job) -> None:
         super().__init__(reactor, job.plan, lambda _line: None)
+        self.number = job.number
         self.log = job.log
         self.surroundings.shared = job.shared
         self.deaf: Deferred[None] = Deferred()
@@ -242,17 +244,21 @@ class WorkerProcess:
     def _drained(self) -> Deferred[None]:
         return self._suite.drained
 
-    def _named(self, name: str) -> list[RunningEndpoint]:
-        endpoint = self._suite.endpoints.get(name)
-        return [] if endpoint is None else [endpoint]
+    def _change(self, name: str, change: Callable[[RunningEndpoint], None]) -> None:
+        """Change the endpoint *name*, once everything is open."""
+
+        def change_it(_: object) -> None:
+            endpoint = self._suite.endpoints.get(name)
+            if endpoint is not None:
+                change(endpoint)
+
+        self._suite.opened.addCallback(change_it)
 
     def _change_faults(self, name: str, faults: Faults) -> None:
-        for endpoint in self._named(name):
-            endpoint.change_faults(faults)
+        self._change(name, lambda endpoint: endpoint.change_faults(faults))
 
     def _pause(self, name: str, paused: bool) -> None:
-        for endpoint in self._named(name):
-            endpoint.hold_back(paused)
+        self._change(name, lambda endpoint: endpoint.hold_back(paused))
 
     async def _counts(self) -> list[tuple[str, bool, Counts]]:
         return await self._suite.counts(Turns(self._reactor))
