@@ -100,7 +100,11 @@ class SharedSockets(Sockets):
         undo.callback(self._shared.release_slot, new.slot)
         if new.transport != "UNIX" and new.fd is None:
             self._make_group(new, description)
-        if new.transport != "UDP":
+        before = self._open.get(new.key)
+        if before is not None and before.counter is not None:
+            # In place of one whose connections are open yet: their numbers are taken.
+            new.counter = os.dup(before.counter)
+        else:
             new.counter = make_counter()
 
     def _make_group(self, new: ListeningSocket, description: Description) -> None:
