@@ -75,7 +75,7 @@ class SharedSockets(Sockets):
         undo.callback(self._shared.release_slot, new.slot)
         if new.transport != "UNIX" and new.fd is None:
             self._make_group(new, description)
-        if new.transport != "UDP":
+        if new.transport != "UDP" or new.group:
             new.counter = make_counter()
 
     def _make_group(self, new: ListeningSocket, description: Description) -> None:
