@@ -8,7 +8,7 @@ the rest; it answers until the last echo has been drained, so that whoever watch
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from suite import text
 from suite.admin.faults import FaultRequests
@@ -21,9 +21,6 @@ from suite.server.service import EchoSuite
 if TYPE_CHECKING:
     from suite.admin.site import Site
 
-#: What answers; whoever has no admin interface shall not wait for the import.
-_SITE: Final = "suite.admin.site"
-
 
 class Admin:
     """The admin interface of *suite*; see `suite.server.service.Companion`.
@@ -33,6 +30,9 @@ class Admin:
     """
 
     name: ClassVar[str] = "admin"
+
+    #: The module whose ``Site`` answers; whoever has no admin interface shall not wait for the import.
+    module: ClassVar[str] = "suite.admin.site"
 
     def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self.site: Site | None = None
@@ -48,7 +48,7 @@ class Admin:
         if plan.config.admin is None:
             return
         try:
-            import_module(_SITE)
+            import_module(self.module)
         except (ImportError, OSError) as error:
             raise ConfigError(
                 text.shown(plan.config.file),
@@ -57,10 +57,15 @@ class Admin:
                 " start with this admin interface in the configuration",
             ) from None
 
+    def make_site(self) -> Site:
+        """What answers, once there are sockets."""
+        site: Site = import_module(self.module).Site(self._suite, self._faults)
+        return site
+
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         """Answer on *sockets* from now on, and on no others; open connections stay, unless none is left."""
         if sockets and self.site is None:
-            self.site = import_module(_SITE).Site(self._suite, self._faults)
+            self.site = self.make_site()
         site = self.site
         if site is None:
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from suite.admin.admin import Admin
 from suite.admin.control import Control
 from suite.admin.faults import FaultRequests
@@ -14,7 +12,3 @@ def add(suite: EchoSuite) -> None:
     """Let *suite* have a control socket and an admin interface wherever its configuration says so."""
     faults = FaultRequests(suite)  # one, so that a fault has one id
     suite.companions += [Control(suite, faults), Admin(suite, faults)]
-
-
-def answer_for(suite: EchoSuite, link: Any) -> None:
-    """Let *suite*, a worker's, answer over *link* what the supervisor is asked about it."""

@@ -94,17 +94,20 @@ def serve(options: argparse.Namespace, make_plan: Callable[[], Plan], signals: S
     announcer = Announcer()
 
     def make_suite(*arguments: Any) -> EchoSuite:
-        suite = EchoSuite(*arguments) if plan.workers == 1 else supervisor(*arguments)
+        if plan.workers > 1:
+            return supervisor(*arguments)
+        suite = EchoSuite(*arguments)
         companions.add(suite)
         return suite
 
     def supervisor(*arguments: Any) -> EchoSuite:
         # Whoever has one process shall not wait for what others need.
+        from suite.admin.workers.companions import add, attend  # noqa: PLC0415
         from suite.server.workers.supervisor import Supervisor  # noqa: PLC0415
 
-        return Supervisor(
-            *arguments, reactor_name=options.reactor, signals=signals.numbers, extend=companions.answer_for
-        )
+        suite = Supervisor(*arguments, reactor_name=options.reactor, signals=signals.numbers, extend=attend)
+        add(suite)
+        return suite
 
     code = process.run(reactor, plan, announcer, settings, make_suite, signals)
     announcer.close()

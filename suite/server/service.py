@@ -401,7 +401,8 @@ class EchoSuite(Service):
                 lines += [line for line in endpoint.lines() if line not in before]
         paused = {name for name, endpoint in old.items() if endpoint.paused}
         async for endpoint in turns.between(change.fresh):
-            endpoint.paused = endpoint.description.endpoint.name in paused  # it has another address now
+            if endpoint.description.endpoint.name in paused:  # it has another address now
+                endpoint.paused = True
             endpoint.start()
             lines += endpoint.lines()
         async for endpoint in turns.between(old.values()):
@@ -560,6 +561,7 @@ class EchoSuite(Service):
                 if not drain.called:
                     drains.append(drain)
         await gatherResults(drains)
+        await self._drained()
         async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close()
@@ -575,6 +577,9 @@ class EchoSuite(Service):
                 summary = endpoint.summary()
             if summary:
                 log.debug("{summary}", summary=summary, endpoint=endpoint.description.endpoint.name)
+
+    async def _drained(self) -> None:
+        """The last echo has finished; datagrams are still answered."""
 
     def force(self) -> None:
         """Abort every connection; those that the end finds still open, too."""

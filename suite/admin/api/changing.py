@@ -6,6 +6,7 @@ Rule: a request is read in full before anything changes, and what it has changed
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import methodcaller
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -53,12 +54,12 @@ def _listening(site: Site, call: Call) -> RunningEndpoint:
 
 async def pause(site: Site, call: Call) -> Response:
     """``POST /api/v1/endpoints/{name}/pause``."""
-    return await _switch(site, call, RunningEndpoint.pause)
+    return await _switch(site, call, methodcaller("pause"))
 
 
 async def resume(site: Site, call: Call) -> Response:
     """``POST /api/v1/endpoints/{name}/resume``."""
-    return await _switch(site, call, RunningEndpoint.resume)
+    return await _switch(site, call, methodcaller("resume"))
 
 
 async def _switch(site: Site, call: Call, change: Callable[[RunningEndpoint], None]) -> Response:

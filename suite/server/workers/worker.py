@@ -73,16 +73,21 @@ class Job:
 class WorkerSuite(EchoSuite):
     """The suite of one worker.
 
+    :ivar number: its number, from 1.
     :ivar deaf: fires when it accepts no more connections, because it is about to end.
+    :ivar drained: fires when its last echo has finished; it answers datagrams until `dismiss`.
     """
 
     sockets: GivenSockets
 
     def __init__(self, reactor: Any, job: Job) -> None:
         super().__init__(reactor, job.plan, lambda _line: None)
+        self.number = job.number
         self.log = job.log
         self.surroundings.shared = job.shared
         self.deaf: Deferred[None] = Deferred()
+        self.drained: Deferred[None] = Deferred()
+        self._dismissed: Deferred[None] = Deferred()
         self._in_force = job.in_force
         self._prepared: tuple[Plan, Change, AsyncExitStack] | None = None
 
@@ -174,6 +179,16 @@ class WorkerSuite(EchoSuite):
         self.deaf.callback(None)
         return endpoints
 
+    @override
+    async def _drained(self) -> None:
+        self.drained.callback(None)
+        await self._dismissed
+
+    def dismiss(self) -> None:
+        """The others have finished, too, or the time for that is over."""
+        if not self._dismissed.called:
+            self._dismissed.callback(None)
+
 
 class WorkerProcess:
     """A worker's process, from its first moment to its last.
@@ -194,6 +209,8 @@ class WorkerProcess:
             "commit": self._suite.commit,
             "abandon": self._suite.abandon,
             "end": self._end,
+            "drained": self._drained,
+            "dismiss": self._suite.dismiss,
             "abort": self._suite.force,
             "faults": self._change_faults,
             "pause": self._pause,
@@ -224,17 +241,24 @@ class WorkerProcess:
         )
         return self._suite.deaf
 
-    def _named(self, name: str) -> list[RunningEndpoint]:
-        endpoint = self._suite.endpoints.get(name)
-        return [] if endpoint is None else [endpoint]
+    def _drained(self) -> Deferred[None]:
+        return self._suite.drained
+
+    def _change(self, name: str, change: Callable[[RunningEndpoint], None]) -> None:
+        """Change the endpoint *name*, once everything is open."""
+
+        def change_it(_: object) -> None:
+            endpoint = self._suite.endpoints.get(name)
+            if endpoint is not None:
+                change(endpoint)
+
+        self._suite.opened.addCallback(change_it)
 
     def _change_faults(self, name: str, faults: Faults) -> None:
-        for endpoint in self._named(name):
-            endpoint.change_faults(faults)
+        self._change(name, lambda endpoint: endpoint.change_faults(faults))
 
     def _pause(self, name: str, paused: bool) -> None:
-        for endpoint in self._named(name):
-            endpoint.hold_back(paused)
+        self._change(name, lambda endpoint: endpoint.hold_back(paused))
 
     async def _counts(self) -> list[tuple[str, bool, Counts]]:
         return await self._suite.counts(Turns(self._reactor))
