@@ -40,6 +40,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers take Li
 
 TWO: Final = ("--workers", "2", "--log", "json")
 
+PYTHON: Final = (sys.executable, "-m", "suite")
+
 #: What a worker that is killed has logged.
 KILLED: Final = "killed by signal 9; another takes its place"
 
@@ -226,6 +228,18 @@ def _served(suite: RunningSuite) -> bool:
         return False
 
 
+def test_a_worker_that_hangs_is_replaced_where_a_service_manager_watches(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        command = ["env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=600000", *PYTHON]
+        asked_for = ["does not answer; it is killed", KILLED]
+        with running(tmp_path, TCP, *TWO, command=command, asked_for=asked_for) as suite:
+            os.kill(workers_of(suite)[0], signal.SIGSTOP)
+            wait_until(lambda: any(KILLED in line for line in suite.errors), "it is killed")
+            wait_until(lambda: len(workers_of(suite)) == 2, "there are two again")
+            assert [answer(suite, "tcp", b"hola") for _ in range(20)] == [b"hola"] * 20
+
+
 def test_what_waits_for_a_worker_that_dies_waits_for_the_next(tmp_path: Path) -> None:
     with running(tmp_path, TCP, *TWO, asked_for=[KILLED]) as suite, ExitStack() as stack:
         victim = workers_of(suite)[0]
@@ -241,7 +255,7 @@ def test_as_the_first_process_of_a_container(tmp_path: Path) -> None:
     """There the kernel is told to reap all children, whose ends nobody learns then."""
     if subprocess.run([*AS_INIT, "true"], capture_output=True, check=False).returncode:
         cannot_run("no PID namespaces here")
-    command = [*AS_INIT, sys.executable, "-m", "suite"]
+    command = [*AS_INIT, *PYTHON]
     suite = RunningSuite(tmp_path, TCP, *TWO, command=command)
     supervisor = child_of(suite.process.pid)
     for _ in range(2):
