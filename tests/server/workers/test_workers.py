@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -387,6 +388,22 @@ def test_a_reload_that_one_cannot_follow_changes_nothing(tmp_path: Path) -> None
             assert "one" not in suite.addresses
             assert answer(suite, "tcp", b"hola") == b"hola"
             assert "1 as before" in reloaded(suite, TCP)
+
+
+def test_a_reload_for_which_one_has_no_descriptors_changes_nothing(tmp_path: Path) -> None:
+    more = "".join(f'more{number} = "tcp:0"\n' for number in range(20))
+    with running(tmp_path, TCP, *TWO, asked_for=["not reloaded"]) as suite:
+        children = workers_of(suite)
+        used = len(os.listdir(f"/proc/{children[1]}/fd"))
+        limits = resource.prlimit(children[1], resource.RLIMIT_NOFILE)
+        resource.prlimit(children[1], resource.RLIMIT_NOFILE, (used + 10, limits[1]))
+        assert "no file descriptors left" in reloaded(suite, TCP + more, "not reloaded")
+        assert "more1" not in suite.addresses
+        assert [answer(suite, "tcp", b"hola") for _ in range(20)] == [b"hola"] * 20
+        assert len(os.listdir(f"/proc/{children[1]}/fd")) == used
+        resource.prlimit(children[1], resource.RLIMIT_NOFILE, limits)
+        reloaded(suite, TCP + more, '"reloaded: 20 added')
+        assert workers_of(suite) == children
 
 
 def test_the_number_of_workers_takes_a_restart(tmp_path: Path) -> None:
