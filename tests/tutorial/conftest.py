@@ -1,0 +1,44 @@
+"""The reader's virtual environment: what chapter 1 installs, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.tutorial.replay import python_of
+
+INSTALLS = "twisted[tls]"
+
+
+def installed(requirement: str) -> Iterator[Distribution]:
+    """The distribution that is meant, and all that it requires."""
+    wanted, seen = [Requirement(requirement)], set()
+    while wanted:
+        current = wanted.pop()
+        found = distribution(current.name)
+        key = (found.name, frozenset(current.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        yield found
+        for text in found.requires or ():
+            needed = Requirement(text)
+            extras = ("", *current.extras)
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                wanted.append(needed)
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a virtual environment with what ``pip install "twisted[tls]"`` installs."""
+    places = {
+        str(found.locate_file(file.parts[0]))
+        for found in installed(INSTALLS)
+        for file in found.files or ()
+        if file.parts[0] not in {"..", "__pycache__"}
+    }
+    return python_of(tmp_path_factory.mktemp("reader") / ".venv", sorted(places))
