@@ -45,7 +45,7 @@ class Terminal:
         # Opened for writing too, so that no reader sees an end when a process has said that it is ready.
         self._pipe = os.open(ready, os.O_RDWR)
         self._keyboard, slave = pty.openpty()
-        shell = re.search(r"[|;&<>]", command.text)
+        shell = re.search(r"[|;&<>$]", command.text)
         words = ["/bin/sh", "-c", command.text] if shell else shlex.split(command.text)
         program = shutil.which(words[0], path=environment["PATH"])
         assert program, f"no such command: {words[0]}"
@@ -199,6 +199,8 @@ def replay(sections: Iterable[Iterable[Command]], directory: Path, python: Path)
                         servers.append(terminal)
                     else:
                         terminal.check()
+                        if command.text.startswith("kill "):
+                            servers.pop().check()
                 for server in servers:
                     server.interrupt()
                     server.check()

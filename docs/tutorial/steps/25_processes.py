@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 
@@ -30,14 +31,15 @@ def wait_for_the_end():
 def first():
     port = reactor.listenTCP(1234, EchoFactory())
     listener = port.fileno()
-    for _ in range(PROCESSES - 1):
-        reactor.spawnProcess(
-            protocol.ProcessProtocol(),
-            sys.executable,
+    return [
+        subprocess.Popen(
             [sys.executable, __file__, str(listener)],
-            env=None,
-            childFDs={0: "w", 1: 1, 2: 2, listener: listener},
+            pass_fds=[listener],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
+        for _ in range(PROCESSES - 1)
+    ]
 
 
 def another(listener):
@@ -47,7 +49,7 @@ def another(listener):
 
 
 if len(sys.argv) == 1:
-    first()
+    others = first()
 else:
     another(int(sys.argv[1]))
 reactor.run()

@@ -1,4 +1,4 @@
-"""A protocol, and its tests: python -m twisted.trial 26_tests.py"""
+"""A protocol, and its tests: python -m twisted.trial ./26_tests.py"""
 
 from twisted.internet import task
 from twisted.internet.testing import StringTransport
