@@ -4,7 +4,9 @@
 `pages`        reads the chapters: headings, fences, and the commands of ``console`` fences
 `replay`       runs the commands in terminals, as a reader of the chapter does
 `ports`        what every Python in these terminals loads first: port 1234 becomes a free port
-`conftest`     ``reader``: a virtual environment with what chapter 1 installs, and nothing else
+`serving`      starts programs of the tutorial for clients in a test itself
+`conftest`     ``reader``: a virtual environment with what the chapters install, and nothing else; ``shell``:
+               a terminal with it
 ============== =================================================================================
 
 How to write a transcript. In a ``console`` fence, each line that begins with ``$`` is a command, and the

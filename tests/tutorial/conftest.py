@@ -10,6 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.tutorial.replay import python_of
+from tests.tutorial.serving import Shell, opened
 
 #: What chapters 1 and 14 install.
 INSTALLS = ("twisted[tls]", "trustme")
@@ -43,3 +44,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if file.parts[0] not in {"..", "__pycache__"}
     }
     return python_of(tmp_path_factory.mktemp("reader") / ".venv", sorted(places))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, reader: Path) -> Iterator[Shell]:
+    """A shell in which a test runs programs of the tutorial, and is their client."""
+    with opened(tmp_path, reader) as shell:
+        yield shell

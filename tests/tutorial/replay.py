@@ -104,15 +104,27 @@ class Terminal:
         assert not self._at_prompt() or self._ended, f"asks for more: {self._screen!r}"
         return not self._ended
 
+    def wait_for(self, pattern: str, count: int) -> list[str]:
+        """What *pattern* matches on its screen, once that is *count* times at least."""
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: len(re.findall(pattern, self._screen)) >= count or self._ended, PATIENCE
+            ), self._screen
+            return re.findall(pattern, self._screen)
+
+    def shown(self) -> list[str]:
+        """Wait for the end of the command; what it has shown, line by line."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended, PATIENCE), f"no end: {self.command.text}"
+        self.process.wait(PATIENCE)
+        return [line.rstrip() for line in self._screen.splitlines()]
+
     def check(self) -> None:
         """Wait for the end of the command; compare what it has shown with what the page says.
 
         :raises AssertionError: they differ.
         """
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._ended, PATIENCE), f"no end: {self.command.text}"
-        self.process.wait(PATIENCE)
-        shown = [line.rstrip() for line in self._screen.splitlines()]
+        shown = self.shown()
         if not matches(self.command.shows, shown):
             lines = ["it shows:", *shown, "and the page says:", *self.command.shows]
             raise AssertionError("\n".join([f"$ {self.command.text}", *lines]))

@@ -10,7 +10,7 @@ from twisted.internet import protocol, reactor
 class Who(protocol.Protocol):
     def connectionMade(self):
         credentials = self.transport.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid, gid = struct.unpack("3i", credentials)
+        pid, uid, _ = struct.unpack("3i", credentials)
         self.transport.write(f"you are {pwd.getpwuid(uid).pw_name}, process {pid}\r\n".encode())
         self.transport.loseConnection()
 
