@@ -1,8 +1,8 @@
-"""Send 20 MB, say that this was all, and only then read: how much comes back?"""
+"""Send 50 MB, say that this was all, and only then read: how much comes back?"""
 
 import socket
 
-MESSAGE = bytes(20_000_000)
+MESSAGE = bytes(50_000_000)
 
 with socket.create_connection(("127.0.0.1", 1234)) as client:
     client.sendall(MESSAGE)

@@ -1,9 +1,9 @@
-"""Send 20 MB from one thread, and read from another: how much comes back?"""
+"""Send 50 MB from one thread, and read from another: how much comes back?"""
 
 import socket
 import threading
 
-MESSAGE = bytes(20_000_000)
+MESSAGE = bytes(50_000_000)
 
 
 def send(client):
