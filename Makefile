@@ -54,7 +54,8 @@ check: $(VENV)/developed ## lint, formatting, types, and the floors of the desig
 	$(BIN)/lint-imports --no-logo
 
 docs: $(DOCS)/installed ## build the documentation site, in build/site, and check its links
-	$(DOCS)/bin/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going -c docs/site . build/site
+	rm -rf build/site
+	$(DOCS)/bin/sphinx-build --quiet --fresh-env --fail-on-warning -c docs/site -d build/doctrees . build/site
 	$(DOCS)/bin/python docs/site/check.py build/site
 
 bench: $(VENV)/raced ## race it against Twisted, asyncio, uvloop, Go and C; BENCH=--quick takes a minute

@@ -26,15 +26,20 @@ release = __version__
 language = "en"
 
 root_doc = "README"
-include_patterns = ["*.md", "docs/**.md", "docs/reference/*.rst", "deploy/**.md", "benchmarks/*.md", "certs/*.md"]
+include_patterns = [
+    "*.md",
+    "docs/**.md",
+    "docs/reference/*.rst",
+    "deploy/**.md",
+    "benchmarks/*.md",
+    "certs/*.md",
+]
 exclude_patterns = [".*", "build", "dist", "suite", "tests", "**/__pycache__"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "languages", "navigation", "repository_files"]
 myst_heading_anchors = 4
-myst_enable_extensions = ["fieldlist"]
 
-# What no warning can be about: words such as `RunningSuite` in docstrings link where they can.
-default_role = "py:obj"
+default_role = "py:obj"  # names in docstrings, such as `RunningSuite`, are links where that is documented
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_type_aliases = {name: name for name in ("Address", "Configuration", "Fault", "Faults")}
@@ -54,11 +59,18 @@ html_show_search_summary = False  # it would fetch the pages, which no browser a
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
+html_show_sphinx = False
 html_domain_indices = False
 
 
 def name_aliases(
-    _app: Sphinx, _what: str, _name: str, _object: object, _options: object, signature: str | None, returns: str | None
+    _app: Sphinx,
+    _what: str,
+    _name: str,
+    _object: object,
+    _options: object,
+    signature: str | None,
+    returns: str | None,
 ) -> tuple[str | None, str | None]:
     """Sphinx says ``TypeAliasForwardRef('Faults') | None`` where the code says ``Faults | None``."""
 
@@ -75,7 +87,15 @@ def name_languages(_app: Sphinx, doctree: nodes.document) -> None:
             block["language"] = "console"
 
 
+def keep_short_code_whole(_app: Sphinx, doctree: nodes.document) -> None:
+    """Mark what fits into a line of a phone, and has a hyphen at which browsers would break it."""
+    for literal in doctree.findall(nodes.literal):
+        if "-" in literal.astext() and len(literal.astext()) <= 24:
+            literal["classes"].append("unbroken")
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-signature", name_aliases)
     app.connect("doctree-read", name_languages)
+    app.connect("doctree-read", keep_short_code_whole)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import sphinx
-from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment.adapters.toctree import TocTree
@@ -23,6 +22,9 @@ HOME: Final = {"en": "README", "es": "docs/es/README"}
 NAME: Final = {"en": "In English", "es": "En español"}
 
 SEARCH: Final = {"en": "search", "es": "docs/es/search"}
+
+#: Of the site, on Spanish pages.
+TITLE: Final = "La suite de eco"
 
 #: The theme's words.
 SPANISH: Final = {
@@ -35,7 +37,7 @@ SPANISH: Final = {
     "Search": "Buscar",
     "Error": "Error",
     "Please activate JavaScript to enable the search functionality.": "La búsqueda necesita JavaScript.",
-    "Made with ": "Hecho con ",
+    "Made with": "Hecho con",
 }
 
 #: What the scripts of the search say, as Sphinx has it.
@@ -60,25 +62,37 @@ def twin_of(page: str) -> str:
 
 
 def translate(text: str) -> str:
-    """*text* in Spanish."""
-    return SPANISH.get(text.strip(), text)
+    """*text* in Spanish, with the spaces around it."""
+    words = text.strip()
+    return text.replace(words, SPANISH.get(words, words))
 
 
-def navigation(app: Sphinx, page: str, home: str) -> Callable[..., str]:
-    """What renders the pages below *home*, in place of Sphinx's ``toctree``, which knows one home only."""
+def navigation(app: Sphinx, page: str) -> Callable[..., str]:
+    """What renders the sidebar of *page*, in place of Sphinx's ``toctree``, which knows one home only.
+
+    In Spanish, what there is in English alone comes last.
+    """
 
     def render(**options: Any) -> str:
         builder: Any = app.builder
-        options.setdefault("prune", True)
-        found = [
-            TocTree(app.env).resolve(page, builder, toctree, **options)
-            for toctree in app.env.get_doctree(home).findall(addnodes.toctree)
-            if toctree["caption"] is not None  # that of the other home has none
-        ]
-        trees: list[nodes.Node] = [tree for tree in found if tree is not None]
-        return "".join(builder.render_partial(tree)["fragment"] for tree in trees)
+        trees = groups(app, HOME["en"])
+        if language_of(page) == "es":
+            trees = groups(app, HOME["es"]) + [tree for tree in trees if not is_in_both(app, tree)]
+        found = [TocTree(app.env).resolve(page, builder, tree, prune=True, **options) for tree in trees]
+        return "".join(builder.render_partial(tree)["fragment"] for tree in found if tree is not None)
 
     return render
+
+
+def groups(app: Sphinx, home: str) -> list[addnodes.toctree]:
+    """The groups of pages below *home*; that of the other home has no heading."""
+    found = app.env.get_doctree(home).findall(addnodes.toctree)
+    return [tree for tree in found if tree["caption"] is not None]
+
+
+def is_in_both(app: Sphinx, group: addnodes.toctree) -> bool:
+    """Whether every page of *group* is there in the other language, too."""
+    return all(twin_of(page) in app.env.all_docs for page in group["includefiles"])
 
 
 def put(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
@@ -91,13 +105,14 @@ def put(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctre
     context["switch"] = {"language": other, "name": NAME[other], "page": twin if there else HOME[other]}
     context["language"] = language
     context["search_page"] = SEARCH[language]
-    context["toctree"] = navigation(app, page, HOME[language])
+    context["toctree"] = navigation(app, page)
     _, *neighbours = builder.relations.get(page, (None, None, None))
     for key, neighbour in zip(("prev", "next"), neighbours, strict=True):
         if neighbour is not None and language_of(neighbour) != language:
             context[key] = None
     if language == "es":
         context["master_doc"] = HOME["es"]
+        context["docstitle"] = TITLE
         context["_"] = context["gettext"] = translate
         app.add_js_file(TRANSLATIONS.name)  # of this page alone
 

@@ -13,7 +13,7 @@ from sphinx.application import Sphinx
 #: Home → heading → pages below it.
 NAVIGATION: Final = {
     "README": {
-        "Getting started": ["docs/tutorial/en/index", "docs/clients", "docs/recipes"],
+        "Getting started": ["docs/tutorial/en/index", "docs/recipes"],
         "The server": [
             "docs/configuration",
             "docs/limits",
@@ -24,8 +24,14 @@ NAVIGATION: Final = {
             "docs/security",
             "docs/speed",
         ],
-        "Tools": ["docs/connect", "docs/probe", "docs/load"],
-        "TLS": ["docs/gallery", "docs/gallery-score", "docs/gallery-certificates", "docs/tls-report", "certs/README"],
+        "Tools": ["docs/clients", "docs/connect", "docs/probe", "docs/load"],
+        "TLS": [
+            "docs/gallery",
+            "docs/gallery-score",
+            "docs/gallery-certificates",
+            "docs/tls-report",
+            "certs/README",
+        ],
         "In tests": ["docs/testing", "docs/reference/testing", "docs/reference/fixtures"],
         "Operating": ["docs/deploy", "deploy/systemd/README", "docs/admin", "docs/api", "docs/metrics"],
         "Inside": ["docs/reference/answers", "benchmarks/README"],

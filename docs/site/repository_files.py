@@ -64,7 +64,11 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         path = Path(app.srcdir, name)
         text = text_of(path) or ""
         shown = builder.highlighter.highlight_block(text, lexer_of(path), location=name)
-        yield name, {"title": name, "body": f"<h1>{html.escape(name)}</h1>{shown}"}, "page.html"
+        yield (
+            name,
+            {"title": name, "body": f'<h1 class="file-name">{html.escape(name)}</h1>{shown}'},
+            "page.html",
+        )
 
 
 def lexer_of(path: Path) -> str:
