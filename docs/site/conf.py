@@ -40,6 +40,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "languages", "navigation", "r
 myst_heading_anchors = 4
 
 default_role = "py:obj"  # names in docstrings, such as `RunningSuite`, are links where that is documented
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_type_aliases = {name: name for name in ("Address", "Configuration", "Fault", "Faults")}
