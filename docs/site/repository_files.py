@@ -1,7 +1,8 @@
-"""Files of the repository that pages link to, as pages of the site: their text, with its syntax highlighted.
+"""Files and folders of the repository that pages link to, as pages of the site.
 
-Rules: such a page has the path of the file, and ``.html``. A page links to a file, never to a folder. What is
-no text, an image for instance, is copied, and the link leads to the copy, as always in Sphinx.
+Rules: the page of a file has the file's path and ``.html``, and shows its text, with its syntax highlighted;
+that of a folder, a link to which has a slash, is its ``index.html``, and lists the files below it. What is no
+text, an image for instance, is copied, and the link leads to the copy, as always in Sphinx.
 """
 
 from __future__ import annotations
@@ -23,33 +24,53 @@ LEXERS: Final = {".service": "ini", ".socket": "ini", "Containerfile": "docker"}
 
 
 class LinkToPage(SphinxTransform):
-    """Makes of a link to a file, which is a download for MyST, a link to the page with its text."""
+    """Makes links to pages of what is a download for MyST, or a reference to something unknown: a folder."""
 
     default_priority = 400
 
     def apply(self, **_options: Any) -> None:
         """Do it, on one page."""
-        for link in list(self.document.findall(addnodes.download_reference)):
+        for link in list(self.document.findall(_is_link)):
             name, path = self.env.relfn2path(link["reftarget"], self.env.docname)
-            if text_of(Path(path)) is None:
+            page = page_of(self.app, Path(path))
+            if page is None:
                 continue
-            shown = files(self.env)
-            shown.add(name)
-            uri = self.app.builder.get_relative_uri(self.env.docname, name)
+            linked_to(self.env).add(name)
+            uri = self.app.builder.get_relative_uri(self.env.docname, page)
             link.replace_self(nodes.reference("", "", *link.children, internal=True, refuri=uri))
 
 
-def files(env: Any) -> set[str]:
-    """The files that pages have linked to so far, by their paths from the root of the repository."""
+def _is_link(node: nodes.Node) -> bool:
+    """Whether *node* is a link to a path that is no page, as far as MyST knows."""
+    if isinstance(node, addnodes.pending_xref):
+        return node["reftype"] == "myst" and node["refdomain"] is None and "/" in node["reftarget"]
+    return isinstance(node, addnodes.download_reference)
+
+
+def linked_to(env: Any) -> set[str]:
+    """The files and folders that pages have linked to so far, by their paths from the root."""
     if not hasattr(env, "repository_files"):
         env.repository_files = set()
     found: set[str] = env.repository_files
     return found
 
 
+def page_of(app: Sphinx, path: Path) -> str | None:
+    """The name of the page for *path*; None: there is none."""
+    if not path.is_relative_to(app.srcdir):
+        return None
+    name = path.relative_to(app.srcdir).as_posix()
+    if path.is_dir():
+        return f"{name}/index"
+    docname: str | None = app.project.path2doc(name)
+    if docname in app.project.docnames:
+        return docname
+    return None if text_of(path) is None else name
+
+
 def text_of(path: Path) -> str | None:
-    """The text in the file at *path*; None: it is an image, or no text."""
-    if path.suffix == ".svg":
+    """The text in the file at *path*; None: it is an image, no text, or not there."""
+    if path.suffix == ".svg" or not path.is_file():
         return None
     try:
         return path.read_text()
@@ -57,18 +78,42 @@ def text_of(path: Path) -> str | None:
         return None
 
 
+def files_below(folder: Path) -> list[Path]:
+    """The files in *folder*, and in folders in it."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """A page for each of them."""
+    """A page for each of them, and for each file of a folder."""
+    linked = {Path(app.srcdir, name) for name in linked_to(app.env)}
+    folders = {path for path in linked if path.is_dir()}
+    files = (linked - folders).union(*map(files_below, folders))
+    for path in sorted(folders | files):
+        page = page_of(app, path)
+        if page is not None and page not in app.project.docnames:
+            name = path.relative_to(app.srcdir).as_posix()
+            title = f'<h1 class="file-name">{html.escape(name)}</h1>'
+            body = contents(app, path, page) if path in folders else text(app, path)
+            yield page, {"title": name, "body": title + body}, "page.html"
+
+
+def contents(app: Sphinx, folder: Path, page: str) -> str:
+    """The list of the files below *folder*, whose page is *page*, in HTML."""
+    items = []
+    for path in files_below(folder):
+        shown = page_of(app, path)
+        if shown is not None:
+            uri = app.builder.get_relative_uri(page, shown)
+            name = html.escape(path.relative_to(folder).as_posix())
+            items.append(f'<li><a href="{html.escape(uri)}">{name}</a></li>')
+    return f"<ul>{''.join(items)}</ul>"
+
+
+def text(app: Sphinx, path: Path) -> str:
+    """The text of the file at *path*, in HTML."""
     builder: Any = app.builder
-    for name in sorted(files(app.env)):
-        path = Path(app.srcdir, name)
-        text = text_of(path) or ""
-        shown = builder.highlighter.highlight_block(text, lexer_of(path), location=name)
-        yield (
-            name,
-            {"title": name, "body": f'<h1 class="file-name">{html.escape(name)}</h1>{shown}'},
-            "page.html",
-        )
+    shown: str = builder.highlighter.highlight_block(text_of(path), lexer_of(path), location=str(path))
+    return shown
 
 
 def lexer_of(path: Path) -> str:
