@@ -22,6 +22,9 @@ from sphinx.transforms import SphinxTransform
 #: What Pygments cannot know by the name of the file.
 LEXERS: Final = {".service": "ini", ".socket": "ini", "Containerfile": "docker"}
 
+#: The language of what is in none.
+PLAIN: Final = "none"
+
 
 class LinkToPage(SphinxTransform):
     """Makes links to pages of what is a download for MyST, or a reference to something unknown: a folder."""
@@ -79,8 +82,11 @@ def text_of(path: Path) -> str | None:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files in *folder*, and in folders in it."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    """The files in *folder*, and in folders in it, that are in a language that Pygments knows.
+
+    Such are the sources; what programs leave there, keys and certificates for instance, is none.
+    """
+    return sorted(path for path in folder.rglob("*") if path.is_file() and lexer_of(path) != PLAIN)
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
@@ -124,7 +130,7 @@ def lexer_of(path: Path) -> str:
     try:
         return str(get_lexer_for_filename(path.name).aliases[0])
     except ClassNotFound:
-        return "none"
+        return PLAIN
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
