@@ -4,7 +4,9 @@
 `pages`        reads the chapters: headings, fences, and the commands of ``console`` fences
 `replay`       runs the commands in terminals, as a reader of the chapter does
 `ports`        what every Python in these terminals loads first: port 1234 becomes a free port
-`conftest`     ``reader``: a virtual environment with what chapter 1 installs, and nothing else
+`serving`      starts programs of the tutorial for clients in a test itself
+`conftest`     ``reader``: a virtual environment with what the chapters install, and nothing else; ``shell``:
+               a terminal with it
 ============== =================================================================================
 
 How to write a transcript. In a ``console`` fence, each line that begins with ``$`` is a command, and the
@@ -15,6 +17,7 @@ lines up to the next are all that its terminal shows then, standard error too:
 - A command that listens on one of `replay.PORTS`, or on a UNIX socket, is a server: the next commands run
   beside it, and it is interrupted (Ctrl-C) where its section ends, at the next heading. All that it prints
   until then is in its own fence. Start a second server on the same port under a heading of its own.
+- ``kill`` ends the last of the servers.
 - ``…`` is any text within a line; a line that is only ``…`` is any number of lines.
 - Commands run in a copy of docs/tutorial/steps, a new one for each chapter; ``python`` is the `reader`'s.
 - What is not to be run is in a ``text`` fence.

@@ -1,4 +1,4 @@
-"""The reader's virtual environment: what chapter 1 installs, and nothing else."""
+"""The reader's virtual environment: what the chapters install, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.tutorial.replay import python_of
+from tests.tutorial.serving import Shell, opened
 
-INSTALLS = "twisted[tls]"
+#: What chapters 1 and 14 install.
+INSTALLS = ("twisted[tls]", "trustme")
 
 
-def installed(requirement: str) -> Iterator[Distribution]:
-    """The distribution that is meant, and all that it requires."""
-    wanted, seen = [Requirement(requirement)], set()
+def installed(*requirements: str) -> Iterator[Distribution]:
+    """The distributions that are meant, and all that they require."""
+    wanted, seen = [Requirement(requirement) for requirement in requirements], set()
     while wanted:
         current = wanted.pop()
         found = distribution(current.name)
@@ -34,11 +36,18 @@ def installed(requirement: str) -> Iterator[Distribution]:
 
 @pytest.fixture(scope="session")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a virtual environment with what ``pip install "twisted[tls]"`` installs."""
+    """The interpreter of a virtual environment with what ``pip install`` of `INSTALLS` installs."""
     places = {
         str(found.locate_file(file.parts[0]))
-        for found in installed(INSTALLS)
+        for found in installed(*INSTALLS)
         for file in found.files or ()
         if file.parts[0] not in {"..", "__pycache__"}
     }
     return python_of(tmp_path_factory.mktemp("reader") / ".venv", sorted(places))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, reader: Path) -> Iterator[Shell]:
+    """A shell in which a test runs programs of the tutorial, and is their client."""
+    with opened(tmp_path, reader) as shell:
+        yield shell

@@ -45,7 +45,7 @@ class Terminal:
         # Opened for writing too, so that no reader sees an end when a process has said that it is ready.
         self._pipe = os.open(ready, os.O_RDWR)
         self._keyboard, slave = pty.openpty()
-        shell = re.search(r"[|;&<>]", command.text)
+        shell = re.search(r"[|;&<>$]", command.text)
         words = ["/bin/sh", "-c", command.text] if shell else shlex.split(command.text)
         program = shutil.which(words[0], path=environment["PATH"])
         assert program, f"no such command: {words[0]}"
@@ -104,15 +104,27 @@ class Terminal:
         assert not self._at_prompt() or self._ended, f"asks for more: {self._screen!r}"
         return not self._ended
 
+    def wait_for(self, pattern: str, count: int) -> list[str]:
+        """What *pattern* matches on its screen, once that is *count* times at least."""
+        with self._changed:
+            assert self._changed.wait_for(
+                lambda: len(re.findall(pattern, self._screen)) >= count or self._ended, PATIENCE
+            ), self._screen
+            return re.findall(pattern, self._screen)
+
+    def shown(self) -> list[str]:
+        """Wait for the end of the command; what it has shown, line by line."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._ended, PATIENCE), f"no end: {self.command.text}"
+        self.process.wait(PATIENCE)
+        return [line.rstrip() for line in self._screen.splitlines()]
+
     def check(self) -> None:
         """Wait for the end of the command; compare what it has shown with what the page says.
 
         :raises AssertionError: they differ.
         """
-        with self._changed:
-            assert self._changed.wait_for(lambda: self._ended, PATIENCE), f"no end: {self.command.text}"
-        self.process.wait(PATIENCE)
-        shown = [line.rstrip() for line in self._screen.splitlines()]
+        shown = self.shown()
         if not matches(self.command.shows, shown):
             lines = ["it shows:", *shown, "and the page says:", *self.command.shows]
             raise AssertionError("\n".join([f"$ {self.command.text}", *lines]))
@@ -199,6 +211,8 @@ def replay(sections: Iterable[Iterable[Command]], directory: Path, python: Path)
                         servers.append(terminal)
                     else:
                         terminal.check()
+                        if command.text.startswith("kill "):
+                            servers.pop().check()
                 for server in servers:
                     server.interrupt()
                     server.check()
