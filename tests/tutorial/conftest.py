@@ -37,13 +37,13 @@ def installed(*requirements: str) -> Iterator[Distribution]:
 @pytest.fixture(scope="session")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a virtual environment with what ``pip install`` of `INSTALLS` installs."""
-    places = {
-        str(found.locate_file(file.parts[0]))
+    files = {
+        str(file): Path(str(found.locate_file(file)))
         for found in installed(*INSTALLS)
         for file in found.files or ()
-        if file.parts[0] not in {"..", "__pycache__"}
+        if file.parts[0] != ".."
     }
-    return python_of(tmp_path_factory.mktemp("reader") / ".venv", sorted(places))
+    return python_of(tmp_path_factory.mktemp("reader") / ".venv", files)
 
 
 @pytest.fixture

@@ -218,13 +218,16 @@ def replay(sections: Iterable[Iterable[Command]], directory: Path, python: Path)
                     server.check()
 
 
-def python_of(directory: Path, distributions: Iterable[str]) -> Path:
-    """Make a virtual environment in *directory* of *distributions* that are installed here; its interpreter.
+def python_of(directory: Path, files: Mapping[str, Path]) -> Path:
+    """Make a virtual environment in *directory* with links to files that are installed here; its interpreter.
 
-    Nothing is downloaded: the files are linked to.
+    File by file, as other distributions add their own to a directory: the suite has a plugin in Twisted's.
+
+    :param files: what to link to, by its path below ``site-packages``.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
     (site,) = (directory / "lib").glob("python*/site-packages")
-    for source in distributions:
-        (site / Path(source).name).symlink_to(source)
+    for name, source in files.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).symlink_to(source)
     return directory / "bin/python"
