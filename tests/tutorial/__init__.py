@@ -15,8 +15,9 @@ lines up to the next are all that its terminal shows then, standard error too:
 - A line that begins with ``>`` is a prompt, and what follows it is what the reader types. A program at its
   prompt when nothing more is typed is an error: an empty line, a bare ``>``, is typed as well.
 - A command that listens on one of `replay.PORTS`, or on a UNIX socket, is a server: the next commands run
-  beside it, and it is interrupted (Ctrl-C) where its section ends, at the next heading. All that it prints
-  until then is in its own fence. Start a second server on the same port under a heading of its own.
+  beside it, and it is interrupted (Ctrl-C) where its section ends, at the next heading, as soon as it has
+  shown what is in its own fence; what it shows after that follows a line that is only ``^C``. Start a second
+  server on the same port under a heading of its own.
 - ``kill`` ends the last of the servers.
 - ``…`` is any text within a line; a line that is only ``…`` is any number of lines.
 - Commands run in a copy of docs/tutorial/steps, a new one for each chapter; ``python`` is the `reader`'s.

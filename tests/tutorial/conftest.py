@@ -41,7 +41,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(file): Path(str(found.locate_file(file)))
         for found in installed(*INSTALLS)
         for file in found.files or ()
-        if file.parts[0] != ".."
+        if ".." not in file.parts
     }
     return python_of(tmp_path_factory.mktemp("reader") / ".venv", files)
 

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,9 @@ from tests.tutorial.pages import STEPS, Command
 
 #: The ports that the tutorial names.
 PORTS: Final = (1234, 4433)
+
+#: The line of a transcript where a server is interrupted.
+INTERRUPT: Final = "^C"
 
 PROMPT: Final = re.compile(r"(?:\A|\n)> \Z")
 
@@ -117,7 +121,7 @@ class Terminal:
         with self._changed:
             assert self._changed.wait_for(lambda: self._ended, PATIENCE), f"no end: {self.command.text}"
         self.process.wait(PATIENCE)
-        return [line.rstrip() for line in self._screen.splitlines()]
+        return lines_of(self._screen)
 
     def check(self) -> None:
         """Wait for the end of the command; compare what it has shown with what the page says.
@@ -125,9 +129,20 @@ class Terminal:
         :raises AssertionError: they differ.
         """
         shown = self.shown()
-        if not matches(self.command.shows, shown):
-            lines = ["it shows:", *shown, "and the page says:", *self.command.shows]
+        expected = lines_of("\n".join(line for line in self.command.shows if line != INTERRUPT))
+        if not matches(expected, shown):
+            lines = ["it shows:", *shown, "and the page says:", *expected]
             raise AssertionError("\n".join([f"$ {self.command.text}", *lines]))
+
+    def interrupt_when_shown(self) -> None:
+        """Press Ctrl-C once it has shown what the page says, up to a ``^C``."""
+        expected = list(takewhile(lambda line: line != INTERRUPT, self.command.shows))
+        with self._changed:
+            # If it never does, `check` says how it differs.
+            self._changed.wait_for(
+                lambda: self._ended or matches(expected, lines_of(self._screen)), PATIENCE / 2
+            )
+        self.interrupt()
 
     def interrupt(self) -> None:
         """Press Ctrl-C."""
@@ -143,6 +158,11 @@ class Terminal:
             thread.join(PATIENCE)
         os.close(self._pipe)
         os.close(self._keyboard)
+
+
+def lines_of(screen: str) -> list[str]:
+    """What a screen shows, without spaces at the end of a line and empty lines at its end."""
+    return [line.rstrip() for line in screen.rstrip().splitlines()]
 
 
 def matches(expected: Sequence[str], shown: Sequence[str]) -> bool:
@@ -214,20 +234,22 @@ def replay(sections: Iterable[Iterable[Command]], directory: Path, python: Path)
                         if command.text.startswith("kill "):
                             servers.pop().check()
                 for server in servers:
-                    server.interrupt()
+                    server.interrupt_when_shown()
                     server.check()
 
 
 def python_of(directory: Path, files: Mapping[str, Path]) -> Path:
-    """Make a virtual environment in *directory* with links to files that are installed here; its interpreter.
+    """Make a virtual environment in *directory* of files that are installed here; its interpreter.
 
-    File by file, as other distributions add their own to a directory: the suite has a plugin in Twisted's.
+    Nothing is downloaded: the files are linked to. Not their directories, which may have files of others: the
+    suite has a plugin in Twisted's.
 
-    :param files: what to link to, by its path below ``site-packages``.
+    :param files: the files by their path in ``site-packages``.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
     (site,) = (directory / "lib").glob("python*/site-packages")
+    for folder in sorted({(site / name).parent for name in files}):
+        folder.mkdir(parents=True, exist_ok=True)
     for name, source in files.items():
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).symlink_to(source)
     return directory / "bin/python"

@@ -98,3 +98,23 @@ def test_every_step_is_quoted() -> None:
     for language in LANGUAGES:
         found = {path for chapter in CHAPTERS for path, _ in quoted(TUTORIAL / language / chapter)}
         assert set(STEPS.glob("*.py")) <= found, language
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Within the repository; links to web sites are not followed."""
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+    for link in links:
+        assert (page.parent / link.partition("#")[0]).exists(), link
+    # The contents are before the first chapter and after the last.
+    around = ["index.md", *(name for name in CHAPTERS if name != "index.md"), "index.md"]
+    place = around.index(page.name)
+    neighbours = [around[place - 1], around[place + 1]] if place else [around[1]]
+    assert links[-len(neighbours) :] == neighbours
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_solution_is_linked(language: str) -> None:
+    pages = "".join(path.read_text() for path in (TUTORIAL / language).glob("*.md"))
+    for path in (STEPS / "solutions").glob("*.py"):
+        assert f"](../steps/solutions/{path.name})" in pages, path.name
