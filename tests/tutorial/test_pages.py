@@ -113,6 +113,21 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert links[-len(neighbours) :] == neighbours
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_a_chapter_is_linked_by_its_title(page: Path) -> None:
+    """In the contents, and as the previous or the next chapter: with its number and its title."""
+    text = page.read_text()
+    listed = re.findall(r"(?m)^(\d+)\. \[(.*)\]\((\S+)\)$", text)
+    neighbours = re.findall(r"\[(?:← )?(\d+)\. ([^]]*?)(?: →)?\]\((\S+)\)", text)
+    assert neighbours
+    for number, title, name in listed + neighbours:
+        first = parse(page.parent / name)[0]
+        assert first == Heading(1, title)
+        assert name.startswith(f"{int(number):02}-")
+    if page.name == "index.md":
+        assert [name for _, _, name in listed] == [name for name in CHAPTERS if name != "index.md"]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_solution_is_linked(language: str) -> None:
     pages = "".join(path.read_text() for path in (TUTORIAL / language).glob("*.md"))
