@@ -50,6 +50,8 @@ highlight_language = "none"
 for name in ("crontab", "haproxy"):  # languages of our examples that Pygments does not have
     lexer_classes[name] = TextLexer
 
+pygments_dark_style = "a11y-dark"  # the theme's own underlines names, as if they were links
+
 templates_path = ["templates"]
 html_theme = "furo"
 html_title = project
