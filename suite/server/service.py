@@ -231,6 +231,9 @@ class EchoSuite(Service):
         if self.log is not None and self.log.file is not None:
             self.log.file.reopen()
 
+    def look_after(self) -> None:
+        """Called regularly where a service manager watches us: see to it that all that serves is alive."""
+
     def exhibition(self) -> tuple[Any, dict[str, int]]:
         """The gallery, and its open ports by what they serve."""
         ports = {
@@ -561,6 +564,7 @@ class EchoSuite(Service):
                 if not drain.called:
                     drains.append(drain)
         await gatherResults(drains)
+        await self._drained()
         async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close()
@@ -576,6 +580,9 @@ class EchoSuite(Service):
                 summary = endpoint.summary()
             if summary:
                 log.debug("{summary}", summary=summary, endpoint=endpoint.description.endpoint.name)
+
+    async def _drained(self) -> None:
+        """The last echo has finished; datagrams are still answered."""
 
     def force(self) -> None:
         """Abort every connection; those that the end finds still open, too."""

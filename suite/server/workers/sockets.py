@@ -17,10 +17,12 @@ from typing import Final, Self
 
 from typing_extensions import override
 
+from suite.config.limits import Limits
 from suite.endpoints.descriptions import Description
 from suite.endpoints.inherited import Inherited
-from suite.endpoints.sockets import ListeningSocket, Sockets
+from suite.endpoints.sockets import ListeningSocket, Sockets, listen_error
 from suite.guard.shared import Shared, make_counter
+from suite.guard.steering import steer
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,34 @@ class SharedSockets(Sockets):
         super().__init__(watchable=watchable)
         self._workers = workers
         self._shared = shared
+        self._steered: dict[ListeningSocket, Limits] = {}
+
+    @override
+    def open(
+        self, description: Description, undo: ExitStack, *, shared: bool = True
+    ) -> list[ListeningSocket]:
+        found = super().open(description, undo, shared=shared)
+        for sock in found:
+            if sock.transport == "UDP" and sock.group:
+                try:
+                    self._steer(sock, description.endpoint.limits, undo)
+                except OSError as error:
+                    raise listen_error(description, error) from error
+        return found
+
+    def _steer(self, sock: ListeningSocket, limits: Limits, undo: ExitStack) -> None:
+        before = self._steered.get(sock)
+        if limits != before:
+            steer(sock.sock, self._workers, limits)
+            self._steered[sock] = limits
+            if before is not None:
+                undo.callback(self._steer, sock, before, ExitStack())
 
     @override
     def keep_only(self, wanted: Collection[ListeningSocket]) -> list[ListeningSocket]:
         unwanted = super().keep_only(wanted)
         for sock in unwanted:
+            self._steered.pop(sock, None)
             if sock.slot is not None:
                 self._shared.release_slot(sock.slot)
         return unwanted
@@ -75,7 +100,11 @@ class SharedSockets(Sockets):
         undo.callback(self._shared.release_slot, new.slot)
         if new.transport != "UNIX" and new.fd is None:
             self._make_group(new, description)
-        if new.transport != "UDP":
+        before = self._open.get(new.key)
+        if before is not None and before.counter is not None:
+            # In place of one whose connections are open yet: their numbers are taken.
+            new.counter = os.dup(before.counter)
+        else:
             new.counter = make_counter()
 
     def _make_group(self, new: ListeningSocket, description: Description) -> None:

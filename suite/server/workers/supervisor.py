@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -82,6 +82,7 @@ class Supervisor(EchoSuite):
         self._extend = extend
         self._layout: dict[str, list[ListeningSocket]] = {}
         self._begun = False  # the workers have been started
+        self._drains: list[Deferred[None]] = []
 
     @property
     def workers(self) -> list[Worker]:
@@ -199,21 +200,23 @@ class Supervisor(EchoSuite):
             await super()._switch(change, turns)
             return
         try:
-            for worker, answer in [(worker, worker.ask("commit")) for worker in self.crew.serving]:
-                try:
-                    await answer
-                except GoneError:
-                    pass
-                except SuiteError as error:
-                    log.error(
-                        "worker {number} has not changed: {error}", number=worker.number, error=str(error)
-                    )
-                    self.crew.kill(worker)
-                else:
-                    worker.given &= {sock.slot for sockets in self._layout.values() for sock in sockets}
+            # What is closed here first is closed for good as soon as the workers have accepted what waits.
             await super()._switch(change, turns)
+            await self._commit_workers()
         finally:
             self.crew.release()
+
+    async def _commit_workers(self) -> None:
+        for worker, answer in [(worker, worker.ask("commit")) for worker in self.crew.serving]:
+            try:
+                await answer
+            except GoneError:
+                pass
+            except SuiteError as error:
+                log.error("worker {number} has not changed: {error}", number=worker.number, error=str(error))
+                self.crew.kill(worker)
+            else:
+                worker.given &= {sock.slot for sockets in self._layout.values() for sock in sockets}
 
     # Questions.
 
@@ -230,18 +233,28 @@ class Supervisor(EchoSuite):
         super().reopen_log()
         self.crew.tell_all("reopen")
 
+    @override
+    def look_after(self) -> None:
+        self.crew.kill_silent()
+
     # Closing.
 
     @override
     async def _stop_accepting(self, turns: Turns) -> list[RunningEndpoint]:
         self.reactor.callLater(self.drain_left + GRACE, self._kill_all)
-        ended = self.crew.end()
+        self._ended = self.crew.end()
+        endpoints = await super()._stop_accepting(turns)
+        # Closed here already, they are closed for good as soon as the workers have accepted what waits.
         await self.crew.ask_all("end", self.drain_left)
-        self._ended = ended
-        return await super()._stop_accepting(turns)
+        self._drains = [worker.ask("drained") for worker in self.crew.serving]
+        return endpoints
 
     @override
     async def _finish(self, endpoints: list[RunningEndpoint], turns: Turns) -> None:
+        for drain in self._drains:
+            with suppress(SuiteError):  # it is gone, and so are its connections
+                await drain
+        self.crew.tell_all("dismiss")
         await self._ended
         await super()._finish(endpoints, turns)
 

@@ -75,6 +75,7 @@ class WorkerSuite(EchoSuite):
 
     :ivar number: its number, from 1.
     :ivar deaf: fires when it accepts no more connections, because it is about to end.
+    :ivar drained: fires when its last echo has finished; it answers datagrams until `dismiss`.
     """
 
     sockets: GivenSockets
@@ -85,6 +86,8 @@ class WorkerSuite(EchoSuite):
         self.log = job.log
         self.surroundings.shared = job.shared
         self.deaf: Deferred[None] = Deferred()
+        self.drained: Deferred[None] = Deferred()
+        self._dismissed: Deferred[None] = Deferred()
         self._in_force = job.in_force
         self._prepared: tuple[Plan, Change, AsyncExitStack] | None = None
 
@@ -176,6 +179,16 @@ class WorkerSuite(EchoSuite):
         self.deaf.callback(None)
         return endpoints
 
+    @override
+    async def _drained(self) -> None:
+        self.drained.callback(None)
+        await self._dismissed
+
+    def dismiss(self) -> None:
+        """The others have finished, too, or the time for that is over."""
+        if not self._dismissed.called:
+            self._dismissed.callback(None)
+
 
 class WorkerProcess:
     """A worker's process, from its first moment to its last.
@@ -196,11 +209,14 @@ class WorkerProcess:
             "commit": self._suite.commit,
             "abandon": self._suite.abandon,
             "end": self._end,
+            "drained": self._drained,
+            "dismiss": self._suite.dismiss,
             "abort": self._suite.force,
             "faults": self._change_faults,
             "pause": self._pause,
             "counts": self._counts,
             "reopen": self._suite.reopen_log,
+            "alive": lambda: True,
         }
         job.extend(self._suite, self._link)
 
@@ -225,6 +241,9 @@ class WorkerProcess:
             lambda _: self._reactor.stop()
         )
         return self._suite.deaf
+
+    def _drained(self) -> Deferred[None]:
+        return self._suite.drained
 
     def _change(self, name: str, change: Callable[[RunningEndpoint], None]) -> None:
         """Change the endpoint *name*, once everything is open."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import select
 import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,16 +28,20 @@ from tests.running import (
     PATIENCE,
     RunningSuite,
     TLSClient,
+    cannot_run,
     read_to_end,
     run_suite,
     running,
     wait_until,
 )
 from tests.server.test_reload import Traffic, echoes, free_port, reloaded
+from tests.test_signals import AS_INIT, child_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers take Linux")
 
 TWO: Final = ("--workers", "2", "--log", "json")
+
+PYTHON: Final = (sys.executable, "-m", "suite")
 
 #: What a worker that is killed has logged.
 KILLED: Final = "killed by signal 9; another takes its place"
@@ -42,7 +51,11 @@ TCP: Final = '[endpoints]\ntcp = "tcp:0"\n'
 
 def workers_of(suite: RunningSuite) -> list[int]:
     """The processes of the workers of *suite*, those that have just begun to be included."""
-    pid = suite.process.pid
+    return children_of(suite.process.pid)
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of the process *pid*."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -52,6 +65,11 @@ def is_gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def all_gone(pids: Sequence[int]) -> bool:
+    """Whether none of the processes *pids* runs any more."""
+    return all(map(is_gone, pids))
 
 
 def answer(suite: RunningSuite, endpoint: str, data: bytes) -> bytes:
@@ -70,7 +88,7 @@ def answer(suite: RunningSuite, endpoint: str, data: bytes) -> bytes:
         return read_to_end(sock.recv)
 
 
-def serving_workers(suite: RunningSuite, endpoint: str = "tcp", connections: int = 40) -> set[int]:
+def serving_workers(suite: RunningSuite, endpoint: str = "tcp", connections: int = 40) -> set[object]:
     """The workers that have logged something of *connections* new ones (the log is in JSON, at debug)."""
     before = len(suite.errors)
     for _ in range(connections):
@@ -96,7 +114,7 @@ def test_every_transport_is_served_by_all_workers_and_announced_once(tmp_path: P
         assert sum("ready" in line for line in suite.lines) == 1
         assert sum(line.startswith("tcp") for line in suite.lines) == 1
         children = workers_of(suite)
-    assert all(map(is_gone, children))
+    assert all_gone(children)
 
 
 def test_connections_have_the_numbers_of_the_endpoint(tmp_path: Path) -> None:
@@ -127,6 +145,65 @@ def test_limits_are_those_of_the_suite(tmp_path: Path) -> None:
             assert connected("127.0.0.3").recv(1) == b""  # connections
 
 
+def test_a_source_has_its_rate_once(tmp_path: Path) -> None:
+    """It comes from many ports, which the kernel alone would divide among the workers; so after a reload."""
+    config = '[endpoints]\nudp = "udp:0"\n'
+    limits = '[limits]\nrate = 1\nburst = 25\nrate_exempt = ["192.0.2.1"]\n'
+    with running(tmp_path, config, *TWO, asked_for=["not answered"]) as suite:
+        assert len(answered(suite, 100)) == 100
+        reloaded(suite, config + limits)
+        # One a second more, while they are being sent.
+        assert 25 <= len(answered(suite, 100)) < 35
+        reloaded(suite, config)
+        assert len(answered(suite, 100)) == 100
+
+
+def answered(suite: RunningSuite, datagrams: int) -> list[bytes]:
+    """The answers to *datagrams*, each of another port, until none comes for a while."""
+    with ExitStack() as stack:
+        socks = [stack.enter_context(suite.connect("udp")) for _ in range(datagrams)]
+        for number, sock in enumerate(socks):
+            sock.send(b"%d" % number)
+        poller = select.poll()
+        for sock in socks:
+            poller.register(sock, select.POLLIN)
+        found: list[bytes] = []
+        by_fd = {sock.fileno(): sock for sock in socks}
+        while ready := poller.poll(300):
+            found += [by_fd[fd].recv(100) for fd, _ in ready]
+        return found
+
+
+def test_the_gallery_is_the_same_at_each_worker(tmp_path: Path) -> None:
+    gallery = '[gallery]\nports = 0\nonly = ["good", "expired"]\n'
+    with running(tmp_path, TCP, *TWO, asked_for=[KILLED]) as suite:
+        reloaded(suite, TCP + gallery)
+        wait_until(lambda: "gallery-index" in suite.addresses, "there is a gallery")
+        assert len(shown(suite, "gallery-expired")) == 1
+        os.kill(workers_of(suite)[0], signal.SIGKILL)
+        assert len(shown(suite, "gallery-expired") | shown(suite, "gallery-expired")) == 1
+        authorities = {json.dumps(json.loads(manifest(suite))["ca"]) for _ in range(20)}
+        assert len(authorities) == 1
+
+
+def shown(suite: RunningSuite, endpoint: str) -> set[bytes]:
+    """The certificates that an endpoint shows to many clients."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    found = set()
+    for _ in range(20):
+        with suite.connect(endpoint) as raw, context.wrap_socket(raw) as tls:
+            found.add(tls.getpeercert(binary_form=True) or b"")
+    return found
+
+
+def manifest(suite: RunningSuite) -> bytes:
+    """gallery.json."""
+    with suite.connect("gallery-index") as sock:
+        sock.sendall(b"GET /gallery.json HTTP/1.0\r\n\r\n")
+        return read_to_end(sock.recv).partition(b"\r\n\r\n")[2]
+
+
 # Ends that nobody has asked for.
 
 
@@ -152,6 +229,18 @@ def _served(suite: RunningSuite) -> bool:
         return False
 
 
+def test_a_worker_that_hangs_is_replaced_where_a_service_manager_watches(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        command = ["env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=600000", *PYTHON]
+        asked_for = ["does not answer; it is killed", KILLED]
+        with running(tmp_path, TCP, *TWO, command=command, asked_for=asked_for) as suite:
+            os.kill(workers_of(suite)[0], signal.SIGSTOP)
+            wait_until(lambda: any(KILLED in line for line in suite.errors), "it is killed")
+            wait_until(lambda: len(workers_of(suite)) == 2, "there are two again")
+            assert [answer(suite, "tcp", b"hola") for _ in range(20)] == [b"hola"] * 20
+
+
 def test_what_waits_for_a_worker_that_dies_waits_for_the_next(tmp_path: Path) -> None:
     with running(tmp_path, TCP, *TWO, asked_for=[KILLED]) as suite, ExitStack() as stack:
         victim = workers_of(suite)[0]
@@ -163,16 +252,37 @@ def test_what_waits_for_a_worker_that_dies_waits_for_the_next(tmp_path: Path) ->
         assert [sock.recv(4) for sock in socks] == [b"hola"] * 40
 
 
+def test_as_the_first_process_of_a_container(tmp_path: Path) -> None:
+    """There the kernel is told to reap all children, whose ends nobody learns then."""
+    if subprocess.run([*AS_INIT, "true"], capture_output=True, check=False).returncode:
+        cannot_run("no PID namespaces here")
+    command = [*AS_INIT, *PYTHON]
+    suite = RunningSuite(tmp_path, TCP, *TWO, command=command)
+    supervisor = child_of(suite.process.pid)
+    for _ in range(2):
+        children = children_of(supervisor)
+        assert len(children) == 2
+        os.kill(children[0], signal.SIGKILL)
+        wait_until(lambda: is_gone(children[0]), "it has ended")  # noqa: B023  # called before it changes
+        wait_until(lambda: len(children_of(supervisor)) == 2, "there are two again")
+        wait_until(lambda: _served(suite), "the port is served")
+    os.kill(supervisor, signal.SIGTERM)
+    assert suite.process.wait(PATIENCE) == 0
+    suite.asked_for.append("has ended; another takes its place")
+    suite.stop()
+    assert not suite.complaints()
+
+
 @pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.stress)])
 def test_no_worker_outlives_the_supervisor(tmp_path: Path, kills: int) -> None:
     config = f'[endpoints]\ntcp = "tcp:{free_port()}"\nunix = "unix:echo.sock"\n'
     for _ in range(kills):
         suite = RunningSuite(tmp_path, config, *TWO)
         with Traffic(suite.addresses["tcp"]) as traffic:
-            wait_until(lambda traffic=traffic: traffic.has_made(20), "there is traffic")
+            wait_until(partial(traffic.has_made, 20), "there is traffic")
             children = workers_of(suite)
             assert suite.stop(signal.SIGKILL) == -signal.SIGKILL
-            wait_until(lambda children=children: all(map(is_gone, children)), "its workers have ended")
+            wait_until(partial(all_gone, children), "its workers have ended")
         assert not suite.complaints()
     with running(tmp_path, config, *TWO) as suite:  # nothing has been left behind that is in the way
         assert answer(suite, "unix", b"hola") == b"hola"
@@ -203,7 +313,7 @@ def test_sigquit_waits_for_nobody(tmp_path: Path) -> None:
         assert suite.stop(signal.SIGQUIT) == 0
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
-    assert all(map(is_gone, children))
+    assert all_gone(children)
 
 
 def test_what_is_said_to_a_worker_is_for_the_supervisor(tmp_path: Path) -> None:
@@ -258,9 +368,9 @@ def test_a_reload_changes_all_workers_and_no_connection_is_lost(tmp_path: Path) 
         assert all(echoes(sock) for sock in socks)
         with Traffic(suite.addresses["a"]) as traffic:
             for config in (after, before) * 5:
-                made = traffic.made
+                made = traffic.made + 10
                 assert "reloaded" in reloaded(suite, config)
-                wait_until(lambda made=made: traffic.has_made(made + 10), "there is traffic")
+                wait_until(partial(traffic.has_made, made), "there is traffic")
         assert traffic.problems == []
         reloaded(suite, after)
         wait_until(lambda: "new" in suite.addresses, "the new endpoint is announced")
@@ -278,6 +388,22 @@ def test_a_reload_that_one_cannot_follow_changes_nothing(tmp_path: Path) -> None
             assert "one" not in suite.addresses
             assert answer(suite, "tcp", b"hola") == b"hola"
             assert "1 as before" in reloaded(suite, TCP)
+
+
+def test_a_reload_for_which_one_has_no_descriptors_changes_nothing(tmp_path: Path) -> None:
+    more = "".join(f'more{number} = "tcp:0"\n' for number in range(20))
+    with running(tmp_path, TCP, *TWO, asked_for=["not reloaded"]) as suite:
+        children = workers_of(suite)
+        used = len(os.listdir(f"/proc/{children[1]}/fd"))
+        limits = resource.prlimit(children[1], resource.RLIMIT_NOFILE)
+        resource.prlimit(children[1], resource.RLIMIT_NOFILE, (used + 10, limits[1]))
+        assert "no file descriptors left" in reloaded(suite, TCP + more, "not reloaded")
+        assert "more1" not in suite.addresses
+        assert [answer(suite, "tcp", b"hola") for _ in range(20)] == [b"hola"] * 20
+        assert len(os.listdir(f"/proc/{children[1]}/fd")) == used
+        resource.prlimit(children[1], resource.RLIMIT_NOFILE, limits)
+        reloaded(suite, TCP + more, '"reloaded: 20 added')
+        assert workers_of(suite) == children
 
 
 def test_the_number_of_workers_takes_a_restart(tmp_path: Path) -> None:
@@ -415,7 +541,12 @@ def test_threads_of_clients_all_get_their_bytes(tmp_path: Path) -> None:
 def answer_of_many(suite: RunningSuite, endpoint: str, data: bytes) -> bytes:
     """What comes back of *data*, which is more than the kernel holds."""
     with suite.connect(endpoint) as sock:
-        sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+
+        def send() -> None:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+
+        sender = threading.Thread(target=send)
         sender.start()
         received = read_to_end(sock.recv)
         sender.join(PATIENCE)
