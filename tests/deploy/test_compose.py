@@ -104,6 +104,12 @@ def _echoes(address: tuple[str, int]) -> bool:
         return False
 
 
+def _read(address: tuple[str, int]) -> bytes:
+    """Everything that comes from *address*; nothing if HAProxy has nobody to pass the connection to."""
+    with socket.create_connection(address, PATIENCE) as sock:
+        return sock.makefile("rb").read()
+
+
 @pytest.fixture
 def behind(podman: Podman, image: str, tmp_path: Path) -> Behind:
     return Behind(podman, image, tmp_path)
@@ -130,12 +136,12 @@ def test_through_haproxy_to_the_suite_and_seen_by_prometheus(behind: Behind, com
     )
     assert done.stdout == "hola mundo...\n"
 
-    with socket.create_connection(("127.0.0.1", behind.ports[1235]), PATIENCE) as sock:
-        report = json.loads(sock.makefile("rb").read())
-        mine = sock.getsockname()[1]
+    # HAProxy checks each of its backends on its own.
+    reporting = ("127.0.0.1", behind.ports[1235])
+    wait_until(lambda: _read(reporting) != b"", "HAProxy leads to the report")
+    report = json.loads(_read(reporting))
     assert report["proxy"]["version"] == 2
     assert report["peer"] != report["proxy"]["peer"]  # whom the header names, not HAProxy
-    assert mine
 
     def counted() -> bool:
         query = "/api/v1/query?query=up%7Bjob%3D%22echo-suite%22%7D"
@@ -149,3 +155,27 @@ def test_through_haproxy_to_the_suite_and_seen_by_prometheus(behind: Behind, com
     wait_until(counted, "Prometheus has scraped the suite")
     logged = compose.podman.run("logs", compose.container("suite")).stderr
     assert [line for line in logged.splitlines() if '"level": "info"' not in line] == []
+
+
+@pytest.mark.container
+def test_haproxy_finds_a_suite_that_has_started_again_with_another_address(
+    behind: Behind, compose: Compose, image: str
+) -> None:
+    podman, suite = compose.podman, compose.container("suite")
+
+    def address() -> str:
+        (network,) = podman.inspect(suite)["NetworkSettings"]["Networks"].values()
+        return str(network["IPAddress"])
+
+    published = ("127.0.0.1", behind.ports[1234])
+    wait_until(lambda: _echoes(published), "HAProxy leads to the suite")
+    before = address()
+    podman("stop", "-t", "20", suite)
+    (network,) = podman.inspect(suite)["NetworkSettings"]["Networks"]
+    another = podman("run", "-d", "--network", network, "--ip", before, image)
+    try:
+        podman("start", suite)
+        assert address() != before
+        wait_until(lambda: _echoes(published), "HAProxy leads to it again")
+    finally:
+        podman("rm", "-f", "-t", "0", another)
