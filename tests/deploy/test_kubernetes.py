@@ -176,6 +176,15 @@ def test_a_load_balancer_keeps_the_address_of_the_client() -> None:
     assert "type" not in find(manifests, "Service", "echo-suite-admin")["spec"]
 
 
+def test_a_load_balancer_has_time_to_find_and_to_leave_a_node() -> None:
+    """By its own checks: three, ten seconds apart, are usual."""
+    deployment = find(render("overlays/loadbalancer"), "Deployment")["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert deployment["minReadySeconds"] > 3 * 10
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] > 3 * 10
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
 def test_the_two_configurations_differ_in_where_the_admin_interface_listens() -> None:
     texts = [
         tomllib.loads(find(render(overlay), "ConfigMap")["data"]["config.toml"])
