@@ -1,8 +1,8 @@
 """Echoes from Locust: what `deploy/locust/Containerfile` and the pods of `deploy/kubernetes/load` run.
 
-Each user is one connection with one message in flight, and compares every byte; docs/load.md has more settings.
-Two come from environment variables: ``ECHO_SIZE``, bytes of a message (default: 1024), and ``ECHO_CA``, a PEM file
-with roots to trust besides the system's.
+Each user is one connection with one message in flight, and compares every byte; docs/load.md has more
+settings. Two come from environment variables: ``ECHO_SIZE``, bytes of a message (default: 1024), and
+``ECHO_CA``, a PEM file with roots to trust besides the system's.
 """
 
 from __future__ import annotations

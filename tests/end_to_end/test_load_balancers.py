@@ -35,14 +35,10 @@ def from_page(language: str, start: str) -> str:
 def here(text: str, *suites: RunningSuite, endpoint: str = "tcp") -> str:
     """*text* of the page, in which port 1234 of 192.0.2.1 and 192.0.2.2 is the *endpoint* of *suites*."""
     for number, suite in enumerate(suites, 1):
-        lines = []
-        for line in text.splitlines(keepends=True):
-            if f"192.0.2.{number}:" in line:
-                _, port = suite.addresses[endpoint]
-                line = line.replace(f"192.0.2.{number}:1234", f"127.0.0.1:{port}")
-                line = line.replace("9901", str(suite.admin[0][1]))
-            lines.append(line)
-        text = "".join(lines)
+        _, port = suite.addresses[endpoint]
+        there, now = f"192.0.2.{number}:1234", f"127.0.0.1:{port}"
+        text = text.replace(f"{there} check port 9901", f"{now} check port {suite.admin[0][1]}")
+        text = text.replace(there, now)
     return text
 
 
@@ -100,6 +96,14 @@ def served(lameduck: str) -> str:
     return re.sub(r'^lameduck = ".*"$', f'lameduck = "{lameduck}"', text, flags=re.MULTILINE)
 
 
+def _misbehaving(text: str, faults: str) -> str:
+    """*text*, with *faults* at its TCP endpoint."""
+    if not faults:
+        return text
+    changed = rf"tcp = {{ listen = \1, faults = {faults} }}"
+    return re.sub(r'^tcp = (".*")$', changed, text, flags=re.MULTILINE)
+
+
 @contextmanager
 def two(
     directory: Path, lameduck: str = "250ms", faults: str = ""
@@ -111,12 +115,8 @@ def two(
     """
     with ExitStack() as stack:
         suites = []
-        for name, text in (("one", served(lameduck)), ("two", served("250ms"))):
+        for name, text in (("one", _misbehaving(served(lameduck), faults)), ("two", served("250ms"))):
             (directory / name).mkdir()
-            if faults and name == "one":
-                text = re.sub(
-                    r'^tcp = (".*")$', rf"tcp = {{ listen = \1, faults = {faults} }}", text, flags=re.M
-                )
             suites.append(stack.enter_context(running(directory / name, text)))
         yield suites[0], suites[1]
 
@@ -253,7 +253,7 @@ def status_of(directory: Path, server: str) -> str:
 
 @contextmanager
 def behind_nginx(directory: Path, *suites: RunningSuite) -> Iterator[tuple[TCPAddress, TCPAddress]]:
-    """nginx as on the page; where it listens, for TCP and for UDP."""
+    """Run nginx as on the page; where it listens, for TCP and for UDP."""
     text = from_page("nginx", "nginx.conf")
     text = text.removeprefix("stream {\n").removesuffix("}\n")
     start, end = text.index("upstream echo_udp"), text.index("server {")
