@@ -42,10 +42,12 @@ class Compose:
 def composed(
     podman: Podman, project: str, files: Sequence[Path], variables: Mapping[str, str]
 ) -> Iterator[Compose]:
-    """The services of *files*, until the end."""
+    """The services of *files*, until the end: `suite` first, and the others when it is ready."""
     found = Compose(podman, project, files, variables)
     found("down", "-v", check=False)
     try:
+        found("up", "-d", "--no-build", "suite")
+        podman.wait_for_line(found.container("suite"), "ready")
         found("up", "-d", "--no-build")
         yield found
     finally:
