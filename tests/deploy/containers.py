@@ -6,6 +6,7 @@ Images and the base are kept in a cache outside the tree (``CONTAINER_CACHE``, b
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -36,6 +37,9 @@ PROGRAMS = {
     "/usr/lib/podman/netavark": "netavark",
     "/usr/lib/podman/aardvark-dns": "aardvark-dns",
 }
+
+#: Held by the run whose turn it is.
+LOCK = Path("/run/lock/echo-suite-containers")
 
 #: Seconds for what downloads or builds.
 BUILDING = 900
@@ -73,6 +77,9 @@ class Podman:
         for name, package in PROGRAMS.items():
             if shutil.which(name) is None:
                 cannot_run(f"{name} is not installed (Debian: apt-get install {package})")
+        # Bridges and their addresses are the machine's: a run of another checkout is waited for.
+        self._turn = LOCK.open("w")
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
         default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "echo-suite/containers"
         self.cache = Path(os.environ.get("CONTAINER_CACHE") or default)
         self.cache.mkdir(parents=True, exist_ok=True)
