@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -38,7 +39,7 @@ PROGRAMS = {
     "/usr/lib/podman/aardvark-dns": "aardvark-dns",
 }
 
-#: Held by the run whose turn it is.
+#: See `turn`.
 LOCK = Path("/run/lock/echo-suite-containers")
 
 #: Seconds for what downloads or builds.
@@ -68,18 +69,26 @@ graphroot = "{cache}/{driver}/graph"
 NOISE = ("systemd connection", "failed to connect to syslog")
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """The time in which this run alone has containers; the test is skipped if it can have none.
+
+    Bridges and their addresses are the machine's: a run of another checkout is waited for.
+    """
+    if os.geteuid() != 0:
+        cannot_run("containers are built and run as root here")
+    for name, package in PROGRAMS.items():
+        if shutil.which(name) is None:
+            cannot_run(f"{name} is not installed (Debian: apt-get install {package})")
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Podman:
     """Podman, with a storage of its own."""
 
     def __init__(self) -> None:
-        if os.geteuid() != 0:
-            cannot_run("containers are built and run as root here")
-        for name, package in PROGRAMS.items():
-            if shutil.which(name) is None:
-                cannot_run(f"{name} is not installed (Debian: apt-get install {package})")
-        # Bridges and their addresses are the machine's: a run of another checkout is waited for.
-        self._turn = LOCK.open("w")
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
         default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "echo-suite/containers"
         self.cache = Path(os.environ.get("CONTAINER_CACHE") or default)
         self.cache.mkdir(parents=True, exist_ok=True)
