@@ -3,6 +3,7 @@
  *   load tcp|tls|udp HOST PORT [options]     messages; each connection has --window of them in flight
  *   load unix PATH [options]
  *   load handshake HOST PORT [options]       connect, full TLS 1.3 handshake, one byte, close; again
+ *   load connect HOST PORT [options]         connect, one message, half-close, close; again
  *   load idle tcp|tls HOST PORT [options]    open, echo one message each, hold until stdin ends
  *
  * One line of JSON on stdout says what happened in the measured interval. With --turns, one line says that
@@ -10,7 +11,7 @@
  *
  * Rules: one thread, epoll, no allocation of its own after the start; two system calls a message, or a
  * burst of datagrams, so that it keeps up with any server; it never sleeps, so that no server pays for
- * waking it; a byte that is wrong, or missing at the end, is an error; a datagram without an answer within
+ * waking it, unless --sleep says that they share a processor; a byte that is wrong, or missing at the end, is an error; a datagram without an answer within
  * --patience is sent again and counted as lost.
  */
 
@@ -47,8 +48,9 @@
 #define BURST 64
 #define BULK 32768 /* from here on, bytes are sent without a copy */
 #define SECOND 1000000000ull
+#define WATCHED 64
 
-typedef enum { TCP, UNIX, UDP, TLS, HANDSHAKE } Mode;
+typedef enum { TCP, UNIX, UDP, TLS, HANDSHAKE, CONNECT } Mode;
 
 typedef struct {
     int fd; /* -1: closed */
@@ -59,16 +61,19 @@ typedef struct {
     uint64_t burst, missing; /* datagrams: the number of the burst's first one, and those not yet back */
     uint64_t resent;         /* from which datagram on some were sent again, last */
     uint32_t events;         /* what epoll watches for */
-    bool greeted;            /* the ClientHello has been sent */
+    bool greeted;            /* the ClientHello, or the only message, has been sent */
 } Connection;
 
 static Mode mode;
-static bool idle, in_turns;
+static bool idle, in_turns, sleeping;
 static unsigned connections = 64, window = 1;
 static size_t size = 1024;
 static double seconds = 3, warmup = 0.5, patience = 0.5;
 static const char *ca_file, *cipher = "TLS_AES_128_GCM_SHA256", *group = "X25519";
-static pid_t watched;
+static clockid_t watched[WATCHED]; /* the CPU clocks of the server's processes */
+static unsigned watching;
+static struct sockaddr_in source; /* of the first connection; with a family if it matters */
+static unsigned sources = 1, next_source;
 
 static union {
     struct sockaddr any;
@@ -294,7 +299,17 @@ static void resend_datagrams(uint64_t time) {
     }
 }
 
-/* Handshakes. */
+/* Connections that begin and end all the time: whether these are what is measured. */
+static bool anew(void) { return mode == HANDSHAKE || mode == CONNECT; }
+
+/* The ports of one address are soon used up. */
+static void choose_source(int fd) {
+    struct sockaddr_in from = source;
+    int on = 1;
+    from.sin_addr.s_addr = htonl(ntohl(source.sin_addr.s_addr) + next_source++ % sources);
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&from, sizeof from) != 0) die("--from: %s", strerror(errno));
+}
 
 static int new_socket(void) {
     int on = 1, fd = socket(address.any.sa_family, mode == UDP ? SOCK_DGRAM : SOCK_STREAM, 0);
@@ -305,8 +320,11 @@ static int new_socket(void) {
         if (setsockopt(fd, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment) != 0)
             die("UDP_SEGMENT: %s", strerror(errno));
     }
+    if (source.sin_family) choose_source(fd);
     return fd;
 }
+
+/* Handshakes. */
 
 static void start_handshake(Connection *c) {
     const unsigned char *hello;
@@ -353,21 +371,75 @@ static void step_handshake(Connection *c) {
     else if (length > 0 && send(c->fd, answer, (size_t)length, MSG_NOSIGNAL) != length) fail(c, "sending");
 }
 
-static void restart_handshakes(uint64_t time) {
+/* Connections with one message. */
+
+static void greet(Connection *c) {
+    c->greeted = send(c->fd, message(c, c->burst), size, MSG_NOSIGNAL) == (ssize_t)size;
+    watch(c, c->greeted ? EPOLLIN : EPOLLOUT);
+}
+
+static void start_connecting(Connection *c) {
+    c->fd = new_socket();
+    fcntl(c->fd, F_SETFL, O_NONBLOCK);
+    c->since = now();
+    c->received = 0;
+    c->burst++;
+    if (connect(c->fd, &address.any, address_size) != 0 && errno != EINPROGRESS) fail(c, "connecting");
+    else greet(c);
+}
+
+static void step_connecting(Connection *c) {
+    ssize_t n;
+    if (!c->greeted) {
+        greet(c);
+        if (!c->greeted) fail(c, "connecting");
+        return;
+    }
+    n = recv(c->fd, incoming, sizeof incoming, 0);
+    if (n < 0 && errno == EAGAIN) return;
+    if (n == 0 && c->received == size) {
+        messages++;
+        bytes += size;
+        close_connection(c);
+        return;
+    }
+    if (n == 0) errno = 0;
+    if (n <= 0) {
+        fail(c, "waiting for the echo");
+        return;
+    }
+    if (c->received + (size_t)n > size || memcmp(incoming, message(c, c->burst) + c->received, (size_t)n) != 0) {
+        errno = EBADMSG;
+        fail(c, "the echo differs from what was sent");
+        return;
+    }
+    c->received += (size_t)n;
+    if (c->received == size) shutdown(c->fd, SHUT_WR);
+}
+
+/* Both. */
+
+static void start_anew(Connection *c) {
+    if (mode == HANDSHAKE) start_handshake(c);
+    else start_connecting(c);
+}
+
+static void restart(uint64_t time) {
     for (unsigned i = 0; i < connections; i++) {
         Connection *c = &all[i];
         if (c->fd >= 0 && time > c->since && (double)(time - c->since) > 10 * patience * SECOND) {
             errno = ETIMEDOUT;
-            fail(c, "handshake");
+            fail(c, mode == HANDSHAKE ? "handshake" : "connection");
         }
-        if (c->fd < 0 && !stopping) start_handshake(c);
+        if (c->fd < 0 && !stopping) start_anew(c);
     }
 }
 
-static void on_handshake(Connection *c) {
-    step_handshake(c);
+static void on_new(Connection *c) {
+    if (mode == HANDSHAKE) step_handshake(c);
+    else step_connecting(c);
     /* After a failure the next look at the clock tries again: a server that refuses is not stormed. */
-    if (c->fd < 0 && !stopping && errors == 0) start_handshake(c);
+    if (c->fd < 0 && !stopping && errors == 0) start_anew(c);
 }
 
 /* Setting up. */
@@ -437,12 +509,14 @@ typedef struct {
     uint64_t time, load_cpu, server_cpu, messages, bytes, waited;
 } Reading;
 
-static Reading read_everything(clockid_t server) {
+static Reading read_everything(void) {
+    uint64_t server = 0;
+    /* All threads of the server, those that have ended too; exact even while it runs. */
+    for (unsigned i = 0; i < watching; i++) server += clock_of(watched[i]);
     return (Reading){
         .time = now(),
         .load_cpu = clock_of(CLOCK_PROCESS_CPUTIME_ID),
-        /* All threads of the server, those that have ended too; exact even while it runs. */
-        .server_cpu = watched ? clock_of(server) : 0,
+        .server_cpu = server,
         .messages = messages,
         .bytes = bytes,
         .waited = waited,
@@ -452,7 +526,7 @@ static Reading read_everything(clockid_t server) {
 /* Whether everything that was sent has come back. */
 static bool all_quiet(void) {
     for (unsigned i = 0; i < connections; i++)
-        if (all[i].fd >= 0 && (mode == HANDSHAKE || all[i].missing || all[i].received != all[i].sent))
+        if (all[i].fd >= 0 && (anew() || all[i].missing || all[i].received != all[i].sent))
             return false;
     return true;
 }
@@ -461,23 +535,24 @@ static void poll_until(uint64_t deadline) {
     struct epoll_event events[BATCH];
     uint64_t time = now(), tick = time;
     while (time < deadline) {
-        uint64_t last = time;
-        int n = epoll_wait(poller, events, BATCH, 0);
+        uint64_t last = time, left = (deadline - time) / (SECOND / 1000) + 1;
+        int n = epoll_wait(poller, events, BATCH, !sleeping ? 0 : left < 20 ? (int)left : 20);
         for (int i = 0; i < n; i++) {
             Connection *c = events[i].data.ptr;
             if (c->fd < 0) continue;
             switch (mode) {
             case UDP: on_datagram(c); break;
-            case HANDSHAKE: on_handshake(c); break;
+            case HANDSHAKE:
+            case CONNECT: on_new(c); break;
             default: on_stream(c, events[i].events);
             }
         }
         time = now();
-        if (n == 0) waited += time - last;
+        if (n == 0 && !sleeping) waited += time - last;
         if (time - tick > SECOND / 20) {
             tick = time;
             if (mode == UDP && !stopping) resend_datagrams(time);
-            if (mode == HANDSHAKE) restart_handshakes(time);
+            if (anew()) restart(time);
         }
         if (stopping && all_quiet()) return;
     }
@@ -487,7 +562,7 @@ static void poll_until(uint64_t deadline) {
 static void begin(void) {
     stopping = false;
     for (unsigned i = 0; i < connections; i++) {
-        if (mode == HANDSHAKE) start_handshake(&all[i]);
+        if (anew()) start_anew(&all[i]);
         else if (all[i].fd < 0) continue;
         else if (mode == UDP) {
             if (all[i].missing) all[i].resent = all[i].burst; /* lost at the end of the turn before */
@@ -503,21 +578,21 @@ static void end(void) {
     for (unsigned i = 0; i < connections; i++) {
         Connection *c = &all[i];
         if (c->fd < 0) continue;
-        if (mode == HANDSHAKE || (mode != UDP && c->received != c->sent)) {
+        if (anew() || (mode != UDP && c->received != c->sent)) {
             errno = ETIMEDOUT;
-            fail(c, mode == HANDSHAKE ? "never ended" : "bytes were sent and never came back");
+            fail(c, anew() ? "never ended" : "bytes were sent and never came back");
         }
     }
 }
 
-static void measure(clockid_t server) {
+static void measure(void) {
     Reading before, after;
     uint64_t errors_before = errors, lost_before = lost, cpu, waiting;
     begin();
     poll_until(now() + (uint64_t)(warmup * SECOND));
-    before = read_everything(server);
+    before = read_everything();
     poll_until(before.time + (uint64_t)(seconds * SECOND));
-    after = read_everything(server);
+    after = read_everything();
     end();
     cpu = after.load_cpu - before.load_cpu;
     waiting = after.waited - before.waited; /* more than that, if the processor was another's meanwhile */
@@ -527,16 +602,14 @@ static void measure(clockid_t server) {
            (unsigned long long)(after.bytes - before.bytes), (double)(after.time - before.time) / SECOND,
            (unsigned long long)(errors - errors_before), (unsigned long long)(lost - lost_before),
            (double)(cpu > waiting ? cpu - waiting : 0) / SECOND);
-    if (watched) printf(", \"server_cpu\": %.6f", (double)(after.server_cpu - before.server_cpu) / SECOND);
+    if (watching) printf(", \"server_cpu\": %.6f", (double)(after.server_cpu - before.server_cpu) / SECOND);
     puts("}");
     fflush(stdout);
 }
 
 static void run(void) {
-    clockid_t server = 0;
     char line[64];
-    if (watched && clock_getcpuclockid(watched, &server) != 0) die("no such process: %d", (int)watched);
-    for (unsigned i = 0; i < connections && mode != HANDSHAKE; i++) {
+    for (unsigned i = 0; i < connections && !anew(); i++) {
         open_connection(&all[i]);
         fcntl(all[i].fd, F_SETFL, O_NONBLOCK);
         watch(&all[i], EPOLLIN);
@@ -544,8 +617,8 @@ static void run(void) {
     if (in_turns) {
         puts("connected");
         fflush(stdout);
-    } else measure(server);
-    while (in_turns && fgets(line, sizeof line, stdin)) measure(server);
+    } else measure();
+    while (in_turns && fgets(line, sizeof line, stdin)) measure();
     for (unsigned i = 0; i < connections; i++) {
         if (all[i].fd >= 0 && all[i].ssl) SSL_shutdown(all[i].ssl);
         close_connection(&all[i]);
@@ -555,15 +628,17 @@ static void run(void) {
 /* The command line. */
 
 static const char usage[] =
-    "usage: load tcp|udp|tls|handshake HOST PORT [options]\n"
+    "usage: load tcp|udp|tls|handshake|connect HOST PORT [options]\n"
     "       load unix PATH [options]\n"
     "       load idle tcp|tls HOST PORT [options]\n"
     "  --connections N  at a time (64)           --size BYTES      of a message (1024)\n"
     "  --window N       in flight on each (1)    --seconds S       measured (3)\n"
     "  --warmup S       before that (0.5)        --patience S      until a datagram is lost (0.5)\n"
-    "  --watch PID      measure its CPU time     --CAfile FILE     verify the certificate\n"
+    "  --watch PID      measure its CPU time; of several, the sum   --CAfile FILE   verify the certificate\n"
     "  --cipher SUITE   (TLS_AES_128_GCM_SHA256) --group GROUP     (X25519)\n"
-    "  --turns          measure once for every line of standard input\n";
+    "  --turns          measure once for every line of standard input\n"
+    "  --from ADDRESS   connect from it; with --sources N, also from the N - 1 addresses that follow it\n"
+    "  --sleep          while there is nothing to do: the server is on the same processor\n";
 
 static double number(const char *text, double least) {
     char *end;
@@ -573,7 +648,7 @@ static double number(const char *text, double least) {
 }
 
 static void parse(int argc, char **argv) {
-    static const char *const modes[] = {"tcp", "unix", "udp", "tls", "handshake"};
+    static const char *const modes[] = {"tcp", "unix", "udp", "tls", "handshake", "connect"};
     static const struct option options[] = {
         {"connections", required_argument, NULL, 'c'}, {"size", required_argument, NULL, 's'},
         {"window", required_argument, NULL, 'w'},      {"seconds", required_argument, NULL, 't'},
@@ -581,6 +656,8 @@ static void parse(int argc, char **argv) {
         {"watch", required_argument, NULL, 'x'},       {"CAfile", required_argument, NULL, 'a'},
         {"cipher", required_argument, NULL, 'e'},      {"group", required_argument, NULL, 'g'},
         {"turns", no_argument, NULL, 'i'},             {"help", no_argument, NULL, 'h'},
+        {"from", required_argument, NULL, 'f'},        {"sources", required_argument, NULL, 'n'},
+        {"sleep", no_argument, NULL, 'z'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -592,7 +669,17 @@ static void parse(int argc, char **argv) {
         case 't': seconds = number(optarg, 0.01); break;
         case 'u': warmup = number(optarg, 0); break;
         case 'p': patience = number(optarg, 0.01); break;
-        case 'x': watched = (pid_t)number(optarg, 1); break;
+        case 'x':
+            if (watching == WATCHED) die("--watch: %d processes at the most", WATCHED);
+            if (clock_getcpuclockid((pid_t)number(optarg, 1), &watched[watching++]) != 0)
+                die("no such process: %s", optarg);
+            break;
+        case 'f':
+            source.sin_family = AF_INET;
+            if (inet_pton(AF_INET, optarg, &source.sin_addr) != 1) die("%s: not an IPv4 address", optarg);
+            break;
+        case 'n': sources = (unsigned)number(optarg, 1); break;
+        case 'z': sleeping = true; break;
         case 'a': ca_file = optarg; break;
         case 'e': cipher = optarg; break;
         case 'g': group = optarg; break;
@@ -608,8 +695,8 @@ static void parse(int argc, char **argv) {
         argv++;
         argc--;
     }
-    for (mode = TCP; argc > 0 && mode <= HANDSHAKE && strcmp(*argv, modes[mode]) != 0; mode++) continue;
-    if (argc != (mode == UNIX ? 2 : 3) || mode > HANDSHAKE || (idle && mode != TCP && mode != TLS)) {
+    for (mode = TCP; argc > 0 && mode <= CONNECT && strcmp(*argv, modes[mode]) != 0; mode++) continue;
+    if (argc != (mode == UNIX ? 2 : 3) || mode > CONNECT || (idle && mode != TCP && mode != TLS)) {
         fputs(usage, stderr);
         exit(2);
     }

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,15 +84,6 @@ def build(names: Sequence[str]) -> list[str]:
     return able
 
 
-def prepare(directory: Path) -> None:
-    """A directory for each server, with certificates, and a configuration for the suite."""
-    certs = [sys.executable, "-m", "suite", "certs", "certs"]
-    subprocess.run(certs, cwd=directory, stdout=subprocess.DEVNULL, check=True)
-    for name in KINDS:
-        shutil.copytree(directory / "certs", directory / name / "certs")
-        (directory / name / "config.toml").write_text(SUITE_CONFIG)
-
-
 # Servers.
 
 
@@ -148,11 +139,20 @@ KINDS: Final = {
 }
 
 
+def prepare(directory: Path, names: Iterable[str] = KINDS, config: str = SUITE_CONFIG) -> None:
+    """A directory for each of the servers *names*, with certificates, and *config* for the suite."""
+    certs = [sys.executable, "-m", "suite", "certs", "certs"]
+    subprocess.run(certs, cwd=directory, stdout=subprocess.DEVNULL, check=True)
+    for name in names:
+        shutil.copytree(directory / "certs", directory / name / "certs")
+        (directory / name / "config.toml").write_text(config)
+
+
 @contextmanager
-def pinned(cpu: int) -> Iterator[None]:
-    """Start processes on *cpu*: they inherit it, so that they never see another, Go's scheduler included."""
+def pinned(*cpus: int) -> Iterator[None]:
+    """Start processes on *cpus*: they inherit them, and never see others; Go's scheduler does not either."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, cpus)
     try:
         yield
     finally:
@@ -162,10 +162,11 @@ def pinned(cpu: int) -> Iterator[None]:
 class Server:
     """A running server; a context manager that ends it.
 
+    :param cpus: what it may use.
     :ivar where: the load generator's arguments that reach it.
     """
 
-    def __init__(self, kind: Kind, transport: str, directory: Path, cpu: int) -> None:
+    def __init__(self, kind: Kind, transport: str, directory: Path, *cpus: int) -> None:
         self.kind = kind
         self.transport = transport
         self.output = directory / "server.out"
@@ -178,7 +179,7 @@ class Server:
             if transport == "tls":
                 command += (str(directory / "certs/server.pem"), str(directory / "certs/server.key"))
         # To files, not pipes: a server that logs must never wait for us.
-        with self.output.open("w") as output, self.errors.open("w") as errors, pinned(cpu):
+        with self.output.open("w") as output, self.errors.open("w") as errors, pinned(*cpus):
             self.process = subprocess.Popen(command, cwd=directory, stdout=output, stderr=errors)
         self.pid = self.process.pid
         try:
@@ -200,12 +201,21 @@ class Server:
         """The end of what it has said to standard error."""
         return " / ".join(self.errors.read_text(errors="replace").splitlines()[-3:]) or "it said nothing"
 
+    @property
+    def pids(self) -> list[int]:
+        """Its processes: the one that was started, and those that it has started."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
+
     def memory(self) -> int:
-        """Resident memory in bytes, once it no longer changes."""
-        last = -1
+        """Resident memory in bytes, once it no longer changes; what several processes share counts once."""
+        pids, last = self.pids, -1
+        what = "Rss" if len(pids) == 1 else "Pss"
         for _ in range(50):
-            rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()  # exact; VmRSS is batched
-            size = int(re.findall(r"(?m)^Rss:\s+(\d+) kB", rollup)[0]) * 1024
+            # Exact; VmRSS is batched.
+            rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+            found = [re.findall(rf"(?m)^{what}:\s+(\d+) kB", rollup)[0] for rollup in rollups]
+            size = sum(map(int, found)) * 1024
             if size == last:
                 break
             last = size
@@ -214,7 +224,7 @@ class Server:
 
     def descriptors(self) -> int:
         """How many files and sockets it has open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids)
 
     def stop(self) -> None:
         """End it."""
@@ -290,7 +300,7 @@ class Track:
         What it gives measures *server* for a moment, each time it is called: what the load generator says,
         and what others had of the CPUs meanwhile.
         """
-        options = ("--turns", "--seconds", self.seconds, "--warmup", self.warmup, "--watch", server.pid)
+        options = ("--turns", "--seconds", self.seconds, "--warmup", self.warmup, *watching(server))
         command = load_command(*workload.load[:1], *server.where, *workload.load[1:], *options)
         with pinned(self.load_cpu):
             load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -369,6 +379,11 @@ class Track:
 def load_command(*arguments: object) -> list[str]:
     """A command line of the load generator."""
     return [str(BUILD / "load"), *map(str, arguments)]
+
+
+def watching(server: Server) -> list[str]:
+    """What lets the load generator measure the CPU time of *server*."""
+    return [word for pid in server.pids for word in ("--watch", str(pid))]
 
 
 def cpu_of(pid: int) -> float:

@@ -8,15 +8,10 @@ is said, never left out. See README.md beside this file.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
-import re
 import resource
-import shutil
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -27,13 +22,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
-from benchmarks.measure import KINDS, RaceError, Track, build, no_go, no_uvloop, prepare
+from benchmarks.machine import machine
+from benchmarks.measure import KINDS, RaceError, Track, build, prepare
 from benchmarks.table import (
     MEMORY,
     WORKLOADS,
     Results,
     judged,
     memory_table,
+    rotated,
     run_of,
     run_table,
     summary,
@@ -48,45 +45,14 @@ IDLE_CONNECTIONS: Final = 10_000
 #: How often each server works in a round. This many turns later, a machine may be another one.
 SLICES: Final = 5
 
+#: What a race of `benchmarks.cores` begins with.
+CORES: Final = ("--workers", "--idle")
+
 #: Before each of them, in seconds.
 WARMUP: Final = 0.1
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def machine() -> Iterator[tuple[str, str]]:
-    """What the numbers depend on."""
-    model = re.search(r"(?m)^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text())
-    yield "processor", f"{len(os.sched_getaffinity(0))} x {model[1] if model else platform.machine()}"
-    yield "kernel", platform.release()
-    yield "Python", f"{platform.python_version()} with {ssl.OPENSSL_VERSION}"
-    yield "Twisted", f"{importlib.metadata.version('twisted')} with {pyopenssl_version()}"
-    if not no_uvloop():
-        yield "uvloop", importlib.metadata.version("uvloop")
-    if not no_go():
-        yield "Go", first_line("go", "version")
-    yield "C", first_line("cc", "--version")
-    if shutil.which("openssl"):
-        yield "OpenSSL of C", first_line("openssl", "version")
-
-
-def pyopenssl_version() -> str:
-    """The OpenSSL that pyOpenSSL brings along."""
-    from OpenSSL import SSL  # noqa: PLC0415  # slow, and of use only here
-
-    return SSL.SSLeay_version(SSL.SSLEAY_VERSION).decode()
-
-
-def first_line(*command: str) -> str:
-    """The first line that *command* prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
-
-
-def rotated(items: Sequence[T], by: int) -> list[T]:
-    """The same items in the same circle, started elsewhere: no server always runs first."""
-    by %= len(items)
-    return [*items[by:], *items[:by]]
 
 
 class Race:
@@ -184,6 +150,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.race",
         description="Race the echo suite against stock Twisted, asyncio, uvloop, Go and C.",
+        epilog="Two other races begin with --workers (more cores) or --idle (many connections), with --help.",
         allow_abbrev=False,
     )
     workloads = (*WORKLOADS, *MEMORY)
@@ -199,6 +166,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0: everything ran, and every byte came back, however fast."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in CORES:
+        from benchmarks import cores  # noqa: PLC0415  # a race of its own
+
+        return cores.main(argv)
     options = build_parser().parse_args(argv)
     started = time.monotonic()
     cpus = sorted(os.sched_getaffinity(0))

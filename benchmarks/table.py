@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 MIB: Final = 2**20
 
@@ -15,6 +15,8 @@ NOISE: Final = 0.1
 
 #: From this share of its CPU on, a process is taken to have no more to give.
 SATURATED: Final = 0.95
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,12 @@ def run_of(slices: Sequence[Mapping[str, float]], unit: str, turn: int) -> Run:
         lost=total["lost"],
         noise=total["others"] / total["elapsed"],
     )
+
+
+def rotated(items: Sequence[T], by: int) -> list[T]:
+    """The same items in the same circle, started elsewhere: no server always runs first."""
+    by %= len(items)
+    return [*items[by:], *items[:by]]
 
 
 def ratio(of: str, ours: Sequence[Run], theirs: Sequence[Run]) -> float | None:

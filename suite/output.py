@@ -32,6 +32,7 @@ class LineWriter:
 
     :param descriptor: the descriptor to write to; it is not closed, unless `redirect` replaces it.
     :param encoding: the encoding of the lines; characters that it lacks are escaped.
+    :ivar descriptor: the descriptor that it writes to now.
     :ivar loss: makes the line that stands for dropped ones, from their number and the reason.
     :ivar lost: lines dropped since the last successful write.
     :ivar lost_in_all: lines dropped so far.
@@ -47,7 +48,7 @@ class LineWriter:
         self.why = ""
 
     def _use(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         self._write_some: Callable[[Any], int] = self._write_ready
@@ -60,7 +61,7 @@ class LineWriter:
 
     def redirect(self, descriptor: int) -> None:
         """Write to *descriptor* from now on, and close the previous one."""
-        previous = self._descriptor
+        previous = self.descriptor
         self._use(descriptor)
         self._torn = False
         os.close(previous)
@@ -94,11 +95,11 @@ class LineWriter:
         if not self._poll.poll(0):
             raise BlockingIOError
         # A pipe that is ready accepts this many bytes without blocking (see select.PIPE_BUF).
-        return os.write(self._descriptor, rest[: select.PIPE_BUF])
+        return os.write(self.descriptor, rest[: select.PIPE_BUF])
 
     def _send_some(self, rest: memoryview) -> int:
         # With a family and a type, whichever, nothing is asked of the system.
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=self._descriptor)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=self.descriptor)
         try:
             return sock.send(rest, socket.MSG_DONTWAIT)
         finally:

@@ -108,6 +108,11 @@ class Signals:
         """Whether a signal to stop has arrived before `connect`."""
         return any(self._actions[number] in {Action.STOP, Action.ABORT} for number in self._pending)
 
+    @property
+    def numbers(self) -> list[int]:
+        """The signals that mean something."""
+        return [*self._actions]
+
     def action(self, number: int) -> Action:
         """What the signal *number* asks for."""
         return self._actions[number]

@@ -43,15 +43,19 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read the configuration; on an error, print one line and exit."""
         from suite.commands.options import default_config, environment_of
-        from suite.errors import SuiteError
+        from suite.errors import ConfigError, SuiteError
         from suite.faults.replay import read_log
         from suite.server.plan import Plan
+        from suite.text import shown
 
         file = default_config() if self["config"] is None else Path(self["config"])
         try:
             replay = read_log(self["replay"]) if self["replay"] is not None else None
             environment = environment_of(file)
             self["plan"] = Plan(file, mint=True, replay=replay, environment=environment)
+            if self["plan"].workers > 1:
+                problem = f"{self['plan'].workers} processes take python -m suite; expected 1 under twist"
+                raise ConfigError(shown(file), "workers", problem)
         except SuiteError as error:
             print(error, file=sys.stderr)
             raise SystemExit(error.exit_code) from None

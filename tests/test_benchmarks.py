@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import cores, idle, workers
 from benchmarks.measure import KINDS, SUITE_CONFIG, RaceError, listening
-from benchmarks.race import build_parser, rotated
+from benchmarks.race import build_parser
 from benchmarks.table import (
     MEMORY,
     MIB,
@@ -18,6 +19,7 @@ from benchmarks.table import (
     Target,
     judged,
     memory_table,
+    rotated,
     run_of,
     run_table,
     summary,
@@ -194,3 +196,71 @@ def test_command_line() -> None:
     assert options.only == ["tcp", "tls-memory"]
     with pytest.raises(SystemExit):
         build_parser().parse_args(["--only", "http"])
+
+
+# More cores, and many connections.
+
+
+def test_loads_of_one_interval_are_one() -> None:
+    """What two generators have done at the same time is added; the time is not."""
+    both = [a_slice(100, 1000, 0.2, 0.3, load_cpu=0.1), {**a_slice(50, 500, 0.2, 0.0), "load_cpu": 0.2}]
+    total = workers.summed(both)
+    assert (total["messages"], total["bytes"], total["server_cpu"]) == (150, 1500, 0.3)
+    assert (total["seconds"], total["load_cpu"]) == pytest.approx((0.2, 0.3))
+
+
+def test_what_two_workers_bring() -> None:
+    """Each is compared with one of its kind, and the suite with others that have as many cores; by rounds."""
+    runs = {
+        "suite-1": [a_run(7, 1000), a_run(7, 2000, turn=1), a_run(7, 1000, turn=2)],
+        "c-1": [a_run(6, 2000), a_run(6, 4000, turn=1), a_run(6, 2000, turn=2)],
+        "suite-2": [a_run(7, 1800), a_run(7, 3500, turn=1), a_run(7, 1600, turn=2)],
+        "c-2": [a_run(6, 3600), a_run(6, 3500, turn=1, errors=1)],
+    }
+    lines = [*workers.table(workers.WORK["tcp"], runs, {name: name for name in runs})]
+    rows = {line.split()[0]: line.split()[1:] for line in lines[2:6]}
+    assert rows["suite-1"][:2] == ["1,000", "7.00"]
+    assert rows["c-1"][:2] == ["2,000", "0.50"]
+    assert rows["suite-2"][:2] == ["1,800", "1.75"]
+    assert rows["c-2"][1:3] == ["1.34", "0.75"]
+    assert lines[5].endswith("1 ERRORS")
+    assert lines[6] == "  target: two workers rate ≥ 1.70 x suite-1: 1.75, met"
+    del runs["suite-2"]
+    assert not any(
+        "target" in line for line in workers.table(workers.WORK["tcp"], runs, dict.fromkeys(runs, ""))
+    )
+
+
+def test_who_races_for_cores() -> None:
+    """One and two of each, and one whose load is elsewhere."""
+    found = workers.entrants()
+    for kind in ("suite", "c"):
+        assert [found[f"{kind}-{which}"].processes for which in ("1", "2", "apart")] == [1, 2, 1]
+        assert [found[f"{kind}-{which}"].apart for which in ("1", "2", "apart")] == [False, False, True]
+    assert all(entrant.kind.is_suite is name.startswith("suite") for name, entrant in found.items())
+
+
+@pytest.mark.parametrize(
+    ("connections", "descriptors", "expected"),
+    [(60_000, 20_000, 4), (60_000, 1_048_576, 2), (400, 20_000, 2), (16_000, 10_000, 2), (16_001, 10_000, 3)],
+)
+def test_workers_for_idle_connections(connections: int, descriptors: int, expected: int) -> None:
+    """As many as have room for them all, also where chance gives some more than others."""
+    assert idle.workers_for(connections, descriptors) == expected
+
+
+def test_clients_for_idle_connections() -> None:
+    """As few as can have them, and none of them left out."""
+    assert idle.shares(60_000, 19_936) == [15_000] * 4
+    assert idle.shares(10, 4) == [4, 3, 3]
+    assert idle.shares(4, 4) == [4]
+
+
+def test_command_line_of_cores() -> None:
+    """Either race, with a number of connections or without."""
+    parse = cores.build_parser().parse_args
+    assert parse(["--idle"]).idle == 60_000
+    assert parse(["--idle", "100", "--quick"]).idle == 100
+    assert parse(["--workers", "--only", "connect"]).only == ["connect"]
+    with pytest.raises(SystemExit):
+        parse(["--workers", "--idle"])

@@ -2,7 +2,8 @@
  *
  *   echo_c tcp|udp PORT | unix PATH | tls PORT CERTIFICATE KEY      (port 0: any)
  *
- * Prints "ready PORT" or "ready PATH" when it listens. Streams: one shared buffer, sent at once; what
+ * With PROCESSES=N in its environment, so many processes, each with a socket of its own on that port
+ * (SO_REUSEPORT). Prints "ready PORT" or "ready PATH" when it listens. Streams: one shared buffer, sent at once; what
  * the kernel refuses is kept, and nothing more is read until it is gone. TLS: OpenSSL on the socket.
  */
 
@@ -19,11 +20,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define BATCH 256
+#define PROCESSES 64
 
 typedef struct {
     int fd;
@@ -210,18 +213,40 @@ static void new_context(const char *certificate, const char *key) {
     SSL_CTX_set_read_ahead(context, 1); /* one recv a record, not one for its header and one for the rest */
 }
 
-static int listen_inet(int kind, const char *port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(port))};
-    socklen_t length = sizeof address;
+static int bind_inet(int kind, in_port_t port, bool grouped) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = port};
     int on = 1, flags = kind == SOCK_STREAM ? SOCK_NONBLOCK : 0, fd = socket(AF_INET, kind | flags, 0);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (fd < 0) die("socket");
     if (kind == SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&address, length) != 0) die("bind");
+    if (grouped && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) != 0) die("SO_REUSEPORT");
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0) die("bind");
     if (kind == SOCK_STREAM && listen(fd, 4096) != 0) die("listen");
-    getsockname(fd, (struct sockaddr *)&address, &length);
-    printf("ready %d\n", ntohs(address.sin_port));
     return fd;
+}
+
+/* The socket of this process, of `processes`: all of them are there before any serves. */
+static int listen_inet(int kind, const char *port, int processes) {
+    struct sockaddr_in address;
+    socklen_t length = sizeof address;
+    int own = bind_inet(kind, htons((uint16_t)atoi(port)), processes > 1), others[PROCESSES];
+    getsockname(own, (struct sockaddr *)&address, &length);
+    for (int i = 1; i < processes; i++) others[i] = bind_inet(kind, address.sin_port, true);
+    for (int i = 1; i < processes; i++) {
+        pid_t parent = getpid(), child = fork();
+        if (child < 0) die("fork");
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (getppid() != parent) exit(1);
+            close(own);
+            own = others[i];
+            for (int j = i + 1; j < processes; j++) close(others[j]);
+            return own;
+        }
+        close(others[i]);
+    }
+    printf("ready %d\n", ntohs(address.sin_port));
+    return own;
 }
 
 static int listen_unix(const char *path) {
@@ -237,7 +262,12 @@ static int listen_unix(const char *path) {
 int main(int argc, char **argv) {
     const char *transport = argc > 1 ? argv[1] : "";
     bool tls = strcmp(transport, "tls") == 0, udp = strcmp(transport, "udp") == 0;
-    int fd;
+    const char *count = getenv("PROCESSES");
+    int fd, processes = count ? atoi(count) : 1;
+    if (processes < 1 || processes >= PROCESSES) {
+        fprintf(stderr, "PROCESSES: expected 1 to %d\n", PROCESSES - 1);
+        return 2;
+    }
     if (argc != (tls ? 5 : 3)) {
         fputs("usage: echo_c tcp|udp PORT | unix PATH | tls PORT CERTIFICATE KEY\n", stderr);
         return 2;
@@ -245,7 +275,7 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     if (tls) new_context(argv[3], argv[4]);
     fd = strcmp(transport, "unix") == 0 ? listen_unix(argv[2])
-                                        : listen_inet(udp ? SOCK_DGRAM : SOCK_STREAM, argv[2]);
+                                        : listen_inet(udp ? SOCK_DGRAM : SOCK_STREAM, argv[2], processes);
     fflush(stdout);
     if (udp) serve_datagrams(fd);
     else serve_streams(fd);

@@ -21,9 +21,6 @@ from suite.server.service import EchoSuite
 if TYPE_CHECKING:
     from suite.admin.site import Site
 
-#: What answers; whoever has no admin interface shall not wait for the import.
-_SITE: Final = "suite.admin.site"
-
 #: What sends metrics, for whoever has a collector.
 _OTLP: Final = "suite.admin.metrics.otlp"
 
@@ -37,11 +34,19 @@ class Admin:
 
     name: ClassVar[str] = "admin"
 
+    #: The module whose ``Site`` answers; whoever has no admin interface shall not wait for the import.
+    module: ClassVar[str] = "suite.admin.site"
+
     def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
         self.site: Site | None = None
         self._suite = suite
         self._faults = faults
         self._sockets: list[ListeningSocket] = []
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it answers."""
+        return bool(self._sockets)
 
     def load(self, plan: Plan) -> None:
         """Import the interface, if *plan* has one: before anything else needs it, and before root is left.
@@ -52,7 +57,7 @@ class Admin:
         if table is None:
             return
         try:
-            import_module(_SITE)
+            import_module(self.module)
             if table.otlp is not None:
                 import_module(_OTLP).load(table.otlp)
         except (ImportError, OSError) as error:
@@ -63,12 +68,17 @@ class Admin:
                 " start with this admin interface in the configuration",
             ) from None
 
+    def make_site(self) -> Site:
+        """What answers, once there are sockets."""
+        site: Site = import_module(self.module).Site(self._suite, self._faults)
+        return site
+
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         """Answer on *sockets* from now on, and on no others; open connections stay, unless none is left."""
         if not sockets and not self._sockets:
             return
         if self.site is None:
-            self.site = import_module(_SITE).Site(self._suite, self._faults)
+            self.site = self.make_site()
         site = self.site
         if not self._sockets:
             site.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from typing_extensions import override
@@ -30,14 +31,21 @@ class Control(Factory):
     """The control socket of *suite*; see `suite.server.service.Companion`.
 
     :param faults: answers what is asked about faults.
+    :param settled: see `Conversation`.
     :ivar requests: what each request (``do``) is answered by, and the keys that it may have.
     """
 
     noisy = False
     name: ClassVar[str] = "control"
 
-    def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
+    def __init__(
+        self,
+        suite: EchoSuite,
+        faults: FaultRequests,
+        settled: Callable[[], Deferred[Any]] | None = None,
+    ) -> None:
         self._suite = suite
+        self._settled = settled
         self._open: dict[Conversation, None] = {}
         self._sockets: list[ListeningSocket] = []
         self._ports: list[Any] = []
@@ -90,7 +98,8 @@ class Control(Factory):
     @override
     def buildProtocol(self, addr: IAddress | None) -> Conversation:
         full = len(self._open) >= MOST_CLIENTS
-        conversation = Conversation(self._suite.reactor, self.answer, self._ended, full=full)
+        clock, settled = self._suite.reactor, self._settled
+        conversation = Conversation(clock, self.answer, self._ended, full=full, settled=settled)
         if not full:
             self._open[conversation] = None
         return conversation

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import TimeoutMixin
@@ -96,22 +97,33 @@ class Conversation(TimeoutMixin, Protocol):
     :param clock: schedules timeouts and turns.
     :param answer: answers a request.
     :param ended: called with this conversation once its connection is lost.
+    :param settled: called once a request has been followed; its answer is sent when that has fired.
+        None: what has been changed holds at once.
     :ivar full: whether there are too many clients, which this one is told instead of being heard.
     """
 
     def __init__(
-        self, clock: IReactorTime, answer: Answer, ended: Callable[[Conversation], object], *, full: bool
+        self,
+        clock: IReactorTime,
+        answer: Answer,
+        ended: Callable[[Conversation], object],
+        *,
+        full: bool,
+        settled: Callable[[], Deferred[Any]] | None = None,
     ) -> None:
         self.full = full
         self._clock = clock
         self._answer = answer
         self._ended = ended
+        self._settled = settled
         self._lines: deque[bytes] = deque()
         self._partial = b""
         #: No more is read: the client has ended its side, or this side is about to end.
         self._finished = False
         self._closing = False
         self._paused = False
+        #: An answer waits until what has been changed holds.
+        self._settling = False
         self._turn: Any = None
 
     @override
@@ -164,15 +176,15 @@ class Conversation(TimeoutMixin, Protocol):
     def _take_turn(self) -> None:
         self._turn = None
         for _ in range(min(REQUESTS_PER_TURN, len(self._lines))):
-            if self._paused or self._closing:
+            if self._is_held:
                 return
             line = self._lines.popleft()
             if len(line) > LONGEST_REQUEST:
                 self._give_up(TOO_LONG)
                 return
             self.setTimeout(PATIENCE)
-            self._say(answered(line, self._answer))
-        if self._paused or self._closing:
+            self._follow(line)
+        if self._is_held:
             return
         if self._lines:
             self._transport.pauseProducing()
@@ -182,9 +194,32 @@ class Conversation(TimeoutMixin, Protocol):
         elif len(self._partial) > LONGEST_REQUEST:
             self._give_up(TOO_LONG)
 
+    @property
+    def _is_held(self) -> bool:
+        """Whether no request is begun now."""
+        return self._paused or self._closing or self._settling
+
+    def _follow(self, line: bytes) -> None:
+        answer = answered(line, self._answer)
+        if self._settled is None:
+            self._say(answer)
+            return
+        self._settling = True
+        self._transport.pauseProducing()
+        self._settled().addBoth(lambda _: self._clock.callLater(0, self._on_settled, answer))
+
+    def _on_settled(self, answer: Mapping[str, Any]) -> None:
+        self._settling = False
+        if not self._closing:
+            self._say(answer)
+            self._next_turn()
+
     def _next_turn(self) -> None:
         self._take_turn()
-        if self._turn is None and not self._paused and not self._finished:
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._turn is None and not self._paused and not self._finished and not self._settling:
             self._transport.resumeProducing()
 
     def _cancel_turn(self) -> None:
@@ -216,9 +251,10 @@ class Conversation(TimeoutMixin, Protocol):
             self._transport.loseConnection()
 
     def close(self) -> None:
-        """End the connection; no more requests are heard."""
+        """End the connection, after the answer that waits; no more requests are heard."""
         self._forget()
-        self._close()
+        if not self._settling:
+            self._close()
 
     def _forget(self) -> None:
         self._finished = True
@@ -245,8 +281,7 @@ class Conversation(TimeoutMixin, Protocol):
         """`IPushProducer.resumeProducing`: it has read them."""
         self._paused = False
         self._go_on()
-        if self._turn is None and not self._paused and not self._finished:
-            self._transport.resumeProducing()
+        self._read_on()
 
     def stopProducing(self) -> None:
         """`IProducer.stopProducing`: the connection is lost."""

@@ -11,7 +11,7 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, globalLogPublisher
 from twisted.python.threadable import isInIOThread
@@ -49,6 +49,18 @@ class Entry:
             # An exception, for instance, which would keep all that its traceback knows.
             self._fields = fields_of(event)
             self._event = {name: event.get(name) for name in ("log_level", "endpoint", "reason")}
+
+    @classmethod
+    def of(cls, number: int, fields: dict[str, Any]) -> Self:
+        """The event with these *fields*, as `suite.logs.lines.fields_of` has them."""
+        found = cls(number, {})
+        found._fields = fields
+        found._event = {
+            "log_level": LogLevel.lookupByName(fields["level"]),
+            "endpoint": fields.get("endpoint"),
+            "reason": fields.get("reason"),
+        }
+        return found
 
     def __getitem__(self, name: str) -> Any:
         """A field of the event as it was logged; None if it has no such field."""
@@ -105,6 +117,12 @@ class Reader:
         self.waiting.extend(entries)
         if missing:
             self.missed = None
+
+    def miss(self, *, debug: bool) -> None:
+        """Nobody knows how many have not come: of those at ``debug``, or of the others."""
+        if self._wanted.debug or not debug:
+            self.missed = None
+            self._wake()
 
     def offer(self, entry: Entry) -> None:
         """*entry* has come."""
@@ -173,11 +191,28 @@ class Events:
 
     def _note(self, event: LogEvent) -> None:
         self.last += 1
-        entry = Entry(self.last, event)
-        ring = self._debug if event.get("log_level") is LogLevel.debug else self._others
+        self._add(Entry(self.last, event))
+
+    def note_fields(self, fields: dict[str, Any]) -> None:
+        """Take note of an event of another process, of which this is known (`Entry.of`)."""
+        self.last += 1
+        self._add(Entry.of(self.last, fields))
+
+    def _add(self, entry: Entry) -> None:
+        ring = self._debug if entry["log_level"] is LogLevel.debug else self._others
         ring.add(entry)
         for reader in self._readers:
             reader.offer(entry)
+
+    def note_missing(self, *, debug: bool) -> None:
+        """Some events of another process, of one kind, will never come.
+
+        :param debug: whether they are those at ``debug``, or the others.
+        """
+        self.last += 1
+        (self._debug if debug else self._others).dropped = self.last
+        for reader in self._readers:
+            reader.miss(debug=debug)
 
     def since(self, number: int, wanted: Filter) -> tuple[Iterator[Entry], bool]:
         """The events behind the id *number* that are *wanted*, in order, and whether some may be missing."""

@@ -43,7 +43,7 @@ async def reasons_against(suite: EchoSuite, turns: Turns) -> list[str]:
     found: list[str] = []
     async for endpoint in turns.between([*suite.endpoints.values()]):
         found += reasons_of(endpoint)
-    return [*_shortened(found)]
+    return [*shortened(found)]
 
 
 def reasons_of(endpoint: RunningEndpoint) -> Iterator[str]:
@@ -56,13 +56,15 @@ def reasons_of(endpoint: RunningEndpoint) -> Iterator[str]:
         yield f"{name}: does not listen on {address} any more; a reload opens it again"
 
 
-def _shortened(reasons: list[str]) -> Iterable[str]:
+def shortened(reasons: list[str]) -> Iterable[str]:
+    """*reasons*, no more than are told, and how many more there are."""
     yield from reasons[:MOST_REASONS]
     if len(reasons) > MOST_REASONS:
         yield f"and {len(reasons) - MOST_REASONS:,} more"
 
 
-def _verdict(reasons: Iterable[str]) -> Response:
+def verdict(reasons: Iterable[str]) -> Response:
+    """The answer of a suite that is not well for these *reasons*; without any, it is."""
     lines = [*reasons]
     if not lines:
         return Response(200, b"ok\n")
@@ -70,15 +72,15 @@ def _verdict(reasons: Iterable[str]) -> Response:
 
 
 async def _healthz(_site: Site, _call: Call) -> Response:
-    return _verdict([])
+    return verdict([])
 
 
 async def _readyz(site: Site, _call: Call) -> Response:
-    return _verdict(await reasons_against(site.suite, Turns(site.suite.reactor)))
+    return verdict(await reasons_against(site.suite, Turns(site.suite.reactor)))
 
 
 async def _startupz(site: Site, _call: Call) -> Response:
-    return _verdict([] if site.suite.opened.called else ["starting"])
+    return verdict([] if site.suite.opened.called else ["starting"])
 
 
 #: HAProxy's ``option httpchk /readyz`` asks with OPTIONS.

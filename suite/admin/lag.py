@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -39,6 +39,12 @@ class Histogram:
         """Count one."""
         self._counts[bisect_left(BUCKETS, seconds)] += 1
         self.sum += seconds
+
+    def __add__(self, other: Self) -> Self:
+        found = type(self)()
+        found._counts = [one + another for one, another in zip(self._counts, other._counts, strict=True)]
+        found.sum = self.sum + other.sum
+        return found
 
     def cumulative(self) -> Iterator[tuple[float, int]]:
         """For each upper bound, infinity the last, how many were no longer."""

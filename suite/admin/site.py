@@ -31,23 +31,24 @@ if TYPE_CHECKING:
 class Site:
     """The admin interface of *suite*, open from `start` to `stop`; it may be opened again.
 
+    :param routes: all routes.
     :ivar suite: the suite that it is about.
     :ivar faults: answers what is asked about faults.
     :ivar events: what has happened since it was opened.
     :ivar lag: how late the reactor is, while the interface is open.
     :ivar observer: reads what metrics say.
-    :ivar routes: all routes.
+    :ivar routes: the same.
     :ivar factory: its connections.
     """
 
-    def __init__(self, suite: EchoSuite, faults: FaultRequests) -> None:
+    def __init__(self, suite: EchoSuite, faults: FaultRequests, routes: Sequence[Route] = ROUTES) -> None:
         self.suite = suite
         self.faults = faults
         self.events = Events(suite.reactor)
         self.lag = Lag(suite.reactor)
         self.observer = Observer(self)
-        self.routes: Sequence[Route] = ROUTES
-        health = frozenset(route.path.encode() for route in ROUTES if route.is_open)
+        self.routes = routes
+        health = frozenset(route.path.encode() for route in routes if route.is_open)
         self.factory = AdminFactory(suite.reactor, self._answer, health)
         self._hosts: frozenset[str] = frozenset()
         self._token: bytes | None = None
@@ -99,7 +100,7 @@ class Site:
         host, target = _target(request)
         path, _, query = target.partition("?")
         path = unquote(path)
-        route, parameters = find(method, path)
+        route, parameters = find(self.routes, method, path)
         may_change = self._admit(request, route, host)
         call = Call(
             method,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.commands.options import environment_of
-from suite.errors import EXIT_OK
+from suite.errors import EXIT_OK, UsageError
 from suite.signals import Signals
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="append the log to this file, which SIGUSR1 opens again; default: standard error",
     )
     parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="how many processes serve, or auto: one a core; default: workers in the configuration, or 1",
+    )
+    parser.add_argument(
         "--replay",
         metavar="LOG",
         type=Path,
@@ -52,13 +57,20 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     :param signals: remembers the signals that have arrived already.
     :raises SuiteError: it cannot.
     """
-    from suite.faults.replay import read_log  # noqa: PLC0415  # the slow imports
+    from suite.config.workers import EXPECTED, parse_workers  # noqa: PLC0415  # the slow imports
+    from suite.faults.replay import read_log  # noqa: PLC0415
     from suite.server.plan import Plan  # noqa: PLC0415
+
+    workers = None
+    if options.workers is not None:
+        workers = parse_workers(options.workers)
+        if workers is None:
+            raise UsageError(f"--workers {options.workers!r}: cannot be used; expected {EXPECTED}")
 
     def make_plan() -> Plan:
         replay = read_log(options.replay) if options.replay is not None else None
         environment = environment_of(options.config)
-        return Plan(options.config, mint=True, replay=replay, environment=environment)
+        return Plan(options.config, mint=True, replay=replay, environment=environment, workers=workers)
 
     return serve(options, make_plan, signals)
 
@@ -82,8 +94,19 @@ def serve(options: argparse.Namespace, make_plan: Callable[[], Plan], signals: S
     announcer = Announcer()
 
     def make_suite(*arguments: Any) -> EchoSuite:
+        if plan.workers > 1:
+            return supervisor(*arguments)
         suite = EchoSuite(*arguments)
         companions.add(suite)
+        return suite
+
+    def supervisor(*arguments: Any) -> EchoSuite:
+        # Whoever has one process shall not wait for what others need.
+        from suite.admin.workers.companions import add, attend  # noqa: PLC0415
+        from suite.server.workers.supervisor import Supervisor  # noqa: PLC0415
+
+        suite = Supervisor(*arguments, reactor_name=options.reactor, signals=signals.numbers, extend=attend)
+        add(suite)
         return suite
 
     code = process.run(reactor, plan, announcer, settings, make_suite, signals)

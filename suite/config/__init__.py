@@ -5,5 +5,6 @@
 - `limits`, `tls`: what an endpoint is limited and set to
 - `faults`: how it misbehaves; `fault_tables`, `fault_text`, `fault_values`: reading that
 - `profiles`: links by name, as faults
+- `workers`: how many processes serve
 - `gallery`, `admin`: where bad TLS is served, and where a suite shows what it does
 """

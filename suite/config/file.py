@@ -24,6 +24,7 @@ from suite.config.limits import Limits
 from suite.config.profiles import PROFILES
 from suite.config.tls import TLS
 from suite.config.values import NAME, Values, dotted
+from suite.config.workers import read_workers
 from suite.errors import ConfigError, Mistakes
 from suite.text import shown
 
@@ -58,6 +59,7 @@ TOP_LEVEL: Final = (
     "seed",
     "tls",
     "user",
+    "workers",
 )
 
 
@@ -116,6 +118,7 @@ class Config:
     :ivar profiles: the network profiles by name, as `suite.config.fault_text.parse` takes them.
     :ivar gallery: the gallery of bad TLS; None: there is none.
     :ivar admin: the admin interface; None: there is none.
+    :ivar workers: how many processes serve; `suite.config.workers.AUTO`: as many as there are cores.
     """
 
     file: Path
@@ -129,6 +132,7 @@ class Config:
     profiles: Mapping[str, Profile] = field(default_factory=lambda: PROFILES)
     gallery: GalleryTable | None = None
     admin: AdminTable | None = None
+    workers: int = 1
     has_file: bool = True
 
     @cached_property
@@ -273,6 +277,9 @@ def read(file: Path, mistakes: Mistakes, environment: Environment = NO_ENVIRONME
     with mistakes.noted():
         if "lameduck" in table:
             others["lameduck"] = reader.no_duration(table["lameduck"], "lameduck") or 0.0
+    with mistakes.noted():
+        if "workers" in table:
+            others["workers"] = read_workers(reader, table["workers"])
     others["profiles"] = reader.profiles
     found = tuple(endpoint for endpoint in endpoints if endpoint is not None)
     return Config(file, found, has_file=has_file, **others)

@@ -66,6 +66,10 @@ class KeyLog:
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             raise CertificateError(shown(path), NOT_REGULAR)
 
+    def fileno(self) -> int:
+        """The descriptor of the file."""
+        return self._fd
+
     @property
     def in_place(self) -> bool:
         """Whether the file is still the one at its path; False once it has been moved or removed."""

@@ -47,7 +47,14 @@ class ListeningSocket:
     :ivar transport: TCP, UDP or UNIX, as the socket itself says.
     :ivar stamp: `suite.files.stamp_of` *path* since it was made or changed last; empty without one.
     :ivar fd: the number of the descriptor if it was inherited; otherwise None.
+    :ivar group: further sockets with the same address, among which the kernel divides what comes: one for
+        each worker but the first.
+    :ivar slot: its place in what workers share; None: there are no workers.
+    :ivar counter: the descriptor that counts connections for all workers; None: there are no workers.
     """
+
+    slot: int | None = None
+    counter: int | None = None
 
     def __init__(
         self,
@@ -62,6 +69,7 @@ class ListeningSocket:
         self.transport = transport_of(sock)
         self.fd = fd
         self.path = path
+        self.group: list[socket.socket] = []
         self.stamp = self._stamp()
         self.v6only = description.v6only
         self._backlog = description.arguments.get("backlog", "")
@@ -95,16 +103,21 @@ class ListeningSocket:
         self.stamp = self._stamp()
 
     def _listen(self, backlog: str) -> None:
-        self.sock.listen(int(backlog))
+        for sock in (self.sock, *self.group):
+            sock.listen(int(backlog))
         self._backlog = backlog
 
     def close(self) -> None:
         """Stop listening; what waits in the queue is reset. An inherited socket stays open."""
+        if self.counter is not None:
+            os.close(self.counter)
+            self.counter = None
         if self.fd is not None:
             return
         if self.path is not None:
             self.path.release()
-        self.sock.close()
+        for sock in (self.sock, *self.group):
+            sock.close()
 
 
 class Sockets:
@@ -120,38 +133,52 @@ class Sockets:
         self._open: dict[tuple[object, ...], ListeningSocket] = {}
         self._replaced: list[ListeningSocket] = []
 
-    def open(self, description: Description, undo: ExitStack) -> list[ListeningSocket]:
+    def open(
+        self, description: Description, undo: ExitStack, *, shared: bool = True
+    ) -> list[ListeningSocket]:
         """The sockets that *description* describes: those that are open, changed as it says, or new ones.
 
         Only an inherited name stands for more than one.
 
         :param undo: gets what takes back the changes and closes the new sockets.
+        :param shared: whether workers serve it, if there are any.
         :raises ListenError: a socket cannot be opened, changed or adopted.
         """
         try:
             if description.kind in INHERITED:
-                return [self._adopt(fd, description, undo) for fd in self.inherited.wanted(description)]
+                wanted = self.inherited.wanted(description)
+                return [self._adopt(fd, description, undo, shared=shared) for fd in wanted]
             found = self._open.get(description.socket_key())
             if found is not None and found.intact and found.v6only == description.v6only:
                 found.change(description, undo)
                 return [found]
-            return [self._replace(found, description, undo)]
+            return [self._replace(found, description, undo, shared=shared)]
         except UnusableSocketError as error:
             raise ListenError(description.endpoint.name, description.address, str(error)) from None
         except OSError as error:
             raise listen_error(description, error) from error
 
-    def _adopt(self, fd: int, description: Description, undo: ExitStack) -> ListeningSocket:
+    def _adopt(self, fd: int, description: Description, undo: ExitStack, *, shared: bool) -> ListeningSocket:
         sock = self.inherited.adopt(fd, description)
         found = self._open.get(("inherited", fd))
         if found is None:
             found = ListeningSocket(sock, description, fd=fd)
+            undo.callback(found.close)
+            if shared:
+                self._share(found, description, undo)
             self._check_watchable(found)
             self._keep(found, undo)
         return found
 
+    def _share(self, new: ListeningSocket, description: Description, undo: ExitStack) -> None:
+        """Let other processes serve *new*, too, if there are any.
+
+        :param undo: gets what takes that back.
+        :raises OSError: the system does not permit it.
+        """
+
     def _replace(
-        self, old: ListeningSocket | None, description: Description, undo: ExitStack
+        self, old: ListeningSocket | None, description: Description, undo: ExitStack, *, shared: bool
     ) -> ListeningSocket:
         """Open a socket, in place of *old*, which stays open until `keep_only`."""
         if description.kind == "unix":
@@ -160,6 +187,8 @@ class Sockets:
             rivals = (other.sock for other in self._open.values() if other.transport != "UNIX")
             new = ListeningSocket(_bind(description, rivals), description)
         undo.callback(new.close)
+        if shared:
+            self._share(new, description, undo)
         if old is not None and old.path is not None and new.path is not None:
             undo.callback(new.path.hand_lock_to, old.path)
         self._check_watchable(new)
@@ -291,17 +320,19 @@ def _listen_beside(
     """Listen although *rivals* of this process still hold the address (socket(7), SO_REUSEPORT).
 
     The option is set only for this moment, because it lets other processes of the same user take a share of
-    the connections. (Linux may remember it of the port until all sockets there are closed.)
+    the connections; the sockets of workers always have it. (Linux may remember it of the port until all
+    sockets there are closed.)
     """
     option = getattr(socket, "SO_REUSEPORT", None)
     if option is None:
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    changed = [each for each in (sock, *rivals) if not each.getsockopt(socket.SOL_SOCKET, option)]
     try:
-        for each in (sock, *rivals):
+        for each in changed:
             each.setsockopt(socket.SOL_SOCKET, option, 1)
         _listen(sock, address, arguments)
     finally:
-        for each in (sock, *rivals):
+        for each in changed:
             each.setsockopt(socket.SOL_SOCKET, option, 0)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
@@ -32,6 +32,9 @@ from suite.faults.requested import request
 from suite.faults.streams import LONGEST_REQUEST
 from suite.guard.datagrams import LOG_INTERVAL, DatagramPolicy
 from suite.text import host_and_port
+
+if TYPE_CHECKING:
+    from suite.guard.shared import Numbers  # which one process alone does not need
 
 log = Logger()
 
@@ -63,7 +66,10 @@ class DatagramFaults:
     :param struck: counts the datagrams that each kind of fault strikes.
     :ivar line: what waits to be sent.
     :ivar any: whether anything is declared.
+    :ivar numbers: those of the datagrams, where other workers count them, too; None: there are no others.
     """
+
+    numbers: Numbers | None = None
 
     def __init__(self, clock: IReactorTime, policy: DatagramPolicy, struck: Counter[Kind]) -> None:
         self.line = Line(clock)
@@ -89,13 +95,19 @@ class DatagramFaults:
         if not self.any or faults.requested:
             if self._decider is not None and self._told is not None:
                 self._tell(self._decider.number + 1, NO_FAULTS)
+            if self._decider is not None and self.numbers is not None:
+                # Each worker does it after its last number, so it holds once all of them have.
+                self.numbers.restart()
             self._decider = self._told = None
         elif self._decider is None:
-            self._decider = PacketDecider(faults)
+            self._decider = PacketDecider(faults, None if self.numbers is None else self._next_number)
         else:
             self._decider.faults = faults
         if not faults.requested:
             self._sources.clear()
+
+    def _next_number(self) -> int:
+        return cast("Numbers", self.numbers).next()
 
     def answer(self, datagram: bytes, addr: Address, send: Callable[[], Callable[[bytes], object]]) -> bool:
         """Let *datagram* go back to *addr* as the faults allow; return false if they do not touch it.

@@ -14,9 +14,11 @@ corrupts, there is one more copy at the most, and delays add up.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from operator import itemgetter
 from typing import Final, NamedTuple, cast
 
 from suite.config.fault_text import shown
@@ -128,15 +130,18 @@ class PacketDecider:
     """Decides about the datagrams of one endpoint.
 
     :param faults: what is declared; it may be replaced at any time, and the count of datagrams goes on.
-    :ivar number: how many datagrams have been decided about.
+    :param next_number: gives each datagram its number, higher than those before, of which some may be another
+        worker's; by default, they count from 1.
+    :ivar number: the number of the last datagram that was decided about; 0 before the first.
     :ivar received: how many bytes they had.
     :ivar in_force: what the last datagram was decided by: `faults` or, where an earlier run is replayed, what
         is recorded of it.
     """
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, next_number: Callable[[], int] | None = None) -> None:
         self.number = 0
         self.received = 0
+        self._next_number = next_number or itertools.count(1).__next__
         self._began: float | None = None
         self._declared: list[_Declared] = []
         self._spent: set[tuple[Fault, int]] = set()  # those that strike once, and have; see `Decider`
@@ -151,14 +156,19 @@ class PacketDecider:
     @faults.setter
     def faults(self, faults: Faults) -> None:
         self._faults = faults
-        self._recorded: Mapping[int, Recorded] = faults.replayed.datagrams if faults.replayed else {}
-        past = [number for number in self._recorded if number <= self.number]
         self._declare(replace(faults, entries=(), replayed=None) if faults.replayed else faults)
-        if past:
-            self._repeat(self._recorded[max(past)])
+        recorded = faults.replayed.datagrams if faults.replayed else {}
+        # The next one is the last.
+        self._to_come = sorted(recorded.items(), key=itemgetter(0), reverse=True)
+        self._repeat(self.number)
 
-    def _repeat(self, recorded: Recorded) -> None:
-        self._declare(Faults(recorded.faults, recorded.seed))
+    def _repeat(self, number: int) -> None:
+        """Let what is recorded for the datagram *number*, or for one before it, be in force."""
+        latest: Recorded | None = None
+        while self._to_come and self._to_come[-1][0] <= number:
+            latest = self._to_come.pop()[1]
+        if latest is not None:
+            self._declare(Faults(latest.faults, latest.seed))
 
     def _declare(self, faults: Faults) -> None:
         kept = {declared.key: declared for declared in self._declared}
@@ -182,9 +192,9 @@ class PacketDecider:
         :param size: the number of its bytes.
         :param now: the time in seconds, which never goes back.
         """
-        self.number = number = self.number + 1
-        if number in self._recorded:
-            self._repeat(self._recorded[number])
+        self.number = number = self._next_number()
+        if self._to_come:
+            self._repeat(number)
         if self._began is None:
             self._began = now
         offset = self.received

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509 import load_pem_x509_certificate
 from OpenSSL import SSL
 
 from suite.config.file import Config
@@ -28,7 +29,7 @@ from suite.gallery.contexts import (
     exhibit_context,
     try_out,
 )
-from suite.gallery.mint import Authority, Unmintable, mint
+from suite.gallery.mint import Authority, Minted, Unmintable, mint
 from suite.gallery.places import BY_NAME, INDEX, wanted_specimens
 from suite.gallery.specimens import LEFT_OUT, SPECIMENS, Specimen
 from suite.text import shown
@@ -42,6 +43,13 @@ _NAMED: Final = frozenset({"cn-only", "nul-in-name", "partial-wildcard", "wildca
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+class PublicAuthority(NamedTuple):
+    """What everybody may know of an `Authority`."""
+
+    pem: bytes
+    until: datetime
 
 
 class Gallery:
@@ -70,7 +78,7 @@ class Gallery:
         time = self.now()
         if before is not None and time >= before.authority.until:
             before = None
-        self.authority: Authority = before.authority if before is not None else Authority(time)
+        self.authority: Any = before.authority if before is not None else Authority(time)
         if before is not None and (before.table.host, before.table.domain) != (
             self.table.host,
             self.table.domain,
@@ -95,7 +103,7 @@ class Gallery:
             if name in before.left_out:
                 self.left_out[name] = before.left_out[name]
                 return
-        behaviour = BEHAVIOURS[specimen.behaviour] if specimen.behaviour is not None else PLAIN
+        behaviour = behaviour_of(specimen)
         try:
             if behaviour.legacy is not None and (problem := legacy.missing()) is not None:
                 raise UnspeakableError(problem)
@@ -129,6 +137,30 @@ class Gallery:
         table = self.table
         names = ["localhost", f"{specimen}.{table.domain}", table.domain, "127.0.0.1", "::1", table.host]
         return [*dict.fromkeys(names)]
+
+    # To another process of the suite: certificates and keys, but none of the CA's.
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "table": self.table,
+            "authority": PublicAuthority(self.authority.pem, self.authority.until),
+            "exhibits": {name: exhibit.minted for name, exhibit in self.exhibits.items()},
+            "by_name": {name: exhibit.minted for name, exhibit in self.by_name.items()},
+            "left_out": self.left_out,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.now = _utc_now
+        self.table, self.authority, self.left_out = state["table"], state["authority"], state["left_out"]
+        self.exhibits = self._shown(state["exhibits"])
+        self.by_name = self._shown(state["by_name"])
+        self._directory = DirectoryContext(self.by_name, self.table.domain)
+
+    def _shown(self, minted: Mapping[str, Minted]) -> dict[str, ExhibitContext]:
+        return {
+            name: exhibit_context(name, behaviour_of(specimens.BY_NAME[name]), each, self.authority.pem)
+            for name, each in minted.items()
+        }
 
     @property
     def due(self) -> list[str]:
@@ -173,9 +205,7 @@ class Gallery:
     @property
     def fingerprint(self) -> str:
         """The SHA-256 of the CA's certificate, in hexadecimal."""
-        digest = hashes.Hash(hashes.SHA256())
-        digest.update(self.authority.root.der)
-        return digest.finalize().hex()
+        return load_pem_x509_certificate(self.authority.pem).fingerprint(hashes.SHA256()).hex()
 
     def write_authority(self) -> None:
         """Write the CA's certificate where the configuration says, if it says so.
@@ -193,6 +223,11 @@ class Gallery:
             write_whole(path, self.authority.pem)
         except OSError as error:
             raise UnwritableError(shown(path), f"cannot be written: {error.strerror}") from None
+
+
+def behaviour_of(specimen: Specimen) -> Behaviour:
+    """How the server of *specimen* conducts itself."""
+    return BEHAVIOURS[specimen.behaviour] if specimen.behaviour is not None else PLAIN
 
 
 def _due(exhibit: ExhibitContext, time: datetime) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger, LogLevel
@@ -17,6 +17,9 @@ from suite.config.limits import Limits, address_of, source_of, within
 from suite.reasons import Reason
 from suite.system import NOBODY, credentials
 from suite.text import host_and_port
+
+if TYPE_CHECKING:
+    from suite.guard.shared import EndpointShare  # which one process alone does not need
 
 log = Logger()
 
@@ -30,7 +33,10 @@ class Admission:
         that these keep their `keepalive`.
     :ivar members: who `users` and `groups` of the limits are, because asking the system may take long.
     :ivar ends: the number of connections ended or refused, by reason.
+    :ivar share: what other workers count of the same endpoint; None if there are none. See `share_with`.
     """
+
+    share: EndpointShare | None = None
 
     def __init__(self, clock: IReactorTime, name: str, limits: Limits) -> None:
         self.clock = clock
@@ -53,11 +59,14 @@ class Admission:
         if header and not self.trusts(address):
             return True
         reason: Reason | None = None
-        if self._count_open() >= self.limits.connections:
+        share, opened, most = self.share, self._count_open(), self.limits.connections
+        if opened >= most or (share is not None and not share.admits(opened + 1, most)):
             reason = Reason.CONNECTIONS
         elif not header:
             reason = self.refusal_of(getattr(address, "host", None))
         if reason is not None:
+            if share is not None:
+                share.set_open(opened)
             self._refuse(reason, shown_peer(address))
         return reason is not None
 
@@ -83,7 +92,11 @@ class Admission:
             return None
         if not limits.admits(host):
             return Reason.DENIED
-        if self._by_source[source_of(address_of(host))] >= limits.per_peer:
+        source, share = source_of(address_of(host)), self.share
+        opened = self._by_source[source]
+        if opened >= limits.per_peer:
+            return Reason.PER_PEER
+        if share is not None and not share.admits_from(source, opened + 1, limits.per_peer):
             return Reason.PER_PEER
         return None
 
@@ -133,14 +146,29 @@ class Admission:
             return None
         source = source_of(address_of(host))
         self._by_source[source] += 1
+        if self.share is not None:
+            self.share.set_open_from(source, self._by_source[source])
         return source
 
     def uncount(self, source: int | None) -> None:
         """A connection counted under *source* has ended."""
         if source is not None:
             self._by_source[source] -= 1
+            if self.share is not None:
+                self.share.set_open_from(source, self._by_source[source])
             if not self._by_source[source]:
                 del self._by_source[source]
+
+    def share_with(self, share: EndpointShare) -> None:
+        """Count together with other workers from now on, at *share*: what is open already, too."""
+        before, self.share = self.share, share
+        if before is not None and before.slot != share.slot:
+            before.set_open(0)
+            for source in self._by_source:
+                before.set_open_from(source, 0)
+        share.set_open(self._count_open())
+        for source, opened in self._by_source.items():
+            share.set_open_from(source, opened)
 
 
 def level_of(reason: Reason) -> Any:

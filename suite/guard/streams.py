@@ -49,7 +49,7 @@ GRACEFUL: Final = frozenset({Reason.IDLE, Reason.LIFETIME, Reason.DRAIN, Reason.
 class Guarded(Watched, Protocol):
     """A connection under the limits of a `Guard`.
 
-    :ivar number: the number of this connection at its endpoint, counted from 1.
+    :ivar number: the number of this connection at its endpoint, counted from 1; all workers count together.
     :ivar peer: the peer's address, as shown in the log.
     :ivar source: what ``per_peer`` counts it under; None on a UNIX socket, and until a PROXY header has
         named the client.
@@ -211,7 +211,8 @@ class Guard(Admission):
         """*connection* has been accepted: number it, check its user, and watch it from now on."""
         transport = cast(Any, connection.transport)
         address = transport.getPeer()
-        connection.number = next(self._numbers)
+        share = self.share
+        connection.number = next(self._numbers) if share is None else share.number()
         connection.peer = shown_peer(address)
         connection.accepted_at = connection.since = connection.unchanged_since = self.clock.seconds()
         keep_alive(transport, self.limits)
@@ -289,6 +290,8 @@ class Guard(Admission):
             return
         del self.open[connection]
         self.uncount(connection.source)
+        if self.share is not None:
+            self.share.set_open(len(self.open))
         reason, detail = connection.reason, connection.detail
         if reason is None:
             reason, detail = self._reason_for(connection, failure)

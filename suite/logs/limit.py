@@ -77,6 +77,11 @@ class RateLimit:
         self.suppressed = 0
         self._end: IDelayedCall | None = None
 
+    def begin_anew(self, clock: IReactorTime) -> None:
+        """Count from 0, by another *clock*: in a process that has just been forked from the one before."""
+        self._clock, self._end = clock, None
+        self._counts, self._lines, self.suppressed = {}, 0, 0
+
     def __call__(self, event: LogEvent) -> None:
         """Show *event*, or count it."""
         get = event.get

@@ -61,6 +61,7 @@ FIELDS: Final[dict[str, Callable[[object], int | float | str]]] = {
     "accepted": as_number,
     "refused": as_number,
     "suppressed": as_number,
+    "worker": as_number,
 }
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from twisted.logger import (
@@ -64,7 +65,10 @@ class Destination:
 
     :param writer: writes the lines, and counts those that cannot be written.
     :param line: formats an event as a line.
+    :ivar more: fields that every event has here.
     """
+
+    more: Mapping[str, object] = MappingProxyType({})
 
     def __init__(self, writer: LineWriter, line: Callable[[LogEvent], str]) -> None:
         self.writer = writer
@@ -73,7 +77,7 @@ class Destination:
 
     def __call__(self, event: LogEvent) -> None:
         """Write *event*."""
-        self.writer.write(self._line(event))
+        self.writer.write(self._line({**event, **self.more} if self.more else event))
 
     def _loss(self, lost: int, why: str) -> str:
         return self._line(
@@ -120,7 +124,19 @@ class Log:
 
     file: LogFile | None = None
     _limit: RateLimit | None = None
-    _writer: LineWriter | None = None
+    _destination: Destination | None = None
+
+    def carry_on(self, reactor: Any, worker: int) -> None:
+        """Log on from *worker*, a process forked from the one that has started the log and goes on, too."""
+        if self._limit is not None and self._destination is not None:
+            self._destination.more = {"worker": worker}
+            self._limit.begin_anew(reactor)
+            reactor.addSystemEventTrigger("after", "shutdown", self._limit.flush)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The descriptors that it writes to."""
+        return [] if self._destination is None else [self._destination.writer.descriptor]
 
     @property
     def suppressed(self) -> int:
@@ -130,7 +146,7 @@ class Log:
     @property
     def lost(self) -> int:
         """Lines that could not be written."""
-        return self._writer.lost_in_all if self._writer is not None else 0
+        return self._destination.writer.lost_in_all if self._destination is not None else 0
 
 
 @implementer(ILogFilterPredicate)
@@ -155,6 +171,7 @@ def start(reactor: Any, settings: Settings) -> Log:
     observers = []
     writer: LineWriter | None = None
     limit: RateLimit | None = None
+    destination: Destination | None = None
     if file is not None:
         writer = file.writer
     elif sys.stderr is not None:  # None after `2>&-`
@@ -162,8 +179,9 @@ def start(reactor: Any, settings: Settings) -> Log:
     if writer is not None:
         levels = LogLevelFilterPredicate(max(LogLevel.warn, LogLevel.lookupByName(settings.level)))
         levels.setLogLevelForNamespace(NAMESPACE, LogLevel.lookupByName(settings.level))
-        limit = RateLimit(reactor, Destination(writer, line))
+        destination = Destination(writer, line)
+        limit = RateLimit(reactor, destination)
         reactor.addSystemEventTrigger("after", "shutdown", limit.flush)
         observers.append(FilteringLogObserver(limit, [Requested(), levels]))
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False)
-    return Log(file, limit, writer)
+    return Log(file, limit, destination)

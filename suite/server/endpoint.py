@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -38,6 +38,9 @@ from suite.guard.datagrams import DatagramPolicy, OwnPorts
 from suite.guard.streams import Guard
 from suite.server.announce import bound_address, listening_line
 from suite.server.pauses import Turns
+
+if TYPE_CHECKING:
+    from suite.guard.shared import Numbers, WorkerShare  # which one process alone does not need
 
 log = Logger()
 
@@ -73,10 +76,12 @@ class Surroundings:
     :ivar reserve: the file descriptor to release when there are no others.
     :ivar live_faults: whether a change of faults applies to open connections, too.
     :ivar exhibition: returns the gallery, and its open ports (`suite.gallery.index.Exhibition`).
+    :ivar shared: what this process counts together with other workers; None: there are no others.
     """
 
     live_faults = False
     exhibition: Any = None
+    shared: WorkerShare | None = None
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
@@ -150,12 +155,29 @@ class RunningEndpoint:
             self.guard.members = description.members
             self.guard.handshakes = description.transport == "TLS"
             self.guard.proxied = description.proxied and description.kind == "ssl"
+            self._share(self.guard)
             self._factory = self.make_factory(self.guard)
             self._apply_answer()
             self._apply_faults()
         self._apply_datagram_faults()
         reactor = with_listeners(surroundings.reactor)
         return Listener(reactor, description, context, self._factory)
+
+    def _share(self, guard: Guard) -> None:
+        """Let *guard* count together with other workers, if there are any."""
+        shared = self._surroundings.shared
+        for sock in self.sockets:
+            if shared is not None and sock.transport != "UDP" and None not in (sock.slot, sock.counter):
+                guard.share_with(shared.endpoint(cast(int, sock.slot), cast(int, sock.counter)))
+                return
+
+    def _datagram_numbers(self) -> Numbers | None:
+        """The numbers of datagrams that workers count together; None: there are no others."""
+        shared = self._surroundings.shared
+        for sock in self.sockets:
+            if shared is not None and sock.transport == "UDP" and sock.counter is not None:
+                return shared.numbers(sock.counter)
+        return None
 
     # Opening and changing.
 
@@ -241,20 +263,27 @@ class RunningEndpoint:
         if not all(hasattr(port, "stopReading") for port in self.ports):
             raise CannotPauseError(name)
         if not self.paused:
-            self.paused = True
-            for port in filter(is_alive, self.ports):
-                pause(port)
+            self.hold_back(True)
             log.info("paused: nothing is accepted until it is resumed", endpoint=name)
 
     def resume(self) -> None:
         """Accept again: first the connections that have waited; datagrams come too late for an answer."""
         if self.paused:
-            self.paused = False
-            for port in filter(is_alive, self.ports):
-                if _is_datagram_port(port):
-                    drop_what_waits(cast(Any, port).socket)
-                resume(port)
+            self.hold_back(False)
             log.info("resumed", endpoint=self.description.endpoint.name)
+
+    def hold_back(self, paused: bool) -> None:
+        """Accept nothing from now on, or accept again."""
+        if paused == self.paused:
+            return
+        self.paused = paused
+        for port in filter(is_alive, self.ports):
+            if paused:
+                pause(port)
+                continue
+            if _is_datagram_port(port):
+                drop_what_waits(cast(Any, port).socket)
+            resume(port)
 
     # Answers.
 
@@ -313,6 +342,7 @@ class RunningEndpoint:
             return
         if self.datagram_faults is None:
             self.datagram_faults = DatagramFaults(self._surroundings.reactor, policy, self.decider.struck)
+        self.datagram_faults.numbers = self._datagram_numbers()
         self.datagram_faults.faults = faults
         self._replace_datagram_protocols()
 

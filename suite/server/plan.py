@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from OpenSSL import SSL
 from typing_extensions import override
@@ -16,10 +17,11 @@ from suite import certs, text
 from suite.config import file as config
 from suite.config.environment import NO_ENVIRONMENT, Environment
 from suite.config.faults import Replay
+from suite.config.workers import counted
 from suite.endpoints import parser
 from suite.endpoints.companions import parse_companions
 from suite.endpoints.credentials import Credentials
-from suite.endpoints.descriptions import Description
+from suite.endpoints.descriptions import OWNED, Description
 from suite.endpoints.sites import site_files
 from suite.errors import ConfigError, Mistakes, UnwritableError
 from suite.faults.replay import Decisions, replaying
@@ -45,12 +47,14 @@ class Plan:
     :ivar stamps: the files of the certificates by path, each as it was when it was read.
     :ivar minted: the development certificates made on the way, if any were.
     :ivar gallery: the specimens of bad TLS; None: there are none.
+    :ivar workers: how many processes serve it.
     :ivar warnings: what an operator should know, one line each, such as a certificate that expires within a
         week.
     :raises SuiteError: something in it is wrong; if several things are, all are named.
     """
 
     gallery: Gallery | None = None
+    workers: int
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Plan:
         before: Plan | None = None,
         replay: Decisions | None = None,
         environment: Environment = NO_ENVIRONMENT,
+        workers: int | None = None,
     ) -> None:
         """Read the configuration *file*.
 
@@ -70,6 +75,7 @@ class Plan:
         :param replay: the decisions of an earlier run, which connections get in place of the declared faults;
             default: those of *before*.
         :param environment: declares endpoints, too.
+        :param workers: what the command line says of them; None: nothing.
         """
         mistakes = Mistakes()
         self.renewal = False
@@ -77,7 +83,11 @@ class Plan:
         if replay is None and before is not None:
             self.replay = before.replay
         self.environment = environment
-        self._load(config.read(file, mistakes, environment), mistakes, mint=mint, before=before)
+        self._workers = workers
+        settings = config.read(file, mistakes, environment)
+        if workers is not None:
+            settings = replace(settings, workers=workers)
+        self._load(settings, mistakes, mint=mint, before=before)
 
     def read_again(self) -> Plan:
         """What its file says now.
@@ -86,7 +96,7 @@ class Plan:
         """
         # A file that has been there must not be lost, with all that it declares.
         environment = self.environment._replace(needs_file=self.config.has_file)
-        return Plan(self.config.file, mint=True, before=self, environment=environment)
+        return Plan(self.config.file, mint=True, before=self, environment=environment, workers=self._workers)
 
     def renewed(self) -> Plan:
         """The same configuration, with its certificates read again.
@@ -97,16 +107,42 @@ class Plan:
         plan.renewal = True
         plan.replay = self.replay
         plan.environment = self.environment
+        plan._workers = self._workers
         plan._load(self.config, Mistakes(), mint=True, before=self)
+        return plan
+
+    @classmethod
+    def passed_on(
+        cls, settings: config.Config, gallery: Gallery | None, before: Plan, *, renewal: bool
+    ) -> Self:
+        """The plan of another process of this suite; certificates and keys are read here.
+
+        :param gallery: the gallery of that plan.
+        :param before: the plan that is being served here.
+        :param renewal: see `renewal`.
+        :raises SuiteError: a certificate or key cannot be used.
+        """
+        plan = object.__new__(cls)
+        plan.renewal = renewal
+        plan.replay = before.replay
+        plan.environment = before.environment
+        plan._workers = before._workers
+        plan.gallery = gallery
+        plan._load(settings, Mistakes(), mint=True, before=before)
         return plan
 
     def _load(self, settings: config.Config, mistakes: Mistakes, *, mint: bool, before: Plan | None) -> None:
         self.config = settings
+        # However many cores there are by now: the sockets are those of the start.
+        same = before is not None and before.config.workers == settings.workers
+        self.workers = before.workers if before is not None and same else counted(settings.workers)
         if settings.gallery is not None:
             with mistakes.noted():
                 settings = self._open_gallery(before.gallery if before is not None else None)
         self.descriptions = parser.parse_all(settings, mistakes)
         self.companions = parse_companions(self.config, self.descriptions, mistakes)
+        if self.workers > 1:
+            self._check_workers(mistakes)
         self.minted: list[Path] = []
         self.missing: Path | None = None
         self.identity: ProcessIdentity | None = None
@@ -155,6 +191,24 @@ class Plan:
         names = [description.endpoint.name for description in self.descriptions]
         self.contexts = [self._contexts[name] for name in names if name in self._contexts]
 
+    def _check_workers(self, mistakes: Mistakes) -> None:
+        """Note what only one process can serve."""
+        if sys.platform != "linux":
+            mistakes.note(
+                ConfigError(
+                    text.shown(self.config.file),
+                    "workers",
+                    f"{self.workers} processes take Linux; expected 1 on this system",
+                )
+            )
+        for description in self.descriptions:
+            if description.kind not in OWNED:
+                problem = (
+                    f"{description.kind}: opens its socket by itself, which {self.workers} workers cannot"
+                    " share; expected workers = 1, or another endpoint"
+                )
+                mistakes.note(self.config.listen_error(description.endpoint, problem))
+
     def _open_gallery(self, before: Gallery | None) -> config.Config:
         """Make the gallery; return the configuration with its endpoints.
 
@@ -164,7 +218,8 @@ class Plan:
         from suite.gallery.collection import Gallery  # noqa: PLC0415
         from suite.gallery.places import with_gallery  # noqa: PLC0415
 
-        self.gallery = Gallery(self.config, before)
+        if self.gallery is None:
+            self.gallery = Gallery(self.config, before)
         return with_gallery(self.config, self.gallery.left_out)
 
     def _replay(self, decisions: Decisions) -> None:
@@ -249,7 +304,8 @@ class Plan:
             found.append(f"serving will make development certificates in {text.shown(self.missing)}")
         found += [f"warning: {warning}" for warning in self.warnings]
         count = len(self.descriptions)
-        found.append(f"{self.config.source}: {count} endpoint{'s' * (count > 1)}, no errors")
+        workers = f", {self.workers} workers" if self.workers > 1 else ""
+        found.append(f"{self.config.source}: {count} endpoint{'s' * (count > 1)}{workers}, no errors")
         return found
 
 
@@ -264,6 +320,7 @@ class FixedPlan(Plan):
         self.renewal = False
         self.replay = None
         self.environment = NO_ENVIRONMENT
+        self._workers = None
         self._load(settings, Mistakes(), mint=True, before=None)
 
     @override

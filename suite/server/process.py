@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from suite import text
 from suite.engine.clock import use_monotonic_clock
 from suite.errors import EXIT_OK, UsageError
-from suite.logs.log import DEFAULT, LogFile, Settings
+from suite.logs.log import DEFAULT, Settings
 from suite.logs.log import start as start_log
 from suite.server.plan import Plan
 from suite.server.reload import Reloader
@@ -76,7 +76,6 @@ class Controls:
     """What signals do to a running suite.
 
     :param stop: stops the reactor; called once, with the number of the signal.
-    :param log_file: the log file, if the log goes to one.
     """
 
     def __init__(
@@ -85,14 +84,12 @@ class Controls:
         suite: EchoSuite,
         notifier: Notifier,
         stop: Callable[[int], None],
-        log_file: LogFile | None = None,
     ) -> None:
         self._reactor = reactor
         self._suite = suite
         self._notifier = notifier
         self._reloader = Reloader(suite, notifier)
         self._stop = stop
-        self._log_file = log_file
         self._stopping = False
         suite.operations = self
 
@@ -145,15 +142,16 @@ class Controls:
         logging.addErrback(lambda why: log.failure("no status", why))
 
     def _reopen(self) -> None:
-        if self._log_file is None:
+        file = self._suite.log.file if self._suite.log is not None else None
+        if file is None:
             log.info("there is no log file to open again; see --log-file", requested=True)
             return
         try:
-            self._log_file.reopen()
+            self._suite.reopen_log()
         except OSError as error:
             log.error(
                 "log file not opened again: {path}: {error}; the previous one is still in use",
-                path=text.shown(self._log_file.path),
+                path=text.shown(file.path),
                 error=error.strerror,
             )
 
@@ -187,7 +185,7 @@ def run(
     suite = make_suite(reactor, plan, announce)
     suite.log = started_log
     notifier = Notifier()
-    controls = Controls(reactor, suite, notifier, lambda _number: reactor.stop(), started_log.file)
+    controls = Controls(reactor, suite, notifier, lambda _number: reactor.stop())
     failures: list[Failure] = []
 
     def start() -> None:
@@ -203,7 +201,11 @@ def run(
         controls.watch()
         notifier.ready(f"serving {len(plan.descriptions)} endpoints")
         if notifier.watchdog_interval is not None:
-            LoopingCall(notifier.watchdog).start(notifier.watchdog_interval)
+            LoopingCall(alive).start(notifier.watchdog_interval)
+
+    def alive() -> None:
+        suite.look_after()
+        notifier.watchdog()
 
     def stop(failure: Failure) -> None:
         failures.append(failure)

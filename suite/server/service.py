@@ -10,7 +10,7 @@ created.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, cast
@@ -30,6 +30,7 @@ from suite.errors import CompanionError, ConfigError, ListenError, StoppingError
 from suite.files import Stamp
 from suite.logs.log import Log
 from suite.server.announce import minted_line, ready_line
+from suite.server.counts import Counts, counts_in_turns
 from suite.server.endpoint import RunningEndpoint, Surroundings
 from suite.server.pauses import Turns, without_collections
 from suite.server.plan import Plan
@@ -188,7 +189,7 @@ class EchoSuite(Service):
         self.opened: Deferred[None] = Deferred()
         self.surroundings = Surroundings(reactor)
         self.surroundings.exhibition = self.exhibition
-        self.sockets = Sockets(watchable=watchable(reactor))
+        self.sockets = self._make_sockets()
         self._opening: AsyncExitStack | None = None  # while opening: closes what is open so far
         self._closing: list[RunningEndpoint] = []
         self._companions_sockets: list[ListeningSocket] = []
@@ -197,6 +198,9 @@ class EchoSuite(Service):
         self._drain_until: float | None = None
         self._lingering: Deferred[None] | None = None  # while it accepts, although it is about to end
         self._lock = DeferredLock()  # serializes opening, reloading and closing
+
+    def _make_sockets(self) -> Sockets:
+        return Sockets(watchable=watchable(self.reactor))
 
     def make_endpoint(
         self, description: Description, context: SSL.Context | None, sockets: list[ListeningSocket]
@@ -213,6 +217,25 @@ class EchoSuite(Service):
     def every_endpoint(self) -> list[RunningEndpoint]:
         """All endpoints that listen, or still have connections."""
         return [*dict.fromkeys([*self.endpoints.values(), *self.leaving, *self._closing])]
+
+    async def counts(self, turns: Turns) -> list[tuple[str, bool, Counts]]:
+        """What each endpoint has counted: its name, whether it is leaving, and the counts."""
+        leaving = set(self.leaving)
+        return [
+            (endpoint.description.endpoint.name, endpoint in leaving, await counts_in_turns(endpoint, turns))
+            async for endpoint in turns.between([*self.endpoints.values(), *self.leaving])
+        ]
+
+    def reopen_log(self) -> None:
+        """Open the log file again.
+
+        :raises OSError: it cannot be opened; the previous one is still in use.
+        """
+        if self.log is not None and self.log.file is not None:
+            self.log.file.reopen()
+
+    def look_after(self) -> None:
+        """Called regularly where a service manager watches us: see to it that all that serves is alive."""
 
     def exhibition(self) -> tuple[Any, dict[str, int]]:
         """The gallery, and its open ports by what they serve."""
@@ -243,7 +266,7 @@ class EchoSuite(Service):
                     change = await self._prepare(self.plan, undo, turns)
                     if not self.running:  # stopped meanwhile
                         return
-                    if not change.endpoints:  # all of them are optional
+                    if not change.endpoints and change.skipped:  # all of them are optional
                         raise change.skipped[0]
                     self._become(self.plan)
                     undo.pop_all()
@@ -297,7 +320,7 @@ class EchoSuite(Service):
         async for endpoint in turns.between(self.endpoints.values()):
             by_key |= dict.fromkeys(endpoint.keys, endpoint)
         taken: dict[ListeningSocket, str] = {}
-        async for description, context in turns.between(plan.planned()):
+        async for description, context in turns.between(self._planned(plan)):
             name = description.endpoint.name
             try:
                 with ExitStack() as attempt:
@@ -322,6 +345,10 @@ class EchoSuite(Service):
             change.companions[companion] = self._open_for(companion, plan, undo)
         return change
 
+    def _planned(self, plan: Plan) -> Iterable[tuple[Description, SSL.Context | None]]:
+        """What of *plan* is to be opened here."""
+        return plan.planned()
+
     def _open_for(self, companion: Companion, plan: Plan, undo: AsyncExitStack) -> list[ListeningSocket]:
         """The sockets of *companion* that *plan* has: open, but not answered on yet.
 
@@ -333,7 +360,7 @@ class EchoSuite(Service):
         for description in plan.companions[companion.name]:
             try:
                 with ExitStack() as attempt:
-                    found += self.sockets.open(description, attempt)
+                    found += self.sockets.open(description, attempt, shared=False)
                     undo.push(attempt.pop_all())
             except ListenError as error:
                 raise CompanionError(companion.name, error.address, error.reason) from error
@@ -382,7 +409,8 @@ class EchoSuite(Service):
                 lines += [line for line in endpoint.lines() if line not in before]
         paused = {name for name, endpoint in old.items() if endpoint.paused}
         async for endpoint in turns.between(change.fresh):
-            endpoint.paused = endpoint.description.endpoint.name in paused  # it has another address now
+            if endpoint.description.endpoint.name in paused:  # it has another address now
+                endpoint.paused = True
             endpoint.start()
             lines += endpoint.lines()
         async for endpoint in turns.between(old.values()):
@@ -440,6 +468,12 @@ class EchoSuite(Service):
 
         :raises ConfigError: a change in *plan* requires a restart.
         """
+        if plan.workers != self.plan.workers:
+            raise ConfigError(
+                text.shown(plan.config.file),
+                "workers",
+                f"a change to {plan.workers} requires a restart; expected {self.plan.workers} as before",
+            )
         for key in ("user", "group"):
             now, then = getattr(self.plan.config, key), getattr(plan.config, key)
             if now != then:
@@ -454,21 +488,25 @@ class EchoSuite(Service):
             raise StoppingError
         turns = Turns(self.reactor)
         with without_collections():
-            before = {name: endpoint.description for name, endpoint in self.endpoints.items()}
-            old = set(self.endpoints.values())
             async with AsyncExitStack() as undo:
                 change = await self._prepare(plan, undo, turns)
                 undo.pop_all()
-            await turns.one_if_due()
-            unchanged = 0
-            async for endpoint, (description, _, _) in turns.between(change.kept.items()):
-                unchanged += endpoint.description == description
-            self.plan = plan
-            self.surroundings.live_faults = plan.config.live_faults
-            await turns.one_if_due()
-            self._warn(plan)
-            await self._switch(change, turns)
-            await turns.one_if_due()
+            return await self._commit(plan, change, turns)
+
+    async def _commit(self, plan: Plan, change: Change, turns: Turns) -> str:
+        """Switch to *plan*, for which *change* has been prepared; return a summary, for people."""
+        before = {name: endpoint.description for name, endpoint in self.endpoints.items()}
+        old = set(self.endpoints.values())
+        await turns.one_if_due()
+        unchanged = 0
+        async for endpoint, (description, _, _) in turns.between(change.kept.items()):
+            unchanged += endpoint.description == description
+        self.plan = plan
+        self.surroundings.live_faults = plan.config.live_faults
+        await turns.one_if_due()
+        self._warn(plan)
+        await self._switch(change, turns)
+        await turns.one_if_due()
         # Another address under the same name is a change.
         moved = sum(endpoint.description.endpoint.name in before for endpoint in change.fresh)
         return (
@@ -501,11 +539,20 @@ class EchoSuite(Service):
             if call.active():
                 call.cancel()
 
+    @property
+    def drain_left(self) -> float:
+        """Seconds until the drain is over, which has begun."""
+        return max(0.0, cast(float, self._drain_until) - cast(float, self.reactor.seconds()))
+
     async def _stop(self) -> None:
         turns = Turns(self.reactor)
         await self._linger()
         for companion in self.companions:
             companion.drain()
+        await self._finish(await self._stop_accepting(turns), turns)
+
+    async def _stop_accepting(self, turns: Turns) -> list[RunningEndpoint]:
+        """Accept no more connections; return the endpoints that have."""
         endpoints, self.endpoints = list(self.endpoints.values()), {}
         self._closing = [*endpoints, *self.leaving]
         async for endpoint in turns.between(endpoints):
@@ -515,14 +562,18 @@ class EchoSuite(Service):
         still_used = [sock for endpoint in endpoints for sock in endpoint.sockets] + self._companions_sockets
         async for sock in turns.between(self.sockets.keep_only(still_used)):
             sock.close()
+        return endpoints
+
+    async def _finish(self, endpoints: list[RunningEndpoint], turns: Turns) -> None:
+        """Let echoes in progress finish, and close *endpoints*."""
         drains = []
         async for endpoint in turns.between(self._closing):
-            seconds = max(0.0, cast(float, self._drain_until) - self.reactor.seconds())
             with _logged(endpoint, "drained"):
-                drain = endpoint.drain(seconds)
+                drain = endpoint.drain(self.drain_left)
                 if not drain.called:
                     drains.append(drain)
         await gatherResults(drains)
+        await self._drained()
         async for endpoint in turns.between(endpoints):
             with _logged(endpoint, "closed"):
                 await endpoint.close()
@@ -538,6 +589,9 @@ class EchoSuite(Service):
                 summary = endpoint.summary()
             if summary:
                 log.debug("{summary}", summary=summary, endpoint=endpoint.description.endpoint.name)
+
+    async def _drained(self) -> None:
+        """The last echo has finished; datagrams are still answered."""
 
     def force(self) -> None:
         """Abort every connection; those that the end finds still open, too."""

@@ -11,8 +11,8 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from suite.server.counts import Counts, counts_in_turns
-from suite.server.endpoint import RunningEndpoint, counted
+from suite.server.counts import Counts
+from suite.server.endpoint import counted
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 
@@ -27,25 +27,21 @@ _COUNTS: Final = "{open:,} open, {accepted:,} accepted, {received:,} bytes, {ref
 async def log_status(suite: EchoSuite) -> None:
     """Log the counts of *suite* as a whole, and of each endpoint; those that have left are "leaving"."""
     turns = Turns(suite.reactor)
-    endpoints, leaving = [*suite.endpoints.values()], [*suite.leaving]
-    every: list[tuple[RunningEndpoint, Counts]] = []
+    every = await suite.counts(turns)
     total = Counts()
-    async for endpoint in turns.between([*endpoints, *leaving]):
-        counts = await counts_in_turns(endpoint, turns)
-        every.append((endpoint, counts))
+    async for _, _, counts in turns.between(every):
         total += counts
+    leaving = sum(leaves for _, leaves, _ in every)
     _log(
         "status: {endpoints:,} endpoints, {leaving:,} leaving; " + _COUNTS,
         total,
-        endpoints=len(endpoints),
-        leaving=len(leaving),
+        endpoints=len(every) - leaving,
+        leaving=leaving,
     )
-    gone = set(leaving)
     await turns.one_if_due()
-    most = heapq.nlargest(MAX_LINES, every, key=lambda pair: (pair[1].open, pair[1].accepted))
-    async for endpoint, counts in turns.between(most):
-        form = "status, leaving: " if endpoint in gone else "status: "
-        _log(form + _COUNTS, counts, endpoint=endpoint.description.endpoint.name)
+    most = heapq.nlargest(MAX_LINES, every, key=lambda each: (each[2].open, each[2].accepted))
+    async for name, leaves, counts in turns.between(most):
+        _log(("status, leaving: " if leaves else "status: ") + _COUNTS, counts, endpoint=name)
     if len(every) > MAX_LINES:
         log.info("status: {more:,} more endpoints", more=len(every) - MAX_LINES, requested=True)
 

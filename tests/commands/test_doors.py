@@ -279,6 +279,10 @@ def test_under_twisted_errors_are_one_line_and_an_exit_code(tmp_path: Path, comm
         2,
         "config.toml: endpoints.tcp.listen: port 'port' is not a number; expected 0 to 65535\n",
     )
+    assert run('workers = 2\n[endpoints]\ntcp = "tcp:0"') == (
+        2,
+        "config.toml: workers: 2 processes take python -m suite; expected 1 under twist\n",
+    )
     code, said = run('[endpoints]\ntcp = "tcp:0"', "--replay", "missing.log")
     assert (code, said[:63]) == (2, "--replay missing.log: cannot be read: No such file or directory")
     (tmp_path / "file").mkdir()

@@ -8,6 +8,7 @@ from suite.admin.metrics.families import FAMILIES
 from suite.admin.metrics.family import ENDPOINT, Family
 from suite.admin.metrics.of_endpoints import ENDPOINTS
 from suite.admin.metrics.of_suite import SUITE
+from suite.admin.metrics.of_workers import WORKERS
 from tests.admin.metrics.test_deploy import NAMES, RULES, labels_in, names_in
 from tests.docs.test_docs import rows
 from tests.helpers import ROOT
@@ -23,7 +24,7 @@ def row(family: Family) -> list[str]:
 
 
 def test_the_page_has_every_metric() -> None:
-    assert rows(PAGE, "metric") == [row(family) for family in (*SUITE, *ENDPOINTS)]
+    assert rows(PAGE, "metric") == [row(family) for family in (*SUITE, *ENDPOINTS, *WORKERS)]
 
 
 def test_the_page_names_no_other() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from ipaddress import ip_network
 from typing import Any
@@ -145,6 +147,32 @@ def test_of_faults_that_a_source_chooses_there_is_nothing_to_repeat() -> None:
         assert endpoint.receive(b"truncate=1 " * 4) == [b"ok\n"]
         assert endpoint.receive(b"hola") == [b"h"]
     assert not [event for event in events if "from datagram" in (formatEvent(event) or "")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
+def test_workers_number_datagrams_together() -> None:
+    """Until nothing is declared, at all of them: then the next one is number 1 again."""
+    from suite.guard.shared import Numbers, make_counter
+
+    counter = make_counter()
+    one, other = Endpoint(), Endpoint()
+    both = one, other
+    third = Faults((Fault(Kind.LOSS, 1.0, every=3),))
+    for _ in range(2):
+        for endpoint in both:
+            endpoint.faults.numbers = Numbers(counter)
+            endpoint.faults.faults = third
+        answers = [len(endpoint.receive(b"hola")) for endpoint in (one, other, one, other, one, one, other)]
+        assert answers == [1, 1, 0, 1, 1, 0, 1]
+        one.faults.faults = Faults()
+        assert other.receive(b"hola") == [b"hola"]  # it is told later
+        other.faults.faults = Faults()
+    # One that starts later goes on with the numbers of the others.
+    one.faults.faults = third
+    assert [len(one.receive(b"hola")) for _ in range(2)] == [1, 1]
+    other.faults.faults = third
+    assert other.receive(b"hola") == []
+    os.close(counter)
 
 
 def test_what_is_predicted_happens() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from ipaddress import ip_network
 from math import sqrt
@@ -114,6 +115,36 @@ def test_what_is_recorded_is_repeated(
     if arriving:
         last = recorded[max(number for number in recorded if number <= len(arriving))]
         assert again.in_force == Faults(last.faults, last.seed)
+
+
+def is_memoryless(fault: Fault) -> bool:
+    """Whether *fault* strikes by the number of a datagram alone, whatever came before."""
+    return not (isinstance(fault.value, Bursts) or fault.once or fault.after or fault.lasts)
+
+
+@given(faults, arrivals, st.integers(0, 3), st.integers(1, 3))
+def test_workers_number_datagrams_together(
+    one: Faults, arriving: list[Arrival], before: int, workers: int
+) -> None:
+    """What is drawn for one follows from its number, whichever worker has it; so does what is recorded."""
+    kept = replace(one, entries=tuple(filter(is_memoryless, one.entries)))
+    expected = PacketDecider(kept).predict(arriving)
+    recorded = Replay({}, {before + 1: Recorded(kept.entries, kept.seed)})
+    numbers, again = itertools.count(1), itertools.count(1)
+    deciders = [
+        (
+            PacketDecider(kept, numbers.__next__),
+            PacketDecider(Faults((), replayed=recorded), again.__next__),
+        )
+        for _ in range(workers)
+    ]
+    for index, (host, size, seconds) in enumerate(
+        (arrival.host, arrival.size, arrival.seconds) for arrival in arriving
+    ):
+        decider, replaying = deciders[index * index % workers]
+        assert decider.decide(host, size, seconds) == expected[index]
+        repeated = replaying.decide(host, size, seconds)
+        assert repeated == (expected[index] if index >= before else Verdict(index + 1))
 
 
 def test_nothing_strikes_before_the_first_datagram_that_is_recorded() -> None:

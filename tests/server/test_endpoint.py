@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -80,6 +81,44 @@ def test_a_port_that_has_died_ends_like_the_others(endpoint: RunningEndpoint, re
     assert len(endpoint.lines()) == 1
     now(endpoint.close())
     assert ports[1] not in reactor.getReaders()
+
+
+def test_the_guard_of_a_worker_counts_together_with_the_others(
+    endpoint: RunningEndpoint, reactor: Any, tmp_path: Path
+) -> None:
+    """From when it is made, and on other sockets after a reload; so do faults of datagrams."""
+    from suite.guard.shared import Shared, make_counter
+
+    shared, counter = Shared(2), make_counter()
+    other = shared.of(2).endpoint(4, counter)
+    sockets = endpoint.sockets
+    surroundings = Surroundings(reactor)
+    surroundings.shared = shared.of(1)
+    for slot, sock in enumerate(sockets, 4):
+        sock.slot, sock.counter = slot, counter
+    worker = RunningEndpoint(surroundings, endpoint.description, None, sockets[:1])
+    worker.start()
+    if worker.guard is not None:
+        assert worker.guard.share is not None
+        assert (worker.guard.share.number(), other.number()) == (1, 2)
+        assert other.admits(10_000, 10_000)
+        assert worker.guard.refuses(None)
+        worker.change(worker.description, None, sockets[1:])
+        assert worker.guard.share.slot == 5
+        assert not worker.guard.refuses(None)
+    else:
+        for count, socks in enumerate((sockets[:1], sockets[1:]), 1):
+            changed = worker.description.endpoint
+            changed = replace(changed, faults=Faults((Fault(Kind.LOSS, 1.0 / count),)))
+            worker.change(replace(worker.description, endpoint=changed), None, socks)
+            assert worker.datagram_faults is not None
+            assert worker.datagram_faults.numbers is not None
+            assert worker.datagram_faults.numbers.next() == count
+    now(worker.close())
+    for sock in sockets:
+        sock.counter = None
+    shared.close()
+    os.close(counter)
 
 
 def test_a_reload_replaces_a_port_that_has_died(endpoint: RunningEndpoint, reactor: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import methodcaller
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -54,12 +55,12 @@ def _listening(site: Site, call: Call) -> RunningEndpoint:
 
 async def pause(site: Site, call: Call) -> Response:
     """``POST /api/v1/endpoints/{name}/pause``."""
-    return await _switch(site, call, RunningEndpoint.pause)
+    return await _switch(site, call, methodcaller("pause"))
 
 
 async def resume(site: Site, call: Call) -> Response:
     """``POST /api/v1/endpoints/{name}/resume``."""
-    return await _switch(site, call, RunningEndpoint.resume)
+    return await _switch(site, call, methodcaller("resume"))
 
 
 async def _switch(site: Site, call: Call, change: Callable[[RunningEndpoint], None]) -> Response:

@@ -169,7 +169,14 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/api/v1/openapi.json"): Operation("This document.", {"type": "object"}),
     **{(method, path): operation for path, operation in _HEALTH.items() for method in ("GET", "OPTIONS")},
     ("GET", "/metrics"): Operation(
-        "What has been counted, for Prometheus.", None, kind="text/plain; version=0.0.4; charset=utf-8"
+        "What has been counted, for Prometheus.",
+        None,
+        kind="text/plain; version=0.0.4; charset=utf-8",
+        query={
+            "by": described(
+                {"type": "string", "enum": ["worker"]}, "With a label `worker`, if there are several."
+            )
+        },
     ),
 }
 

@@ -120,6 +120,66 @@ _EVENT_FIELDS: Final[Mapping[str, Schema]] = {
     "failure": described(TEXT, "A traceback."),
 }
 
+#: The suite; of one process alone, there are no workers.
+_STATUS: Final = table(
+    version=TEXT,
+    pid=COUNT,
+    started=INSTANT,
+    uptime=SECONDS,
+    state={"type": "string", "enum": ["starting", "serving", "draining"]},
+    ready=FLAG,
+    reasons=described(array(TEXT), "Why it is not ready."),
+    config=described(TEXT, "The path of the configuration."),
+    endpoints=COUNT,
+    leaving=described(COUNT, "Endpoints that no longer listen and still have connections."),
+    paused=array(NAME),
+    not_served=described(
+        array(table(endpoint=NAME, problem=TEXT)), "Optional endpoints that could not be opened."
+    ),
+    **_COUNTS,
+    reloads=table(good=COUNT, bad=COUNT, last=or_null(INSTANT), problem=or_null(TEXT)),
+    descriptors=table(open=or_null(COUNT), limit=or_null(COUNT)),
+    reactor=table(
+        name=TEXT,
+        timers=COUNT,
+        lag=described(
+            or_null(table(p50=SECONDS, p99=SECONDS, max=SECONDS)),
+            "How late timers came in the last minute: half, all but one in a hundred, and all.",
+        ),
+    ),
+    log=table(suppressed=or_null(COUNT), lost=or_null(COUNT)),
+    certificates=described(
+        array(table(endpoint=NAME, subject=TEXT, not_after=INSTANT, days=NUMBER), 100),
+        "Those that end first; not those of the gallery.",
+    ),
+    workers=array(
+        table(
+            number=COUNT,
+            pid=COUNT,
+            state={"type": "string", "enum": ["starting", "serving", "ending", "gone"]},
+            restarts=described(COUNT, "How often another process has taken its place."),
+            since=described(INSTANT, "When its process was started."),
+            open=described(or_null(COUNT), "Open connections; null: it does not answer."),
+        )
+    ),
+)
+
+#: A connection; of one process alone, there are no workers.
+_CONNECTION: Final = table(
+    id=described(TEXT, "As in the log: the endpoint's name, and a number."),
+    endpoint=NAME,
+    number=COUNT,
+    peer=TEXT,
+    state={"type": "string", "enum": ["header", "handshake", "answering", "ending"]},
+    received=described(COUNT, "Bytes."),
+    owed=described(COUNT, "Bytes that the peer has not taken yet."),
+    age=SECONDS,
+    quiet=described(SECONDS, "Seconds since it last made progress."),
+    tls=or_null(named("Agreement")),
+    faults=described(TEXT, "The declared faults that strike it."),
+    worker=described(COUNT, "The number of the worker that has it."),
+)
+
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "Problem": {
         "type": "object",
@@ -134,38 +194,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "required": ["type", "title", "status", "detail"],
         "additionalProperties": False,
     },
-    "Status": table(
-        version=TEXT,
-        pid=COUNT,
-        started=INSTANT,
-        uptime=SECONDS,
-        state={"type": "string", "enum": ["starting", "serving", "draining"]},
-        ready=FLAG,
-        reasons=described(array(TEXT), "Why it is not ready."),
-        config=described(TEXT, "The path of the configuration."),
-        endpoints=COUNT,
-        leaving=described(COUNT, "Endpoints that no longer listen and still have connections."),
-        paused=array(NAME),
-        not_served=described(
-            array(table(endpoint=NAME, problem=TEXT)), "Optional endpoints that could not be opened."
-        ),
-        **_COUNTS,
-        reloads=table(good=COUNT, bad=COUNT, last=or_null(INSTANT), problem=or_null(TEXT)),
-        descriptors=table(open=or_null(COUNT), limit=or_null(COUNT)),
-        reactor=table(
-            name=TEXT,
-            timers=COUNT,
-            lag=described(
-                or_null(table(p50=SECONDS, p99=SECONDS, max=SECONDS)),
-                "How late timers came in the last minute: half, all but one in a hundred, and all.",
-            ),
-        ),
-        log=table(suppressed=or_null(COUNT), lost=or_null(COUNT)),
-        certificates=described(
-            array(table(endpoint=NAME, subject=TEXT, not_after=INSTANT, days=NUMBER), 100),
-            "Those that end first; not those of the gallery.",
-        ),
-    ),
+    "Status": optional(_STATUS, "workers"),
     "Endpoint": table(
         name=NAME,
         transport=TEXT,
@@ -186,19 +215,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         next=described(or_null(TEXT), "The page that follows begins after this; null: there is none."),
     ),
     "Certificate": table(subject=TEXT, names=array(TEXT), not_before=INSTANT, not_after=INSTANT, days=NUMBER),
-    "Connection": table(
-        id=described(TEXT, "As in the log: the endpoint's name, and a number."),
-        endpoint=NAME,
-        number=COUNT,
-        peer=TEXT,
-        state={"type": "string", "enum": ["header", "handshake", "answering", "ending"]},
-        received=described(COUNT, "Bytes."),
-        owed=described(COUNT, "Bytes that the peer has not taken yet."),
-        age=SECONDS,
-        quiet=described(SECONDS, "Seconds since it last made progress."),
-        tls=or_null(named("Agreement")),
-        faults=described(TEXT, "The declared faults that strike it."),
-    ),
+    "Connection": optional(_CONNECTION, "worker"),
     "Agreement": table(
         version=TEXT,
         cipher=TEXT,

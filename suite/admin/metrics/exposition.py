@@ -7,7 +7,7 @@ long as `_lines`, which the tests hold to its lines.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Final, NamedTuple
 
@@ -74,18 +74,19 @@ def _is_zero(weight: str) -> bool:
 
 async def read(snapshot: Snapshot, turns: Turns) -> AsyncIterator[tuple[Family, list[Value]]]:
     """Every metric, in pieces of `SAMPLES` values; one that has no values at all is one empty piece."""
-    for family in SUITE:
+    for family in (*SUITE, *snapshot.more):
         await turns.one_if_due()
-        yield family, [*family.read(snapshot)]
+        yield family, [*snapshot.values(family)]
     for each in ENDPOINTS:
         values = chain.from_iterable(
             each.values(key, observed) for key, observed in snapshot.endpoints.items()
         )
-        async for piece in turns.between(_pieces(values)):
+        async for piece in turns.between(pieces_of(values)):
             yield each, piece
 
 
-def _pieces(values: Iterable[Value]) -> Iterator[list[Value]]:
+def pieces_of(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """*values* in pieces of `SAMPLES`; none are one empty piece."""
     values = iter(values)
     yield [*islice(values, SAMPLES)]
     while piece := [*islice(values, SAMPLES)]:
@@ -94,9 +95,14 @@ def _pieces(values: Iterable[Value]) -> Iterator[list[Value]]:
 
 async def written(snapshot: Snapshot, form: Format, turns: Turns) -> bytes:
     """The whole text of *snapshot*."""
+    return await text_of(read(snapshot, turns), form)
+
+
+async def text_of(metrics: AsyncIterable[tuple[Family, list[Value]]], form: Format) -> bytes:
+    """The whole text of *metrics*; the pieces of each follow one another."""
     pieces: list[bytes] = []
     last: Family | None = None
-    async for family, values in read(snapshot, turns):
+    async for family, values in metrics:
         by_us = isinstance(family, EndpointFamily)
         if family is not last:
             whole = family.metric([] if by_us else values)

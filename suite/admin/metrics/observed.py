@@ -7,9 +7,9 @@ name goes on to count (`suite.server.tally`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import DeferredLock
 from typing_extensions import override
@@ -61,14 +61,22 @@ class Observed:
 class Snapshot:
     """What is known of the suite at a moment.
 
+    :cvar more: the families of the suite as a whole that only this kind has.
     :ivar site: the admin interface, and so the suite, which tell what is read in a moment.
     :ivar endpoints: the endpoints.
     :ivar ready: whether the suite is ready (``/readyz``).
     """
 
+    more: ClassVar[tuple[Any, ...]] = ()
+
     site: Site
     endpoints: Mapping[Key, Observed]
     ready: bool
+
+    def values(self, family: Any) -> Iterable[Any]:
+        """The values of *family*, one of the suite as a whole (`suite.admin.metrics.family`)."""
+        found: Iterable[Any] = family.read(self)
+        return found
 
 
 class CountedTurns(Turns):

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from suite.admin.exchange import Call, Response
+from suite.admin.exchange import Call, Problem, Response
 from suite.admin.metrics.exposition import chosen, written
 from suite.admin.metrics.observed import CountedTurns
 from suite.admin.route import Route, Site
 
 
+def is_by_worker(call: Call) -> bool:
+    """Whether *call* asks for values by worker, which one process alone has not.
+
+    :raises Problem: it asks for them by something else.
+    """
+    by = call.query.get("by")
+    if by not in (None, "worker"):
+        raise Problem(400, f"the query: by={by!r} is unknown; expected worker")
+    return by is not None
+
+
 async def _metrics(site: Site, call: Call) -> Response:
+    is_by_worker(call)
     form = chosen(call.accept)
     observer = site.observer
     # One after the other: what thousands of endpoints take is taken once at a time.

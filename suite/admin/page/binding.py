@@ -20,6 +20,7 @@ FORMS: Final[Mapping[str, Callable[[Any], str]]] = {
     "size": wording.size,
     "duration": wording.duration,
     "instant": wording.instant,
+    "word": str,
 }
 
 #: Ends that somebody wanted: a peer, a limit that is there for ending connections, a fault, an operator.
@@ -52,7 +53,8 @@ def paths_of(reason: str, group: str) -> str:
 def value_at(document: Mapping[str, Any], paths: str) -> Any:
     """What stands in *document* at *paths*: names separated by ``/``, and several by spaces, which are added.
 
-    Of a mapping it is the sum of its values; a count that is not there is 0. None is unknown.
+    Of a mapping it is the sum of its values; a count that is not there is 0. None is unknown. Names in a list
+    are places.
     """
     found = [_at(document, path.split("/")) for path in paths.split()]
     if len(found) == 1:
@@ -62,9 +64,12 @@ def value_at(document: Mapping[str, Any], paths: str) -> Any:
 
 def _at(value: Any, names: list[str]) -> Any:
     for depth, name in enumerate(names):
-        if not isinstance(value, Mapping):
+        if isinstance(value, list):
+            value = value[int(name)]
+        elif isinstance(value, Mapping):
+            value = value.get(name, 0 if depth else None)
+        else:
             return None
-        value = value.get(name, 0 if depth else None)
     return sum(value.values()) if isinstance(value, Mapping) else value
 
 

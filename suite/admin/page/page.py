@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from suite.admin.api import reading, watching
 from suite.admin.exchange import Call, Problem, Response
 from suite.admin.page import assets, panels
 from suite.admin.page.controls import templates
@@ -91,6 +90,7 @@ async def render(contents: Contents, turns: Turns) -> bytes:
             panels.certificates(status),
             panels.counts(status),
             panels.reload(status),
+            panels.workers(status),
             panels.process(status),
             class_="side",
         ),
@@ -188,7 +188,7 @@ async def page(site: Site, call: Call) -> Response:
 async def _several(site: Site, call: Call) -> Contents:
     after = call.query.get("after", "")
     query = {"limit": str(MOST_ENDPOINTS), **({"after": after} if after else {})}
-    found = await _asked(reading.endpoints, site, call, query)
+    found = await _asked(site, call, "/api/v1/endpoints", query)
     return await _contents(
         site,
         call,
@@ -199,32 +199,34 @@ async def _several(site: Site, call: Call) -> Contents:
 
 
 async def _one(site: Site, call: Call, name: str) -> Contents:
-    entry = await _asked(reading.endpoint, site, call, {}, {"name": name})
+    entry = await _asked(site, call, "/api/v1/endpoints/{name}", {}, {"name": name})
     behind = call.query.get("connections")
     query = {"endpoint": name, "limit": str(MOST_CONNECTIONS), **({"after": behind} if behind else {})}
-    connections = await _asked(reading.connections, site, call, query)
+    connections = await _asked(site, call, "/api/v1/connections", query)
     return await _contents(site, call, endpoints=[entry], only=True, connections=connections)
 
 
 async def _contents(site: Site, call: Call, **others: Any) -> Contents:
-    exhibited = site.suite.exhibition()[0] is not None
     return Contents(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        status=await _asked(reading.status, site, call, {}),
-        gallery=await _asked(reading.gallery, site, call, {}) if exhibited else None,
-        events=(await _asked(watching.recent, site, call, {"limit": str(MOST_EVENTS)}))["events"],
+        status=await _asked(site, call, "/api/v1/status", {}),
+        gallery=await _asked(site, call, "/api/v1/gallery", {})
+        if site.suite.plan.gallery is not None
+        else None,
+        events=(await _asked(site, call, "/api/v1/events/recent", {"limit": str(MOST_EVENTS)}))["events"],
         **others,
     )
 
 
 async def _asked(
-    handler: Any,
     site: Site,
     call: Call,
+    path: str,
     query: Mapping[str, str],
     parameters: Mapping[str, str] | None = None,
 ) -> Any:
-    """What the API's *handler* answers, so that page and API never differ."""
+    """What the API answers at *path*, that of a route, so that page and API never differ."""
+    handler: Any = next(each.handler for each in site.routes if (each.method, each.path) == ("GET", path))
     response = await handler(site, replace(call, query=query, parameters=parameters or {}))
     return json.loads(response.body)
 

@@ -305,6 +305,34 @@ def process(status: Document) -> Markup:
     return _panel("Process", element("dl", *rows, class_="pairs"), identity="process")
 
 
+def workers(status: Document) -> Markup:
+    """The processes that serve, if there are several."""
+    found = status.get("workers", [])
+    if not found:
+        return NOTHING
+    columns = (
+        ("state", "word"),
+        ("pid", "word"),
+        ("open", "number"),
+        ("restarts", "number"),
+        ("since", "instant"),
+    )
+    heads = [element("th", name, scope="col") for name in ("worker", *(name for name, _ in columns))]
+    rows = [
+        element(
+            "tr",
+            element("th", str(each["number"]), scope="row"),
+            *(element("td", shown(status, f"workers/{place}/{name}", form)) for name, form in columns),
+        )
+        for place, each in enumerate(found)
+    ]
+    table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows))
+    scrolled = element(
+        "div", table, class_="scrolled", tabindex=0, role="region", aria_label="List of workers"
+    )
+    return _panel("Workers", scrolled, identity="workers")
+
+
 # Events.
 
 

@@ -117,6 +117,8 @@ def head_rows(status: Document, rates: Rates) -> list[tuple[str, RenderableType]
     rows += [("not served", Text(each["problem"], "yellow")) for each in status["not_served"]]
     if status["reloads"]["last"] is not None:
         rows.append(("reloads", _reloads(status["reloads"])))
+    if status.get("workers"):
+        rows.append(("workers", _workers(status["workers"])))
     rows.append(("process", _process(status)))
     return rows
 
@@ -188,6 +190,17 @@ def _reloads(reloads: Document) -> Text:
     text.append(f"; last at {shown_instant(reloads['last'])}")
     if reloads["problem"]:
         text.append(f", which changed nothing: {reloads['problem']}", "bold red")
+    return text
+
+
+def _workers(workers: Sequence[Document]) -> Text:
+    """How many of the workers serve, and how many connections each has."""
+    serving = [each for each in workers if each["state"] == "serving"]
+    counts = ", ".join(f"{each['pid']}: {shown_count(each['open'])}" for each in serving)
+    text = Text(f"{len(serving)} of {len(workers)} serve", "" if len(serving) == len(workers) else "yellow")
+    text.append(f" (open, by process: {counts})" if serving else "", "default")
+    restarts = sum(each["restarts"] for each in workers)
+    text.append(f"; {counted(restarts, 'restart')}", "yellow" if restarts else "default")
     return text
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from suite.admin.metrics.families import FAMILIES
+from suite.admin.metrics.of_workers import WORKERS
 from tests.running import PATIENCE, client_program
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -21,10 +22,11 @@ RULES = DEPLOY / "prometheus" / "echo-suite.rules.yml"
 #: What may follow the name of a histogram.
 SUFFIXES = ("_bucket", "_count", "_sum")
 
-NAMES = {family.name for family in FAMILIES if family.kind != "histogram"} | {
-    family.name + suffix for family in FAMILIES if family.kind == "histogram" for suffix in SUFFIXES
+EVERY = (*FAMILIES, *WORKERS)
+NAMES = {family.name for family in EVERY if family.kind != "histogram"} | {
+    family.name + suffix for family in EVERY if family.kind == "histogram" for suffix in SUFFIXES
 }
-LABELS = {label for family in FAMILIES for label in family.labels} | {"instance", "job", "le"}
+LABELS = {label for family in EVERY for label in family.labels} | {"instance", "job", "le"}
 
 
 def promtool(*arguments: str) -> str:

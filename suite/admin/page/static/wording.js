@@ -52,4 +52,9 @@ export function instant(time) {
   return time == null ? UNKNOWN : `${new Date(time).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 
-export const FORMS = { number, size, duration, instant };
+/** A word, as it is. */
+export function word(text) {
+  return text ?? UNKNOWN;
+}
+
+export const FORMS = { number, size, duration, instant, word };

@@ -1,0 +1,1 @@
+"""The admin interface of a suite with workers."""
