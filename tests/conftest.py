@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from suite import certs
 from tests.forking import template
@@ -16,6 +17,10 @@ if "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is n
     # Whatever is started from now on is measured, too: the package coverage sees to it when Python starts.
     os.environ["MEASURED"] = str(Path(__file__).parents[1])
     os.environ["COVERAGE_PROCESS_START"] = str(Path(__file__).with_name("measured.toml"))
+
+# A test that waits for a processor has not failed.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 # A shell lets what it starts in the background ignore SIGINT, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
