@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 from hdrh.histogram import HdrHistogram
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.client.histogram import HIGHEST, Histogram, bounds_of, bucket_of
@@ -32,7 +32,6 @@ def reference_of(microseconds: list[int]) -> HdrHistogram:
     return reference
 
 
-@settings(deadline=None)
 @given(st.integers(0, HIGHEST))
 def test_a_value_is_within_its_bucket_which_is_narrow(value: int) -> None:
     least, greatest = bounds_of(bucket_of(value))
@@ -48,7 +47,6 @@ def test_buckets_follow_each_other_without_a_gap() -> None:
         end = greatest
 
 
-@settings(deadline=None)
 @given(MICROSECONDS, st.floats(0.001, 100))
 def test_a_percentile_is_the_value_that_so_many_do_not_exceed(values: list[int], percent: float) -> None:
     found = histogram_of(values).percentile(percent)
@@ -82,7 +80,6 @@ def test_nanoseconds_are_rounded_and_what_takes_longer_than_an_hour_took_an_hour
     assert histogram.total == 6
 
 
-@settings(deadline=None)
 @given(MICROSECONDS)
 def test_the_reference_reads_what_we_write(values: list[int]) -> None:
     ours = histogram_of(values)
@@ -94,7 +91,6 @@ def test_the_reference_reads_what_we_write(values: list[int]) -> None:
     assert read.get_value_at_percentile(100.0) == ours.percentile(100.0) == ours.greatest
 
 
-@settings(deadline=None)
 @given(MICROSECONDS)
 def test_we_read_what_the_reference_writes(values: list[int]) -> None:
     assert Histogram.decode(reference_of(values).encode().decode()) == histogram_of(values)
@@ -117,7 +113,6 @@ def test_our_mean_and_deviation_are_those_of_the_reference() -> None:
     assert ours.deviation == pytest.approx(reference.get_stddev(), rel=0.001)
 
 
-@settings(deadline=None)
 @given(
     st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda raw: base64.b64encode(raw).decode()))
 )
@@ -126,7 +121,6 @@ def test_what_is_no_histogram_is_refused(text: str) -> None:
         Histogram.decode(text)
 
 
-@settings(deadline=None)
 @given(MICROSECONDS, st.data())
 def test_a_damaged_histogram_is_refused_or_is_another(values: list[int], data: st.DataObject) -> None:
     """Decoding any bytes ends soon, with a histogram or a ValueError."""

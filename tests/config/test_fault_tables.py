@@ -233,7 +233,7 @@ lines = st.dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=lines, listen=st.sampled_from(["tcp:0", "udp:0", "ssl:0", "unix:x", "fd:3"]))
 def test_a_table_is_read_or_each_mistake_is_a_line(
     tmp_path: Path, lines: dict[str, str], listen: str

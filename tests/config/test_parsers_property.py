@@ -88,7 +88,7 @@ def fed(pieces: list[bytes]) -> tuple[object, ...]:
     return ("incomplete",)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data(), content=proxy_bytes)
 def test_a_proxy_header_means_the_same_however_it_is_cut_up(data: DataObject, content: bytes) -> None:
     places = st.lists(st.integers(0, len(content)), max_size=20).map(sorted)
@@ -154,7 +154,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("config") / "config.toml"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(content=config_bytes)
 def test_a_file_is_a_configuration_or_a_line_for_each_mistake(config_file: Path, content: bytes) -> None:
     config_file.write_bytes(content)
@@ -260,7 +260,7 @@ def ended_by_the_suite(sock: socket.socket, content: bytes) -> bool:
     return True
 
 
-quickly = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+quickly = settings(max_examples=200, suppress_health_check=[HealthCheck.data_too_large])
 
 
 @quickly

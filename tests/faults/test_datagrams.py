@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
@@ -81,7 +81,6 @@ harmless = (Kind.DUPLICATE, Kind.REORDER, Kind.DELAY, Kind.RATE)
 sources = st.sampled_from([CLIENT, OTHER, ("10.1.2.3", 40_000)])
 
 
-@settings(deadline=None)
 @given(
     st.lists(declared(harmless), max_size=5),
     st.integers(0, 2**32),

@@ -6,7 +6,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.config.faults import Fault, Kind, Span
@@ -62,7 +62,6 @@ def joined(found: list[tuple[float, Output]]) -> bytes:
     return b"".join(output for _, output in found if isinstance(output, bytes))
 
 
-@settings(deadline=None)
 @given(
     HARMLESS,
     st.lists(st.tuples(st.binary(min_size=1, max_size=400), st.floats(0, 1)), max_size=8),
@@ -85,7 +84,6 @@ def test_identity(faults: list[Fault], pieces: list[tuple[bytes, float]], seed: 
     assert (pipe.held, pipe.discarded, pipe.finished) == (0, 0, True)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 5000),
     st.lists(st.integers(1, 2000), max_size=8),
@@ -330,7 +328,6 @@ def test_a_stall_at_an_offset_for_a_while_counts_from_when_it_is_reached() -> No
 # The same seed, and another.
 
 
-@settings(deadline=None)
 @given(
     HARMLESS,
     st.lists(st.tuples(st.binary(min_size=1, max_size=400), st.floats(0, 1)), max_size=5),

@@ -380,7 +380,7 @@ HARMLESS = st.lists(
 STEPS = st.lists(st.tuples(st.integers(0, 2000), st.floats(0, 0.3), st.booleans()), max_size=12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(HARMLESS, STEPS, st.lists(HARMLESS, max_size=2))
 def test_identity(faults: list[Fault], steps: list[tuple[int, float, bool]], changes: list[Any]) -> None:
     """Every byte comes back, and the end after it, whatever the peer's pace, and the changes meanwhile."""

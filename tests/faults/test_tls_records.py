@@ -37,7 +37,7 @@ def test_records_have_a_size(wire: Callable[..., Wire], version: str, size: int)
     assert made.protocol.handshakes == 1
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_combined_no_byte_is_changed(wire: Callable[..., Wire], data: DataObject) -> None:
     faults = [fragment(data.draw(st.integers(1, 400)))] if data.draw(st.booleans()) else []

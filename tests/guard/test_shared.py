@@ -222,7 +222,7 @@ def test_a_slot_is_used_again_once_its_connections_are_gone(
 # The table of sources.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.integers(-(2**64), 2**32 - 1) | st.integers(-3, 3), st.booleans()),

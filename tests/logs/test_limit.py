@@ -17,7 +17,7 @@ from suite.reasons import Reason
 from tests.logs.events import FULL, Hostile, event_of
 
 #: Generated values are large here, and machines may be slow.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 class Limited:

@@ -20,7 +20,7 @@ from tests.helpers import ROOT
 from tests.logs.events import FULL, Hostile, event_of, failure_of
 
 #: Generated values are large here, and machines may be slow.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 # The reasons.

@@ -124,7 +124,6 @@ def test_a_window_of_messages_is_on_the_way_at_once() -> None:
     assert one.stream.unanswered == 7
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 3000), st.integers(1, 20), st.lists(st.integers(1, 10_000), max_size=30), st.integers(0, 9)
 )
@@ -141,7 +140,7 @@ def test_whatever_the_pieces_every_message_is_counted_once(
     assert not one.errors
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 200_000), st.integers(0, 5 * PERIOD), st.integers(1, 255), st.integers(0, 9))
 def test_one_wrong_byte_is_found_and_its_place_told(size: int, place: int, flip: int, index: int) -> None:
     one = OneStream(size, window=2, index=index)
