@@ -17,7 +17,7 @@ from suite.admin.api.asked import Query, check_body, endpoint_named, whole_numbe
 from suite.admin.api.documents import counts_document, instant
 from suite.admin.exchange import Call, Problem, Response, as_json
 from suite.admin.metrics.exposition import chosen, read, text_of
-from suite.admin.metrics.observed import CountedTurns, Key
+from suite.admin.metrics.observed import CountedTurns
 from suite.admin.metrics.routes import is_by_worker
 from suite.admin.workers import merging
 from suite.admin.workers.asking import settled
@@ -25,6 +25,7 @@ from suite.admin.workers.metrics import read_by_worker
 from suite.admin.workers.site import Site, documents, reasons
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
+from suite.server.tally import Key
 
 Document = dict[str, Any]
 
@@ -108,7 +109,7 @@ async def endpoints(site: Site, call: Call) -> Response:
     """``GET /api/v1/endpoints``."""
     own = await _own(reading.endpoints, site, call)
     answers = await site.ask_route(call, ("GET", "/api/v1/endpoints"))
-    limit = Query(call, "after", "limit").limit()
+    limit = Query(call, "after", "limit", "name").limit()
     pages = [own, *documents(answers).values()]
     shown, following = merging.endpoints(pages, limit, _past(site, answers))
     return as_json({"endpoints": shown, "next": following})

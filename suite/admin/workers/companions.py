@@ -59,7 +59,7 @@ class WholeAdmin(Admin):
     @override
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         super().serve(sockets, plan)
-        self._supervisor.crew.tell_all("watched", self.site is not None)
+        self._supervisor.crew.tell_all("watched", bool(sockets))
 
     def _hear(self, worker: Any, *told: Any) -> None:
         if self._ledger is not None:

@@ -23,11 +23,12 @@ from suite.admin.health import reasons_against
 from suite.admin.http import AdminFactory
 from suite.admin.lag import Lag
 from suite.admin.metrics.family import Value
-from suite.admin.metrics.observed import CountedTurns, Key, Observed, Observer, Snapshot
+from suite.admin.metrics.observed import CountedTurns, Observed, Observer, Snapshot
 from suite.admin.routes import ROUTES
 from suite.admin.workers.forward import Forwarder
 from suite.admin.workers.metrics import ACCUMULATING, TOLD
 from suite.server.service import EchoSuite
+from suite.server.tally import Key
 
 log = Logger()
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import DeferredLock
+from typing_extensions import override
 
 from suite.admin import site
 from suite.admin.exchange import Call
 from suite.admin.faults import FaultRequests
 from suite.admin.health import reasons_against, state_of
-from suite.admin.metrics.observed import Key
 from suite.admin.route import Route
 from suite.admin.workers import merging
 from suite.admin.workers.asking import Answers, ask
@@ -20,6 +20,7 @@ from suite.admin.workers.metrics import WholeSnapshot
 from suite.admin.workers.told import Ledger
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
+from suite.server.tally import Key
 from suite.server.workers.supervisor import Supervisor
 
 #: Seconds that a worker may take to say how it is: Kubernetes' probes wait for 1 second (``timeoutSeconds``).
@@ -63,10 +64,13 @@ class Site(site.Site):
         self, supervisor: Supervisor, faults: FaultRequests, ledger: Ledger, routes: Sequence[Route]
     ) -> None:
         super().__init__(supervisor, faults, routes)
-        self.lag.stop()  # nobody waits for this process
         self.supervisor = supervisor
         self.ledger = ledger
         self.observer: Any = Observer(self)
+
+    @override
+    def start(self) -> None:
+        self.events.start()  # and no clock: nobody waits for this process
 
     def forget(self) -> None:
         """Forget what has been counted at endpoints that are no longer there."""

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from suite.admin.metrics.family import Family, Value
-from suite.admin.metrics.observed import Key, Observed
+from suite.admin.metrics.observed import Observed
 from suite.server.counts import Counts
+from suite.server.tally import Key
 
 #: The values of families, by their names.
 Values = Mapping[str, list[Value]]

@@ -15,13 +15,14 @@ from suite.admin.http import AdminFactory
 from suite.admin.lag import Lag
 from suite.admin.metrics.exposition import OPENMETRICS, TEXT, read, text_of
 from suite.admin.metrics.family import PREFIX, Value
-from suite.admin.metrics.observed import Key, Observed
+from suite.admin.metrics.observed import Observed
 from suite.admin.metrics.of_suite import SUITE
 from suite.admin.metrics.of_workers import WORKERS
 from suite.admin.workers.metrics import ACCUMULATING, RULES, WholeSnapshot, new_ledger, read_by_worker
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
 from suite.server.service import Reloads
+from suite.server.tally import Key
 
 TCP = Key("tcp", "TCP")
 

@@ -12,11 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from suite.admin.lag import Histogram
 from suite.admin.metrics.family import SuiteFamily, Value
-from suite.admin.metrics.observed import Key, Observed
+from suite.admin.metrics.observed import Observed
 from suite.admin.workers.told import Ledger, largest, merged, summed
 from suite.guard.handshakes import Handshake
 from suite.guard.sweep import Phase
 from suite.server.counts import Counts
+from suite.server.tally import Key
 
 TCP, UDP = Key("tcp", "TCP"), Key("udp", "UDP")
 
