@@ -188,7 +188,7 @@ def reserve(stack: ExitStack, port: int) -> int:
                 stream.bind(("127.0.0.1", candidate))
             except OSError:
                 continue
-            # Only now: another reservation fails to bind, and a server, which says so before it binds, does not.
+            # Only now: a second reservation cannot bind, and a server, which sets this before it binds, can.
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             datagrams.close()
             stack.push(attempt.pop_all())
