@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from math import sqrt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.config.faults import Bursts, Fault, Faults, Kind, Recorded, Replay, Span
@@ -122,6 +122,7 @@ def is_memoryless(fault: Fault) -> bool:
     return not (isinstance(fault.value, Bursts) or fault.once or fault.after or fault.lasts)
 
 
+@settings(deadline=None)
 @given(faults, arrivals, st.integers(0, 3), st.integers(1, 3))
 def test_workers_number_datagrams_together(
     one: Faults, arriving: list[Arrival], before: int, workers: int

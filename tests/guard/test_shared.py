@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+if sys.platform != "linux":
+    pytest.skip("workers are for Linux", allow_module_level=True)
+
 from suite.config.limits import Limits, address_of, source_of
 from suite.guard.shared import ROOM, SLOTS, WINDOW, EndpointShare, Numbers, Shared, make_counter
 from suite.reasons import Reason
 from tests.guard import hammering
 from tests.guard.endpoint import LOOPBACK, PEER, GuardedEndpoint, disconnect
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
 
 OTHER = IPv4Address("TCP", "192.0.2.2", 40000)
 

@@ -101,7 +101,9 @@ class SharedSockets(Sockets):
         if new.transport != "UNIX" and new.fd is None:
             self._make_group(new, description)
         if new.transport != "UDP" or new.group:
-            new.counter = make_counter()
+            # In place of another, for connections that go on: so do their numbers.
+            old = self._open.get(new.key)
+            new.counter = make_counter() if old is None or old.counter is None else os.dup(old.counter)
 
     def _make_group(self, new: ListeningSocket, description: Description) -> None:
         first = new.sock
