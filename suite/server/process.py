@@ -201,7 +201,11 @@ def run(
         controls.watch()
         notifier.ready(f"serving {len(plan.descriptions)} endpoints")
         if notifier.watchdog_interval is not None:
-            LoopingCall(notifier.watchdog).start(notifier.watchdog_interval)
+            LoopingCall(alive).start(notifier.watchdog_interval)
+
+    def alive() -> None:
+        suite.look_after()
+        notifier.watchdog()
 
     def stop(failure: Failure) -> None:
         failures.append(failure)

@@ -231,6 +231,9 @@ class EchoSuite(Service):
         if self.log is not None and self.log.file is not None:
             self.log.file.reopen()
 
+    def look_after(self) -> None:
+        """Called regularly where a service manager watches us: see to it that all that serves is alive."""
+
     def exhibition(self) -> tuple[Any, dict[str, int]]:
         """The gallery, and its open ports by what they serve."""
         ports = {

@@ -80,6 +80,8 @@ class Worker:
         self.began = 0.0
         self.pause = 0.0
         self.restart: IDelayedCall | None = None
+        #: Fires when it has said that it is alive, as it was asked to; None: it was not.
+        self.asked: Deferred[Any] | None = None
 
     def ask(self, what: str, *arguments: object, descriptors: Sequence[int] = ()) -> Deferred[Any]:
         """Ask it something; see `Link.ask`."""
@@ -141,6 +143,7 @@ class Crew:
         """
         worker.state, worker.restart = "starting", None
         worker.given.clear()
+        worker.asked = None
         started: Deferred[None] = Deferred()
         ended: Deferred[str] = Deferred()
         worker.started, worker.ended = started, ended
@@ -242,6 +245,15 @@ class Crew:
         if worker.state != "gone":
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
+
+    def kill_silent(self) -> None:
+        """End those that have not answered since the last call, and ask the others whether they are alive."""
+        for worker in self.serving:
+            if worker.asked is not None and not worker.asked.called:
+                log.error("worker {number} does not answer; it is killed", number=worker.number)
+                self.kill(worker)
+            else:
+                worker.asked = worker.ask("alive").addErrback(lambda why: why.trap(SuiteError))
 
     def end(self) -> Deferred[None]:
         """Replace nobody any more; fires when all are gone."""

@@ -1,7 +1,8 @@
 """The link between the supervisor and a worker: questions, answers, and open sockets, in either direction.
 
 Rules: both ends are one program and one user, so what is sent is pickled; a question has one answer, or fails
-when the other end is gone; descriptors come with the message that is about them, in its order.
+when the other end is gone; descriptors come with the question that is about them, in its order, and one such
+question is asked at a time: those that the other end has no room for leave no trace.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ class GoneError(SuiteError):
 
     def __str__(self) -> str:
         return "a worker has ended before it has answered"
+
+
+class NoDescriptorsError(SuiteError):
+    """There was no room for the descriptors that came with a question."""
+
+    def __str__(self) -> str:
+        return (
+            "a worker has no file descriptors left for more sockets; expected fewer connections, or a higher"
+            " hard limit (ulimit -Hn, or LimitNOFILE= of a systemd unit)"
+        )
 
 
 @implementer(IFileDescriptorReceiver)
@@ -101,8 +112,8 @@ class Link(Protocol):
         while (message := self._next()) is not None:
             self._heard(*message)
 
-    def _next(self) -> tuple[bytes, list[int]] | None:
-        """The next whole message, and what came with it; None: there is none yet."""
+    def _next(self) -> tuple[bytes, int] | None:
+        """The next whole message, and how many descriptors belong to it; None: there is none yet."""
         if self._size < HEAD.size:
             return None
         if len(self._parts[0]) < HEAD.size:
@@ -114,18 +125,28 @@ class Link(Protocol):
         whole = b"".join(self._parts)
         self._parts = [whole[end:]] if len(whole) > end else []
         self._size = len(whole) - end
-        return whole[HEAD.size : end], [self._descriptors.popleft() for _ in range(count)]
+        return whole[HEAD.size : end], count
 
-    def _heard(self, data: bytes, descriptors: list[int]) -> None:
+    def _heard(self, data: bytes, count: int) -> None:
+        """Act on a message, with which *count* descriptors have been sent."""
         number, what, arguments = pickle.loads(data)  # noqa: S301  # from our own process, by nobody else
         if what is None:
             self._answered(number, *arguments)
             return
-        more = {"descriptors": descriptors} if descriptors else {}
+        if len(self._descriptors) < count:  # the kernel has dropped those that we had no room for
+            self._drop_descriptors()
+            self._fail(Failure(NoDescriptorsError()), number)
+            return
+        descriptors = [self._descriptors.popleft() for _ in range(count)]
+        more = {"descriptors": descriptors} if count else {}
         answering = maybeDeferred(self.answers[what], *arguments, **more)
         if number:
             answering.addCallbacks(self._answer, self._fail, callbackArgs=(number,), errbackArgs=(number,))
         answering.addErrback(lambda why: log.failure("{what} could not be answered", why, what=what))
+
+    def _drop_descriptors(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
 
     def _answer(self, value: object, number: int) -> None:
         if not self._gone:
@@ -149,9 +170,7 @@ class Link(Protocol):
     @override
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]  # Twisted's own default is one
         self._gone = True
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
+        self._drop_descriptors()
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             answer.errback(GoneError())

@@ -100,10 +100,12 @@ class SharedSockets(Sockets):
         undo.callback(self._shared.release_slot, new.slot)
         if new.transport != "UNIX" and new.fd is None:
             self._make_group(new, description)
-        if new.transport != "UDP" or new.group:
-            # In place of another, for connections that go on: so do their numbers.
-            old = self._open.get(new.key)
-            new.counter = make_counter() if old is None or old.counter is None else os.dup(old.counter)
+        before = self._open.get(new.key)
+        if before is not None and before.counter is not None:
+            # In place of one whose connections are open yet: their numbers are taken.
+            new.counter = os.dup(before.counter)
+        else:
+            new.counter = make_counter()
 
     def _make_group(self, new: ListeningSocket, description: Description) -> None:
         first = new.sock

@@ -233,6 +233,10 @@ class Supervisor(EchoSuite):
         super().reopen_log()
         self.crew.tell_all("reopen")
 
+    @override
+    def look_after(self) -> None:
+        self.crew.kill_silent()
+
     # Closing.
 
     @override

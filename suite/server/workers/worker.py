@@ -216,6 +216,7 @@ class WorkerProcess:
             "pause": self._pause,
             "counts": self._counts,
             "reopen": self._suite.reopen_log,
+            "alive": lambda: True,
         }
         job.extend(self._suite, self._link)
 

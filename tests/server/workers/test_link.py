@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from suite.errors import UsageError
-from suite.server.workers.link import GoneError, Link, UnansweredError
+from suite.server.workers.link import GoneError, Link, NoDescriptorsError, UnansweredError
 from tests.helpers import now
 
 
@@ -84,6 +84,17 @@ def test_descriptors_come_with_their_message(ends: Ends) -> None:
     here.ask("take", "third", descriptors=[102])
     ends.move()
     assert got == [("first", []), ("second", [100, 101]), ("third", [102])]
+
+
+def test_descriptors_that_the_kernel_has_dropped_are_an_error(ends: Ends) -> None:
+    here, there = ends.links
+    there.answers["take"] = lambda descriptors: pytest.fail(f"it was given {descriptors}")
+    answer = here.ask("take", descriptors=[os.dup(0), os.dup(0)])
+    ends.wires[0].descriptors.pop()
+    ends.move()
+    ends.move()
+    with pytest.raises(NoDescriptorsError, match="no file descriptors left"):
+        now(_awaited(answer))
 
 
 def test_an_error_of_the_user_is_passed_on(ends: Ends) -> None:

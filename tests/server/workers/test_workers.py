@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -39,6 +40,8 @@ from tests.test_signals import AS_INIT, child_of
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers take Linux")
 
 TWO: Final = ("--workers", "2", "--log", "json")
+
+PYTHON: Final = (sys.executable, "-m", "suite")
 
 #: What a worker that is killed has logged.
 KILLED: Final = "killed by signal 9; another takes its place"
@@ -226,6 +229,18 @@ def _served(suite: RunningSuite) -> bool:
         return False
 
 
+def test_a_worker_that_hangs_is_replaced_where_a_service_manager_watches(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        command = ["env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", "WATCHDOG_USEC=600000", *PYTHON]
+        asked_for = ["does not answer; it is killed", KILLED]
+        with running(tmp_path, TCP, *TWO, command=command, asked_for=asked_for) as suite:
+            os.kill(workers_of(suite)[0], signal.SIGSTOP)
+            wait_until(lambda: any(KILLED in line for line in suite.errors), "it is killed")
+            wait_until(lambda: len(workers_of(suite)) == 2, "there are two again")
+            assert [answer(suite, "tcp", b"hola") for _ in range(20)] == [b"hola"] * 20
+
+
 def test_what_waits_for_a_worker_that_dies_waits_for_the_next(tmp_path: Path) -> None:
     with running(tmp_path, TCP, *TWO, asked_for=[KILLED]) as suite, ExitStack() as stack:
         victim = workers_of(suite)[0]
@@ -241,7 +256,7 @@ def test_as_the_first_process_of_a_container(tmp_path: Path) -> None:
     """There the kernel is told to reap all children, whose ends nobody learns then."""
     if subprocess.run([*AS_INIT, "true"], capture_output=True, check=False).returncode:
         cannot_run("no PID namespaces here")
-    command = [*AS_INIT, sys.executable, "-m", "suite"]
+    command = [*AS_INIT, *PYTHON]
     suite = RunningSuite(tmp_path, TCP, *TWO, command=command)
     supervisor = child_of(suite.process.pid)
     for _ in range(2):
@@ -373,6 +388,22 @@ def test_a_reload_that_one_cannot_follow_changes_nothing(tmp_path: Path) -> None
             assert "one" not in suite.addresses
             assert answer(suite, "tcp", b"hola") == b"hola"
             assert "1 as before" in reloaded(suite, TCP)
+
+
+def test_a_reload_for_which_one_has_no_descriptors_changes_nothing(tmp_path: Path) -> None:
+    more = "".join(f'more{number} = "tcp:0"\n' for number in range(20))
+    with running(tmp_path, TCP, *TWO, asked_for=["not reloaded"]) as suite:
+        children = workers_of(suite)
+        used = len(os.listdir(f"/proc/{children[1]}/fd"))
+        limits = resource.prlimit(children[1], resource.RLIMIT_NOFILE)
+        resource.prlimit(children[1], resource.RLIMIT_NOFILE, (used + 10, limits[1]))
+        assert "no file descriptors left" in reloaded(suite, TCP + more, "not reloaded")
+        assert "more1" not in suite.addresses
+        assert [answer(suite, "tcp", b"hola") for _ in range(20)] == [b"hola"] * 20
+        assert len(os.listdir(f"/proc/{children[1]}/fd")) == used
+        resource.prlimit(children[1], resource.RLIMIT_NOFILE, limits)
+        reloaded(suite, TCP + more, '"reloaded: 20 added')
+        assert workers_of(suite) == children
 
 
 def test_the_number_of_workers_takes_a_restart(tmp_path: Path) -> None:
