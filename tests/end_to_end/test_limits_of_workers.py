@@ -35,6 +35,9 @@ listen = "haproxy:tcp:0"
 limits = { per_peer = 3 }
 [endpoints.numbered]
 listen = "tcp:0"
+[endpoints.once]
+listen = "tcp:0"
+faults = [{ reset = true, after = "1B", once = true }]
 [endpoints.udp]
 listen = "udp:0"
 limits = { rate = 1, burst = 10, rate_exempt = [] }
@@ -194,6 +197,11 @@ def test_a_rate_that_a_reload_has_brought_is_one_for_all_workers(tmp_path: Path)
     with running(tmp_path, config.format('"none"'), asked_for=['"reason": "rate"']) as suite:
         assert "reloaded" in reloaded(suite, config.format(1))
         assert burst_of(suite, "udp") <= 10
+
+
+def test_a_fault_strikes_once_for_all_workers(suite: RunningSuite, clients: ExitStack) -> None:
+    found = [connected(suite, "once", clients) for _ in range(30)]
+    assert found == [False] + [True] * 29
 
 
 def test_datagrams_are_numbered_together(suite: RunningSuite) -> None:

@@ -220,6 +220,20 @@ def test_a_slot_is_used_again_once_its_connections_are_gone(
         shared.take_slot()
 
 
+def test_what_happens_once_happens_at_one_worker(shared: Shared, counter: int) -> None:
+    one, two = (shared.of(number).endpoint(0, counter) for number in (1, 2))
+    assert one.claim("this")
+    assert not two.claim("this")
+    assert two.claim("that")
+    assert not one.claim("that")
+    # It is another endpoint that has another counter, also in the same slot.
+    other = make_counter()
+    assert shared.of(2).endpoint(0, other).claim("this")
+    os.close(other)
+    shared.clear(1)
+    assert two.claim("this")
+
+
 # The table of sources.
 
 
