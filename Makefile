@@ -44,7 +44,7 @@ stress: $(VENV)/developed ## the slow and heavy tests, in full size
 	$(BIN)/python -m pytest -m stress
 
 # CONTAINER_CACHE: where the base and the images are kept (default: ~/.cache/echo-suite/containers).
-container: $(VENV)/developed $(DEPLOY)/installed ## build the image and run it, and the manifests (needs root and podman)
+container: $(VENV)/developed $(DEPLOY)/installed ## build the images and run them, and the manifests (needs root and podman)
 	$(BIN)/python -m pytest -m container --timeout 1200 tests/deploy
 
 check: $(VENV)/developed ## lint, formatting, types, and the floors of the design
@@ -112,6 +112,8 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt -c requirements/dev.txt --group plugins -o requirements/plugins.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt pyproject.toml --group docs -o requirements/docs.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+		-c requirements/run.txt -c requirements/dev.txt pyproject.toml --extra locust -o requirements/locust.txt
 	for group in browser deploy sbom schemathesis sslyze; do \
 		uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 			--group $$group -o requirements/$$group.txt || exit; done

@@ -328,7 +328,7 @@ def workers(status: Document) -> Markup:
     ]
     table = element("table", element("thead", element("tr", *heads)), element("tbody", *rows))
     scrolled = element(
-        "div", table, class_="scrolled", tabindex=0, role="region", aria_labelledby="workers-title"
+        "div", table, class_="scrolled", tabindex=0, role="region", aria_label="List of workers"
     )
     return _panel("Workers", scrolled, identity="workers")
 
