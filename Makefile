@@ -8,10 +8,11 @@ PLUGINS := $(VENV)/plugins
 API := $(VENV)/schemathesis
 BROWSER := $(VENV)/browser
 DEPLOY := $(VENV)/deploy
+DOCS := $(VENV)/docs
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fresh ssl stress container check bench install lock clean always
+.PHONY: help run test fresh ssl stress container check docs bench install lock clean always
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -43,7 +44,7 @@ stress: $(VENV)/developed ## the slow and heavy tests, in full size
 	$(BIN)/python -m pytest -m stress
 
 # CONTAINER_CACHE: where the base and the images are kept (default: ~/.cache/echo-suite/containers).
-container: $(VENV)/developed $(DEPLOY)/installed ## build the image and run it, and the manifests (needs root and podman)
+container: $(VENV)/developed $(DEPLOY)/installed ## build the images and run them, and the manifests (needs root and podman)
 	$(BIN)/python -m pytest -m container --timeout 1200 tests/deploy
 
 check: $(VENV)/developed ## lint, formatting, types, and the floors of the design
@@ -51,6 +52,11 @@ check: $(VENV)/developed ## lint, formatting, types, and the floors of the desig
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(DOCS)/installed ## build the documentation site, in build/site, and check its links
+	rm -rf build/site
+	$(DOCS)/bin/sphinx-build --quiet --fresh-env --fail-on-warning -c docs/site -d build/doctrees . build/site
+	$(DOCS)/bin/python docs/site/check.py build/site
 
 bench: $(VENV)/raced ## race it against Twisted, asyncio, uvloop, Go and C; BENCH=--quick takes a minute
 	$(BIN)/python -m benchmarks.race $(BENCH)
@@ -82,7 +88,8 @@ $(VENV)/raced: $(VENV)/installed requirements/bench.txt
 	@touch $@
 
 # Clients in the tests like openssl or ncat, that happen to be written in Python: what they need is their own affair.
-$(SSLYZE)/installed $(API)/installed $(BROWSER)/installed $(DEPLOY)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
+# That of the site is another: it imports the suite, and has what that needs from its own list.
+$(SSLYZE)/installed $(API)/installed $(BROWSER)/installed $(DEPLOY)/installed $(DOCS)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
 	$(PYTHON) -m venv $(VENV)/$*
 	$(VENV)/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
@@ -103,6 +110,10 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group plugins -o requirements/plugins.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+		-c requirements/run.txt -c requirements/dev.txt pyproject.toml --group docs -o requirements/docs.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+		-c requirements/run.txt -c requirements/dev.txt pyproject.toml --extra locust -o requirements/locust.txt
 	for group in browser deploy sbom schemathesis sslyze; do \
 		uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 			--group $$group -o requirements/$$group.txt || exit; done

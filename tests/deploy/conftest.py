@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.deploy.containers import Podman
+from tests.deploy.containers import Podman, turn
 
 
 @pytest.fixture(scope="session")
-def podman() -> Podman:
-    return Podman()
+def podman() -> Iterator[Podman]:
+    with turn():
+        yield Podman()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Images and the base are kept in a cache outside the tree (``CONTAINER_CACHE``, b
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +25,7 @@ from tests.running import PATIENCE, cannot_run, wait_until
 
 BASE = "localhost/echo-suite-base:12"
 IMAGE = "localhost/echo-suite"
+LOCUST = "localhost/echo-suite-locust"
 
 #: What Debian calls the programs that are needed, and their packages.
 PROGRAMS = {
@@ -35,6 +38,9 @@ PROGRAMS = {
     "/usr/lib/podman/netavark": "netavark",
     "/usr/lib/podman/aardvark-dns": "aardvark-dns",
 }
+
+#: See `turn`.
+LOCK = Path("/run/lock/echo-suite-containers")
 
 #: Seconds for what downloads or builds.
 BUILDING = 900
@@ -63,15 +69,26 @@ graphroot = "{cache}/{driver}/graph"
 NOISE = ("systemd connection", "failed to connect to syslog")
 
 
+@contextmanager
+def turn() -> Iterator[None]:
+    """The time in which this run alone has containers; the test is skipped if it can have none.
+
+    Bridges and their addresses are the machine's: a run of another checkout is waited for.
+    """
+    if os.geteuid() != 0:
+        cannot_run("containers are built and run as root here")
+    for name, package in PROGRAMS.items():
+        if shutil.which(name) is None:
+            cannot_run(f"{name} is not installed (Debian: apt-get install {package})")
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class Podman:
     """Podman, with a storage of its own."""
 
     def __init__(self) -> None:
-        if os.geteuid() != 0:
-            cannot_run("containers are built and run as root here")
-        for name, package in PROGRAMS.items():
-            if shutil.which(name) is None:
-                cannot_run(f"{name} is not installed (Debian: apt-get install {package})")
         default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "echo-suite/containers"
         self.cache = Path(os.environ.get("CONTAINER_CACHE") or default)
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -156,22 +173,25 @@ class Podman:
 
         :param target: the stage to build instead, to the directory *output*.
         """
-        base = self.base()
-        name = f"{IMAGE}:{digest()}"
-        if not target and self.has(name):
-            return name
-        arguments: list[str | Path] = ["--build-arg", f"BASE={base}", "--build-arg", "VERSION=test"]
-        arguments += [
-            "-f",
-            ROOT / "deploy/container/Containerfile",
-            "-t",
-            f"{IMAGE}:sbom" if target else name,
-        ]
+        name = f"{IMAGE}:{digest('deploy/container')}"
         if target:
-            arguments += ["--target", target, "--output", f"type=local,dest={output}"]
-        options = ["--pull-never", "--isolation", "chroot", "--format", "docker", "--layers"]
-        self.run("bud", *options, *outside(), *arguments, ROOT, program="buildah", timeout=BUILDING)
+            to_directory = ("--target", target, "--output", f"type=local,dest={output}")
+            self._bud("deploy/container/Containerfile", f"{IMAGE}:sbom", *to_directory)
+        elif not self.has(name):
+            self._bud("deploy/container/Containerfile", name, "--build-arg", "VERSION=test")
         return name
+
+    def locust(self) -> str:
+        """The name of the image of deploy/locust, which is built unless it has been."""
+        name = f"{LOCUST}:{digest('deploy/locust')}"
+        if not self.has(name):
+            self._bud("deploy/locust/Containerfile", name)
+        return name
+
+    def _bud(self, file: str, name: str, *arguments: str) -> None:
+        options = ["--pull-never", "--isolation", "chroot", "--format", "docker", "--layers", *outside()]
+        options += ["--build-arg", f"BASE={self.base()}", "-f", str(ROOT / file), "-t", name, *arguments]
+        self.run("bud", *options, ROOT, program="buildah", timeout=BUILDING)
 
     def peers(self) -> str:
         """An image with HAProxy and Prometheus, in place of theirs."""
@@ -230,13 +250,13 @@ def mirror() -> str:
     return sites[0] if sites else cannot_run("apt has no source of Debian's packages here")
 
 
-def digest() -> str:
-    """A name for what an image of this checkout is made from."""
+def digest(directory: str) -> str:
+    """A name for what an image of this checkout is made from: the suite, and what *directory* has for it."""
     found = sha256()
     places = [
         "suite",
         "requirements",
-        "deploy/container",
+        directory,
         "pyproject.toml",
         "pytest_echo_suite.py",
         "README.md",

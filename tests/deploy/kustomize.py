@@ -63,7 +63,9 @@ def _is_meant(manifest: Manifest, target: Mapping[str, str]) -> bool:
 
 def _containers(manifests: list[Manifest]) -> list[dict[str, Any]]:
     pods = [
-        manifest["spec"]["template"]["spec"] for manifest in manifests if manifest["kind"] == "Deployment"
+        manifest["spec"]["template"]["spec"]
+        for manifest in manifests
+        if manifest["kind"] in ("Deployment", "Job")
     ]
     return [
         container

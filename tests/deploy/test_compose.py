@@ -7,7 +7,6 @@ that the file mounts.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -19,8 +18,9 @@ from typing import Any
 import pytest
 
 from tests.admin.asking_http import ask
+from tests.deploy.composing import Compose, composed
 from tests.deploy.containers import Podman
-from tests.deploy.manifests import load, program
+from tests.deploy.manifests import load
 from tests.helpers import ROOT
 from tests.running import PATIENCE, client_program, wait_until
 
@@ -62,33 +62,6 @@ def test_prometheus_accepts_its_configuration() -> None:
     assert done.returncode == 0, done
 
 
-class Compose:
-    """compose.yaml, with ports of its own."""
-
-    def __init__(self, podman: Podman, image: str, directory: Path) -> None:
-        self.podman = podman
-        for path in DIRECTORY.iterdir():
-            shutil.copy(path, directory)
-        self.ports = dict(zip(PORTS, (_free_port() for _ in PORTS), strict=True))
-        text = (directory / "compose.yaml").read_text()
-        text = re.sub(r"127\.0\.0\.1:(\d+):", lambda found: f"127.0.0.1:{self.ports[int(found[1])]}:", text)
-        (directory / "compose.yaml").write_text(text)
-        # The image of Docker Hub has a way in of its own.
-        services = {"prometheus": {"entrypoint": ["/usr/bin/prometheus"]}}
-        (directory / "peers.yaml").write_text(json.dumps({"services": services}))
-        self.files = ("-f", directory / "compose.yaml", "-f", directory / "peers.yaml")
-        podman.environment.update(
-            ECHO_SUITE_IMAGE=image,
-            HAPROXY_IMAGE=podman.peers(),
-            PROMETHEUS_IMAGE=podman.peers(),
-            PATH=f"{Path(program('podman-compose')).parent}:{os.environ['PATH']}",
-        )
-
-    def __call__(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        options: tuple[str | Path, ...] = ("-p", "echo-suite-test", *self.files, *arguments)
-        return self.podman.run(*options, program=program("podman-compose"), check=check, timeout=300)
-
-
 def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -96,13 +69,29 @@ def _free_port() -> int:
         return port
 
 
-@pytest.fixture
-def compose(podman: Podman, image: str, tmp_path: Path) -> Iterator[Compose]:
-    found = Compose(podman, image, tmp_path)
-    found("down", "-v", check=False)
-    found("up", "-d", "--no-build")
-    yield found
-    found("down", "-v", check=False)
+class Behind:
+    """compose.yaml, with ports of its own.
+
+    :ivar ports: those that are published here, by those that the file has.
+    """
+
+    def __init__(self, podman: Podman, image: str, directory: Path) -> None:
+        for path in DIRECTORY.iterdir():
+            shutil.copy(path, directory)
+        self.ports = dict(zip(PORTS, (_free_port() for _ in PORTS), strict=True))
+        file, peers = directory / "compose.yaml", directory / "peers.yaml"
+        text = file.read_text()
+        text = re.sub(r"127\.0\.0\.1:(\d+):", lambda found: f"127.0.0.1:{self.ports[int(found[1])]}:", text)
+        file.write_text(text)
+        # The image of Docker Hub has a way in of its own.
+        services = {"prometheus": {"entrypoint": ["/usr/bin/prometheus"]}}
+        peers.write_text(json.dumps({"services": services}))
+        self.files = (file, peers)
+        self.variables = {
+            "ECHO_SUITE_IMAGE": image,
+            "HAPROXY_IMAGE": podman.peers(),
+            "PROMETHEUS_IMAGE": podman.peers(),
+        }
 
 
 def _echoes(address: tuple[str, int]) -> bool:
@@ -115,9 +104,26 @@ def _echoes(address: tuple[str, int]) -> bool:
         return False
 
 
+def _read(address: tuple[str, int]) -> bytes:
+    """Everything that comes from *address*; nothing if HAProxy has nobody to pass the connection to."""
+    with socket.create_connection(address, PATIENCE) as sock:
+        return sock.makefile("rb").read()
+
+
+@pytest.fixture
+def behind(podman: Podman, image: str, tmp_path: Path) -> Behind:
+    return Behind(podman, image, tmp_path)
+
+
+@pytest.fixture
+def compose(podman: Podman, behind: Behind) -> Iterator[Compose]:
+    with composed(podman, "echo-suite-test", behind.files, behind.variables) as found:
+        yield found
+
+
 @pytest.mark.container
-def test_through_haproxy_to_the_suite_and_seen_by_prometheus(compose: Compose) -> None:
-    address = ("127.0.0.1", compose.ports[1234])
+def test_through_haproxy_to_the_suite_and_seen_by_prometheus(behind: Behind, compose: Compose) -> None:
+    address = ("127.0.0.1", behind.ports[1234])
     wait_until(lambda: _echoes(address), "HAProxy leads to the suite")
     nc = client_program("nc")
     done = subprocess.run(
@@ -130,22 +136,46 @@ def test_through_haproxy_to_the_suite_and_seen_by_prometheus(compose: Compose) -
     )
     assert done.stdout == "hola mundo...\n"
 
-    with socket.create_connection(("127.0.0.1", compose.ports[1235]), PATIENCE) as sock:
-        report = json.loads(sock.makefile("rb").read())
-        mine = sock.getsockname()[1]
+    # HAProxy checks each of its backends on its own.
+    reporting = ("127.0.0.1", behind.ports[1235])
+    wait_until(lambda: _read(reporting) != b"", "HAProxy leads to the report")
+    report = json.loads(_read(reporting))
     assert report["proxy"]["version"] == 2
     assert report["peer"] != report["proxy"]["peer"]  # whom the header names, not HAProxy
-    assert mine
 
     def counted() -> bool:
         query = "/api/v1/query?query=up%7Bjob%3D%22echo-suite%22%7D"
         try:
-            answer = ask(("127.0.0.1", compose.ports[9090]), query)
+            answer = ask(("127.0.0.1", behind.ports[9090]), query)
         except OSError:  # it does not listen yet
             return False
         found = answer.json["data"]["result"] if answer.status == 200 else []
         return [each["value"][1] for each in found] == ["1"]
 
     wait_until(counted, "Prometheus has scraped the suite")
-    logged = compose.podman.run("logs", "echo-suite-test_suite_1").stderr
+    logged = compose.podman.run("logs", compose.container("suite")).stderr
     assert [line for line in logged.splitlines() if '"level": "info"' not in line] == []
+
+
+@pytest.mark.container
+def test_haproxy_finds_a_suite_that_has_started_again_with_another_address(
+    behind: Behind, compose: Compose, image: str
+) -> None:
+    podman, suite = compose.podman, compose.container("suite")
+
+    def address() -> str:
+        (network,) = podman.inspect(suite)["NetworkSettings"]["Networks"].values()
+        return str(network["IPAddress"])
+
+    published = ("127.0.0.1", behind.ports[1234])
+    wait_until(lambda: _echoes(published), "HAProxy leads to the suite")
+    before = address()
+    podman("stop", "-t", "20", suite)
+    (network,) = podman.inspect(suite)["NetworkSettings"]["Networks"]
+    another = podman("run", "-d", "--network", network, "--ip", before, image)
+    try:
+        podman("start", suite)
+        assert address() != before
+        wait_until(lambda: _echoes(published), "HAProxy leads to it again")
+    finally:
+        podman("rm", "-f", "-t", "0", another)

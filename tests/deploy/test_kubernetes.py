@@ -17,6 +17,7 @@ from tests.deploy.kustomize import Manifest, apply, rendered
 from tests.deploy.manifests import DIRECTORY, find, load, render, validate
 from tests.helpers import write_config
 
+#: Those of the suite; `load`, which is Locust, is looked at on its own.
 OVERLAYS = ("base", "overlays/loadbalancer", "overlays/gateway", "overlays/hostnetwork")
 
 #: Kinds that are no part of Kubernetes, whose schemas are nowhere here: they are not checked.
@@ -56,13 +57,13 @@ def check_schemas(manifests: list[Manifest]) -> None:
         assert problem == expected, (manifest["kind"], manifest["metadata"]["name"])
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "load"])
 def test_manifests_are_right_by_the_newest_schemas(overlay: str) -> None:
     """Strictly: no unknown field."""
     manifests = render(overlay)
     check_schemas(manifests)
     names = {each["metadata"].get("namespace") for each in manifests if each["kind"] != "Namespace"}
-    assert names == {"echo-suite"}
+    assert names == {"echo-suite-load" if overlay == "load" else "echo-suite"}
 
 
 def test_so_are_they_with_all_components(with_components: list[Manifest]) -> None:
@@ -149,11 +150,15 @@ def test_a_pod_has_time_to_drain(overlay: str, tmp_path: Path) -> None:
 def test_every_container_is_restricted(overlay: str) -> None:
     """As Pod Security's standard "restricted" asks, and a read-only root as well."""
     pod = pod_of(render(overlay))
+    check_restricted(pod)
+    assert all(volume.keys() - {"name"} <= {"configMap", "emptyDir", "secret"} for volume in pod["volumes"])
+    assert bool(pod.get("hostNetwork")) == (overlay == "overlays/hostnetwork")
+
+
+def check_restricted(pod: dict[str, Any]) -> None:
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["runAsUser"] == 65532
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert all(volume.keys() - {"name"} <= {"configMap", "emptyDir", "secret"} for volume in pod["volumes"])
-    assert bool(pod.get("hostNetwork")) == (overlay == "overlays/hostnetwork")
     for container in (*pod.get("initContainers", ()), *pod["containers"]):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
@@ -169,6 +174,15 @@ def test_a_load_balancer_keeps_the_address_of_the_client() -> None:
         spec = find(manifests, "Service", name)["spec"]
         assert (spec["type"], spec["externalTrafficPolicy"]) == ("LoadBalancer", "Local")
     assert "type" not in find(manifests, "Service", "echo-suite-admin")["spec"]
+
+
+def test_a_load_balancer_has_time_to_find_and_to_leave_a_node() -> None:
+    """By its own checks: three, ten seconds apart, are usual."""
+    deployment = find(render("overlays/loadbalancer"), "Deployment")["spec"]
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert deployment["minReadySeconds"] > 3 * 10
+    assert container["lifecycle"]["preStop"]["sleep"]["seconds"] > 3 * 10
+    assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_the_two_configurations_differ_in_where_the_admin_interface_listens() -> None:
@@ -210,6 +224,32 @@ def test_the_report_tells_pod_node_and_namespace() -> None:
         VARIABLES["namespace"]: "metadata.namespace",
         VARIABLES["node"]: "spec.nodeName",
     }
+
+
+def test_the_load_has_the_workers_that_its_master_expects_and_they_find_it() -> None:
+    manifests = render("load")
+    master, workers = (find(manifests, "Job", name)["spec"] for name in ("master", "workers"))
+    pods = [job["template"]["spec"] for job in (master, workers)]
+    for pod in pods:
+        check_restricted(pod)
+        # Or variables of a Service called locust-master would be taken for options.
+        assert pod["enableServiceLinks"] is False
+    assert (master["backoffLimit"], pods[0]["restartPolicy"]) == (0, "Never")
+    arguments = [pod["containers"][0]["args"] for pod in pods]
+    assert workers["parallelism"] == workers["completions"]
+    assert f"--expect-workers={workers['parallelism']}" in arguments[0]
+    service = find(manifests, "Service", "master")
+    assert f"--master-host={service['metadata']['name']}" in arguments[1]
+    labels = master["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    (port,) = service["spec"]["ports"]
+    (listening,) = pods[0]["containers"][0]["ports"]
+    assert port["targetPort"] == listening["name"]
+    assert listening["containerPort"] == port["port"] == 5557  # Locust's own default
+    suite = find(render("base"), "Service")
+    at = f"{suite['metadata']['name']}.{suite['metadata']['namespace']}"
+    (tcp,) = (each["port"] for each in suite["spec"]["ports"] if each["name"] == "tcp")
+    assert f"--host=tcp:{at}:{tcp}" in arguments[0]
 
 
 def test_every_file_is_used() -> None:

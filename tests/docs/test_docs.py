@@ -64,7 +64,7 @@ def test_the_page_has_every_limit_and_its_default() -> None:
 
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/*.md", "deploy/**/*.md", "benchmarks/*.md", "certs/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "deploy/**/*.md", "benchmarks/*.md", "certs/*.md")
     for path in ROOT.glob(pattern)
 )
 

@@ -1,13 +1,18 @@
-"""Two suites behind a real load balancer: one of them ends under load, and no echo is lost."""
+"""Two suites behind a real load balancer: one of them ends under load, and no echo is lost.
+
+The configurations are those of docs/load-balancers.md, with addresses and ports from here.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,51 +20,26 @@ from pathlib import Path
 
 from tests.admin.asking_http import ask
 from tests.foreign import free_port, nginx
-from tests.running import PATIENCE, RunningSuite, client_program, running, wait_until
+from tests.helpers import ROOT
+from tests.running import PATIENCE, RunningSuite, TCPAddress, client_program, running, wait_until
 
-SERVED = """
-{lameduck}
-[endpoints]
-tcp = "tcp:0"
-[admin]
-listen = "tcp:0"
-"""
+PAGE = (ROOT / "docs/load-balancers.md").read_text()
 
-HAPROXY = """
-global
-    stats socket unix@{directory}/stats.sock
 
-defaults
-    mode tcp
-    timeout connect 30s
-    timeout client 60s
-    timeout server 60s
-    timeout check 30s
-    retries 0
+def from_page(language: str, start: str) -> str:
+    """The example in *language* whose first line is *start*, a comment; without that line."""
+    (found,) = re.findall(rf"^```{language}\n# {re.escape(start)}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    return str(found)
 
-frontend echo
-    bind fd@{fileno}
-    default_backend echo
 
-backend echo
-    balance roundrobin
-    option httpchk GET /readyz
-    default-server inter 50ms fall 1 rise 1
-    server one 127.0.0.1:{one} check port {one_admin}
-    server two 127.0.0.1:{two} check port {two_admin}
-"""
-
-NGINX = """
-upstream echo {{
-    server 127.0.0.1:{one};
-    server 127.0.0.1:{two};
-}}
-server {{
-    listen 127.0.0.1:{port};
-    proxy_pass echo;
-    proxy_half_close on;
-}}
-"""
+def here(text: str, *suites: RunningSuite, endpoint: str = "tcp") -> str:
+    """*text* of the page, in which port 1234 of 192.0.2.1 and 192.0.2.2 is the *endpoint* of *suites*."""
+    for number, suite in enumerate(suites, 1):
+        _, port = suite.addresses[endpoint]
+        there, now = f"192.0.2.{number}:1234", f"127.0.0.1:{port}"
+        text = text.replace(f"{there} check port 9901", f"{now} check port {suite.admin[0][1]}")
+        text = text.replace(there, now)
+    return text
 
 
 class Traffic:
@@ -109,17 +89,35 @@ class Traffic:
         wait_until(lambda: self.made >= then + count or bool(self.problems), "more was echoed")
 
 
+def served(lameduck: str) -> str:
+    """The page's configuration of a suite, on loopback, and on ports that the system chooses."""
+    text = from_page("toml", "config.toml").replace("192.0.2.9", "127.0.0.1")
+    text = re.sub(r":\d+:interface=0\.0\.0\.0", ":0", text)
+    return re.sub(r'^lameduck = ".*"$', f'lameduck = "{lameduck}"', text, flags=re.MULTILINE)
+
+
+def _misbehaving(text: str, faults: str) -> str:
+    """*text*, with *faults* at its TCP endpoint."""
+    if not faults:
+        return text
+    changed = rf"tcp = {{ listen = \1, faults = {faults} }}"
+    return re.sub(r'^tcp = (".*")$', changed, text, flags=re.MULTILINE)
+
+
 @contextmanager
-def two(directory: Path, lameduck: str = "") -> Iterator[tuple[RunningSuite, RunningSuite]]:
+def two(
+    directory: Path, lameduck: str = "250ms", faults: str = ""
+) -> Iterator[tuple[RunningSuite, RunningSuite]]:
     """Two suites, the first of which is the one to end.
 
-    :param lameduck: a line of its configuration.
+    :param lameduck: of the first one.
+    :param faults: of its TCP endpoint, as a TOML array.
     """
     with ExitStack() as stack:
         suites = []
-        for name, line in (("one", lameduck), ("two", "")):
+        for name, text in (("one", _misbehaving(served(lameduck), faults)), ("two", served("250ms"))):
             (directory / name).mkdir()
-            suites.append(stack.enter_context(running(directory / name, SERVED.format(lameduck=line))))
+            suites.append(stack.enter_context(running(directory / name, text)))
         yield suites[0], suites[1]
 
 
@@ -142,26 +140,35 @@ def accepted(suite: RunningSuite) -> int:
     return count
 
 
+@contextmanager
+def haproxy(directory: Path, config: str) -> Iterator[tuple[str, int]]:
+    """HAProxy with *config*, and where it listens in place of its ``bind``."""
+    command = (client_program("haproxy"), "-db", "-f", "haproxy.cfg")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = config.replace("bind :1234", f"bind fd@{listening.fileno()}")
+        assert f"fd@{listening.fileno()}" in config
+        # What is lost shall show.
+        config = config.replace("mode tcp", "mode tcp\n    retries 0")
+        stats = f"global\n    stats socket unix@{directory}/stats.sock\n"
+        (directory / "haproxy.cfg").write_text(stats + config)
+        with program(directory, *command, pass_fds=(listening.fileno(),)) as process:
+
+            def is_ready() -> bool:
+                assert process.poll() is None, (directory / "output").read_text()
+                try:
+                    return bool(status_of(directory, "one"))
+                except (FileNotFoundError, ConnectionRefusedError):
+                    return False
+
+            wait_until(is_ready, "HAProxy was ready")
+            yield listening.getsockname()
+
+
 def test_haproxy_looks_elsewhere_before_one_stops_accepting(tmp_path: Path) -> None:
-    haproxy = client_program("haproxy")
-    with (
-        two(tmp_path, 'lameduck = "10m"') as (one, other),
-        socket.create_server(("127.0.0.1", 0)) as listening,
-    ):
-        config = HAPROXY.format(
-            directory=tmp_path,
-            fileno=listening.fileno(),
-            one=one.addresses["tcp"][1],
-            one_admin=one.admin[0][1],
-            two=other.addresses["tcp"][1],
-            two_admin=other.admin[0][1],
-        )
-        (tmp_path / "haproxy.cfg").write_text(config)
-        command = (haproxy, "-db", "-f", "haproxy.cfg")
-        with (
-            program(tmp_path, *command, pass_fds=(listening.fileno(),)),
-            Traffic(listening.getsockname()) as traffic,
-        ):
+    client_program("haproxy")
+    with two(tmp_path, "10m") as (one, other):
+        config = here(from_page("haproxy", "haproxy.cfg"), one, other)
+        with haproxy(tmp_path, config) as address, Traffic(address) as traffic:
             traffic.more(50)
             assert accepted(one) > 0
             one.process.send_signal(signal.SIGTERM)
@@ -177,6 +184,69 @@ def test_haproxy_looks_elsewhere_before_one_stops_accepting(tmp_path: Path) -> N
         assert not traffic.problems
 
 
+def test_the_suites_know_the_client_behind_haproxy(tmp_path: Path) -> None:
+    client_program("haproxy")
+    with two(tmp_path) as (one, other):
+        config = here(from_page("haproxy", "haproxy.cfg"), one, other)
+        with (
+            haproxy(tmp_path, config) as address,
+            socket.create_connection(address, PATIENCE, ("127.0.0.3", 0)) as sock,
+        ):
+            sock.sendall(b"hola")
+            assert sock.recv(100) == b"hola"
+            host, port = sock.getsockname()
+            open_ones = [
+                connection
+                for suite in (one, other)
+                for connection in ask(suite.admin[0], "/api/v1/connections").json["connections"]
+            ]
+    assert [each["peer"] for each in open_ones] == [f"{host}:{port}"]
+
+
+def checked_by_probe(directory: Path, *suites: RunningSuite, patience: int = 1) -> str:
+    """The configuration of the page in which HAProxy's checks are probes.
+
+    :param patience: seconds in which each step of a probe has to succeed; on the page, one.
+    """
+    check = directory / "check-echo"
+    script = from_page("sh", "/usr/local/bin/check-echo")
+    assert "--timeout 1s " in script
+    check.write_text(script.replace("--timeout 1s ", f"--timeout {patience}s "))
+    check.chmod(0o755)
+    front, back = from_page("haproxy", "haproxy.cfg").split("\nbackend echo\n")
+    assert "httpchk" in back
+    text = front + from_page("haproxy", "haproxy.cfg, instead of httpchk")
+    text = text.replace("/usr/local/bin/check-echo", str(check))
+    # A busy machine starts no probe within four seconds.
+    assert "timeout check 4s" in text
+    text = text.replace("timeout check 4s", f"timeout check {PATIENCE}s")
+    return here(text.replace("/opt/echo-suite/bin", f"{sys.prefix}/bin"), *suites)
+
+
+def test_by_the_exit_code_of_probe_haproxy_leaves_a_suite_that_changes_bytes(tmp_path: Path) -> None:
+    """It can be connected to, and its `/readyz` says that all is well."""
+    client_program("haproxy")
+    with two(tmp_path, faults="[{ corrupt = 1 }]") as (one, other):
+        with haproxy(tmp_path, checked_by_probe(tmp_path, one, other, patience=20)) as address:
+            wait_until(lambda: status_of(tmp_path, "one") == "DOWN", "the probe has failed")
+            assert status_of(tmp_path, "two").startswith("UP")
+            with Traffic(address) as traffic:
+                traffic.more(50)
+        assert not traffic.problems
+        assert ask(one.admin[0], "/readyz").status == 200
+
+
+def test_and_a_suite_that_hangs_and_takes_it_again_when_it_does_not(tmp_path: Path) -> None:
+    client_program("haproxy")
+    with two(tmp_path) as (one, other), haproxy(tmp_path, checked_by_probe(tmp_path, one, other)):
+        one.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: status_of(tmp_path, "one") == "DOWN", "the probe has failed")
+        finally:
+            one.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: status_of(tmp_path, "one").startswith("UP"), "the probe goes well again")
+
+
 def status_of(directory: Path, server: str) -> str:
     """What HAProxy thinks of *server*."""
     with socket.socket(socket.AF_UNIX) as sock:
@@ -188,15 +258,51 @@ def status_of(directory: Path, server: str) -> str:
     return next(row["status"] for row in rows if row["svname"] == server)
 
 
+@contextmanager
+def behind_nginx(directory: Path, *suites: RunningSuite) -> Iterator[tuple[TCPAddress, TCPAddress]]:
+    """Run nginx as on the page; where it listens, for TCP and for UDP."""
+    text = from_page("nginx", "nginx.conf")
+    text = text.removeprefix("stream {\n").removesuffix("}\n")
+    start, end = text.index("upstream echo_udp"), text.index("server {")
+    text = here(text[:start], *suites) + here(text[start:end], *suites, endpoint="udp") + text[end:]
+    ports = free_port(), free_port()
+    for words, port in zip(("listen 1234;", "listen 1234 udp;"), ports, strict=True):
+        assert words in text
+        text = text.replace(words, words.replace("1234", f"127.0.0.1:{port}"))
+    with nginx(directory, text, port=ports[0]):
+        yield ("127.0.0.1", ports[0]), ("127.0.0.1", ports[1])
+
+
 def test_nginx_goes_on_with_the_other(tmp_path: Path) -> None:
     """It has no checks of its own: it tries the next server when one refuses, and what is open is drained."""
-    port = free_port()
     with two(tmp_path) as (one, other):
-        stream = NGINX.format(one=one.addresses["tcp"][1], two=other.addresses["tcp"][1], port=port)
-        with nginx(tmp_path, stream, port=port), Traffic(("127.0.0.1", port)) as traffic:
+        with behind_nginx(tmp_path, one, other) as (address, _), Traffic(address) as traffic:
             traffic.more(50)
             assert accepted(one) > 0
             one.process.send_signal(signal.SIGTERM)
             assert one.process.wait(PATIENCE) == 0
             traffic.more(50)
         assert not traffic.problems
+
+
+def test_nginx_keeps_the_datagrams_of_a_host_at_one_suite_until_that_has_gone(tmp_path: Path) -> None:
+    def echoes() -> bool:
+        """From a new port."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(1)
+            sock.sendto(b"hola", address)
+            try:
+                return sock.recv(100) == b"hola"
+            except TimeoutError:
+                return False
+
+    with two(tmp_path) as suites, behind_nginx(tmp_path, *suites) as (_, address):
+        assert all(echoes() for _ in range(20))
+        answered = [
+            ask(suite.admin[0], "/api/v1/endpoints/udp").json["datagrams"]["answered"] for suite in suites
+        ]
+        assert sorted(answered) == [0, 20]
+        gone = suites[answered.index(20)]
+        gone.process.send_signal(signal.SIGTERM)
+        assert gone.process.wait(PATIENCE) == 0
+        wait_until(echoes, "the other one answers")

@@ -74,6 +74,10 @@ class Driver:
         page.on("console", self._said)
         page.goto(url)
 
+    def go(self, url: str) -> None:
+        """Show *url* in the same window."""
+        self.page.goto(url)
+
     def _said(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.problems.append(message.text)

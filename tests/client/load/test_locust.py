@@ -1,4 +1,4 @@
-"""The Locust user: a distributed run as in docs/load.md, and the words of its failures."""
+"""The Locust user: a distributed run as in docs/load.md, the words of its failures, and deploy/locust."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 
 from tests.foreign import free_port
+from tests.helpers import ROOT
 from tests.running import FOUR_TRANSPORTS, PATIENCE, RunningSuite, running
 
-# A run ends when it has done enough, not after a time that a busy machine may need to begin.
-LOCUSTFILE = """\
+#: A run ends when it has done enough, not after a time that a busy machine may need to begin.
+ENOUGH = """\
 import gevent
 from locust import events
 from locust.runners import WorkerRunner
-
-from suite.client.locust_user import EchoUser
 
 
 @events.init.add_listener
@@ -34,6 +33,10 @@ def quits_after_enough(environment, **_):
 
     if not isinstance(environment.runner, WorkerRunner):
         gevent.spawn(watch)
+"""
+
+LOCUSTFILE = """\
+from suite.client.locust_user import EchoUser
 
 
 class Messages(EchoUser):
@@ -41,6 +44,9 @@ class Messages(EchoUser):
     ca = "certs/ca.pem"
     {more}
 """
+
+#: What the image and the manifests run.
+DEPLOYED = ROOT / "deploy/locust/locustfile.py"
 
 
 @pytest.fixture(autouse=True)
@@ -60,11 +66,15 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
 
 
 def run_locust(
-    directory: Path, target: str, more: str = "", *, workers: int = 0
+    directory: Path, target: str, more: str = "", *, workers: int = 0, file: Path = Path("locustfile.py")
 ) -> tuple[int, list[dict[str, Any]], str]:
-    """Run Locust, as a master with *workers* if there are any; return its exit code, statistics and log."""
+    """Run Locust, as a master with *workers* if there are any; return its exit code, statistics and log.
+
+    :param more: a line of the class, in the *file* that is made here.
+    """
     (directory / "locustfile.py").write_text(LOCUSTFILE.format(more=more))
-    locust = (sys.executable, "-m", "locust", "-f", "locustfile.py")
+    (directory / "enough.py").write_text(ENOUGH)
+    locust = (sys.executable, "-m", "locust", "-f", f"{file},enough.py")
     plan = ("--headless", "-u", "6", "-r", "6", "-t", f"{PATIENCE:.0f}s", "--host", target, "--json")
     # Coverage would import ssl before Locust's gevent can patch it.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
@@ -133,3 +143,54 @@ def test_a_failure_has_its_word(suite: RunningSuite) -> None:
     assert code == 1
     assert misnamed["num_failures"] == misnamed["num_requests"] > 0
     assert "cert-name" in said
+
+
+@pytest.mark.parametrize("faults", ["", "faults = [{ corrupt = 0.001 }]"], ids=["as-sent", "corrupt"])
+def test_a_distributed_run_of_the_deployed_file_fails_if_bytes_come_back_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: str
+) -> None:
+    """Of its workers, that compare them, as of the master, which only counts."""
+    monkeypatch.setenv("ECHO_SIZE", "4096")
+    with running(tmp_path, f'[endpoints.tcp]\nlisten = "tcp:0"\n{faults}') as suite:
+        host, port = suite.addresses["tcp"]
+        code, statistics, said = run_locust(tmp_path, f"tcp:{host}:{port}", workers=2, file=DEPLOYED)
+    (echoes,) = (row for row in statistics if row["name"] == "echo 4096 B")
+    if faults:
+        assert code == 1
+        assert 0 < echoes["num_failures"] <= echoes["num_requests"]
+        assert "mismatch" in said
+    else:
+        assert code == 0, said
+        assert echoes["num_failures"] == 0
+
+
+def run_deployed(directory: Path, *arguments: str) -> tuple[int, str]:
+    """The exit code and the log of a Locust that is to end by itself."""
+    command = (sys.executable, "-m", "locust", "-f", str(DEPLOYED), "--headless", *arguments)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_size_and_a_target_that_are_none_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = run_deployed(tmp_path, "--host", "tcp:127.0.0.1:x")
+    assert code == 1
+    expected = "--host: 'tcp:127.0.0.1:x': port 'x' is not a number; expected 1 to 65535"
+    assert said.splitlines()[-1] == expected
+    assert "Traceback" not in said
+    for size in ("0", "x", "1KiB"):
+        monkeypatch.setenv("ECHO_SIZE", size)
+        code, said = run_deployed(tmp_path, "--host", "tcp:127.0.0.1:1")
+        assert code == 1
+        assert said == f"ECHO_SIZE: {size!r} is not a size; expected a number of bytes, at least 1\n"
+
+
+def test_a_run_that_has_sent_nothing_fails(tmp_path: Path) -> None:
+    """Nobody is started; Locust's own exit code would be 0."""
+    code, said = run_deployed(tmp_path, "--host", "tcp:127.0.0.1:1", "--users", "0", "--run-time", "1s")
+    assert code == 1
+    assert "no message was sent" in said
