@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import resource
 import select
 import shutil
@@ -17,12 +18,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from suite import certs
 from tests import activate
+from tests.forbidding import NUMBERS
+from tests.forbidding import __file__ as forbidding
 from tests.running import (
     FOUR_TRANSPORTS,
     PATIENCE,
@@ -501,6 +504,20 @@ def test_sockets_that_others_open_cannot_be_shared(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('workers = 2\n[endpoints]\nstdio = "stdio:"\n')
     result = run_suite(tmp_path, "check", "--config", "config.toml", says=r"config\.toml: [^\n]+\n")
     assert result.returncode == 2
+
+
+@pytest.mark.skipif(platform.machine() not in NUMBERS, reason="no numbers of system calls for this machine")
+def test_sandboxes_that_forbid_what_it_asks_for(tmp_path: Path) -> None:
+    """`SystemCallFilter=~@resources`, for one; without memory to share, it says so."""
+    command = [sys.executable, forbidding, "prlimit64", *PYTHON]
+    with running(tmp_path, TCP, *TWO, command=command) as suite:
+        assert [answer(suite, "tcp", b"hola") for _ in range(10)] == [b"hola"] * 10
+    command = [sys.executable, forbidding, "memfd_create", *PYTHON, *TWO]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    said = "2 workers cannot share memory: Function not implemented; expected workers = 1\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "1"), ()])
