@@ -11,6 +11,9 @@ DEPLOY := $(VENV)/deploy
 DOCS := $(VENV)/docs
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
+# What the tests start by the hundred should not be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test fresh ssl stress container check docs bench install lock clean always
 

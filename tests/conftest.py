@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from suite import certs
 from tests.forking import template
+
+if "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is not None:
+    # Whatever is started from now on is measured, too: the package coverage sees to it when Python starts.
+    os.environ["MEASURED"] = str(Path(__file__).parents[1])
+    os.environ["COVERAGE_PROCESS_START"] = str(Path(__file__).with_name("measured.toml"))
 
 # A shell lets what it starts in the background ignore SIGINT, and so would all that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

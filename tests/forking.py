@@ -3,12 +3,14 @@
 The imports take a third of a second of CPU, and hundreds of tests start a suite. To a test, what it gets is
 as good as a process started anew: a child of its own, with the arguments, environment, directory, standard
 streams, descriptors and exit code it asked for. Only what the system knows of how it was executed is the
-template's (``/proc/PID/cmdline`` and ``environ``). Tests of that, and of the first moments of a process,
-execute Python.
+template's (``/proc/PID/cmdline`` and ``environ``); and once all is done and written that Python does at exit,
+it ends without taking its modules apart, which would copy all the memory that it shares with the template.
+Tests of that, and of the first and last moments of a process, execute Python.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import fcntl
 import gc
@@ -25,8 +27,11 @@ from typing import IO, Any, Final, NoReturn, TextIO
 
 ROOT: Final = Path(__file__).parents[1]
 
-#: What the template imports: what is needed to serve, to probe, to load and to connect.
+#: What the template imports: what is needed to serve, to be asked, to probe, to load and to connect.
 PRELOADED: Final = (
+    "suite.admin.site",
+    "suite.cli",
+    "suite.commands.serve",
     "suite.server.process",
     "suite.server.announce",
     "suite.server.plan",
@@ -48,6 +53,7 @@ PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 
 _REQUEST_SIZE: Final = 65536
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+_fork: Final = ctypes.PyDLL(None).fork
 
 
 class Template:
@@ -155,7 +161,8 @@ def serve(channel: socket.socket) -> None:
         if not request:
             return
         read, write = os.pipe()
-        if not (middle := os.fork()):
+        # The system's own: what Python, and coverage, do after a fork is for the process that stays.
+        if not (middle := _fork()):
             if child := os.fork():
                 os.write(write, str(child).encode())
                 os._exit(0)
@@ -199,8 +206,27 @@ def _become(
     os.environ.update(environment)
     os.chdir(directory)
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit()
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise
+        code = end.code or 0
+    else:
+        code = 0
+    _exit(code)
+
+
+def _exit(code: int) -> NoReturn:
+    """End as ``sys.exit(code)`` does, but for taking modules apart."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as the interpreter does
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # of which the interpreter has more to say
+        sys.exit(code)
+    os._exit(code & 0xFF)
 
 
 def _standard_stream(number: int, model: TextIO) -> IO[Any]:

@@ -302,14 +302,14 @@ def echo(
 ) -> bytes:
     """Send *data* on a stream, then call *end*; return all that comes back.
 
-    :param late: read nothing before everything is sent, which the peer must make us wait for.
+    :param late: read nothing before everything is sent, or the peer makes us wait because nothing is read.
     """
     received: list[bytes] = []
     sent = threading.Event()
 
     def read() -> None:
         if late:
-            sent.wait(1)  # a full echo cannot be sent before any of it is read: this is the slow reader
+            _wait_for_a_standstill(getattr(sock, "sock", sock), sent)
         received.append(read_to_end(sock.recv, read_size))
 
     reader = threading.Thread(target=read)
@@ -320,6 +320,13 @@ def echo(
     reader.join(PATIENCE)
     assert received, "no end of the echo"
     return received[0]
+
+
+def _wait_for_a_standstill(sock: socket.socket, sent: threading.Event) -> None:
+    """Return once *sent* is set, or *sock* has taken nothing more for several looks."""
+    looks = 0
+    while looks < 5 and not sent.wait(0.02):
+        looks = 0 if select.select([], [sock], [], 0)[1] else looks + 1
 
 
 class TLSClient:

@@ -13,10 +13,11 @@ The admin interface, over HTTP:
 - `http`: requests and connections, everything bounded
 - `exchange`: what a request is to handlers, and what they answer with
 - `route`, `routes`: one path, and all of them
-- `api`: JSON for programs
+- `api`: JSON for programs; `page`: the same for people, in a browser
 - `health`: plain text for probes
 - `metrics`: what has been counted, for Prometheus
 - `events`: what has happened
+- `workers`: one interface for all of them, where there are several
 - `lag`, `usage`: how late the reactor is, and what the process uses
 
 What both of them need:

@@ -8,7 +8,7 @@ the rest; it answers until the last echo has been drained, so that whoever watch
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from suite import text
 from suite.admin.faults import FaultRequests
@@ -21,12 +21,15 @@ from suite.server.service import EchoSuite
 if TYPE_CHECKING:
     from suite.admin.site import Site
 
+#: What sends metrics, for whoever has a collector.
+_OTLP: Final = "suite.admin.metrics.otlp"
+
 
 class Admin:
     """The admin interface of *suite*; see `suite.server.service.Companion`.
 
     :param faults: answers what is asked about faults.
-    :ivar site: what answers; None while there are no sockets.
+    :ivar site: what answers; None before there are sockets. It stays when they go: what it counts goes on.
     """
 
     name: ClassVar[str] = "admin"
@@ -45,10 +48,13 @@ class Admin:
 
         :raises ConfigError: whom the suite has become since may not read its code.
         """
-        if plan.config.admin is None:
+        table = plan.config.admin
+        if table is None:
             return
         try:
             import_module(self.module)
+            if table.otlp is not None:
+                import_module(_OTLP).load(table.otlp)
         except (ImportError, OSError) as error:
             raise ConfigError(
                 text.shown(plan.config.file),
@@ -64,16 +70,17 @@ class Admin:
 
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         """Answer on *sockets* from now on, and on no others; open connections stay, unless none is left."""
-        if sockets and self.site is None:
+        if not sockets and not self._sockets:
+            return
+        if self.site is None:
             self.site = self.make_site()
         site = self.site
-        if site is None:
-            return
+        if not self._sockets:
+            site.start()
         site.use(plan)
         if sockets != self._sockets:
             self._move(site, sockets)
         if not sockets:
-            self.site = None
             site.stop()
 
     def _move(self, site: Site, sockets: list[ListeningSocket]) -> None:

@@ -168,7 +168,9 @@ class Events:
         self._readers: dict[Reader, None] = {}
 
     def start(self) -> None:
-        """Take note of events."""
+        """Take note of events; those before are not known, whatever has happened meanwhile."""
+        self.last += 1
+        self._debug, self._others = _Ring(self.last), _Ring(self.last)
         globalLogPublisher.addObserver(self)
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from suite.admin.objects import NotAnObjectError, read_object
+from suite.server.pauses import Turns
 
 #: What every response has. Nothing of it may be kept, embedded in other pages, or taken for something else.
 HEADERS: Final = {
@@ -49,9 +50,35 @@ def as_json(value: object, status: int = 200) -> Response:
     return Response(status, json_bytes(value), "application/json")
 
 
+async def as_json_in_turns(document: Mapping[str, object], turns: Turns) -> Response:
+    """*document*, some of whose values are long, as a JSON document: the same text as that of `as_json`."""
+    members = []
+    for key, value in document.items():
+        texts: list[str] = []
+        if isinstance(value, dict):
+            async for name, item in turns.between(value.items()):
+                texts.append(f"{_dumps(name)}: {_dumps(item)}")
+            text = f"{{{', '.join(texts)}}}"
+        elif isinstance(value, list):
+            texts.extend([_dumps(item) async for item in turns.between(value)])
+            text = f"[{', '.join(texts)}]"
+        else:
+            text = _dumps(value)
+        members.append(f"{_dumps(key)}: {text}")
+    return Response(200, _encoded(f"{{{', '.join(members)}}}"), "application/json")
+
+
 def json_bytes(value: object) -> bytes:
     """*value* as JSON on one line. Half a surrogate pair, which UTF-8 lacks, stays escaped."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+    return _encoded(_dumps(value))
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 class Problem(Exception):  # noqa: N818  # what RFC 9457 calls it

@@ -22,6 +22,7 @@ from suite.config.faults import Fault, Faults
 from suite.config.values import dotted
 from suite.endpoints.descriptions import Description, may_speak
 from suite.server.endpoint import RunningEndpoint
+from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 from suite.text import near, suggest
 
@@ -151,23 +152,40 @@ class FaultRequests:
 
     def clear(self, door: str, request: Request) -> Mapping[str, Any]:
         """Remove all faults: of the ``endpoint``, or of all."""
-        names = [self._named(request)] if "endpoint" in request else [*self._suite.endpoints]
-        found = [(name, self._suite.endpoints[name]) for name in names]
-        before = [(name, endpoint, self._changeable(endpoint)[0]) for name, endpoint in found]
+        if "endpoint" not in request:
+            endpoints = [*self._suite.endpoints.items()]
+            for _, endpoint in endpoints:
+                self._changeable(endpoint)
+            self._log_cleared(door, [name for name, endpoint in endpoints if self._clear(endpoint)])
+            return self._in_force(None)
+        name = self._named(request)
+        if self._clear(self._suite.endpoints[name]):
+            log.info("faults changed over {door}: cleared", door=door, endpoint=name)
+        return self._in_force([name])
+
+    async def clear_all(self, door: str, turns: Turns) -> None:
+        """Remove all faults of all endpoints, in turns; those that a reload closes meanwhile keep theirs."""
+        endpoints = [*self._suite.endpoints.items()]
+        async for _, endpoint in turns.between(endpoints):
+            self._changeable(endpoint)
         cleared = []
-        for name, endpoint, faults in before:
-            if not faults.entries:
-                continue
+        async for name, endpoint in turns.between(endpoints):
+            if self._suite.endpoints.get(name) is endpoint and self._clear(endpoint):
+                cleared.append(name)
+        self._log_cleared(door, cleared)
+
+    def _clear(self, endpoint: RunningEndpoint) -> bool:
+        """Remove the faults of *endpoint*; return whether it had some."""
+        faults, _ = self._changeable(endpoint)
+        if faults.entries:
             self._change(endpoint, replace(faults, entries=()), [])
-            cleared.append(name)
-        if cleared:
-            log.info(
-                "faults changed over {door}: cleared{of}",
-                door=door,
-                endpoint=cleared[0] if "endpoint" in request else None,
-                of="" if "endpoint" in request else f" of {', '.join(cleared)}",
-            )
-        return self._in_force(names if "endpoint" in request else None)
+        return bool(faults.entries)
+
+    @staticmethod
+    def _log_cleared(door: str, names: list[str]) -> None:
+        if names:
+            of = ", ".join(names)
+            log.info("faults changed over {door}: cleared of {of}", door=door, endpoint=None, of=of)
 
     # What they need.
 

@@ -27,6 +27,11 @@ def state_of(suite: EchoSuite) -> str:
     return "serving" if suite.opened.called else "starting"
 
 
+def leaving(suite: EchoSuite) -> int:
+    """How many endpoints of *suite* no longer listen, and may still have connections."""
+    return len(suite.every_endpoint) - len(suite.endpoints)
+
+
 async def reasons_against(suite: EchoSuite, turns: Turns) -> list[str]:
     """Why *suite* is not ready, one line each; none if it is.
 

@@ -89,6 +89,7 @@ class Lag:
     def start(self) -> None:
         """Begin to measure."""
         if self._next is None:
+            self._recent.clear()
             self._wait(self._clock.seconds())
 
     def stop(self) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Site:
-    """The admin interface of *suite* while it is open.
+    """The admin interface of *suite*, open from `start` to `stop`; it may be opened again.
 
     :param routes: all routes.
     :ivar suite: the suite that it is about.
@@ -45,9 +45,7 @@ class Site:
         self.suite = suite
         self.faults = faults
         self.events = Events(suite.reactor)
-        self.events.start()
         self.lag = Lag(suite.reactor)
-        self.lag.start()
         self.observer = Observer(self)
         self.routes = routes
         health = frozenset(route.path.encode() for route in routes if route.is_open)
@@ -55,6 +53,11 @@ class Site:
         self._hosts: frozenset[str] = frozenset()
         self._token: bytes | None = None
         self._exporter: Exporter | None = None
+
+    def start(self) -> None:
+        """Take note of what happens: it is about to be opened."""
+        self.events.start()
+        self.lag.start()
 
     def use(self, plan: Plan) -> None:
         """Let those in whom *plan* lets in."""

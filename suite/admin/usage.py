@@ -15,6 +15,22 @@ _DESCRIPTORS: Final = Path("/proc/self/fd")
 _MEMORY: Final = Path("/proc/self/statm")
 
 
+#: Reactors by the module of their class, as ``--reactor`` has them; others are shown as that class.
+_REACTORS: Final = {
+    "suite.engine.reactor": "echo-engine",
+    "twisted.internet.asyncioreactor": "asyncio",
+    "twisted.internet.epollreactor": "epoll",
+    "twisted.internet.kqreactor": "kqueue",
+    "twisted.internet.pollreactor": "poll",
+    "twisted.internet.selectreactor": "select",
+}
+
+
+def reactor_name(reactor: object) -> str:
+    """The name of *reactor*."""
+    return _REACTORS.get(type(reactor).__module__, type(reactor).__name__)
+
+
 class Descriptors(NamedTuple):
     """File descriptors.
 

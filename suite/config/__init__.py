@@ -1,5 +1,10 @@
 """The configuration file, and the values it holds. Plain Python.
 
 - `document`: its text; `file`: what it says; `values`: how each value is read
+- `environment`: endpoints in environment variables
 - `limits`, `tls`: what an endpoint is limited and set to
+- `faults`: how it misbehaves; `fault_tables`, `fault_text`, `fault_values`: reading that
+- `workers`: how many processes serve
+- `profiles`: links by name, as faults
+- `gallery`, `admin`: where bad TLS is served, and where a suite shows what it does
 """

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from suite.config.values import Values
+from suite.text import one_line
 
 KEYS: Final = ("hosts", "listen", "otlp", "token_file")
 
@@ -55,14 +56,22 @@ class _Admin(Values):
         try:
             url = urlsplit(text)
             fits = url.scheme in ("http", "https") and bool(url.hostname)
-            fits = fits and not (url.query or url.fragment or url.username)
+            fits = fits and not (url.query or url.fragment)
+            has_credentials = "@" in url.netloc
             _ = url.port  # which may be none
         except ValueError:
-            fits = False
+            fits = has_credentials = False
+        if has_credentials:  # which are not shown
+            raise self.error(
+                key,
+                "there is a user name or a password in the URL; expected one without, and credentials in the"
+                " environment (OTEL_EXPORTER_OTLP_HEADERS)",
+            )
         if not fits or not text.isascii() or not text.isprintable() or " " in text:
             raise self.error(key, f"{text!r} is not a URL of a collector; expected {_URL}")
-        if not _has_otlp():
-            raise self.error(key, "OpenTelemetry is not installed; expected echo-suite[otel]")
+        problem = _otlp_problem()
+        if problem:
+            raise self.error(key, problem)
         return text
 
     def hosts(self, value: object, key: str) -> frozenset[str]:
@@ -77,14 +86,20 @@ class _Admin(Values):
         return text.rstrip(".")
 
 
-def _has_otlp() -> bool:
-    """Whether what sends metrics is there; imported here, where nothing waits, it is at hand later."""
+def _otlp_problem() -> str:
+    """Why metrics cannot be sent; empty if they can.
+
+    What sends them is imported here, where nothing waits, and at hand later.
+    """
     try:
         for name in ("exporter.otlp.proto.http.metric_exporter", "sdk.metrics.export"):
             import_module(f"opentelemetry.{name}")
-    except ImportError:
-        return False
-    return True
+    except (ImportError, OSError) as error:
+        name = getattr(error, "name", None) or ""
+        if isinstance(error, ModuleNotFoundError) and name.partition(".")[0] == "opentelemetry":
+            return "OpenTelemetry is not installed; expected echo-suite[otel]"
+        return f"OpenTelemetry cannot be imported: {one_line(str(error))}; expected all of echo-suite[otel]"
+    return ""
 
 
 def read_admin(values: Values, value: object) -> AdminTable | None:

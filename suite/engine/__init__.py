@@ -10,7 +10,7 @@
 - `handshake`: the beginning of a TLS connection, and `handshake_records`: what a handshake may make us hold
 - `tls`: TLS directly on the socket; `openssl`: pyOpenSSL with less overhead; `hello`: what a client offers
 - `unix`: UNIX sockets that are private from the first instant, and not blocked by a killed process's socket
-- `datagram`: UDP in bounded turns
+- `datagram`: UDP in bounded turns; `traffic`: how many datagrams have come and gone
 - `destination`: where a datagram was sent to, and where its reply leaves from
 - `binding`: what ports do about their sockets beyond Twisted's own
 - `linux`: system interfaces of Linux

@@ -262,11 +262,13 @@ class FaultyDatagrams(DatagramProtocol):
 
     # To the answering protocol.
 
-    def __getattr__(self, name: str) -> Any:
-        # What the answers ask of a port, this one passes on.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.transport, name)
+    if not TYPE_CHECKING:  # mypy sees a name that is misspelt
+
+        def __getattr__(self, name: str) -> Any:
+            # What the answers ask of a port, this one passes on.
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
+            return getattr(self.transport, name)
 
     @property
     def sent_to_many(self) -> bool:

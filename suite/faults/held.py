@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ISSLTransport
 from twisted.internet.protocol import Protocol
@@ -88,11 +88,13 @@ class HeldStream(Protocol):
         self._looks_until = NEVER
         self._handed = 0  # bytes that the transport below has been given
 
-    def __getattr__(self, name: str) -> Any:
-        # What the guard and the answers ask of a transport, this one passes on.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.transport, name)
+    if not TYPE_CHECKING:  # mypy sees a name that is misspelt
+
+        def __getattr__(self, name: str) -> Any:
+            # What the guard and the answers ask of a transport, this one passes on.
+            if name.startswith("_"):
+                raise AttributeError(f"{type(self).__name__} has no {name}", name=name, obj=self)
+            return getattr(self.transport, name)
 
     # For subclasses to implement.
 

@@ -157,7 +157,7 @@ class FaultyStream(HeldStream):
     # Deciding.
 
     def _host(self) -> str | None:
-        return getattr(self.getPeer(), "host", None)
+        return getattr(self.transport.getPeer(), "host", None)
 
     def _decide(self) -> None:
         self._decided = True

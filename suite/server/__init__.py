@@ -6,8 +6,10 @@
 - `reload`: SIGHUP, and files that have changed; `watch` notices them
 - `process`: reactor, signals, exit code
 - `pauses`: what the interpreter would make echoes wait for
-- `counts`: what an endpoint has counted
+- `counts`: what an endpoint has counted; `tally`: what has been counted under a name
 - `status`: what a signal writes to the log
+- `workers`: several processes that serve one configuration
 - `threads`: work beside the reactor
 - `announce`: what it prints
+- `token`: what allows changes over TCP
 """

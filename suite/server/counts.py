@@ -64,6 +64,10 @@ class Counts:
     def __add__(self, other: Self) -> Self:
         return type(self)(**{each.name: _sum(each.name, self, other) for each in fields(self)})
 
+    def __sub__(self, other: Self) -> Self:
+        """What has been counted since *other*, an earlier value."""
+        return type(self)(**{each.name: _difference(each.name, self, other) for each in fields(self)})
+
 
 def _sum(name: str, one: Counts, other: Counts) -> Any:
     first, second = getattr(one, name), getattr(other, name)
@@ -74,6 +78,11 @@ def _sum(name: str, one: Counts, other: Counts) -> Any:
     total = Counter(first)
     total.update(second)
     return total
+
+
+def _difference(name: str, one: Counts, other: Counts) -> Any:
+    first, second = getattr(one, name), getattr(other, name)
+    return first - second if isinstance(first, int) else dict(Counter(first) - Counter(second))
 
 
 def counts_of(endpoint: RunningEndpoint) -> Counts:

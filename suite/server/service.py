@@ -34,6 +34,7 @@ from suite.server.counts import Counts, counts_in_turns
 from suite.server.endpoint import RunningEndpoint, Surroundings
 from suite.server.pauses import Turns, without_collections
 from suite.server.plan import Plan
+from suite.server.tally import Key, Tally
 from suite.system import become
 
 log = Logger()
@@ -162,6 +163,7 @@ class EchoSuite(Service):
     :ivar companions: answer questions about the suite, where the configuration says so.
     :ivar operations: what can be done with it as a whole; None: nothing, as in other programs' tests.
     :ivar reloads: how reloads have gone.
+    :ivar tally: what has been counted under names that endpoints do not have any more.
     :ivar log: the log of the process; None: it is another program's.
     :ivar started_at: when it was made, in seconds since the epoch.
     :ivar began: the same by the monotonic clock, in seconds.
@@ -179,6 +181,7 @@ class EchoSuite(Service):
         self.companions: list[Companion] = []
         self.operations: Operations | None = None
         self.reloads = Reloads()
+        self.tally = Tally()
         self.log: Log | None = None
         self.started_at = time.time()
         self.began = time.monotonic()
@@ -400,6 +403,8 @@ class EchoSuite(Service):
             with _logged(endpoint, "changed"):
                 before = endpoint.lines()
                 found = _with_faults_in_force(description, endpoint) if change.renewal else description
+                if Key.of(endpoint) != (found.endpoint.name, found.transport):
+                    self.tally.settle(endpoint)
                 endpoint.change(found, context, sockets)
                 lines += [line for line in endpoint.lines() if line not in before]
         paused = {name for name, endpoint in old.items() if endpoint.paused}
@@ -425,7 +430,11 @@ class EchoSuite(Service):
 
     def _leave(self, endpoint: RunningEndpoint) -> None:
         self.leaving.append(endpoint)
-        endpoint.drain(self.plan.config.drain).addCallback(lambda _: self.leaving.remove(endpoint))
+        endpoint.drain(self.plan.config.drain).addCallback(lambda _: self._gone(endpoint))
+
+    def _gone(self, endpoint: RunningEndpoint) -> None:
+        self.leaving.remove(endpoint)
+        self.tally.settle(endpoint)
 
     def _name_unused(self, change: Change) -> None:
         """Log the inherited descriptors that no endpoint takes: their clients wait in vain."""

@@ -92,5 +92,5 @@ def only_a_fault_holds(connection: Protocol) -> bool:
         return False
     poll = select.poll()
     hang_up = getattr(select, "POLLRDHUP", select.POLLHUP)  # also if what came before it has not been read
-    poll.register(stream.fileno(), hang_up)
+    poll.register(stream.transport.fileno(), hang_up)
     return bool(poll.poll(0))

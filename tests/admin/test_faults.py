@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 
 from suite.admin.control import Control
@@ -14,6 +16,7 @@ from suite.admin.conversation import answer_to
 from suite.admin.faults import MOST_FAULTS, FaultRequests
 from suite.config.fault_text import words
 from suite.config.faults import Fault, Faults, Kind, Replay
+from suite.server.pauses import SLICE, Turns
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from tests.helpers import SuiteReactor, write_config
@@ -40,7 +43,8 @@ class Asked:
         plan = Plan(write_config(directory, config), mint=False)
         self.suite = EchoSuite(SuiteReactor(), plan, lambda _: None)
         self.suite.startService()
-        self.control = Control(self.suite, FaultRequests(self.suite))
+        self.faults_of_all = FaultRequests(self.suite)
+        self.control = Control(self.suite, self.faults_of_all)
         self.said: list[str] = []
 
     def __call__(self, do: str, **request: object) -> dict[str, Any]:
@@ -156,6 +160,23 @@ def test_clear_clears_all_and_logs_what_has_changed(asked: Asked) -> None:
     assert not asked.faults()
     assert not asked.faults("udp")
     assert asked.said[1:] == ["all: faults changed over the control socket: cleared of udp, flaky"]
+
+
+def test_all_are_cleared_in_turns_but_for_those_that_are_closed_meanwhile(asked: Asked) -> None:
+    asked("add", endpoint="udp", faults=["loss=0.5"])
+    clock = Clock()
+    turns = Turns(clock)
+    clock.advance(2 * SLICE)  # the next turn is due at once
+    clearing = Deferred.fromCoroutine(asked.faults_of_all.clear_all("HTTP", turns))
+    closed = asked.suite.endpoints.pop("udp")
+    assert asked.faults()
+    while clock.getDelayedCalls():
+        clock.advance(0)
+    assert clearing.called
+    assert not asked.faults()
+    assert closed.decider.faults
+    assert asked.said[1:] == ["all: faults changed over HTTP: cleared of flaky"]
+    asked.suite.endpoints["udp"] = closed
 
 
 def test_a_second_clear_changes_nothing(asked: Asked) -> None:

@@ -22,6 +22,15 @@ def latency(seconds: float, **options: Any) -> Fault:
     return Fault(Kind.LATENCY, seconds, **options)
 
 
+def test_it_is_a_transport_for_all_that_others_may_ask(make: type[FaultyEndpoint]) -> None:
+    """What it does not have itself, the transport below has; but what is private to it is its own."""
+    protocol, transport = make(latency(0.5)).connect()
+    transport.anything = transport._private = object()
+    assert protocol.anything is transport.anything
+    with pytest.raises(AttributeError, match="FaultyStream has no _private"):
+        _ = protocol._private
+
+
 def test_a_reply_is_late_and_the_end_after_it(make: type[FaultyEndpoint]) -> None:
     endpoint = make(latency(0.5))
     protocol, transport = endpoint.connect()

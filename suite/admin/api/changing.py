@@ -5,7 +5,8 @@ Rule: a request is read in full before anything changes, and what it has changed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from operator import methodcaller
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from twisted.logger import Logger
 
 from suite.admin.api.asked import Query, charged, check_body, endpoint_named, whole_number
 from suite.admin.api.documents import connection_document, endpoint_document, faults_document
-from suite.admin.api.reading import all_faults_document, connection_named
+from suite.admin.api.reading import all_faults, connection_named
 from suite.admin.conversation import RefusedRequestError
 from suite.admin.exchange import Call, Problem, Response, as_json
 from suite.admin.faults import ReplayedError
@@ -92,8 +93,15 @@ def _change_faults(change: Callable[[str, Mapping[str, Any]], Mapping[str, Any]]
 
     :raises Problem: it is refused, and nothing has changed.
     """
-    try:
+    with _refused():
         return change(DOOR, request)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Turn the refusal of a request in the block into a `Problem`."""
+    try:
+        yield
     except ReplayedError as error:
         raise Problem(409, error.problem) from None
     except RefusedRequestError as error:
@@ -131,8 +139,10 @@ async def clear_faults(site: Site, call: Call) -> Response:
 async def clear_all_faults(site: Site, call: Call) -> Response:
     """``DELETE /api/v1/faults``."""
     _bare(call)
-    _change_faults(site.faults.clear)
-    return as_json(await all_faults_document(site))
+    async with charged(site) as turns:
+        with _refused():
+            await site.faults.clear_all(DOOR, turns)
+        return await all_faults(site, turns)
 
 
 # The suite as a whole.

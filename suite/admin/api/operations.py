@@ -74,7 +74,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/api/v1/endpoints"): Operation(
         "The endpoints, in the order of their names, in pages.",
         named("Endpoints"),
-        query={"after": _AFTER, "limit": _LIMIT},
+        query={
+            "after": _AFTER,
+            "limit": _LIMIT,
+            "name": described(_WORD, "Only endpoints in whose names this is."),
+        },
     ),
     ("GET", _ENDPOINT): Operation("One endpoint.", named("Endpoint"), problems=_NONE),
     ("POST", f"{_ENDPOINT}/pause"): Operation(

@@ -14,7 +14,7 @@ from typing import Any, Final
 from suite.admin.api.asked import Query, charged, endpoint_named, whole_number
 from suite.admin.api.documents import Document, connection_document, endpoint_document, faults_document
 from suite.admin.api.status import status_document
-from suite.admin.exchange import Call, Problem, Response, as_json
+from suite.admin.exchange import Call, Problem, Response, as_json, as_json_in_turns
 from suite.admin.route import Site
 from suite.guard.streams import Guarded
 from suite.server.counts import SOME
@@ -38,14 +38,14 @@ async def status(site: Site, call: Call) -> Response:
 
 async def endpoints(site: Site, call: Call) -> Response:
     """``GET /api/v1/endpoints``."""
-    query = Query(call, "after", "limit")
-    limit, after = query.limit(), query.text("after") or ""
+    query = Query(call, "after", "limit", "name")
+    limit, after, part = query.limit(), query.text("after") or "", query.text("name") or ""
     suite = site.suite
     rest = sorted(
         (
             (endpoint.description.endpoint.name, endpoint)
             for endpoint in suite.every_endpoint
-            if endpoint.description.endpoint.name > after
+            if endpoint.description.endpoint.name > after and part in endpoint.description.endpoint.name
         ),
         key=itemgetter(0),
     )
@@ -54,7 +54,7 @@ async def endpoints(site: Site, call: Call) -> Response:
     async with charged(site) as turns:
         async for _, endpoint in turns.between(page):
             shown.append(await endpoint_document(suite, site.faults, endpoint, turns))
-    return as_json({"endpoints": shown, "next": page[-1][0] if further else None})
+        return await as_json_in_turns({"endpoints": shown, "next": page[-1][0] if further else None}, turns)
 
 
 def _page(rest: list[tuple[Any, Any]], limit: int) -> tuple[list[tuple[Any, Any]], bool]:
@@ -88,17 +88,17 @@ async def endpoint_faults(site: Site, call: Call) -> Response:
 async def faults(site: Site, call: Call) -> Response:
     """``GET /api/v1/faults``."""
     Query(call)
-    return as_json(await all_faults_document(site))
+    async with charged(site) as turns:
+        return await all_faults(site, turns)
 
 
-async def all_faults_document(site: Site) -> Document:
+async def all_faults(site: Site, turns: Turns) -> Response:
     """The faults of all endpoints that have some."""
     shown = {}
-    async with charged(site) as turns:
-        async for name, each in turns.between([*site.suite.endpoints.items()]):
-            if each.decider.faults:
-                shown[name] = faults_document(site.faults, each)
-    return {"endpoints": shown}
+    async for name, each in turns.between([*site.suite.endpoints.items()]):
+        if each.decider.faults:
+            shown[name] = faults_document(site.faults, each)
+    return await as_json_in_turns({"endpoints": shown}, turns)
 
 
 # Connections.
@@ -113,7 +113,7 @@ async def connections(site: Site, call: Call) -> Response:
         endpoint_named(site.suite, name)  # to say that there is none
     async with charged(site) as turns:
         shown, last = await _connections(site.suite, turns, name, after, limit)
-    return as_json({"connections": shown, "next": last})
+        return await as_json_in_turns({"connections": shown, "next": last}, turns)
 
 
 async def _connections(

@@ -11,9 +11,9 @@ from cryptography.x509 import Certificate
 
 from suite import __version__
 from suite.admin.api.documents import Document, certificate_document, counts_document, instant
-from suite.admin.health import reasons_against, state_of
+from suite.admin.health import leaving, reasons_against, state_of
 from suite.admin.route import Site
-from suite.admin.usage import descriptors
+from suite.admin.usage import descriptors, reactor_name
 from suite.server.counts import Counts, counts_in_turns
 from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
@@ -40,7 +40,7 @@ async def status_document(site: Site, turns: Turns) -> Document:
         "reasons": reasons,
         "config": str(config.directory / config.file.name),
         "endpoints": len(suite.endpoints),
-        "leaving": len(suite.leaving),
+        "leaving": leaving(suite),
         "paused": sorted(name for name, endpoint in suite.endpoints.items() if endpoint.paused),
         "not_served": [{"endpoint": each.endpoint, "problem": str(each)} for each in suite.not_served],
         **counts_document(counts),
@@ -52,7 +52,7 @@ async def status_document(site: Site, turns: Turns) -> Document:
         },
         "descriptors": descriptors()._asdict(),
         "reactor": {
-            "name": type(suite.reactor).__name__,
+            "name": reactor_name(suite.reactor),
             "timers": len(suite.reactor.getDelayedCalls()),
             "lag": {name: round(value, 6) for name, value in lag._asdict().items()} if lag else None,
         },

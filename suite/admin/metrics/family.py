@@ -13,7 +13,8 @@ from typing import Final
 from prometheus_client.metrics_core import Metric
 
 from suite.admin.lag import Histogram
-from suite.admin.metrics.observed import Key, Observed, Snapshot
+from suite.admin.metrics.observed import Observed, Snapshot
+from suite.server.tally import Key
 
 #: What all names of the suite's own begin with.
 PREFIX: Final = "echo_suite_"

@@ -1,15 +1,15 @@
 """What a scrape reads of the suite, once, before anything is written.
 
-Rules: reading changes nothing, and stops no echo; a counter never goes down while its endpoint has a
-namesake. So what an endpoint has counted that a reload has replaced by another of its name goes on to count.
+Rules: reading changes nothing, and stops no echo; a counter never goes down: what has been counted under a
+name goes on to count (`suite.server.tally`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from twisted.internet.defer import DeferredLock
 from typing_extensions import override
@@ -18,9 +18,10 @@ from suite.admin.health import reasons_against
 from suite.admin.route import Site
 from suite.guard.sweep import Phase
 from suite.reasons import REFUSALS, Reason
-from suite.server.counts import SOME, Counts, counts_in_turns, counts_of
+from suite.server.counts import SOME, Counts
 from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
+from suite.server.tally import Key
 
 #: Refusals of connections, which are counted from 0 on, so that the first one is seen to come.
 STREAM_REFUSALS = frozenset(
@@ -29,13 +30,6 @@ STREAM_REFUSALS = frozenset(
 
 #: The same for datagrams.
 DATAGRAM_REFUSALS = REFUSALS - STREAM_REFUSALS | {Reason.DENIED}
-
-
-class Key(NamedTuple):
-    """What tells endpoints from each other."""
-
-    endpoint: str
-    transport: str
 
 
 @dataclass
@@ -113,34 +107,22 @@ class Observer:
     def __init__(self, site: Site) -> None:
         self.lock = DeferredLock()
         self._site = site
-        self._seen: dict[RunningEndpoint, Key] = {}
-        self._past: dict[Key, Counts] = {}
 
     async def observe(self, turns: Turns) -> Snapshot:
         """What is known now. While one looks, no other may."""
         suite = self._site.suite
         ready = not await reasons_against(suite, turns)
-        current = dict.fromkeys(suite.every_endpoint)
-        async for endpoint, key in turns.between([*self._seen.items()]):
-            if endpoint not in current:
-                # At once, so that nothing is counted twice, or not at all, if whoever has asked leaves now.
-                del self._seen[endpoint]
-                past = self._past.get(key, Counts())
-                self._past[key] = past + replace(counts_of(endpoint), open=0)
         found: dict[Key, Observed] = {}
-        async for endpoint in turns.between(current):
-            name = endpoint.description.endpoint.name
-            key = Key(name, endpoint.description.transport)
-            self._seen[endpoint] = key
-            serves = suite.endpoints.get(name) is endpoint
-            await self._add(found.setdefault(key, Observed()), endpoint, serves, turns)
-        self._past = {key: past for key, past in self._past.items() if key in found}
-        for key, past in self._past.items():
-            found[key].counts += past
+        with suite.tally.read() as reading:
+            async for endpoint in turns.between(suite.every_endpoint):
+                key, counts = await reading.counts(endpoint, turns)
+                serves = suite.endpoints.get(key.endpoint) is endpoint
+                observed = found.setdefault(key, Observed(reading.past.get(key, Counts())))
+                observed.counts += counts
+                await self._add(observed, endpoint, serves, turns)
         return Snapshot(self._site, found, ready)
 
     async def _add(self, observed: Observed, endpoint: RunningEndpoint, serves: bool, turns: Turns) -> None:
-        observed.counts += await counts_in_turns(endpoint, turns)
         if endpoint.guard is not None:
             observed.streams = True
             observed.tls = observed.tls or endpoint.guard.handshakes

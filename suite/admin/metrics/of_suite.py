@@ -11,9 +11,10 @@ import twisted
 from OpenSSL import SSL
 
 from suite import __version__
+from suite.admin.health import leaving
 from suite.admin.metrics.family import PREFIX, SuiteFamily, each
 from suite.admin.metrics.observed import Snapshot
-from suite.admin.usage import cpu_seconds, descriptors, resident_bytes
+from suite.admin.usage import cpu_seconds, descriptors, reactor_name, resident_bytes
 
 
 def _suite(
@@ -46,7 +47,7 @@ def _endpoints(snapshot: Snapshot) -> Mapping[str, int]:
     return {
         "serving": len(suite.endpoints) - paused,
         "paused": paused,
-        "leaving": len(suite.every_endpoint) - len(suite.endpoints),
+        "leaving": leaving(suite),
         "not_served": len(suite.not_served),
     }
 
@@ -70,7 +71,7 @@ SUITE: Final = (
         "info",
         "What the suite is, and what it runs on; always 1.",
         _BUILD,
-        lambda snapshot: [((*_build(), type(snapshot.site.suite.reactor).__name__), 1)],
+        lambda snapshot: [((*_build(), reactor_name(snapshot.site.suite.reactor)), 1)],
     ),
     _suite(
         "start_time_seconds",

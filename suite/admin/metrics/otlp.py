@@ -8,6 +8,7 @@ cannot be reached is logged once, and so is its return; nothing is kept for it, 
 from __future__ import annotations
 
 import logging
+import netrc  # noqa: F401  # the library does so when it first sends
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -59,6 +60,25 @@ PATH: Final = "/v1/metrics"
 _UNITS: Final = {"bytes": "By", "seconds": "s"}
 
 _CUMULATIVE: Final = AggregationTemporality.CUMULATIVE
+
+
+def load(url: str) -> None:
+    """Import what the library only imports for a collector, such as the one at *url*.
+
+    Whom the suite becomes later may not read it.
+
+    :raises ImportError: something of it is missing.
+    """
+    _client(url).shutdown()
+    _resource()
+
+
+def _client(url: str) -> OTLPMetricExporter:
+    return OTLPMetricExporter(url.rstrip("/") + PATH, timeout=TIMEOUT)
+
+
+def _resource() -> Resource:
+    return Resource.create({"service.name": "echo-suite", "service.version": __version__})
 
 
 class Exporter:
@@ -117,8 +137,7 @@ class Exporter:
     def _export(self, metrics: list[Metric]) -> bool:
         """Send *metrics*, in a thread of its own; return whether they have arrived."""
         if self._exporter is None or self._resource is None:  # they look around in the system
-            self._exporter = OTLPMetricExporter(self.url.rstrip("/") + PATH, timeout=TIMEOUT)
-            self._resource = Resource.create({"service.name": "echo-suite", "service.version": __version__})
+            self._exporter, self._resource = _client(self.url), _resource()
         scope = ScopeMetrics(InstrumentationScope("echo-suite", __version__), metrics, "")
         data = MetricsData([ResourceMetrics(self._resource, [scope], "")])
         return self._exporter.export(data) is MetricExportResult.SUCCESS

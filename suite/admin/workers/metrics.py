@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from suite.admin.metrics.exposition import pieces_of
 from suite.admin.metrics.family import PREFIX, EndpointFamily, Family, SuiteFamily, Value
-from suite.admin.metrics.observed import Key, Observed, Snapshot
+from suite.admin.metrics.observed import Observed, Snapshot
 from suite.admin.metrics.of_endpoints import ENDPOINTS
 from suite.admin.metrics.of_suite import SUITE
 from suite.admin.metrics.of_workers import WORKERS
 from suite.admin.workers.told import Ledger, largest, summed
 from suite.server.pauses import Turns
+from suite.server.tally import Key
 
 
 class Rule(Enum):

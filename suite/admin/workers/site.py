@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import DeferredLock
+from typing_extensions import override
 
 from suite.admin import site
 from suite.admin.exchange import Call
 from suite.admin.faults import FaultRequests
 from suite.admin.health import reasons_against, state_of
-from suite.admin.metrics.observed import Key
 from suite.admin.route import Route
 from suite.admin.workers import merging
 from suite.admin.workers.asking import Answers, ask
@@ -20,6 +20,7 @@ from suite.admin.workers.metrics import WholeSnapshot
 from suite.admin.workers.told import Ledger
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
+from suite.server.tally import Key
 from suite.server.workers.supervisor import Supervisor
 
 #: Seconds that a worker may take to say how it is: Kubernetes' probes wait for 1 second (``timeoutSeconds``).
@@ -48,7 +49,7 @@ class Observer:
         answers = await ask(site.supervisor, "tell")
         ready = not await reasons(site.supervisor, turns)
         site.forget()
-        endpoints = site.ledger.endpoints(answers.found)
+        endpoints = await site.ledger.endpoints(answers.found, turns)
         return WholeSnapshot(site, endpoints, ready, site.ledger, answers.found)
 
 
@@ -63,10 +64,13 @@ class Site(site.Site):
         self, supervisor: Supervisor, faults: FaultRequests, ledger: Ledger, routes: Sequence[Route]
     ) -> None:
         super().__init__(supervisor, faults, routes)
-        self.lag.stop()  # nobody waits for this process
         self.supervisor = supervisor
         self.ledger = ledger
         self.observer: Any = Observer(self)
+
+    @override
+    def start(self) -> None:
+        self.events.start()  # and no clock: nobody waits for this process
 
     def forget(self) -> None:
         """Forget what has been counted at endpoints that are no longer there."""
@@ -81,10 +85,10 @@ class Site(site.Site):
         """
         return await ask(self.supervisor, "admin", *route, call.parameters, call.query)
 
-    def past(self, answers: Answers) -> Mapping[Key, Counts]:
+    async def past(self, answers: Answers, turns: Turns) -> Mapping[Key, Counts]:
         """What has been counted by workers that are gone, or not among those of *answers*."""
         self.forget()
-        return self.ledger.past_counts(answers.pids)
+        return await self.ledger.past_counts(answers.pids, turns)
 
 
 def documents(answers: Answers) -> dict[int, Any]:

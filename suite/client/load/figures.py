@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import zip_longest
 
+from suite.client.load.schedule import NANO, Schedule
 from suite.client.load.series import Interval, merged_interval
 from suite.client.load.stats import AddressStats, merged_stats
 
@@ -31,6 +32,7 @@ class Figures:
     :ivar lag: the longest delay in nanoseconds in sending what was due.
     :ivar stalled: the longest time in nanoseconds in which a process should have counted, and did not.
     :ivar intervals: latencies and errors over time.
+    :ivar unsent: the messages of an open loop none of which was sent, because there was never a connection.
     """
 
     stats: Sequence[AddressStats]
@@ -45,28 +47,35 @@ class Figures:
     lag: int = 0
     stalled: int = 0
     intervals: list[Interval] = field(default_factory=list)
+    unsent: Schedule | None = None
 
 
 def merged(found: Sequence[Figures]) -> Figures:
     """The figures of several processes that began at the same time.
 
-    One of them that could not open any connection has nothing but errors, which count.
+    One of them that could not open any connection has errors, and its share of the messages, which count.
     """
     began = [each for each in found if each.started is not None]
     stats = merged_stats([each.stats for each in found])
     interrupted = any(each.interrupted for each in found)
     if not began:
         return Figures(stats, interrupted=interrupted)
+    seconds = max(each.seconds for each in began)
+    unsent = [each.unsent for each in found if each.unsent is not None]
+    missed = sum(each.measured(seconds if interrupted else None) for each in unsent)
+    oldest = [each.oldest for each in began if each.oldest is not None]
+    if missed:
+        oldest.append(seconds - min(each.due(each.warm) - each.lead for each in unsent) / NANO)
     dead = [each.dead_after for each in began]
     intervals = zip_longest(*(each.intervals for each in began))
     return Figures(
         stats,
         started=min(each.started for each in began if each.started is not None),
-        seconds=max(each.seconds for each in began),
+        seconds=seconds,
         interrupted=interrupted,
-        due=sum(each.due for each in began),
-        unanswered=sum(each.unanswered for each in began),
-        oldest=max((each.oldest for each in began if each.oldest is not None), default=None),
+        due=missed + sum(each.due for each in began),
+        unanswered=missed + sum(each.unanswered for each in began),
+        oldest=max(oldest, default=None),
         dead_after=None if None in dead else max(each for each in dead if each is not None),
         busy=max((each.busy for each in began if each.busy is not None), default=None),
         lag=max(each.lag for each in began),

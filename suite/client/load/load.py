@@ -109,7 +109,7 @@ class Load:
             except CancelledError:
                 return Figures(self._opener.stats, interrupted=True)
             if not self._connections:
-                return Figures(self._opener.stats)
+                return Figures(self._opener.stats, unsent=self._traffic.schedule)
             return await self._measure()
         finally:
             await self._close()

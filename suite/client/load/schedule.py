@@ -102,6 +102,12 @@ class Schedule:
         """How many messages are due when *elapsed* nanoseconds have passed."""
         return self._part.of(self._due_by(elapsed))
 
+    def measured(self, seconds: float | None = None) -> int:
+        """How many measured messages are due: all, or those of *seconds* from the first of the whole load."""
+        if seconds is None:
+            return self.total - self.warm
+        return self.due_by(self.lead + int(seconds * NANO)) - self.warm if seconds > 0 else 0
+
     # Of the whole load.
 
     def _due(self, number: int) -> int:

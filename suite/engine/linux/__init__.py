@@ -6,4 +6,5 @@
 - `malloc`: ``malloc_trim``
 - `reuseport`: which socket of a group gets a datagram
 - `segments`: ``tcpi_data_segs_in``
+- `queues`: ``SIOCOUTQ``, ``TCP_NOTSENT_LOWAT``: what the kernel holds for a peer that does not read
 """

@@ -26,7 +26,7 @@ def test_the_status_of_the_suite(suite: RunningSuite, api: API) -> None:
     assert (found["state"], found["ready"], found["reasons"]) == ("serving", True, [])
     assert (found["endpoints"], found["leaving"], found["paused"]) == (len(NAMES), 0, [])
     assert found["descriptors"]["open"] == pytest.approx(suite.descriptors(), abs=5)
-    assert found["reactor"]["name"] == "EngineReactor"
+    assert found["reactor"]["name"] == "echo-engine"
     assert found["log"] == {"suppressed": 0, "lost": 0}
     (missing,) = found["not_served"]
     assert missing["endpoint"] == "missing"
@@ -91,6 +91,15 @@ def test_endpoints_in_pages(api: API) -> None:
         assert len(page["endpoints"]) == 3
         after = {"after": page["next"]}
     assert names == NAMES
+
+
+def test_endpoints_by_a_part_of_their_names(api: API) -> None:
+    first = api("GET", "endpoints", name="u", limit=1)
+    assert first["next"] == "faulty"
+    rest = api("GET", "endpoints", name="u", after=first["next"])
+    assert rest["next"] is None
+    assert [each["name"] for each in first["endpoints"] + rest["endpoints"]] == ["faulty", "udp", "unix"]
+    assert api("GET", "endpoints", name="no such") == {"endpoints": [], "next": None}
 
 
 def test_connections_in_pages_and_what_is_known_of_each(suite: RunningSuite, api: API) -> None:

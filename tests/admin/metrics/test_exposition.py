@@ -15,13 +15,14 @@ from typing_extensions import override
 from suite.admin.lag import Lag
 from suite.admin.metrics.exposition import OPENMETRICS, SAMPLES, TEXT, Format, _lines, _One, chosen, written
 from suite.admin.metrics.families import FAMILIES
-from suite.admin.metrics.observed import CountedTurns, Key, Observed, Snapshot
+from suite.admin.metrics.observed import CountedTurns, Observed, Snapshot
 from suite.admin.metrics.of_endpoints import ENDPOINTS
 from suite.admin.metrics.of_suite import SUITE
 from suite.guard.sweep import Phase
 from suite.server.counts import Counts
 from suite.server.pauses import SLICE, Turns
 from suite.server.service import Reloads
+from suite.server.tally import Key
 
 
 class SlowClock(Clock):

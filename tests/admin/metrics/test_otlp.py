@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -137,13 +138,17 @@ def change(suite: RunningSuite, otlp: str) -> None:
 
 
 def test_a_reload_changes_the_collector(tmp_path: Path, collector: Collector) -> None:
-    """A collector that is not there is told of once, in a line; another gets all that has been counted."""
-    with running(tmp_path, CONFIG.format(port=1), asked_for=["metrics cannot be sent"]) as suite:
+    """One that does not take metrics is told of once, in a line; another gets all that has been counted."""
+    nowhere = (
+        f"{collector.server_port}/nowhere"  # refused at once; one that is not there is tried for a while
+    )
+    with running(tmp_path, CONFIG.format(port=nowhere), asked_for=["metrics cannot be sent"]) as suite:
         with suite.connect("tcp") as sock:
             sock.sendall(b"abc")
             assert sock.recv(3) == b"abc"
         wait_until(lambda: any("metrics cannot be sent" in line for line in suite.errors), "it was told of")
-        assert sum("metrics cannot be sent to http://127.0.0.1:1;" in line for line in suite.errors) == 1
+        told = f"metrics cannot be sent to http://127.0.0.1:{nowhere};"
+        assert sum(told in line for line in suite.errors) == 1
         change(suite, f'otlp = "http://127.0.0.1:{collector.server_port}"')
         wait_until(lambda: bool(collector.requests), "metrics were sent")
         [point] = collector.metrics()["echo_suite_connections_accepted"].sum.data_points
@@ -161,7 +166,11 @@ def test_a_reload_changes_the_collector(tmp_path: Path, collector: Collector) ->
         ('"http://"', "'http://' is not a URL of a collector"),
         ('"http://localhost:99999"', "'http://localhost:99999' is not a URL of a collector"),
         ('"http://localhost/?a=b"', "'http://localhost/?a=b' is not a URL of a collector"),
-        ('"http://me:secret@localhost/"', "is not a URL of a collector"),
+        (
+            '"http://me:secret@localhost/"',
+            "there is a user name or a password in the URL; expected one without",
+        ),
+        ('"http://@localhost/"', "there is a user name or a password in the URL"),
     ],
 )
 def test_what_is_no_collector(tmp_path: Path, value: str, problem: str) -> None:
@@ -172,13 +181,46 @@ def test_what_is_no_collector(tmp_path: Path, value: str, problem: str) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("config.toml: admin.otlp: ")
     assert problem in ended.stderr
+    assert "secret" not in ended.stderr
 
 
-def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.metrics.export", None)  # cannot be imported
+@pytest.mark.parametrize(
+    ("missing", "problem"),
+    [
+        ("opentelemetry.sdk.metrics.export", "OpenTelemetry is not installed; expected echo-suite[otel]"),
+        ("google.protobuf", "OpenTelemetry cannot be imported: import of google.protobuf halted; "),
+    ],
+)
+def test_without_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, problem: str
+) -> None:
+    """What cannot be imported is named, unless nothing is there at all."""
+    for name in [name for name in sys.modules if name.startswith(("opentelemetry.", "google."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)  # cannot be imported
     (tmp_path / "config.toml").write_text(CONFIG.format(port=4318))
     mistakes = Mistakes()
     read(tmp_path / "config.toml", mistakes)
-    with pytest.raises(ConfigError, match=re.escape("not installed; expected echo-suite[otel]")) as caught:
+    with pytest.raises(ConfigError, match=re.escape(problem)) as caught:
         mistakes.raise_any()
     assert caught.value.key == "admin.otlp"
+
+
+LOADS = """
+import sys
+from suite.admin.metrics import otlp
+otlp.load("http://127.0.0.1:1")
+loaded = set(sys.modules)
+otlp.TIMEOUT = 0.2
+exporter = otlp.Exporter(SimpleNamespace(suite=SimpleNamespace(reactor=None)), "http://127.0.0.1:1")
+family = otlp.Family("echo_suite_ready", "gauge", "Whether it is ready.")
+assert exporter._export([otlp._metric(family, [otlp.NumberDataPoint({}, 1, 2, 3)])]) is False
+print(*sorted(set(sys.modules) - loaded))
+"""
+
+
+def test_nothing_is_imported_later(tmp_path: Path) -> None:
+    """Whom the suite becomes may not be able to read what the library would import."""
+    command = [sys.executable, "-c", "from types import SimpleNamespace" + LOADS]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("\n", "", 0)

@@ -277,7 +277,7 @@ def test_handshakes_that_fail_by_word(suite: RunningSuite) -> None:
             strange.wrap_socket(sock, server_hostname="localhost")
     fails("tlsv1-alert-unknown-ca", 2)
     with suite.connect("tls-left") as sock:
-        sock.sendall(b"\x16\x03\x01\x40\x01")  # a record that is longer than any may be
+        sock.sendall(b"\x16\x03\x01\xff\xff")  # a record that is longer than any may be
         with suppress(ConnectionError):
             read_to_end(sock.recv)
     suite.connect("tls-left").close()  # a health check, which has begun none

@@ -95,7 +95,7 @@ STATUS: dict[str, Any] = {
     "paused": [],
     "reloads": {"good": 1, "bad": 2, "last": "2026-11-27T01:02:00Z", "problem": f"config.toml: {HOSTILE}"},
     "descriptors": {"open": 23, "limit": 1024},
-    "reactor": {"name": "EngineReactor", "timers": 4, "lag": {"p50": 0.0001, "p99": 0.004, "max": 0.02}},
+    "reactor": {"name": "echo-engine", "timers": 4, "lag": {"p50": 0.0001, "p99": 0.004, "max": 0.02}},
     "log": {"suppressed": 5, "lost": 0},
     "certificates": [
         {"endpoint": "tls", "subject": HOSTILE, "not_after": "2026-12-01T00:00:00Z", "days": 3},
@@ -294,7 +294,7 @@ def test_ways_to_other_pages() -> None:
 
 def test_what_is_not_known_is_a_dash() -> None:
     """A number that the API does not have is not 0."""
-    reactor = {"name": "EngineReactor", "timers": 4, "lag": None}
+    reactor = {"name": "echo-engine", "timers": 4, "lag": None}
     page = rendered(status={**STATUS, "reactor": reactor, "reloads": {**STATUS["reloads"], "problem": None}})
     shown = re.findall(r"reactor lag, p99\n(.*)", page.text)
     assert shown == [wording.UNKNOWN]

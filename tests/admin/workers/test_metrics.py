@@ -15,13 +15,15 @@ from suite.admin.http import AdminFactory
 from suite.admin.lag import Lag
 from suite.admin.metrics.exposition import OPENMETRICS, TEXT, read, text_of
 from suite.admin.metrics.family import PREFIX, Value
-from suite.admin.metrics.observed import Key, Observed
+from suite.admin.metrics.observed import Observed
 from suite.admin.metrics.of_suite import SUITE
 from suite.admin.metrics.of_workers import WORKERS
 from suite.admin.workers.metrics import ACCUMULATING, RULES, WholeSnapshot, new_ledger, read_by_worker
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
 from suite.server.service import Reloads
+from suite.server.tally import Key
+from tests.admin.workers.test_told import at_once
 
 TCP = Key("tcp", "TCP")
 
@@ -54,7 +56,8 @@ def snapshot_of(clock: Clock, *workers: Any) -> WholeSnapshot:
     )
     factory = AdminFactory(clock, SimpleNamespace())  # type: ignore[arg-type]  # nobody asks it
     site: Any = SimpleNamespace(suite=suite, factory=factory, lag=Lag(clock))
-    return WholeSnapshot(site, ledger.endpoints([1]), True, ledger, [1])
+    endpoints = at_once(ledger.endpoints([1], Turns(clock)))
+    return WholeSnapshot(site, endpoints, True, ledger, [1])
 
 
 @pytest.fixture

@@ -120,6 +120,24 @@ def test_errors_of_all_count_also_of_one_that_has_no_connection() -> None:
     assert (nothing.started, nothing.rate, nothing.errors) == (None, None, {"refused": 6})
 
 
+def test_what_one_without_a_connection_should_have_sent_is_due() -> None:
+    """50 messages in 2 s, every second of them a worker's, one of which has never had a connection."""
+    unsent = Schedule(Rate(25, 25), 2, 1, Part(1, 2))
+    broken = AddressStats("a:1")
+    well = Figures([stats("a:1", *[5] * 25)], BEGAN, 2, due=25)
+    whole = merged([well, Figures([broken], unsent=unsent)])
+    assert (whole.due, whole.unanswered, whole.oldest) == (50, 25, 2)
+    result = make_result(Options(TARGET, rate=Rate(25, 25), duration=2, workers=2), whole)
+    assert (result.due, result.messages, result.unanswered, result.ok) == (50, 25, 25, False)
+    # Interrupted after 1 s, and in the warm-up.
+    early = Figures([stats("a:1", *[5] * 13)], BEGAN, 1, interrupted=True, due=13)
+    assert merged([early, Figures([broken], unsent=unsent)]).due == 13 + 13
+    nothing = Figures([AddressStats("a:1")], BEGAN, interrupted=True)
+    assert merged([nothing, Figures([broken], unsent=unsent)]).due == 0
+    # In a closed loop, nothing is due where nothing can be sent.
+    assert merged([well, Figures([broken])]).due == 25
+
+
 def test_an_address_that_one_could_use_counts() -> None:
     unused, used = AddressStats("[::1]:1", excused=True), AddressStats("[::1]:1")
     unused.add_errors("refused", 1, "Connection refused")
