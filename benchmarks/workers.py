@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
@@ -108,7 +108,8 @@ class Loads:
         pids = [*self.server.pids, *(load.pid for load in self.loads)]
         start, others = time.monotonic(), cpu_of_others(*pids)
         for load in self.loads:
-            os.write(cast(TextIO, load.stdin).fileno(), b"\n")
+            with suppress(BrokenPipeError):  # `said` will tell
+                os.write(cast(TextIO, load.stdin).fileno(), b"\n")
         reports = [json.loads(self.said(load)) for load in self.loads]
         total = summed(reports)
         return {

@@ -1,4 +1,4 @@
-"""A multi-protocol echo server suite: TCP, UDP, TLS and UNIX sockets on one Twisted reactor.
+"""A multi-protocol echo server suite: TCP, UDP, TLS and UNIX sockets on one Twisted reactor, or several.
 
 A folder for each question; imports point down only (``make check`` holds the contract):
 
@@ -10,7 +10,8 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``client``    tools to point at a target: ``dial``, ``probe``, ``load``, ``connect``; what a
               suite does that runs: ``status``
 ``admin``     a running suite shows what it does, and is changed: page, API, metrics, health, control
-``server``    the running suite: from a configuration to open ports, and back
+``server``    the running suite: from a configuration to open ports, and back; ``server.workers``:
+              in several processes
 ``gallery``   bad TLS: specimens with one defect each, how they are minted and served
 ``endpoints`` where an endpoint listens: descriptions, sockets, TLS, PROXY headers
 ``answers``   a table of what else an endpoint can answer

@@ -17,7 +17,7 @@ The admin interface, over HTTP:
 - `health`: plain text for probes
 - `metrics`: what has been counted, for Prometheus
 - `events`: what has happened
-- `workers`: one interface for all workers
+- `workers`: one interface for all of them, where there are several
 - `lag`, `usage`: how late the reactor is, and what the process uses
 
 What both of them need:

@@ -34,7 +34,7 @@ from suite.guard.datagrams import LOG_INTERVAL, DatagramPolicy
 from suite.text import host_and_port
 
 if TYPE_CHECKING:
-    from suite.guard.shared import Numbers  # which one process alone does not need
+    from suite.guard.shared import EndpointShare  # which one process alone does not need
 
 log = Logger()
 
@@ -66,10 +66,10 @@ class DatagramFaults:
     :param struck: counts the datagrams that each kind of fault strikes.
     :ivar line: what waits to be sent.
     :ivar any: whether anything is declared.
-    :ivar numbers: those of the datagrams, where other workers count them, too; None: there are no others.
+    :ivar share: what other workers count of the same endpoint; None: there are no others.
     """
 
-    numbers: Numbers | None = None
+    share: EndpointShare | None = None
 
     def __init__(self, clock: IReactorTime, policy: DatagramPolicy, struck: Counter[Kind]) -> None:
         self.line = Line(clock)
@@ -95,19 +95,27 @@ class DatagramFaults:
         if not self.any or faults.requested:
             if self._decider is not None and self._told is not None:
                 self._tell(self._decider.number + 1, NO_FAULTS)
-            if self._decider is not None and self.numbers is not None:
+            if self._decider is not None and self.share is not None:
                 # Each worker does it after its last number, so it holds once all of them have.
-                self.numbers.restart()
+                self.share.numbers.restart()
             self._decider = self._told = None
         elif self._decider is None:
-            self._decider = PacketDecider(faults, None if self.numbers is None else self._next_number)
+            self._decider = PacketDecider(faults)
+            if self.share is not None:
+                self._decider.next_number = self._next_number
+                self._decider.claim = self._claim
         else:
             self._decider.faults = faults
         if not faults.requested:
             self._sources.clear()
 
+    # As the share is then, not as it is now.
+
     def _next_number(self) -> int:
-        return cast("Numbers", self.numbers).next()
+        return cast("EndpointShare", self.share).numbers.next()
+
+    def _claim(self, what: object) -> bool:
+        return cast("EndpointShare", self.share).claim(what)
 
     def answer(self, datagram: bytes, addr: Address, send: Callable[[], Callable[[bytes], object]]) -> bool:
         """Let *datagram* go back to *addr* as the faults allow; return false if they do not touch it.

@@ -10,6 +10,7 @@ their chance. Where an earlier run is replayed, what it recorded is all that a c
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -54,7 +55,10 @@ class Decider:
     :param faults: what is declared; it may be replaced at any time.
     :ivar struck: how many connections, or datagrams, each kind of fault has struck.
     :ivar chosen: how many open connections have chosen their faults.
+    :ivar claim: whether what strikes once for all workers strikes at this one; None: there are no others.
     """
+
+    claim: Callable[[object], bool] | None = None
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
@@ -95,10 +99,17 @@ class Decider:
                 happens = Draws(faults.seed, "connection", number, first).happens(fault.chance)
             if not happens or number % fault.every:
                 continue
-            if fault.once and self._spent.setdefault((fault, fault.place), number) != number:
+            if fault.once and not self._is_first(fault, number):
                 continue
             struck.append(drawn(fault, draws))
         return Decision(tuple(struck), seed_of(faults.seed, number)) if struck else CLEAN
+
+    def _is_first(self, fault: Fault, number: int) -> bool:
+        """Whether connection *number* is the one that *fault* strikes, of all."""
+        key = (fault, fault.place)
+        if key not in self._spent and self.claim is not None and not self.claim(key):
+            return False
+        return self._spent.setdefault(key, number) == number
 
 
 def drawn(fault: Fault, draws: Draws) -> Fault:

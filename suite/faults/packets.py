@@ -130,21 +130,26 @@ class PacketDecider:
     """Decides about the datagrams of one endpoint.
 
     :param faults: what is declared; it may be replaced at any time, and the count of datagrams goes on.
-    :param next_number: gives each datagram its number, higher than those before, of which some may be another
-        worker's; by default, they count from 1.
     :ivar number: the number of the last datagram that was decided about; 0 before the first.
     :ivar received: how many bytes they had.
+    :ivar next_number: gives each datagram its number, higher than those before: from 1, unless other workers
+        count, too.
+    :ivar claim: whether what strikes once for all workers strikes at this one; None: there are no others.
     :ivar in_force: what the last datagram was decided by: `faults` or, where an earlier run is replayed, what
         is recorded of it.
     """
 
-    def __init__(self, faults: Faults, next_number: Callable[[], int] | None = None) -> None:
+    claim: Callable[[object], bool] | None = None
+
+    def __init__(self, faults: Faults) -> None:
         self.number = 0
         self.received = 0
-        self._next_number = next_number or itertools.count(1).__next__
+        self.next_number: Callable[[], int] = itertools.count(1).__next__
         self._began: float | None = None
         self._declared: list[_Declared] = []
-        self._spent: set[tuple[Fault, int]] = set()  # those that strike once, and have; see `Decider`
+        # Those that strike once, and have, or may at this worker alone; see `Decider`.
+        self._spent: set[tuple[Fault, int]] = set()
+        self._claimed: set[tuple[Fault, int]] = set()
         self._hosts: dict[str, tuple[bool, ...]] = {}
         self.faults = faults
 
@@ -192,7 +197,7 @@ class PacketDecider:
         :param size: the number of its bytes.
         :param now: the time in seconds, which never goes back.
         """
-        self.number = number = self._next_number()
+        self.number = number = self.next_number()
         if self._to_come:
             self._repeat(number)
         if self._began is None:
@@ -213,13 +218,22 @@ class PacketDecider:
             happens = draws.happens(fault.chance)
             if declared.first is not declared:
                 happens = declared.first.base.split(number).happens(fault.chance)
-            if happens and declared.strike(passing, draws):
+            if happens and self._may_strike(fault) and declared.strike(passing, draws):
                 passing.kinds.append(fault.kind)
                 if fault.once:
                     self._spent.add((fault, fault.place))
         if not passing.kinds:
             return Verdict(number)
         return passing.verdict()
+
+    def _may_strike(self, fault: Fault) -> bool:
+        """Whether *fault*, if it strikes once, may do so at this worker."""
+        key = (fault, fault.place)
+        if not fault.once or self.claim is None or key in self._claimed:
+            return True
+        if self.claim(key):
+            self._claimed.add(key)
+        return key in self._claimed
 
     def predict(self, arrivals: Iterable[Arrival]) -> list[Verdict]:
         """What happens to *arrivals*, the first datagrams of an endpoint with these faults.

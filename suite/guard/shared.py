@@ -18,12 +18,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import resource
 import secrets
 import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Final
+
+from suite.system import descriptor_limit
 
 #: Places for what is counted of a listening socket: each needs a descriptor of every worker.
 SLOTS: Final = 4096
@@ -37,8 +38,10 @@ ROOM: Final = 3
 #: How many entries a source may be in.
 WINDOW: Final = 32
 
-#: A source: the endpoint's slot, the version of IP, and what `source_of` says, without its sign.
+#: The endpoint's slot, and a source: the version of IP, and what `source_of` says, without its sign; or
+#: `_CLAIM`, and a hash.
 _KEY: Final = struct.Struct("=IIQ")
+_CLAIM: Final = 1
 _FREE: Final = bytes(_KEY.size)
 
 _COUNT: Final = struct.calcsize("I")
@@ -86,8 +89,7 @@ class Shared:
 
     def __init__(self, workers: int, sources: int | None = None) -> None:
         if sources is None:
-            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            sources = MOST_SOURCES if soft == resource.RLIM_INFINITY else min(soft, MOST_SOURCES)
+            sources = min(descriptor_limit() or MOST_SOURCES, MOST_SOURCES)
         self._entries = ROOM * sources
         used = (SLOTS + self._entries + WINDOW) * _COUNT + (self._entries + WINDOW) * _KEY.size
         self._stride = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -145,7 +147,7 @@ class _Region:
     """What one worker has counted.
 
     :ivar open: by slot, how many connections are open.
-    :ivar opened_by: by entry, how many of them are of the source that has it.
+    :ivar opened_by: by entry, how many of them are of the source that has it; or 1, for a claim.
     """
 
     def __init__(self, memory: mmap.mmap, begin: int, entries: int) -> None:
@@ -190,25 +192,22 @@ class WorkerShare:
     def endpoint(self, slot: int, counter: int) -> EndpointShare:
         """What is counted of the endpoint that has *slot*.
 
-        :param counter: the descriptor that numbers its connections (`make_counter`).
+        :param counter: the descriptor that numbers its connections, or datagrams (`make_counter`).
         """
         return EndpointShare(self, slot, counter)
-
-    def numbers(self, counter: int) -> Numbers:
-        """The numbers that *counter* gives, to whatever is counted."""
-        return Numbers(counter)
 
 
 class EndpointShare:
     """What one worker counts of one endpoint.
 
-    :ivar number: the number of the next connection, of all that the workers accept.
+    :ivar numbers: those of its connections, or datagrams, at whichever worker.
     """
 
     def __init__(self, share: WorkerShare, slot: int, counter: int) -> None:
         self.slot = slot
-        self.number = Numbers(counter).next
+        self.numbers = Numbers(counter)
         self._share = share
+        self._counter = counter
 
     # Connections.
 
@@ -254,29 +253,56 @@ class EndpointShare:
 
     def set_open_from(self, source: int, opened: int) -> None:
         """*opened* connections from *source* are open at this worker."""
-        own, entries, key = self._share.own, self._share.entries, self._key(source)
-        entry = entries.get(key)
-        if entry is None:
-            entry = own.find(_FREE, self._home(source)) if opened else None
-            if entry is not None:
-                entries[key] = entry
-                own.opened_by[entry] = opened
-                own.put(entry, key)
-        elif opened:
-            own.opened_by[entry] = opened
-        else:
-            del entries[key]
-            own.put(entry, _FREE)
+        self._set(self._key(source), self._home(source), opened)
 
     def _open_elsewhere_from(self, source: int) -> int:
-        key, home = self._key(source), self._home(source)
-        found = [(region, region.find(key, home)) for region in self._share.others]
-        return sum(region.opened_by[entry] for region, entry in found if entry is not None)
+        return self._count_elsewhere(self._key(source), self._home(source))
 
     def _key(self, source: int) -> bytes:
         return _KEY.pack(self.slot, 4, source) if source >= 0 else _KEY.pack(self.slot, 6, ~source)
 
-    def _home(self, source: int) -> int:
-        """Where *source* is looked for first; nobody outside can tell which sources share a place."""
+    # What happens once.
+
+    def claim(self, what: object) -> bool:
+        """Whether this worker is the one at which *what* happens, of which there is one for all workers.
+
+        If two want it at the same instant, neither may get it; a later one does. What a worker has got that
+        has died since, another can get.
+
+        :param what: it has the same hash in all workers, as they are forked from one process.
+        """
+        # The counter stands for the endpoint, because a slot may be another's later.
+        place = hash((os.fstat(self._counter).st_ino, what))
+        key, home = _KEY.pack(self.slot, _CLAIM, place & (2**64 - 1)), self._home(place)
+        self._set(key, home, 1)
+        self._share.take_turn()
+        if not self._count_elsewhere(key, home):
+            return True
+        self._set(key, home, 0)
+        return False
+
+    # The tables.
+
+    def _home(self, of: int) -> int:
+        """The first entry that may have *of*; nobody outside can tell what shares them."""
         region = self._share.own
-        return hash((self._share.secret, self.slot, source)) % (len(region.opened_by) - WINDOW)
+        return hash((self._share.secret, self.slot, of)) % (len(region.opened_by) - WINDOW)
+
+    def _set(self, key: bytes, home: int, count: int) -> None:
+        own, entries = self._share.own, self._share.entries
+        entry = entries.get(key)
+        if entry is None:
+            entry = own.find(_FREE, home) if count else None
+            if entry is not None:
+                entries[key] = entry
+                own.opened_by[entry] = count
+                own.put(entry, key)
+        elif count:
+            own.opened_by[entry] = count
+        else:
+            del entries[key]
+            own.put(entry, _FREE)
+
+    def _count_elsewhere(self, key: bytes, home: int) -> int:
+        found = [(region, region.find(key, home)) for region in self._share.others]
+        return sum(region.opened_by[entry] for region, entry in found if entry is not None)

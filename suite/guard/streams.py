@@ -212,7 +212,7 @@ class Guard(Admission):
         transport = cast(Any, connection.transport)
         address = transport.getPeer()
         share = self.share
-        connection.number = next(self._numbers) if share is None else share.number()
+        connection.number = next(self._numbers) if share is None else share.numbers.next()
         connection.peer = shown_peer(address)
         connection.accepted_at = connection.since = connection.unchanged_since = self.clock.seconds()
         keep_alive(transport, self.limits)

@@ -8,6 +8,7 @@
 - `pauses`: what the interpreter would make echoes wait for
 - `counts`: what an endpoint has counted; `tally`: what has been counted under a name
 - `status`: what a signal writes to the log
+- `workers`: several processes that serve one configuration
 - `threads`: work beside the reactor
 - `announce`: what it prints
 - `token`: what allows changes over TCP

@@ -40,7 +40,7 @@ from suite.server.announce import bound_address, listening_line
 from suite.server.pauses import Turns
 
 if TYPE_CHECKING:
-    from suite.guard.shared import Numbers, WorkerShare  # which one process alone does not need
+    from suite.guard.shared import EndpointShare, WorkerShare  # which one process alone does not need
 
 log = Logger()
 
@@ -155,7 +155,10 @@ class RunningEndpoint:
             self.guard.members = description.members
             self.guard.handshakes = description.transport == "TLS"
             self.guard.proxied = description.proxied and description.kind == "ssl"
-            self._share(self.guard)
+            share = self._share(datagrams=False)
+            if share is not None:
+                self.guard.share_with(share)
+                self.decider.claim = share.claim
             self._factory = self.make_factory(self.guard)
             self._apply_answer()
             self._apply_faults()
@@ -163,20 +166,12 @@ class RunningEndpoint:
         reactor = with_listeners(surroundings.reactor)
         return Listener(reactor, description, context, self._factory)
 
-    def _share(self, guard: Guard) -> None:
-        """Let *guard* count together with other workers, if there are any."""
+    def _share(self, *, datagrams: bool) -> EndpointShare | None:
+        """What workers count together of its connections, or its datagrams; None: there are no others."""
         shared = self._surroundings.shared
-        for sock in self.sockets:
-            if shared is not None and sock.transport != "UDP" and None not in (sock.slot, sock.counter):
-                guard.share_with(shared.endpoint(cast(int, sock.slot), cast(int, sock.counter)))
-                return
-
-    def _datagram_numbers(self) -> Numbers | None:
-        """The numbers of datagrams that workers count together; None: there are no others."""
-        shared = self._surroundings.shared
-        for sock in self.sockets:
-            if shared is not None and sock.transport == "UDP" and sock.counter is not None:
-                return shared.numbers(sock.counter)
+        for sock in self.sockets if shared is not None else ():
+            if (sock.transport == "UDP") is datagrams and None not in (sock.slot, sock.counter):
+                return cast("WorkerShare", shared).endpoint(cast(int, sock.slot), cast(int, sock.counter))
         return None
 
     # Opening and changing.
@@ -342,7 +337,7 @@ class RunningEndpoint:
             return
         if self.datagram_faults is None:
             self.datagram_faults = DatagramFaults(self._surroundings.reactor, policy, self.decider.struck)
-        self.datagram_faults.numbers = self._datagram_numbers()
+        self.datagram_faults.share = self._share(datagrams=True)
         self.datagram_faults.faults = faults
         self._replace_datagram_protocols()
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import PATIENCE, RunningSuite, running, wait_until
+from tests.running import PATIENCE, RunningSuite, listens, running, wait_until
+from tests.server.test_reload import reloaded
 
 if sys.platform != "linux":
     pytest.skip("workers are for Linux", allow_module_level=True)
@@ -34,6 +35,9 @@ listen = "haproxy:tcp:0"
 limits = { per_peer = 3 }
 [endpoints.numbered]
 listen = "tcp:0"
+[endpoints.once]
+listen = "tcp:0"
+faults = [{ reset = true, after = "1B", once = true }]
 [endpoints.udp]
 listen = "udp:0"
 limits = { rate = 1, burst = 10, rate_exempt = [] }
@@ -124,19 +128,50 @@ def test_connections_are_numbered_together(suite: RunningSuite, clients: ExitSta
     assert closed() == [*range(1, 41)]
 
 
-def test_a_source_has_one_rate_for_all_workers(suite: RunningSuite) -> None:
-    """Whichever of its ports it sends from."""
+def test_numbers_go_on_where_a_socket_is_made_anew(tmp_path: Path) -> None:
+    """Somebody has removed its path: it is brought back, and open connections stay."""
+    config = 'workers = 2\n[endpoints]\nunix = "unix:echo.sock:lockfile=0"\n'
+    asked_for = ("it is there again",)
+    with (
+        ExitStack() as stack,
+        running(tmp_path, config, "--log-level", "debug", asked_for=asked_for) as suite,
+    ):
+        for _ in range(3):
+            open_one = stack.enter_context(suite.connect("unix"))
+            open_one.sendall(b"hola")
+            assert open_one.recv(4) == b"hola"
+        (tmp_path / "echo.sock").unlink()
+        wait_until(lambda: listens(tmp_path / "echo.sock"), "it is there again")
+        with suite.connect("unix") as sock:
+            sock.sendall(b"hola")
+            assert sock.recv(4) == b"hola"
+
+        def ended() -> list[int]:
+            # `listens` has connected, too.
+            return sorted(event["connection"] for event in suite.events if event["message"] == "closed")
+
+        wait_until(lambda: len(ended()) >= 2, "the last ones have ended")
+        assert ended() == [4, 5]
+
+
+def burst_of(suite: RunningSuite, endpoint: str) -> float:
+    """Send 100 datagrams, each from a port of its own; how many are answered, but for those of the rate."""
     began = time.monotonic()
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(100)]
         for sock in sockets:
             sock.setblocking(False)
-            sock.sendto(b"hola", suite.addresses["udp"])
-        wait_until(lambda: sum(map(has_answer, sockets)) >= 10, "the burst is answered")
-        # All have been decided about when the one worker that has them has refused the last.
+            sock.sendto(b"hola", suite.addresses[endpoint])
+        wait_until(lambda: sum(map(has_answer, sockets)) >= 10, "a burst is answered")
         wait_until(lambda: any('"reason": "rate"' in line for line in suite.errors), "the rest is not")
-        most = 10 + math.ceil(time.monotonic() - began)
-        assert sum(map(has_answer, sockets)) <= most
+        wait_until(lambda: not waiting_for(suite.addresses[endpoint][1]), "all are decided about")
+        return sum(map(has_answer, sockets)) - math.ceil(time.monotonic() - began)
+
+
+def waiting_for(port: int) -> int:
+    """The number of bytes that wait in the sockets for datagrams on *port*, of all workers."""
+    rows = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(f":{port:04X}"))
 
 
 def has_answer(sock: socket.socket) -> bool:
@@ -144,6 +179,29 @@ def has_answer(sock: socket.socket) -> bool:
         return sock.recv(100, socket.MSG_PEEK) == b"hola"
     except BlockingIOError:
         return False
+
+
+def test_a_source_has_one_rate_for_all_workers(suite: RunningSuite) -> None:
+    """Whichever of its ports it sends from."""
+    assert burst_of(suite, "udp") <= 10
+
+
+def test_a_rate_that_a_reload_has_brought_is_one_for_all_workers(tmp_path: Path) -> None:
+    """Before, the datagrams of a source come to all workers."""
+    config = """
+        workers = 2
+        [endpoints.udp]
+        listen = "udp:0"
+        limits = {{ rate = {}, burst = 10, rate_exempt = [] }}
+    """
+    with running(tmp_path, config.format('"none"'), asked_for=['"reason": "rate"']) as suite:
+        assert "reloaded" in reloaded(suite, config.format(1))
+        assert burst_of(suite, "udp") <= 10
+
+
+def test_a_fault_strikes_once_for_all_workers(suite: RunningSuite, clients: ExitStack) -> None:
+    found = [connected(suite, "once", clients) for _ in range(30)]
+    assert found == [False] + [True] * 29
 
 
 def test_datagrams_are_numbered_together(suite: RunningSuite) -> None:

@@ -151,15 +151,15 @@ def test_of_faults_that_a_source_chooses_there_is_nothing_to_repeat() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
 def test_workers_number_datagrams_together() -> None:
     """Until nothing is declared, at all of them: then the next one is number 1 again."""
-    from suite.guard.shared import Numbers, make_counter
+    from suite.guard.shared import Shared, make_counter
 
-    counter = make_counter()
+    shared, counter = Shared(2), make_counter()
     one, other = Endpoint(), Endpoint()
     both = one, other
     third = Faults((Fault(Kind.LOSS, 1.0, every=3),))
     for _ in range(2):
-        for endpoint in both:
-            endpoint.faults.numbers = Numbers(counter)
+        for worker, endpoint in enumerate(both, 1):
+            endpoint.faults.share = shared.of(worker).endpoint(0, counter)
             endpoint.faults.faults = third
         answers = [len(endpoint.receive(b"hola")) for endpoint in (one, other, one, other, one, one, other)]
         assert answers == [1, 1, 0, 1, 1, 0, 1]
@@ -171,6 +171,11 @@ def test_workers_number_datagrams_together() -> None:
     assert [len(one.receive(b"hola")) for _ in range(2)] == [1, 1]
     other.faults.faults = third
     assert other.receive(b"hola") == []
+    # What strikes once does so at one of them.
+    for endpoint in both:
+        endpoint.faults.faults = Faults((Fault(Kind.LOSS, 1.0, once=True),))
+    assert [len(endpoint.receive(b"hola")) for endpoint in (one, other, one)] == [0, 1, 1]
+    shared.close()
     os.close(counter)
 
 

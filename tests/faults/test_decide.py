@@ -65,6 +65,18 @@ def test_the_same_seed_decides_the_same_in_any_order(
     assert first == second
 
 
+def test_what_strikes_once_does_so_at_one_worker() -> None:
+    """And there it is decided again for the same connection."""
+    claimed: set[object] = set()
+    one, other = (declared("reset once") for _ in range(2))
+    one.claim = other.claim = lambda what: what not in claimed and not claimed.add(what)  # type: ignore[func-returns-value]
+    assert one.connection(1)
+    assert not other.connection(2)
+    assert one.connection(1)
+    assert not one.connection(3)
+    assert other.connection(4) == CLEAN
+
+
 @given(several, st.integers(0, 2**63 - 1))
 def test_a_decision_is_concrete_and_can_be_said_and_read(entries: tuple[Fault, ...], seed: int) -> None:
     """Nothing in it is left to chance, or to anybody else."""

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from math import sqrt
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from suite.config.faults import Bursts, Fault, Faults, Kind, Recorded, Replay, Span
@@ -122,6 +122,7 @@ def is_memoryless(fault: Fault) -> bool:
     return not (isinstance(fault.value, Bursts) or fault.once or fault.after or fault.lasts)
 
 
+@settings(deadline=None)
 @given(faults, arrivals, st.integers(0, 3), st.integers(1, 3))
 def test_workers_number_datagrams_together(
     one: Faults, arriving: list[Arrival], before: int, workers: int
@@ -131,13 +132,9 @@ def test_workers_number_datagrams_together(
     expected = PacketDecider(kept).predict(arriving)
     recorded = Replay({}, {before + 1: Recorded(kept.entries, kept.seed)})
     numbers, again = itertools.count(1), itertools.count(1)
-    deciders = [
-        (
-            PacketDecider(kept, numbers.__next__),
-            PacketDecider(Faults((), replayed=recorded), again.__next__),
-        )
-        for _ in range(workers)
-    ]
+    deciders = [(PacketDecider(kept), PacketDecider(Faults((), replayed=recorded))) for _ in range(workers)]
+    for decider, replaying in deciders:
+        decider.next_number, replaying.next_number = numbers.__next__, again.__next__
     for index, (host, size, seconds) in enumerate(
         (arrival.host, arrival.size, arrival.seconds) for arrival in arriving
     ):
@@ -145,6 +142,17 @@ def test_workers_number_datagrams_together(
         assert decider.decide(host, size, seconds) == expected[index]
         repeated = replaying.decide(host, size, seconds)
         assert repeated == (expected[index] if index >= before else Verdict(index + 1))
+
+
+def test_what_strikes_once_does_so_at_one_worker() -> None:
+    """At the first that has an occasion; there it waits for a datagram that it makes a difference to."""
+    once = Fault(Kind.TRUNCATE, 5, once=True)
+    claimed: set[object] = set()
+    one, other = PacketDecider(Faults((once,))), PacketDecider(Faults((once,)))
+    one.claim = other.claim = lambda what: what not in claimed and not claimed.add(what)  # type: ignore[func-returns-value]
+    assert one.decide(HOST, 3, 0.0).size is None
+    assert other.decide(HOST, 9, 0.0).size is None
+    assert [one.decide(HOST, 9, 0.0).size for _ in range(2)] == [5, None]
 
 
 def test_nothing_strikes_before_the_first_datagram_that_is_recorded() -> None:

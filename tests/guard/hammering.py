@@ -40,7 +40,7 @@ def hammer(share: EndpointShare, turn: Callable[[], int], number: int) -> Iterat
         if share.admits(len(opened) + 1, CONNECTIONS):
             if share.admits_from(source, by_source[source] + 1, PER_PEER):
                 by_source[source] += 1
-                opened.append((share.number(), source, turn()))
+                opened.append((share.numbers.next(), source, turn()))
             else:
                 share.set_open(len(opened))
         # Some are refused, or all places of a worker would soon be taken for good.

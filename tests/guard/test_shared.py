@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+if sys.platform != "linux":
+    pytest.skip("workers are for Linux", allow_module_level=True)
+
 from suite.config.limits import Limits, address_of, source_of
 from suite.guard.shared import ROOM, SLOTS, WINDOW, EndpointShare, Numbers, Shared, make_counter
 from suite.reasons import Reason
 from tests.guard import hammering
 from tests.guard.endpoint import LOOPBACK, PEER, GuardedEndpoint, disconnect
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
 
 OTHER = IPv4Address("TCP", "192.0.2.2", 40000)
 
@@ -217,6 +218,20 @@ def test_a_slot_is_used_again_once_its_connections_are_gone(
     monkeypatch.setattr("suite.guard.shared.SLOTS", 4)
     with pytest.raises(OSError, match="4 sockets at the most"):
         shared.take_slot()
+
+
+def test_what_happens_once_happens_at_one_worker(shared: Shared, counter: int) -> None:
+    one, two = (shared.of(number).endpoint(0, counter) for number in (1, 2))
+    assert one.claim("this")
+    assert not two.claim("this")
+    assert two.claim("that")
+    assert not one.claim("that")
+    # It is another endpoint that has another counter, also in the same slot.
+    other = make_counter()
+    assert shared.of(2).endpoint(0, other).claim("this")
+    os.close(other)
+    shared.clear(1)
+    assert two.claim("this")
 
 
 # The table of sources.

@@ -100,7 +100,10 @@ def test_the_guard_of_a_worker_counts_together_with_the_others(
     worker.start()
     if worker.guard is not None:
         assert worker.guard.share is not None
-        assert (worker.guard.share.number(), other.number()) == (1, 2)
+        assert (worker.guard.share.numbers.next(), other.numbers.next()) == (1, 2)
+        assert worker.decider.claim is not None
+        assert worker.decider.claim("this")
+        assert not other.claim("this")
         assert other.admits(10_000, 10_000)
         assert worker.guard.refuses(None)
         worker.change(worker.description, None, sockets[1:])
@@ -112,8 +115,9 @@ def test_the_guard_of_a_worker_counts_together_with_the_others(
             changed = replace(changed, faults=Faults((Fault(Kind.LOSS, 1.0 / count),)))
             worker.change(replace(worker.description, endpoint=changed), None, socks)
             assert worker.datagram_faults is not None
-            assert worker.datagram_faults.numbers is not None
-            assert worker.datagram_faults.numbers.next() == count
+            assert worker.datagram_faults.share is not None
+            assert worker.datagram_faults.share.slot == 3 + count
+            assert worker.datagram_faults.share.numbers.next() == count
     now(worker.close())
     for sock in sockets:
         sock.counter = None

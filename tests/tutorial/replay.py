@@ -183,12 +183,13 @@ def reserve(stack: ExitStack, port: int) -> int:
         with ExitStack() as attempt:
             datagrams = attempt.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             stream = attempt.enter_context(socket.socket())
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 datagrams.bind(("", candidate))
                 stream.bind(("127.0.0.1", candidate))
             except OSError:
                 continue
+            # Only now: a second reservation cannot bind, and a server, which sets this before it binds, can.
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             datagrams.close()
             stack.push(attempt.pop_all())
             return candidate

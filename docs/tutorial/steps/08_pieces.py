@@ -3,7 +3,7 @@ import socket
 PIECES = [b"hola mun", b"do...\n", b"uno\ndos\n"]
 
 with socket.create_connection(("127.0.0.1", 1234)) as client:
-    client.settimeout(3)
+    client.settimeout(5)
     for piece in PIECES:
         client.sendall(piece)
         try:

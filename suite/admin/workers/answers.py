@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from suite.admin import health
 from suite.admin.api import changing, reading
-from suite.admin.api.asked import Query, check_body, endpoint_named, whole_number
+from suite.admin.api.asked import Query, charged, check_body, endpoint_named, whole_number
 from suite.admin.api.documents import counts_document, instant
 from suite.admin.exchange import Call, Problem, Response, as_json
 from suite.admin.metrics.exposition import chosen, read, text_of
@@ -41,9 +41,9 @@ async def _own(handler: Callable[[Any, Call], Awaitable[Response]], site: Site, 
     return json.loads((await handler(site, call)).body)
 
 
-def _past(site: Site, answers: Any) -> Callable[[str, str], Document | None]:
+async def _past(site: Site, answers: Any, turns: Turns) -> Callable[[str, str], Document | None]:
     """What workers have counted that are gone, by name and transport of an endpoint."""
-    past = site.past(answers)
+    past = await site.past(answers, turns)
 
     def of(name: str, transport: str) -> Document | None:
         counts = past.get(Key(name, transport))
@@ -60,7 +60,10 @@ async def status(site: Site, call: Call) -> Response:
     own = await _own(reading.status, site, call)
     answers = await site.ask_route(call, ("GET", "/api/v1/status"))
     found = documents(answers)
-    past = sum(site.past(answers).values(), Counts())
+    past = Counts()
+    async with charged(site) as turns:
+        async for counts in turns.between((await site.past(answers, turns)).values()):
+            past += counts
     whole = merging.status(found, own, counts_document(past))
     if whole["state"] == "serving":
         said = {number: each["reasons"] for number, each in found.items()}
@@ -111,7 +114,10 @@ async def endpoints(site: Site, call: Call) -> Response:
     answers = await site.ask_route(call, ("GET", "/api/v1/endpoints"))
     limit = Query(call, "after", "limit", "name").limit()
     pages = [own, *documents(answers).values()]
-    shown, following = merging.endpoints(pages, limit, _past(site, answers))
+    async with charged(site) as turns:
+        past = await _past(site, answers, turns)
+        merged, following = merging.endpoints(pages, limit, past)
+        shown = [each async for each in turns.between(merged)]
     return as_json({"endpoints": shown, "next": following})
 
 
@@ -129,8 +135,9 @@ async def endpoint(site: Site, call: Call) -> Response:
     entries += documents(answers).values()
     if not entries:
         raise unknown or Problem(404, f"{call.parameters['name']!r} is no endpoint")
-    past = _past(site, answers)(entries[0]["name"], entries[0]["transport"])
-    return as_json(merging.endpoint(entries, past))
+    async with charged(site) as turns:
+        past = await _past(site, answers, turns)
+    return as_json(merging.endpoint(entries, past(entries[0]["name"], entries[0]["transport"])))
 
 
 async def pause(site: Site, call: Call) -> Response:

@@ -93,13 +93,18 @@ class Attendant:
         self._link = link
         self._inside: Inside | None = None
         link.answers["settled"] = lambda: None
-        for what in ("admin", "reasons", "tell", "watched"):
+        link.answers["watched"] = self._watched
+        for what in ("admin", "reasons", "tell"):
             link.answers[what] = partial(self._answer, what)
 
     def begin(self) -> None:
         """Measure, and tell, from the start."""
-        beginning = Deferred.fromCoroutine(self._answer("watched", True))
+        beginning = Deferred.fromCoroutine(self._watched(True))
         beginning.addErrback(lambda why: log.failure("nothing is told", why))
+
+    async def _watched(self, on: bool) -> None:
+        if on or self._inside is not None:  # otherwise nothing of it is needed
+            await self._answer("watched", on)
 
     async def _answer(self, what: str, *arguments: Any) -> Any:
         inside = self._inside or await self._load()

@@ -27,6 +27,7 @@ from suite.admin.metrics.observed import CountedTurns, Observed, Observer, Snaps
 from suite.admin.routes import ROUTES
 from suite.admin.workers.forward import Forwarder
 from suite.admin.workers.metrics import ACCUMULATING, TOLD
+from suite.server.pauses import Turns
 from suite.server.service import EchoSuite
 from suite.server.tally import Key
 
@@ -95,10 +96,10 @@ class Inside:
 
     # Requests.
 
-    def _in_turn(self, work: Callable[[], Any], *, urgent: bool = False) -> Deferred[Any]:
+    def _in_turn(self, work: Callable[[], Any]) -> Deferred[Any]:
         """What the coroutine that *work* returns does, when its turn has come."""
         done: Deferred[Any] = Deferred()
-        self.factory.queue.put(lambda: Deferred.fromCoroutine(work()).chainDeferred(done), urgent=urgent)
+        self.factory.queue.put(lambda: Deferred.fromCoroutine(work()).chainDeferred(done))
         return done
 
     def admin(self, method: str, path: str, parameters: Mapping[str, str], query: Mapping[str, str]) -> Any:
@@ -114,10 +115,13 @@ class Inside:
             return problem.response()
         return response
 
-    def reasons(self) -> Any:
-        """Why this worker is not ready, one line each; none if it is."""
-        turns = CountedTurns(self.suite.reactor)
-        return self._in_turn(lambda: reasons_against(self.suite, turns), urgent=True)
+    def reasons(self) -> Deferred[list[str]]:
+        """Why this worker is not ready, one line each; none if it is.
+
+        A probe has waited for its turn at the supervisor, and does not wait for long.
+        """
+        with self.factory.budget.charged():
+            return Deferred.fromCoroutine(reasons_against(self.suite, Turns(self.suite.reactor)))
 
     # What has been counted.
 

@@ -6,7 +6,7 @@ said of the worker that differs. All of this is pure: documents of the API in, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -140,8 +140,10 @@ def endpoint(entries: Sequence[Document], past: Document | None) -> Document:
 
 def endpoints(
     pages: Iterable[Document], limit: int, past: Callable[[str, str], Document | None]
-) -> tuple[list[Document], str | None]:
+) -> tuple[Iterator[Document], str | None]:
     """The page of endpoints of a suite whose workers have these *pages*, and where the next one begins.
+
+    Each endpoint is made when it is asked for: a page of many takes some turns.
 
     :param limit: how many names it has at the most.
     :param past: what workers have counted that are gone, at the endpoint with a name and a transport.
@@ -159,15 +161,18 @@ def endpoints(
     if len(names) > limit:
         names, end = names[:limit], names[limit - 1]
     wanted = {*names}
-    shown = []
+    return _merged((groups[key] for key in sorted(groups) if key[0] in wanted), past), end
+
+
+def _merged(
+    groups: Iterable[list[Document]], past: Callable[[str, str], Document | None]
+) -> Iterator[Document]:
     told: set[tuple[str, str]] = set()
-    for key in sorted(key for key in groups if key[0] in wanted):
-        first = groups[key][0]
-        which = first["name"], first["transport"]
+    for entries in groups:
+        which = entries[0]["name"], entries[0]["transport"]
         # Of two with one name, the one that goes on has it.
-        shown.append(endpoint(groups[key], past(*which) if which not in told else None))
+        yield endpoint(entries, past(*which) if which not in told else None)
         told.add(which)
-    return shown, end
 
 
 def _same_endpoint(entry: Document) -> tuple[str, bool, str]:

@@ -49,7 +49,7 @@ class Observer:
         answers = await ask(site.supervisor, "tell")
         ready = not await reasons(site.supervisor, turns)
         site.forget()
-        endpoints = site.ledger.endpoints(answers.found)
+        endpoints = await site.ledger.endpoints(answers.found, turns)
         return WholeSnapshot(site, endpoints, ready, site.ledger, answers.found)
 
 
@@ -70,7 +70,7 @@ class Site(site.Site):
 
     @override
     def start(self) -> None:
-        self.events.start()  # and no lag: nobody waits for this process
+        self.events.start()  # and no clock: nobody waits for this process
 
     def forget(self) -> None:
         """Forget what has been counted at endpoints that are no longer there."""
@@ -85,10 +85,10 @@ class Site(site.Site):
         """
         return await ask(self.supervisor, "admin", *route, call.parameters, call.query)
 
-    def past(self, answers: Answers) -> Mapping[Key, Counts]:
+    async def past(self, answers: Answers, turns: Turns) -> Mapping[Key, Counts]:
         """What has been counted by workers that are gone, or not among those of *answers*."""
         self.forget()
-        return self.ledger.past_counts(answers.pids)
+        return await self.ledger.past_counts(answers.pids, turns)
 
 
 def documents(answers: Answers) -> dict[int, Any]:

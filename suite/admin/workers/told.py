@@ -15,6 +15,7 @@ from typing import Any
 from suite.admin.metrics.family import Family, Value
 from suite.admin.metrics.observed import Observed
 from suite.server.counts import Counts
+from suite.server.pauses import Turns
 from suite.server.tally import Key
 
 #: The values of families, by their names.
@@ -162,27 +163,28 @@ class Ledger:
             return last if answered else []
         return summed([self._past_values.get(number, {}).get(family.name, []), last])
 
-    def endpoints(self, answered: Collection[int]) -> dict[Key, Observed]:
+    async def endpoints(self, answered: Collection[int], turns: Turns) -> dict[Key, Observed]:
         """All endpoints.
 
         :param answered: the numbers of the workers that have just told.
         """
         found: dict[Key, list[Observed]] = {}
         for number in self.numbers:
-            for key, seen in self.endpoints_of(number, answered=number in answered).items():
+            endpoints = self.endpoints_of(number, answered=number in answered)
+            async for key, seen in turns.between(endpoints.items()):
                 found.setdefault(key, []).append(seen)
-        return {key: merged(seen) for key, seen in found.items()}
+        return {key: merged(seen) async for key, seen in turns.between(found.items())}
 
-    def past_counts(self, answered: Mapping[int, int]) -> dict[Key, Counts]:
+    async def past_counts(self, answered: Mapping[int, int], turns: Turns) -> dict[Key, Counts]:
         """What workers have counted that are gone, or that do not answer.
 
         :param answered: the others, whose counts are not wanted: their processes, by their numbers.
         """
         found: dict[Key, Counts] = {}
-        for number, last in self._last.items():
-            parts = [self._past.get(number, {})]
+        for number, last in [*self._last.items()]:
+            parts = [{**self._past.get(number, {})}]
             if answered.get(number) != last.pid:
-                parts.append({key: past_of(seen) for key, seen in last.endpoints.items()})
-            for key, seen in (pair for part in parts for pair in part.items()):
-                found[key] = found.get(key, Counts()) + seen.counts
+                parts.append({**last.endpoints})
+            async for key, seen in turns.between(pair for part in parts for pair in part.items()):
+                found[key] = found.get(key, Counts()) + past_of(seen).counts
         return found

@@ -9,17 +9,13 @@ from typing import Any
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
-from twisted.logger import Logger
 from typing_extensions import override
 
 from suite.config.faults import Faults
 from suite.endpoints.descriptions import Description
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.binding import with_scope
-from suite.guard.steering import steer
 from suite.server.endpoint import RunningEndpoint, Surroundings
-
-log = Logger()
 
 #: Tells all workers something: its name, and the arguments of its handler there.
 Tell = Callable[..., None]
@@ -80,20 +76,6 @@ class HeldEndpoint(RunningEndpoint):
     @override
     def _serve(self, sock: ListeningSocket) -> None:
         self.ports.append(HeldPort(sock))  # type: ignore[arg-type]  # as much of one as is asked for here
-        self._steer(sock)
-
-    def _steer(self, sock: ListeningSocket) -> None:
-        """Let each datagram come to the worker that limits its source, if *sock* is for datagrams."""
-        if sock.transport != "UDP" or not sock.group:
-            return
-        try:
-            steer(sock.sock, 1 + len(sock.group), self.description.endpoint.limits)
-        except OSError as error:
-            log.warn(
-                "sources cannot be steered to workers: {problem}; each worker limits their rate by itself",
-                endpoint=self.name,
-                problem=error.strerror,
-            )
 
     @override
     def _detach(self, sock: ListeningSocket, port: Any) -> None:
@@ -116,8 +98,6 @@ class HeldEndpoint(RunningEndpoint):
             super().change(description, context, sockets)
         finally:
             self._reloading = False
-        for sock in sockets:
-            self._steer(sock)
 
     @override
     def change_faults(self, faults: Faults) -> None:

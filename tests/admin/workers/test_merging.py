@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -171,7 +172,7 @@ def no_past(_name: str, _transport: str) -> None:
     return None
 
 
-def opened(entries: list[dict[str, Any]]) -> list[tuple[str, str, int]]:
+def opened(entries: Iterable[dict[str, Any]]) -> list[tuple[str, str, int]]:
     return [(each["name"], each["state"], each["connections"]["open"]) for each in entries]
 
 
@@ -193,7 +194,8 @@ def test_one_that_leaves_is_another_than_its_namesake_and_may_be_left_in_one_wor
         page(entry("a", 1, "leaving"), entry("a", 2, listen="tcp:2")),
         page(entry("a", 3, listen="tcp:2"), entry("b", 1, "leaving")),
     ]
-    shown, _ = merging.endpoints(pages, 10, lambda name, _: past if name == "a" else None)
+    merged, _ = merging.endpoints(pages, 10, lambda name, _: past if name == "a" else None)
+    shown = [*merged]
     assert opened(shown) == [("a", "serving", 5), ("a", "leaving", 1), ("b", "leaving", 1)]
     assert [each["connections"]["ended"] for each in shown] == [{"closed": 7}, {}, {}]
 
@@ -212,7 +214,8 @@ def names_by_pages(lists: list[list[str]], limit: int) -> list[str]:
             rest = sorted(name for name in names if name > after)
             some = rest[:limit]
             pages.append(page(*map(entry, some), following=some[-1] if len(rest) > limit else None))
-        shown, after = merging.endpoints(pages, limit, no_past)
+        merged, after = merging.endpoints(pages, limit, no_past)
+        shown = [*merged]
         assert len(shown) <= limit
         found += [each["name"] for each in shown]
     return found

@@ -23,6 +23,7 @@ from suite.server.counts import Counts
 from suite.server.pauses import Turns
 from suite.server.service import Reloads
 from suite.server.tally import Key
+from tests.admin.workers.test_told import at_once
 
 TCP = Key("tcp", "TCP")
 
@@ -55,7 +56,8 @@ def snapshot_of(clock: Clock, *workers: Any) -> WholeSnapshot:
     )
     factory = AdminFactory(clock, SimpleNamespace())  # type: ignore[arg-type]  # nobody asks it
     site: Any = SimpleNamespace(suite=suite, factory=factory, lag=Lag(clock))
-    return WholeSnapshot(site, ledger.endpoints([1]), True, ledger, [1])
+    endpoints = at_once(ledger.endpoints([1], Turns(clock)))
+    return WholeSnapshot(site, endpoints, True, ledger, [1])
 
 
 @pytest.fixture

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from suite.admin.lag import Histogram
 from suite.admin.metrics.family import SuiteFamily, Value
@@ -17,6 +20,7 @@ from suite.admin.workers.told import Ledger, largest, merged, summed
 from suite.guard.handshakes import Handshake
 from suite.guard.sweep import Phase
 from suite.server.counts import Counts
+from suite.server.pauses import Turns
 from suite.server.tally import Key
 
 TCP, UDP = Key("tcp", "TCP"), Key("udp", "UDP")
@@ -32,8 +36,25 @@ def seen(accepted: int, opened: int = 0, **others: Any) -> Observed:
     return Observed(counts, listening=True, paused=False, phases=phases, streams=True, **others)
 
 
+def at_once(coroutine: Coroutine[Deferred[Any], Any, Any]) -> Any:
+    """The result of *coroutine*, which needs no turn."""
+    found: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addCallback(found.append)
+    return found[0]
+
+
+def endpoints(ledger: Ledger, *answered: int) -> dict[Key, Observed]:
+    found: dict[Key, Observed] = at_once(ledger.endpoints(answered, Turns(Clock())))
+    return found
+
+
+def past(ledger: Ledger, answered: dict[int, int]) -> int:
+    counts: Counts = at_once(ledger.past_counts(answered, Turns(Clock())))[TCP]
+    return counts.accepted
+
+
 def accepted(ledger: Ledger, *answered: int) -> int:
-    found = ledger.endpoints(answered)
+    found = endpoints(ledger, *answered)
     return found[TCP].counts.accepted if TCP in found else 0
 
 
@@ -87,18 +108,18 @@ def test_the_successor_of_a_worker_counts_on() -> None:
     assert accepted(ledger, 1, 2) == 8
     # Nobody has heard of worker 1 for a while: it may be gone.
     assert accepted(ledger, 2) == 8
-    assert ledger.endpoints([2])[TCP].counts.open == 0
+    assert endpoints(ledger, 2)[TCP].counts.open == 0
     assert ledger.values_of(1, MEMORY, answered=False) == []
     assert ledger.values_of(1, CPU, answered=False) == [((), 2.5)]
-    assert ledger.past_counts({2: 200})[TCP].accepted == 5
+    assert past(ledger, {2: 200}) == 5
     # It is, and another has its number.
     ledger.hear(1, 101, {TCP: seen(1, 1)}, [], {"cpu_total": [((), 0.5)]})
     assert accepted(ledger, 1, 2) == 9
-    assert ledger.endpoints([1, 2])[TCP].counts.ended == {"closed": 6}
+    assert endpoints(ledger, 1, 2)[TCP].counts.ended == {"closed": 6}
     assert ledger.values_of(1, CPU, answered=True) == [((), 3.0)]
-    assert ledger.past_counts({1: 101, 2: 200})[TCP].accepted == 5
+    assert past(ledger, {1: 101, 2: 200}) == 5
     # What has answered is another than what has told.
-    assert ledger.past_counts({1: 102, 2: 200})[TCP].accepted == 6
+    assert past(ledger, {1: 102, 2: 200}) == 6
 
 
 def test_an_endpoint_is_known_until_no_worker_and_no_configuration_has_it() -> None:
@@ -107,9 +128,9 @@ def test_an_endpoint_is_known_until_no_worker_and_no_configuration_has_it() -> N
     ledger.hear(1, 101, {}, [], {})
     ledger.keep_only([TCP])
     assert accepted(ledger, 1) == 5
-    assert ledger.endpoints([1])[TCP].listening is None
+    assert endpoints(ledger, 1)[TCP].listening is None
     ledger.keep_only([UDP])
-    assert ledger.endpoints([1]) == {}
+    assert endpoints(ledger, 1) == {}
 
 
 class Workers(RuleBasedStateMachine):
