@@ -55,6 +55,17 @@ def adjust_descriptor_limit(most: int | None = None) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard if most is None or fits else most, hard))
 
 
+def descriptor_limit() -> int | None:
+    """How many descriptors this process may have; None: as many as it likes, or the system does not tell."""
+    if sys.platform == "win32":
+        return None
+    try:
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    except OSError:  # a sandbox forbids it
+        return None
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 class UnknownIdentityError(ValueError):
     """A user or group that does not exist on this system.
 

@@ -15,8 +15,8 @@ from typing import Final
 
 #: The numbers of system calls, by machine (asm/unistd.h).
 NUMBERS: Final = {
-    "x86_64": {"recvmmsg": 299, "sendmmsg": 307},
-    "aarch64": {"recvmmsg": 243, "sendmmsg": 269},
+    "x86_64": {"recvmmsg": 299, "sendmmsg": 307, "prlimit64": 302, "memfd_create": 319},
+    "aarch64": {"recvmmsg": 243, "sendmmsg": 269, "prlimit64": 261, "memfd_create": 279},
 }
 
 #: linux/prctl.h, linux/seccomp.h and linux/filter.h.

@@ -43,6 +43,11 @@ class Admin:
         self._faults = faults
         self._sockets: list[ListeningSocket] = []
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it answers."""
+        return bool(self._sockets)
+
     def load(self, plan: Plan) -> None:
         """Import the interface, if *plan* has one: before anything else needs it, and before root is left.
 

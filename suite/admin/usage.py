@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-if sys.platform != "win32":
-    import resource
+from suite.system import descriptor_limit
 
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _MEMORY: Final = Path("/proc/self/statm")
@@ -44,7 +42,7 @@ class Descriptors(NamedTuple):
 
 def descriptors() -> Descriptors:
     """How many descriptors this process has, and may have."""
-    return Descriptors(_open_descriptors(), _descriptor_limit())
+    return Descriptors(_open_descriptors(), descriptor_limit())
 
 
 def _open_descriptors() -> int | None:
@@ -53,13 +51,6 @@ def _open_descriptors() -> int | None:
         return _DESCRIPTORS.stat().st_size or len(os.listdir(_DESCRIPTORS)) - 1  # the listing has one itself
     except OSError:
         return None
-
-
-def _descriptor_limit() -> int | None:
-    if sys.platform == "win32":
-        return None
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def resident_bytes() -> int | None:

@@ -6,5 +6,6 @@
 - `faults`: how it misbehaves; `fault_tables`, `fault_text`, `fault_values`: reading that
 - `workers`: how many processes serve
 - `profiles`: links by name, as faults
+- `workers`: how many processes serve
 - `gallery`, `admin`: where bad TLS is served, and where a suite shows what it does
 """

@@ -18,12 +18,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import resource
 import secrets
 import struct
 from collections.abc import Callable
 from functools import partial
 from typing import Final
+
+from suite.system import descriptor_limit
 
 #: Places for what is counted of a listening socket: each needs a descriptor of every worker.
 SLOTS: Final = 4096
@@ -88,8 +89,7 @@ class Shared:
 
     def __init__(self, workers: int, sources: int | None = None) -> None:
         if sources is None:
-            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            sources = MOST_SOURCES if soft == resource.RLIM_INFINITY else min(soft, MOST_SOURCES)
+            sources = min(descriptor_limit() or MOST_SOURCES, MOST_SOURCES)
         self._entries = ROOM * sources
         used = (SLOTS + self._entries + WINDOW) * _COUNT + (self._entries + WINDOW) * _KEY.size
         self._stride = -(-used // mmap.PAGESIZE) * mmap.PAGESIZE

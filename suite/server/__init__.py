@@ -12,4 +12,5 @@
 - `threads`: work beside the reactor
 - `announce`: what it prints
 - `token`: what allows changes over TCP
+- `workers`: the same from several processes
 """

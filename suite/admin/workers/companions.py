@@ -59,14 +59,14 @@ class WholeAdmin(Admin):
     @override
     def serve(self, sockets: list[ListeningSocket], plan: Plan) -> None:
         super().serve(sockets, plan)
-        self._supervisor.crew.tell_all("watched", bool(sockets))
+        self._supervisor.crew.tell_all("watched", self.is_open)
 
     def _hear(self, worker: Any, *told: Any) -> None:
         if self._ledger is not None:
             self._ledger.hear(worker.number, *told)
 
     def _hear_events(self, _worker: Any, events: list[dict[str, Any]], debug: bool, others: bool) -> None:
-        if self.site is None:
+        if self.site is None or not self.is_open:
             return
         for missing, at_debug in ((debug, True), (others, False)):
             if missing:

@@ -11,7 +11,6 @@ import ctypes
 import gc
 import os
 import random
-import resource
 import signal
 import sys
 import traceback
@@ -19,11 +18,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from suite.system import descriptor_limit
+
 #: The exit code of a worker that has failed (sysexits.h, EX_SOFTWARE).
 EXIT_SOFTWARE: Final = 70
 
 #: prctl(2): the signal that this process gets when its parent ends.
 PR_SET_PDEATHSIG: Final = 1
+
+#: Where there is no limit, descriptors up to this one are closed: Linux's highest limit (proc(5), nr_open).
+MOST_DESCRIPTORS: Final = 2**20
 
 #: Forget the reactor of the process before: it is the supervisor's.
 _REACTOR: Final = "twisted.internet.reactor"
@@ -76,6 +80,4 @@ def _close_all_but(kept: list[int]) -> None:
         ):  # an empty range would be everything (close_range(2) takes the last one, unsigned)
             os.closerange(first, descriptor)
         first = descriptor + 1
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Above the limit there may be some, too, from before it was lowered; none of ours.
-    os.closerange(first, soft if soft != resource.RLIM_INFINITY else os.sysconf("SC_OPEN_MAX"))
+    os.closerange(first, descriptor_limit() or MOST_DESCRIPTORS)  # above the limit, none is ours

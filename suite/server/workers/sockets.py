@@ -104,7 +104,7 @@ class SharedSockets(Sockets):
         if before is not None and before.counter is not None:
             # In place of one whose connections are open yet: their numbers are taken.
             new.counter = os.dup(before.counter)
-        else:
+        elif new.transport != "UDP" or new.group:
             new.counter = make_counter()
 
     def _make_group(self, new: ListeningSocket, description: Description) -> None:

@@ -44,6 +44,22 @@ GRACE: Final = 2.0
 SOME: Final = MOST_DESCRIPTORS // 2
 
 
+class SharingError(SuiteError):
+    """Workers cannot share memory here.
+
+    :ivar workers: how many there were to be.
+    :ivar reason: what the operating system said.
+    """
+
+    def __init__(self, workers: int, reason: str) -> None:
+        super().__init__(workers, reason)
+        self.workers = workers
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.workers} workers cannot share memory: {self.reason}; expected workers = 1"
+
+
 class FilesChangedError(SuiteError):
     """Certificates have changed while they were read; the only argument is the number of a worker."""
 
@@ -74,7 +90,10 @@ class Supervisor(EchoSuite):
         extend: Callable[[EchoSuite, Any], object],
     ) -> None:
         self._count = plan.workers
-        self.shared = Shared(self._count)
+        try:
+            self.shared = Shared(self._count)
+        except OSError as error:
+            raise SharingError(self._count, error.strerror or str(error)) from None
         super().__init__(reactor, plan, announce)
         self.crew = Crew(reactor, self._count, self._fork, self._begin_worker, self._worker_gone)
         self._reactor_name = reactor_name
