@@ -135,8 +135,8 @@ def descriptors_for(worker: int, sock: ListeningSocket) -> list[int]:
 
     :param worker: its number, from 1.
     """
-    if sock.fd is not None and sock.transport == "UDP":
-        return [sock.sock.fileno()] if worker == 1 else []
+    if sock.fd is not None and sock.transport == "UDP" and worker != 1:
+        return []
     own = [sock.sock, *sock.group][worker - 1] if sock.group else sock.sock
     return [own.fileno()] + ([sock.counter] if sock.counter is not None else [])
 
