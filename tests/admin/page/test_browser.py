@@ -16,7 +16,7 @@ import pytest
 from suite.admin.page import wording
 from tests.admin.asking_http import ask
 from tests.admin.page.browsing import Browsing, browser_path, browsing
-from tests.running import PATIENCE, RunningSuite, client_program, running
+from tests.running import PATIENCE, RunningSuite, client_program, running, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -192,6 +192,8 @@ def test_nothing_that_a_peer_sends_is_markup(chromium: Browsing, suite: RunningS
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(chromium: Browsing, suite: RunningSuite, scheme: str) -> None:
     """Axe finds nothing, on a desk and on a phone, with everything open."""
+    page = "/api/v1/connections?endpoint=full"
+    wait_until(lambda: not ask(suite.admin[0], page).json["connections"], "those of the test before have ended")
     with ExitStack() as stack:
         for name in ("tcp", "full", "full"):
             stack.enter_context(suite.connect(name))
