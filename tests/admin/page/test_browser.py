@@ -193,7 +193,7 @@ def test_nothing_that_a_peer_sends_is_markup(chromium: Browsing, suite: RunningS
 def test_everybody_can_use_it(chromium: Browsing, suite: RunningSuite, scheme: str) -> None:
     """Axe finds nothing, on a desk and on a phone, with everything open."""
     page = "/api/v1/connections?endpoint=full"
-    wait_until(lambda: not ask(suite.admin[0], page).json["connections"], "those of the test before have ended")
+    wait_until(lambda: not ask(suite.admin[0], page).json["connections"], "the others have ended")
     with ExitStack() as stack:
         for name in ("tcp", "full", "full"):
             stack.enter_context(suite.connect(name))
