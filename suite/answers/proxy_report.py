@@ -76,12 +76,30 @@ def proxy_report(header: bytes) -> dict[str, object]:
         "command": "LOCAL" if header[12] & 0xF == 0 else "PROXY",
         "family": FAMILIES.get(kind, f"0x{kind:02x}"),
     }
-    start = FIXED + ADDRESSES.get(kind, 0)
-    tlvs, rest = _split(header[start:])
+    tlvs, rest = _split(header[_additions_at(header) :])
     report["tlvs"] = [_tlv(kind, value, NAMES, header) for kind, value in tlvs]
     if rest:
         report["malformed"] = rest.hex()
     return report
+
+
+def _additions_at(header: bytes) -> int:
+    """Where the additions to *header* begin: behind its addresses.
+
+    A health check's (LOCAL) may name a family and have no addresses, as AWS's load balancers send it
+    (kubernetes issue 57250): whatever that family is, is to be ignored (section 2.2).
+    """
+    behind = FIXED + ADDRESSES.get(header[13], 0)
+    is_local = header[12] & 0xF == 0
+    if is_local and not (behind <= len(header) and _is_sound(header[behind:])) and _is_sound(header[FIXED:]):
+        return FIXED
+    return behind
+
+
+def _is_sound(data: bytes) -> bool:
+    """Whether *data* is additions and nothing else; none has the type 0."""
+    tlvs, rest = _split(data)
+    return not rest and all(kind for kind, _ in tlvs)
 
 
 def _split(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -126,7 +144,7 @@ def _details(kind: int, value: bytes, header: bytes) -> Iterator[tuple[str, obje
 
 def _position(header: bytes, checksum: bytes) -> int:
     """Where in *header* the value of its CRC32C addition is."""
-    at = FIXED + ADDRESSES.get(header[13], 0)
+    at = _additions_at(header)
     while header[at] != CRC32C or header[at + 3 : at + 7] != checksum:
         at += 3 + int.from_bytes(header[at + 1 : at + 3], "big")
     return at + 3

@@ -95,6 +95,20 @@ def test_checksums() -> None:
     assert additions(block(before + tlv(3, b"oops")))[1]["valid"] is False
 
 
+@pytest.mark.parametrize("addresses", [b"", INET], ids=["without addresses", "with addresses"])
+def test_a_health_check_may_name_a_family_and_have_no_addresses(addresses: bytes) -> None:
+    """As AWS's load balancers do: https://github.com/kubernetes/kubernetes/issues/57250."""
+    tlvs = tlv(0x03, bytes(4)) + tlv(0xEA, b"\x01vpce-08d2bf15fac5001c9") + tlv(0x04, bytes(40))
+    header = block(tlvs, command=0x20, kind=0x11, addresses=addresses)
+    checksum = crc32c(header).to_bytes(4, "big")
+    header = header.replace(tlv(0x03, bytes(4)), tlv(0x03, checksum))
+    found = additions(header)
+    assert [each["name"] for each in found] == ["CRC32C", "AWS", "NOOP"]
+    assert found[0]["valid"]
+    assert found[1]["vpc_endpoint"] == "vpce-08d2bf15fac5001c9"
+    assert "malformed" not in proxy_report(header)
+
+
 def test_what_is_no_addition() -> None:
     header = block(tlv(1, b"h2") + b"\x02\0\x05abc")
     assert proxy_report(header)["malformed"] == "020005616263"
