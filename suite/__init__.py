@@ -20,8 +20,8 @@ doors         ``__main__``, ``cli``: the command line; ``twistd_plugin``, ``drop
 ``guard``     whom an endpoint admits, and for how long
 ``engine``    our ports and transports, on any POSIX reactor; ``engine.linux``: what only Linux has
 ``config``    the configuration file, and the values it holds
-ground        ``certs``, ``identities``, ``system``, ``reasons``, ``errors``, ``files``, ``output``,
-              ``signals``, ``text``; ``client_hello``, ``fingerprints``, ``tls_names``: what a TLS
+ground        ``certs``, ``identities``, ``system``, ``cores``, ``reasons``, ``errors``, ``files``,
+              ``output``, ``signals``, ``text``; ``client_hello``, ``fingerprints``, ``tls_names``: what a TLS
               client offers; Twisted's ``logs``
 ============= ==================================================================================
 """

@@ -350,10 +350,3 @@ def group_id(name: str) -> int:
     :raises KeyError: there is no group of that name.
     """
     return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
-
-
-def cores() -> int:
-    """How many processors this process may run on, one at least."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

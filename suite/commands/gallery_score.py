@@ -21,8 +21,8 @@ from suite.client.score.score import Scoring, run_scoring
 from suite.client.score.verdicts import Score
 from suite.commands.console import put, say
 from suite.commands.options import duration, number
+from suite.cores import cores
 from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
-from suite.system import cores
 from suite.text import near, shown, suggest
 
 #: The TLS stacks whose errors a gallery knows.

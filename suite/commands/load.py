@@ -35,9 +35,9 @@ from suite.client.run import run_until
 from suite.commands.console import say, warn
 from suite.commands.options import add_config, duration, number, size
 from suite.commands.reach import TARGET_HELP, add_reach, check_reach, parse_reach
+from suite.cores import cores
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
-from suite.system import cores
 from suite.text import shown
 
 _RATE = re.compile(r"-?[0-9]+(\.[0-9]+)?")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from suite.config.values import Values
-from suite.system import cores
+from suite.cores import cores
 
 #: As many as there are cores.
 AUTO: Final = 0

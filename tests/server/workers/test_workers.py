@@ -23,6 +23,7 @@ from typing import Final
 import pytest
 
 from suite import certs
+from suite.cores import cores
 from tests import activate
 from tests.forbidding import NUMBERS
 from tests.forbidding import __file__ as forbidding
@@ -533,8 +534,7 @@ def test_one_worker_is_one_process(tmp_path: Path, arguments: Sequence[str]) -> 
 
 def test_auto_is_one_a_core(tmp_path: Path) -> None:
     with running(tmp_path, 'workers = "auto"\n' + TCP) as suite:
-        cores = len(os.sched_getaffinity(0))
-        assert len(workers_of(suite)) == (cores if cores > 1 else 0)
+        assert len(workers_of(suite)) == (cores() if cores() > 1 else 0)
 
 
 def test_threads_of_clients_all_get_their_bytes(tmp_path: Path) -> None:
