@@ -95,7 +95,7 @@ def test_events_as_they_come_with_the_words_of_the_log(small: API) -> None:
         pause(small)
         found = stream.until("resumed")
         suite = small.suite
-        wait_until(lambda: any("resumed" in line for line in suite.errors), "it was in the log, too")
+        wait_until(lambda: any('"resumed"' in line for line in suite.errors), "it was in the log, too")
         logged = next(event for event in suite.events if event["message"] == "resumed")
         assert found == {"id": found["id"], **logged}
 
