@@ -41,6 +41,9 @@ SPARE: Final = 0.2
 #: Descriptors of a client that are not connections.
 OWN: Final = 64
 
+#: Descriptors that a worker opens when it is first busy (its ring, for one), at the most.
+WARM: Final = 8
+
 #: Connections on which the echo is timed, and how often each is asked, in seconds.
 PROBES: Final = 8
 EVERY: Final = 0.01
@@ -93,7 +96,8 @@ def measure_idle(
         with holding(server, clients):
             during = server.memory()
             beside = time_echo(server, seconds)
-        wait_for(lambda: server.descriptors() <= descriptors_before + 8, "connections are still open")
+        most = descriptors_before + WARM * workers
+        wait_for(lambda: server.descriptors() <= most, "connections are still open")
         found = Idle(connections, workers, len(clients), before, during, server.memory(), alone, beside)
     return asdict(found), said(found)
 

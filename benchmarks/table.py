@@ -204,7 +204,7 @@ def rotated(items: Sequence[T], by: int) -> list[T]:
 def ratio(of: str, ours: Sequence[Run], theirs: Sequence[Run]) -> float | None:
     """The median of the ratios in each round: what the machine does to one, it does to the other, too."""
     peers = {run.turn: getattr(run, of) for run in theirs}
-    ratios = [getattr(run, of) / peers[run.turn] for run in ours if run.turn in peers]
+    ratios = [getattr(run, of) / peers[run.turn] for run in ours if peers.get(run.turn)]  # or it did nothing
     return statistics.median(ratios) if ratios else None
 
 

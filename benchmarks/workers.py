@@ -47,7 +47,7 @@ WORK: Final = {
     "tcp": WORKLOADS["tcp"],
     "udp": WORKLOADS["udp"],
     "connect": Workload(
-        "TCP connections, 64 at a time: connect, echo 1 KiB, half-close",
+        "TCP connections, 64 at a time: connect, echo 1 KiB, reset",
         "tcp",
         ("connect",),
         "connection",
