@@ -106,6 +106,7 @@ def test_a_flood_is_bounded_and_others_are_served(suite: RunningSuite, data: byt
         while echoes.count < seen + 50 and not echoes.problem:
             pass
     assert not echoes.problem
+    wait_until(lambda: descriptors(suite) <= before + 8, "the flood is gone")
     assert ask(address, "/").status == 200
 
 
