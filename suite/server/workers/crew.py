@@ -32,6 +32,9 @@ SETTLED: Final = 1.0
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 0.5
 
+#: Seconds within which a worker answers, or is taken to hang.
+PATIENCE: Final = 5.0
+
 #: Seconds between two looks at whether a worker that is gone has ended, and how many of them there are before
 #: it is killed.
 LOOK_INTERVAL: Final = 0.01
@@ -116,6 +119,8 @@ class Crew:
         self._gone = gone
         self._begun = False
         self._held = False
+        #: Nobody is to be started any more: the suite is about to end.
+        self.closing = False
         self._ending: Deferred[None] | None = None
 
     @property
@@ -171,7 +176,7 @@ class Crew:
 
     def _restart(self, worker: Worker) -> None:
         worker.restart = None
-        if self._held or self._ending is not None:
+        if self._held or self.closing or self._ending is not None:
             return  # `release` looks for those that are gone
         worker.restarts += 1
         starting = Deferred.fromCoroutine(self._start(worker))
@@ -246,12 +251,28 @@ class Crew:
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
 
+    async def weed(self) -> None:
+        """End those that hang: whoever serves has answered when this returns."""
+        asked = [
+            (worker, worker.ask("alive").addErrback(lambda why: why.trap(SuiteError)))
+            for worker in self.serving
+        ]
+        for worker, answer in asked:
+            if not answer.called:
+                late = self._reactor.callLater(PATIENCE, self._kill_late, worker)
+                await answer  # fires when it is gone, too
+                if late.active():
+                    late.cancel()
+
+    def _kill_late(self, worker: Worker) -> None:
+        log.error("worker {number} does not answer; it is killed", number=worker.number)
+        self.kill(worker)
+
     def kill_silent(self) -> None:
         """End those that have not answered since the last call, and ask the others whether they are alive."""
         for worker in self.serving:
             if worker.asked is not None and not worker.asked.called:
-                log.error("worker {number} does not answer; it is killed", number=worker.number)
-                self.kill(worker)
+                self._kill_late(worker)
             else:
                 worker.asked = worker.ask("alive").addErrback(lambda why: why.trap(SuiteError))
 
@@ -260,6 +281,8 @@ class Crew:
         if self._ending is None:
             self._ending = Deferred()
             for worker in self.workers:
+                if worker.state == "starting":  # it has served nobody
+                    self.kill(worker)
                 if worker.restart is not None:
                     worker.restart.cancel()
                     worker.restart = None

@@ -38,7 +38,7 @@ from suite.server.workers.worker import InForce, Job, run
 log = Logger()
 
 #: Seconds that a worker may take to end beyond the time that it is given.
-GRACE: Final = 2.0
+GRACE: Final = 1.0
 
 #: Sockets that a worker is given at a time: each may have two descriptors.
 SOME: Final = MOST_DESCRIPTORS // 2
@@ -175,6 +175,7 @@ class Supervisor(EchoSuite):
         if begun:
             await self.crew.hold()
             undo.callback(self.crew.release)
+            await self.crew.weed()
         change = await super()._prepare(plan, undo, turns)
         if begun:
             undo.push_async_callback(self._abandon)
@@ -259,9 +260,16 @@ class Supervisor(EchoSuite):
     # Closing.
 
     @override
+    def stopService(self) -> Deferred[None]:
+        self.crew.closing = True
+        return super().stopService()
+
+    @override
     async def _stop_accepting(self, turns: Turns) -> list[RunningEndpoint]:
         self.reactor.callLater(self.drain_left + GRACE, self._kill_all)
         self._ended = self.crew.end()
+        weeding = Deferred.fromCoroutine(self.crew.weed())
+        weeding.addErrback(lambda why: log.failure("not all workers could be asked", why))
         endpoints = await super()._stop_accepting(turns)
         # Closed here already, they are closed for good as soon as the workers have accepted what waits.
         await self.crew.ask_all("end", self.drain_left)

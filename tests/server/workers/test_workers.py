@@ -251,6 +251,24 @@ def test_a_worker_that_hangs_is_replaced_where_a_service_manager_watches(tmp_pat
             assert [answer(suite, "tcp", b"hola") for _ in range(20)] == [b"hola"] * 20
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_worker_that_hangs_keeps_no_reload_and_no_end_from_happening(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    asked_for = ["does not answer; it is killed", KILLED]
+    with running(tmp_path, TCP, *TWO, asked_for=asked_for) as suite:
+        os.kill(workers_of(suite)[0], signal.SIGSTOP)
+        reloaded(suite, TCP + 'new = "tcp:0"\n', '"reloaded: 1 added')
+        wait_until(lambda: len(workers_of(suite)) == 2, "there are two again")
+        assert [answer(suite, "new", b"hola") for _ in range(10)] == [b"hola"] * 10
+        children = workers_of(suite)
+        os.kill(children[1], signal.SIGSTOP)
+        suite.process.send_signal(signal.SIGHUP)
+        suite.process.send_signal(number)
+        assert suite.process.wait(PATIENCE) == 0
+        assert all_gone(children)
+
+
 def test_what_waits_for_a_worker_that_dies_waits_for_the_next(tmp_path: Path) -> None:
     with running(tmp_path, TCP, *TWO, asked_for=[KILLED]) as suite, ExitStack() as stack:
         victim = workers_of(suite)[0]
