@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import heapq
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Self
 
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, globalLogPublisher
 from twisted.python.threadable import isInIOThread
+from typing_extensions import override
 from zope.interface import implementer
 
 from suite.admin.exchange import json_bytes
@@ -153,7 +155,30 @@ class _Ring:
 
 
 @implementer(ILogObserver)
-class Events:
+class OwnEvents:
+    """Takes note of the suite's own events, in the reactor's thread.
+
+    :param clock: the reactor.
+    """
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+
+    def __call__(self, event: LogEvent) -> None:
+        """Take note of *event*, if it is the suite's own."""
+        if str(event.get("log_namespace", "")).partition(".")[0] != NAMESPACE:
+            return
+        if isInIOThread():
+            self._note(event)
+        else:
+            self._clock.callFromThread(self._note, event)
+
+    @abstractmethod
+    def _note(self, event: LogEvent) -> None:
+        """Take note of *event*."""
+
+
+class Events(OwnEvents):
     """The events of the suite in this process, from `start` to `stop`.
 
     :param clock: the reactor, in whose thread readers are told.
@@ -161,9 +186,9 @@ class Events:
     """
 
     def __init__(self, clock: Any) -> None:
+        super().__init__(clock)
         # A JavaScript number holds microseconds until the year 2255.
         self.last = time.time_ns() // 1000
-        self._clock = clock
         self._debug, self._others = _Ring(self.last), _Ring(self.last)
         self._readers: dict[Reader, None] = {}
 
@@ -180,15 +205,7 @@ class Events:
             reader.end()
         self._readers.clear()
 
-    def __call__(self, event: LogEvent) -> None:
-        """Take note of *event*, if it is the suite's own."""
-        if str(event.get("log_namespace", "")).partition(".")[0] != NAMESPACE:
-            return
-        if isInIOThread():
-            self._note(event)
-        else:
-            self._clock.callFromThread(self._note, event)
-
+    @override
     def _note(self, event: LogEvent) -> None:
         self.last += 1
         self._add(Entry(self.last, event))

@@ -93,11 +93,6 @@ def pieces_of(values: Iterable[Value]) -> Iterator[list[Value]]:
         yield piece
 
 
-async def written(snapshot: Snapshot, form: Format, turns: Turns) -> bytes:
-    """The whole text of *snapshot*."""
-    return await text_of(read(snapshot, turns), form)
-
-
 async def text_of(metrics: AsyncIterable[tuple[Family, list[Value]]], form: Format) -> bytes:
     """The whole text of *metrics*; the pieces of each follow one another."""
     pieces: list[bytes] = []

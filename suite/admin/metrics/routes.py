@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import AsyncIterable, Callable
+from typing import Any, Final
 
 from suite.admin.exchange import Call, Problem, Response
-from suite.admin.metrics.exposition import chosen, written
+from suite.admin.metrics.exposition import chosen, read, text_of
 from suite.admin.metrics.observed import CountedTurns
 from suite.admin.route import Route, Site
+
+#: Reads a snapshot, in turns: families with their values.
+Reader = Callable[[Any, CountedTurns], AsyncIterable[Any]]
 
 
 def is_by_worker(call: Call) -> bool:
@@ -21,19 +25,27 @@ def is_by_worker(call: Call) -> bool:
     return by is not None
 
 
-async def _metrics(site: Site, call: Call) -> Response:
-    is_by_worker(call)
+async def scraped(site: Site, call: Call, reader: Reader = read) -> Response:
+    """The answer to a scrape.
+
+    :param reader: reads what has been observed.
+    """
     form = chosen(call.accept)
     observer = site.observer
     # One after the other: what thousands of endpoints take is taken once at a time.
     await observer.lock.acquire()
     turns = CountedTurns(site.suite.reactor)
     try:
-        text = await written(await observer.observe(turns), form, turns)
+        text = await text_of(reader(await observer.observe(turns), turns), form)
     finally:
         observer.lock.release()
         site.factory.budget.charge(turns.worked)
     return Response(200, text, form.kind, {"Vary": "Accept"})
+
+
+async def _metrics(site: Site, call: Call) -> Response:
+    is_by_worker(call)
+    return await scraped(site, call)
 
 
 METRICS: Final = (Route("GET", "/metrics", _metrics, is_public=True),)

@@ -16,9 +16,8 @@ from suite.admin.api import changing, reading
 from suite.admin.api.asked import Query, charged, check_body, endpoint_named, whole_number
 from suite.admin.api.documents import counts_document, instant
 from suite.admin.exchange import Call, Problem, Response, as_json
-from suite.admin.metrics.exposition import chosen, read, text_of
-from suite.admin.metrics.observed import CountedTurns
-from suite.admin.metrics.routes import is_by_worker
+from suite.admin.metrics.exposition import read
+from suite.admin.metrics.routes import is_by_worker, scraped
 from suite.admin.workers import merging
 from suite.admin.workers.asking import settled
 from suite.admin.workers.metrics import read_by_worker
@@ -91,18 +90,7 @@ async def readyz(site: Site, _call: Call) -> Response:
 
 async def metrics(site: Site, call: Call) -> Response:
     """``/metrics``; with ``?by=worker`` with a label more."""
-    reading_it = read_by_worker if is_by_worker(call) else read
-    form = chosen(call.accept)
-    observer = site.observer
-    await observer.lock.acquire()
-    turns = CountedTurns(site.suite.reactor)
-    try:
-        snapshot = await observer.observe(turns)
-        text = await text_of(reading_it(snapshot, turns), form)
-    finally:
-        observer.lock.release()
-        site.factory.budget.charge(turns.worked)
-    return Response(200, text, form.kind, {"Vary": "Accept"})
+    return await scraped(site, call, read_by_worker if is_by_worker(call) else read)
 
 
 # Endpoints.

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
-from twisted.python.threadable import isInIOThread
-from zope.interface import implementer
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from typing_extensions import override
 
-from suite.logs.lines import NAMESPACE, fields_of
+from suite.admin.events import OwnEvents
+from suite.logs.lines import fields_of
 
 #: Seconds that an event waits at the most.
 DELAY: Final = 0.1
@@ -32,8 +32,7 @@ class _Waiting:
         self.count = 0
 
 
-@implementer(ILogObserver)
-class Forwarder:
+class Forwarder(OwnEvents):
     """Tells of the events of this process, from `start` to `stop`.
 
     :param clock: the reactor.
@@ -45,7 +44,7 @@ class Forwarder:
     def __init__(
         self, clock: Any, number: int, tell: Callable[[list[dict[str, Any]], bool, bool], object]
     ) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self._number = number
         self._tell = tell
         self._debug, self._others = _Waiting(), _Waiting()
@@ -68,15 +67,7 @@ class Forwarder:
                 self._due.cancel()
                 self._send()
 
-    def __call__(self, event: LogEvent) -> None:
-        """Take note of *event*, if it is the suite's own."""
-        if str(event.get("log_namespace", "")).partition(".")[0] != NAMESPACE:
-            return
-        if isInIOThread():
-            self._note(event)
-        else:
-            self._clock.callFromThread(self._note, event)
-
+    @override
     def _note(self, event: LogEvent) -> None:
         waiting = self._debug if event.get("log_level") is LogLevel.debug else self._others
         waiting.count += 1

@@ -13,7 +13,8 @@ from twisted.internet.task import Clock
 from typing_extensions import override
 
 from suite.admin.lag import Lag
-from suite.admin.metrics.exposition import OPENMETRICS, SAMPLES, TEXT, Format, _lines, _One, chosen, written
+from suite.admin.metrics import exposition
+from suite.admin.metrics.exposition import OPENMETRICS, SAMPLES, TEXT, Format, _lines, _One, chosen
 from suite.admin.metrics.families import FAMILIES
 from suite.admin.metrics.observed import CountedTurns, Observed, Snapshot
 from suite.admin.metrics.of_endpoints import ENDPOINTS
@@ -75,7 +76,7 @@ def snapshot_of(endpoints: int, clock: Clock) -> Snapshot:
 
 def text_of(snapshot: Snapshot, form: Format, turns: Turns, clock: Clock) -> bytes:
     """The whole text, however many turns it takes."""
-    done = Deferred.fromCoroutine(written(snapshot, form, turns))
+    done = Deferred.fromCoroutine(exposition.text_of(exposition.read(snapshot, turns), form))
     while not done.called:
         clock.advance(0)
     found: list[bytes] = []
@@ -132,7 +133,7 @@ def test_others_have_their_turns() -> None:
     """The text about thousands of endpoints takes many turns, whose time is known."""
     clock = SlowClock()
     snapshot, turns = snapshot_of(SAMPLES * 20, clock), CountedTurns(clock)
-    done = Deferred.fromCoroutine(written(snapshot, TEXT, turns))
+    done = Deferred.fromCoroutine(exposition.text_of(exposition.read(snapshot, turns), TEXT))
     while not done.called:
         clock.advance(0)
     assert clock.turns > 20
