@@ -44,9 +44,6 @@ PRELOADED: Final = (
 #: Descriptors received are first moved up here, out of the way of where they belong.
 HIGH: Final = 1000
 
-#: What the names of environment variables begin with that only an executed process would see.
-READ_AT_START: Final = ("PYTHON", "LISTEN_", "COVERAGE_")
-
 STDERR: Final = 2
 
 PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h

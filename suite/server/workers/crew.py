@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
@@ -62,7 +63,7 @@ class Worker:
 
     :ivar number: its number, from 1.
     :ivar pid: the id of its process, or of the last one.
-    :ivar state: ``starting``, ``serving`` or ``gone``.
+    :ivar state: ``starting``, ``serving``, ``ending`` (it does not speak to us any more) or ``gone``.
     :ivar restarts: how often it has been replaced.
     :ivar since: when its process was started, in seconds since the epoch.
     :ivar given: the slots of the sockets that it has.
@@ -89,6 +90,10 @@ class Worker:
     def ask(self, what: str, *arguments: object, descriptors: Sequence[int] = ()) -> Deferred[Any]:
         """Ask it something; see `Link.ask`."""
         return self.link.ask(what, *arguments, descriptors=descriptors)
+
+    def ask_for_life(self) -> Deferred[Any]:
+        """Fires when it has said that it is alive, or when it is gone."""
+        return self.ask("alive").addErrback(lambda why: why.trap(SuiteError))
 
 
 class Crew:
@@ -164,7 +169,7 @@ class Crew:
             worker.link = connect(self._reactor, ours)
             worker.link.ended = lambda: self._lost(worker)
             for what, hear in self.heard.items():
-                worker.link.answers[what] = _with(worker, hear)
+                worker.link.answers[what] = partial(hear, worker)
             try:
                 await self._begin(worker)
             except GoneError:
@@ -253,11 +258,7 @@ class Crew:
 
     async def weed(self) -> None:
         """End those that hang: whoever serves has answered when this returns."""
-        asked = [
-            (worker, worker.ask("alive").addErrback(lambda why: why.trap(SuiteError)))
-            for worker in self.serving
-        ]
-        for worker, answer in asked:
+        for worker, answer in [(worker, worker.ask_for_life()) for worker in self.serving]:
             if not answer.called:
                 late = self._reactor.callLater(PATIENCE, self._kill_late, worker)
                 await answer  # fires when it is gone, too
@@ -274,7 +275,7 @@ class Crew:
             if worker.asked is not None and not worker.asked.called:
                 self._kill_late(worker)
             else:
-                worker.asked = worker.ask("alive").addErrback(lambda why: why.trap(SuiteError))
+                worker.asked = worker.ask_for_life()
 
     def end(self) -> Deferred[None]:
         """Replace nobody any more; fires when all are gone."""
@@ -338,7 +339,3 @@ class Crew:
         for worker in self.workers:
             if worker.state in ("starting", "serving"):
                 worker.link.tell(what, *arguments)
-
-
-def _with(worker: Worker, hear: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *arguments: hear(worker, *arguments)

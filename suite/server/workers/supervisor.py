@@ -209,7 +209,11 @@ class Supervisor(EchoSuite):
     async def _abandon(self) -> None:
         await self.crew.ask_all("abandon")
         for worker in self.crew.serving:
-            worker.given &= {sock.slot for sockets in self._layout.values() for sock in sockets}
+            self._forget_others(worker)
+
+    def _forget_others(self, worker: Worker) -> None:
+        """*worker* has closed the sockets that are not in the layout."""
+        worker.given &= {sock.slot for sockets in self._layout.values() for sock in sockets}
 
     @override
     async def _switch(self, change: Change, turns: Turns) -> None:
@@ -236,7 +240,7 @@ class Supervisor(EchoSuite):
                 log.error("worker {number} has not changed: {error}", number=worker.number, error=str(error))
                 self.crew.kill(worker)
             else:
-                worker.given &= {sock.slot for sockets in self._layout.values() for sock in sockets}
+                self._forget_others(worker)
 
     # Questions.
 
@@ -267,7 +271,7 @@ class Supervisor(EchoSuite):
     @override
     async def _stop_accepting(self, turns: Turns) -> list[RunningEndpoint]:
         self.reactor.callLater(self.drain_left + GRACE, self._kill_all)
-        self._ended = self.crew.end()
+        self.crew.end()
         weeding = Deferred.fromCoroutine(self.crew.weed())
         weeding.addErrback(lambda why: log.failure("not all workers could be asked", why))
         endpoints = await super()._stop_accepting(turns)
@@ -282,7 +286,7 @@ class Supervisor(EchoSuite):
             with suppress(SuiteError):  # it is gone, and so are its connections
                 await drain
         self.crew.tell_all("dismiss")
-        await self._ended
+        await self.crew.end()
         await super()._finish(endpoints, turns)
 
     @override
