@@ -29,8 +29,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes ``-n auto`` makes: two for each core, since most tests wait for another process."""
-    return 2 * len(os.sched_getaffinity(0))
+    """How many processes ``-n auto`` makes: three for each core, since most tests wait for another process."""
+    return 3 * len(os.sched_getaffinity(0))
 
 
 def pytest_unconfigure() -> None:
