@@ -464,6 +464,14 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
     pytest.fail(f"it never happened that {what}")
 
 
+def is_gone(pid: int) -> bool:
+    """Whether no process *pid* runs any more; a zombie, which nobody has asked for yet, does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):  # before it was opened, or after
+        return True
+
+
 def listens(path: Path) -> bool:
     """Whether a UNIX stream socket accepts connections; its file is there a moment before it does."""
     with socket.socket(socket.AF_UNIX) as sock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import pytest
 from suite.gallery.specimens import SPECIMENS, Must
 from suite.testing import TLSGallery
 from suite.testing.gallery import bad_specimens
-from tests.running import PATIENCE, wait_until
+from tests.running import PATIENCE, is_gone, wait_until
 from tests.testing.test_pytest_plugin import run
 
 pytest_plugins = "pytester"
@@ -95,12 +94,4 @@ def test_a_gallery_ends_with_the_tests_however_these_end(tmp_path: Path) -> None
         pid = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
         process.wait(PATIENCE)
-
-    def gone() -> bool:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-    wait_until(gone, "the gallery has ended")
+    wait_until(lambda: is_gone(pid), "the gallery has ended")

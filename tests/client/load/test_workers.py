@@ -29,7 +29,7 @@ from suite.client.load.stats import AddressStats
 from suite.client.load.workers import Opened, Word, WorkerError, Workers
 from tests.client.load.simulated import TARGET
 from tests.client.load.test_load import latencies_of, load, target_of
-from tests.running import FOUR_TRANSPORTS, RunningSuite, running, started, wait_until
+from tests.running import FOUR_TRANSPORTS, RunningSuite, is_gone, running, started, wait_until
 
 BEGAN = datetime(2026, 11, 27, 1, tzinfo=UTC)
 
@@ -213,14 +213,6 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def is_running(pid: int) -> bool:
-    """Whether *pid* is there, and not a zombie that nobody has asked for yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_they_tell_what_was_measured(suite: RunningSuite, number: signal.Signals) -> None:
     options = ("--workers", "2", "--duration", "60m", "--rate", "500", "--json")
@@ -233,7 +225,7 @@ def test_interrupted_they_tell_what_was_measured(suite: RunningSuite, number: si
     found = json.loads(output)
     assert found["interrupted"] is True
     assert found["messages"] == (found["due"] or 0) - (found["unanswered"] or 0)
-    assert not any(map(is_running, workers))
+    assert all(map(is_gone, workers))
 
 
 def test_one_that_dies_ends_the_load_with_an_error(suite: RunningSuite) -> None:
@@ -245,7 +237,7 @@ def test_one_that_dies_ends_the_load_with_an_error(suite: RunningSuite) -> None:
         os.kill(workers[0], signal.SIGKILL)
         output = process.communicate()[0]
     assert (process.returncode, output) == (1, b"")
-    assert not any(map(is_running, workers))
+    assert all(map(is_gone, workers))
 
 
 def test_one_that_dies_before_the_first_message_is_told_of_like_any_other() -> None:
@@ -270,4 +262,4 @@ def test_none_outlives_the_process_that_has_started_it(suite: RunningSuite) -> N
         workers = children(process.pid)
         process.kill()
         process.wait()
-        wait_until(lambda: not any(map(is_running, workers)), "their end")
+        wait_until(lambda: all(map(is_gone, workers)), "their end")

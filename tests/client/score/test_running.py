@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from suite.client.score.running import KEPT, Bounded, Exchange, Ran, run
-from tests.running import PATIENCE, wait_until
+from tests.running import PATIENCE, is_gone, wait_until
 
 
 def ran(*command: str, limit: float = PATIENCE, exchange: Exchange | None = None) -> Ran:
@@ -22,15 +21,6 @@ def ran(*command: str, limit: float = PATIENCE, exchange: Exchange | None = None
 
 def shell(text: str, limit: float = PATIENCE) -> Ran:
     return ran("sh", "-c", text, limit=limit)
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    state = Path(f"/proc/{pid}/stat")
-    return state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_the_streams_are_kept_apart() -> None:
@@ -49,13 +39,13 @@ def test_at_the_time_limit_its_whole_group_is_ended_and_what_it_has_said_is_kept
     assert found.hung
     assert found.exit_code is None
     assert found.signal is None
-    wait_until(lambda: gone(int(found.output)), "its child has ended")
+    wait_until(lambda: is_gone(int(found.output)), "its child has ended")
 
 
 def test_a_child_that_it_leaves_behind_is_ended_and_holds_nothing_up() -> None:
     found = shell("sleep 1000 & echo $!")
     assert found.exit_code == 0
-    wait_until(lambda: gone(int(found.output)), "its child has ended")
+    wait_until(lambda: is_gone(int(found.output)), "its child has ended")
 
 
 def test_a_huge_output_is_read_and_bounded() -> None:
@@ -89,7 +79,7 @@ def test_cancelling_ends_it() -> None:
 
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(cancel(Path(directory, "pid")))
-        assert gone(int(Path(directory, "pid").read_text()))
+        assert is_gone(int(Path(directory, "pid").read_text()))
 
 
 @given(st.lists(st.binary(max_size=30)), st.integers(1, 20))

@@ -33,6 +33,7 @@ from tests.running import (
     RunningSuite,
     TLSClient,
     cannot_run,
+    is_gone,
     read_to_end,
     run_suite,
     running,
@@ -61,14 +62,6 @@ def workers_of(suite: RunningSuite) -> list[int]:
 def children_of(pid: int) -> list[int]:
     """The children of the process *pid*."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_gone(pid: int) -> bool:
-    """Whether no process *pid* runs any more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def all_gone(pids: Sequence[int]) -> bool:
