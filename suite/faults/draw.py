@@ -55,9 +55,13 @@ class Draws:
         found._state = _mixed((self._state + number * _GAMMA) & _MASK)  # noqa: SLF001  # of this class
         return found
 
+    def _numerator(self) -> int:
+        """That of a fraction with the denominator 2**53: as many bits as a float has."""
+        return self.integer() >> 11
+
     def fraction(self) -> float:
         """A number from 0 to below 1."""
-        return (self.integer() >> 11) * 2.0**-53
+        return self._numerator() * 2.0**-53
 
     def happens(self, chance: float) -> bool:
         """Whether something with this *chance* happens; a number is drawn in any case."""
@@ -73,7 +77,8 @@ class Draws:
         if not jitter:
             return delay
         if distribution == "normal":
-            offset = sum(self.fraction() for _ in range(12)) - 6.0
+            # Of integers: a sum of floats is another one since Python 3.12, which compensates for rounding.
+            offset = sum(self._numerator() for _ in range(12)) * 2.0**-53 - 6.0
         elif distribution == "pareto":
             offset = min(LONGEST_TAIL, 1.0 / sqrt(1.0 - self.fraction()) - 1.0)
         else:
