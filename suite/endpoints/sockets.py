@@ -204,7 +204,8 @@ class Sockets:
             self._made += make_directory(description)
             new = _listen_on_path(description, old)
         else:
-            rivals = (other.sock for other in self._open.values() if other.transport != "UNIX")
+            others = [*self._open.values(), *self._replaced]  # the latter are open until the change is made
+            rivals = (other.sock for other in others if other.transport != "UNIX")
             new = ListeningSocket(_bind(description, rivals), description)
         undo.callback(new.close)
         if shared:
