@@ -32,6 +32,8 @@ from tests.running import (
 
 REACTORS: Final = ("echo-engine", "select", "asyncio")
 
+either = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+
 #: Bytes that show which connection they belong to.
 PAYLOAD: Final = b"0123456789" * 20
 
@@ -192,10 +194,11 @@ def test_the_queue_of_a_removed_endpoint_is_served(tmp_path: Path, reactor: str)
         assert [read_to_end(sock.recv) for sock in waiting] == [PAYLOAD] * 40
 
 
-def test_a_wider_address_takes_over_without_a_gap(tmp_path: Path) -> None:
+@either
+def test_a_wider_address_takes_over_without_a_gap(tmp_path: Path, options: tuple[str, ...]) -> None:
     port = free_port()
     narrow, wide = (f'[endpoints]\na = "tcp:{port}:{host}"' for host in ("127.0.0.1", "0.0.0.0"))
-    with running(tmp_path, narrow) as suite:
+    with running(tmp_path, narrow, *options) as suite:
         assert "1 changed" in reloaded(suite, wide)
         with socket.create_connection(("127.0.0.2", port), PATIENCE) as sock:
             assert echoes(sock)
@@ -257,12 +260,13 @@ def test_what_cannot_be_opened_again_is_never_closed(entered_by_all: Path, place
 # Optional endpoints.
 
 
-def test_an_optional_endpoint_may_be_missing(tmp_path: Path) -> None:
+@either
+def test_an_optional_endpoint_may_be_missing(tmp_path: Path, options: tuple[str, ...]) -> None:
     config = (
         '[endpoints]\ntcp = "tcp:0"\n[endpoints.other]\nlisten = "tcp:0:192.0.2.1"\noptional = true\n'
         '[endpoints.local]\nlisten = "unix:later/e.sock/x"\noptional = true\n'
     )
-    with running(tmp_path, config, asked_for=["not served: "]) as suite:
+    with running(tmp_path, config, *options, asked_for=["not served: "]) as suite:
         wait_until(lambda: len([line for line in suite.errors if "not served: e" in line]) == 2, "both")
         with suite.connect("tcp") as sock:
             assert echoes(sock)
@@ -300,15 +304,19 @@ def bound(stack: ExitStack, family: int, kind: int, address: object) -> socket.s
     return sock
 
 
-@pytest.mark.parametrize("reactor", ["echo-engine", "select"])
-def test_inherited_sockets_are_renamed_dropped_and_taken_back(tmp_path: Path, reactor: str) -> None:
+@pytest.mark.parametrize(
+    "options", [(), ("--reactor", "select"), ("--workers", "2")], ids=["one process", "select", "workers"]
+)
+def test_inherited_sockets_are_renamed_dropped_and_taken_back(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     with ExitStack() as stack:
         sockets = {
             name: bound(stack, socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)) for name in ("a", "b")
         }
         both = '[endpoints]\na = "systemd:INET:name=a"\nb = "systemd:INET:index=1"'
         unused = "inherited, but of no endpoint: "
-        with inheriting(tmp_path, both, sockets, "--reactor", reactor, asked_for=(unused,)) as suite:
+        with inheriting(tmp_path, both, sockets, *options, asked_for=(unused,)) as suite:
 
             def answers(name: str) -> bool:
                 with socket.create_connection(sockets[name].getsockname(), PATIENCE) as sock:
@@ -393,10 +401,10 @@ def bound_dual(stack: ExitStack) -> socket.socket:
 # Files that change while they are in use.
 
 
-def test_a_removed_socket_is_there_again_without_a_signal(tmp_path: Path) -> None:
-    with running(
-        tmp_path, '[endpoints]\nunix = "unix:e.sock"\ntcp = "tcp:0"', asked_for=["had been removed"]
-    ) as suite:
+@either
+def test_a_removed_socket_is_there_again_without_a_signal(tmp_path: Path, options: tuple[str, ...]) -> None:
+    config = '[endpoints]\nunix = "unix:e.sock"\ntcp = "tcp:0"'
+    with running(tmp_path, config, *options, asked_for=["had been removed"]) as suite:
         held = suite.connect("unix")
         with held:
             assert echoes(held)
