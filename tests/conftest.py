@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,16 @@ def pki(tmp_path: Path) -> Path:
     """A directory of minted certificates that a test may change."""
     certs.mint(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def entered_by_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory that a suite can still enter once it runs as the user nobody, and not write to.
+
+    Those of pytest are closed to others, again by every pytest that starts.
+    """
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)  # nobody could not write coverage data here
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)

@@ -53,6 +53,7 @@ class Inherited:
         pid, count = environ.get("LISTEN_PID", ""), environ.get("LISTEN_FDS", "")
         names = environ.get("LISTEN_FDNAMES")
         self.names: dict[int, str] = {}
+        self._meant_for = pid if count and pid != str(os.getpid()) else ""  # another process
         self._adopted: dict[int, socket.socket] = {}
         # The variables may also be those of a parent, for which the sockets were meant.
         if pid == str(os.getpid()) and count.isascii() and count.isdigit():
@@ -81,6 +82,11 @@ class Inherited:
         return found
 
     def _missing(self) -> str:
+        if self._meant_for:
+            return (
+                f"no such descriptor was inherited: LISTEN_PID is {one_line(self._meant_for)}, and this is"
+                f" process {os.getpid()}; expected no process in between (a shell: exec)"
+            )
         if not self.names:
             return "no such descriptor was inherited (see LISTEN_FDS and LISTEN_FDNAMES)"
         there = ", ".join(f"index={fd - FIRST} ({one_line(name)})" for fd, name in self.names.items())

@@ -15,14 +15,19 @@ from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from twisted.logger import Logger
+
 from suite.endpoints.descriptions import INHERITED, Description
 from suite.endpoints.inherited import Inherited, UnusableSocketError, transport_of
 from suite.errors import ListenError
 from suite.files import Stamp, stamp_of
+from suite.system import ProcessIdentity
 from suite.text import shown
 
 if TYPE_CHECKING:
     from suite.engine.unix import BoundPath
+
+log = Logger()
 
 #: What makes it possible to open a port below 1024.
 LOW_PORT: Final = (
@@ -73,6 +78,11 @@ class ListeningSocket:
         self.stamp = self._stamp()
         self.v6only = description.v6only
         self._backlog = description.arguments.get("backlog", "")
+        self._mode = int(description.arguments.get("mode", "0"), 8)
+
+    def look_again(self) -> None:
+        """Take its path to be as it can be seen now: this process may have become another user."""
+        self.stamp = self._stamp()
 
     def _stamp(self) -> Stamp:
         return stamp_of(self.path.path) if self.path is not None else ()
@@ -89,17 +99,25 @@ class ListeningSocket:
         """
         backlog, mode = (description.arguments.get(name, "") for name in ("backlog", "mode"))
         if backlog and backlog != self._backlog:
-            undo.callback(self._listen, self._backlog)
+            before = self._backlog
             self._listen(backlog)
+            undo.callback(self._listen, before)
         if self.path is not None and mode:
-            before = os.stat(self.path.path).st_mode & 0o777
-            if before != int(mode, 8):  # changed in the configuration, or by somebody else
-                undo.callback(self._chmod, before)
+            found = self._present_mode(self.path.path)
+            if found != int(mode, 8):  # changed in the configuration, or by somebody else
                 self._chmod(int(mode, 8))
+                undo.callback(self._chmod, found)
+
+    def _present_mode(self, path: str) -> int:
+        try:
+            return os.stat(path).st_mode & 0o777
+        except PermissionError:  # where another user may not look: as it was left
+            return self._mode
 
     def _chmod(self, mode: int) -> None:
         path = cast("BoundPath", self.path).path
         os.chmod(path, mode)
+        self._mode = mode
         self.stamp = self._stamp()
 
     def _listen(self, backlog: str) -> None:
@@ -132,6 +150,7 @@ class Sockets:
         self._watchable = watchable
         self._open: dict[tuple[object, ...], ListeningSocket] = {}
         self._replaced: list[ListeningSocket] = []
+        self._made: list[str] = []  # directories
 
     def open(
         self, description: Description, undo: ExitStack, *, shared: bool = True
@@ -182,9 +201,11 @@ class Sockets:
     ) -> ListeningSocket:
         """Open a socket, in place of *old*, which stays open until `keep_only`."""
         if description.kind == "unix":
+            self._made += make_directory(description)
             new = _listen_on_path(description, old)
         else:
-            rivals = (other.sock for other in self._open.values() if other.transport != "UNIX")
+            others = [*self._open.values(), *self._replaced]  # the latter are open until the change is made
+            rivals = (other.sock for other in others if other.transport != "UNIX")
             new = ListeningSocket(_bind(description, rivals), description)
         undo.callback(new.close)
         if shared:
@@ -213,6 +234,28 @@ class Sockets:
             undo.callback(self._replaced.remove, before)
             undo.callback(self._open.__setitem__, new.key, before)
 
+    def give_directories(self, user: ProcessIdentity) -> None:
+        """Let *user*, whom this process is about to become, own the directories that were made here.
+
+        It can then remove its sockets at the end, and put them right before that.
+        """
+        for directory in self._made if os.geteuid() == 0 else ():
+            try:
+                os.chown(directory, user.uid, user.gid, follow_symlinks=False)
+            except OSError as error:  # a file system without owners, a sandbox
+                log.warn(
+                    "{directory} cannot be given to {user}: {error}; sockets there will be left behind",
+                    directory=shown(directory),
+                    user=user.names[0],
+                    error=error.strerror,
+                )
+        self._made.clear()
+
+    def look_again(self) -> None:
+        """`ListeningSocket.look_again` of all."""
+        for sock in self._open.values():
+            sock.look_again()
+
     def keep_only(self, wanted: Collection[ListeningSocket]) -> list[ListeningSocket]:
         """Give up the sockets that are not *wanted*; return them, to be closed."""
         kept = set(wanted)
@@ -228,7 +271,6 @@ def _listen_on_path(description: Description, old: ListeningSocket | None) -> Li
 
     arguments = description.arguments
     backlog, mode = int(arguments["backlog"]), int(arguments["mode"], 8)
-    make_directory(description)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     if arguments["address"].startswith("\0"):
@@ -251,23 +293,25 @@ def _listen_on_path(description: Description, old: ListeningSocket | None) -> Li
         raise
 
 
-def make_directory(description: Description) -> None:
-    """Make the directory of a UNIX socket if it is missing but its parent exists.
+def make_directory(description: Description) -> list[str]:
+    """Make the directory of a UNIX socket if it is missing but its parent exists; return it if it was.
 
     It is at most 0755, whatever the umask.
 
     :raises ListenError: the directory cannot be made.
     """
     if description.kind != "unix" or description.arguments["address"].startswith("\0"):
-        return
+        return []
     directory = os.path.dirname(description.arguments["address"])
     try:
         if directory and not os.path.isdir(directory):
             os.mkdir(directory, 0o755)
+            return [directory]
     except OSError as error:
         raise ListenError(
             description.endpoint.name, description.address, f"{shown(directory)}: {error.strerror}"
         ) from error
+    return []
 
 
 def _address(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -340,6 +384,8 @@ def listen_error(description: Description, error: Exception) -> ListenError:
     """The `ListenError` for an *error* of the system or of a plugin."""
     if isinstance(error, OSError) and error.strerror:
         reason = error.strerror
+        if isinstance(error.filename, str) and error.filename != description.arguments.get("address"):
+            reason = f"{shown(error.filename)}: {reason}"  # the lock of a UNIX socket
         if error.errno == errno.EACCES and 0 < int(description.arguments.get("port", 0)) < 1024:
             reason += LOW_PORT
         elif error.errno == errno.EMFILE:

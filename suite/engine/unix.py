@@ -2,7 +2,8 @@
 
 Rules: the socket is created with its final mode; a path is in use if its lock is held (``flock``, which ends
 with its process) or if a server answers on it (``connect``), never because of a pid in a file, which may have
-been reused; only sockets are ever removed.
+been reused; only sockets are ever removed; what cannot be removed at the end stops nothing, and is named in a
+warning.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from twisted.internet import tcp, unix
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IFileDescriptorReceiver, IProtocolFactory, IUNIXTransport
+from twisted.logger import Logger
 from twisted.python import log
 from twisted.python.failure import Failure
 from typing_extensions import override
@@ -28,6 +30,9 @@ from zope.interface import implementer
 from suite.engine.accept import AcceptingPort
 from suite.engine.binding import ClosesOnBindFailure
 from suite.engine.stream import PlainStream
+from suite.text import shown
+
+logger = Logger()
 
 
 @contextmanager
@@ -89,13 +94,25 @@ class PathLock:
         except FileNotFoundError:
             return False
 
-    def release(self) -> None:
-        """Remove the file, then release the lock."""
-        if self._fd is not None:
-            with suppress(FileNotFoundError, PermissionError):
-                os.unlink(self.path)
-            os.close(self._fd)
-            self._fd = None
+    def release(self) -> OSError | None:
+        """Remove the file, then release the lock; return why the file is still there, if it is."""
+        if self._fd is None:
+            return None
+        problem = _remove(self.path)
+        os.close(self._fd)
+        self._fd = None
+        return problem
+
+
+def _remove(path: str) -> OSError | None:
+    """Remove the file at *path*, if there is one; return what prevents that."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # the process runs as another user by now, or the file system is read-only
+        return error
+    return None
 
 
 def remove_stale_socket(path: str) -> None:
@@ -114,8 +131,10 @@ def remove_stale_socket(path: str) -> None:
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            problem = _remove(path)
+            if problem is not None:
+                reason = f"the socket that is left there cannot be removed: {problem.strerror}"
+                raise OSError(problem.errno, reason) from None
             return
         except BlockingIOError:
             pass  # a server is listening, but its queue is full
@@ -193,9 +212,14 @@ class BoundPath:
 
     @property
     def intact(self) -> bool:
-        """Whether clients still reach this socket at its path; nobody has removed or replaced it."""
+        """Whether clients still reach this socket at its path; nobody has removed or replaced it.
+
+        Where this process may not look any more, since it has become another user, it is taken to be there.
+        """
         try:
             return self._made is not None and os.path.samestat(self._made, os.lstat(self.path))
+        except PermissionError:
+            return True
         except OSError:
             return False
 
@@ -204,17 +228,25 @@ class BoundPath:
         other._lock, self._lock = self._lock, other._lock  # of its own class
 
     def release(self) -> None:
-        """Remove the socket and lock created here, unless another process has replaced the socket."""
-        self._remove()
-        if self._lock is not None:
-            self._lock.release()
+        """Remove the socket and lock created here, unless another process has replaced the socket.
 
-    def _remove(self) -> None:
-        if self._made is not None:
-            with suppress(FileNotFoundError, PermissionError):  # the process may run as another user by now
-                if os.path.samestat(self._made, os.lstat(self.path)):
-                    os.unlink(self.path)
-            self._made = None
+        What cannot be removed is named in the log.
+        """
+        problems = {self.path: self._remove()}
+        if self._lock is not None:
+            problems[self._lock.path] = self._lock.release()
+        left = [shown(path) for path, problem in problems.items() if problem is not None]
+        if left:
+            logger.warn(
+                "left behind: {left}: {error}; the next start removes what it has the right to",
+                left=", ".join(left),
+                error=next(problem.strerror for problem in problems.values() if problem is not None),
+            )
+
+    def _remove(self) -> OSError | None:
+        """Remove the socket, if it is the one made here; return why it is still there, if it is."""
+        ours, self._made = self.intact, None
+        return _remove(self.path) if ours else None
 
 
 class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):

@@ -244,6 +244,21 @@ class Plan:
         """What an operator should know, one line each."""
         return [*self._remarks, *self.credentials.warnings]
 
+    def look_again(self) -> None:
+        """Look at the files as the user whom this process has just become.
+
+        What merely cannot be seen any more has not changed; what cannot be read is a warning.
+        """
+        self.stamps = self._stamps()
+        files = [*([self.config.file] if self.config.has_file else []), *map(Path, sorted(self.stamps))]
+        closed = [text.shown(path) for path in files if not os.access(path, os.R_OK)]
+        if closed:
+            more = f" and {len(closed) - 3} more" if len(closed) > 3 else ""
+            self._remarks.append(
+                f"{self.config.user} may not read {', '.join(closed[:3])}{more}: a reload that needs them"
+                " fails, and what changes there takes a restart"
+            )
+
     def _stamps(self) -> dict[str, Stamp]:
         named = {path for description in self.descriptions for path in description.credentials()}
         found: set[Path] = set()

@@ -301,11 +301,13 @@ class EchoSuite(Service):
         for warning in plan.warnings:
             log.warn("{warning}", warning=warning)
 
-    @staticmethod
-    def _become(plan: Plan) -> None:
+    def _become(self, plan: Plan) -> None:
         """Drop the privileges that were needed to open the endpoints."""
         if plan.identity is not None:
+            self.sockets.give_directories(plan.identity)
             become(plan.identity)
+            self.sockets.look_again()
+            plan.look_again()
 
     # From one plan to another.
 

@@ -302,16 +302,12 @@ def test_under_twisted_there_is_a_control_socket_as_well(tmp_path: Path, command
     assert os.listdir(tmp_path / "run") == []
 
 
-def test_it_is_opened_with_the_privileges_of_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_opened_with_the_privileges_of_the_start(entered_by_all: Path) -> None:
     if os.geteuid() != 0:
         cannot_run("becoming another user needs root")
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # the user nobody could not write coverage data here
     config = 'user = "nobody"\ncontrol = "unix:run/control.sock"\n[endpoints]\ntcp = "tcp:0"\n'
-    with running(tmp_path, config, command=[sys.executable, "-m", "suite"]) as suite:
-        assert (tmp_path / SOCKET).stat().st_uid == 0
+    with running(entered_by_all, config, command=[sys.executable, "-m", "suite"]) as suite:
+        assert (entered_by_all / SOCKET).stat().st_uid == 0
         assert faults_of(ask(suite, "add", endpoint="tcp", faults=["limit=2B"])) == {"tcp": ["limit=2B"]}
         assert says(suite) == b"ho"
 

@@ -393,17 +393,11 @@ def own_address() -> str:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_another_user_has_it_as_well_after_a_reload_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_user_has_it_as_well_after_a_reload_too(entered_by_all: Path) -> None:
     """Opened with the rights of the start; what would need those later is refused, and changes nothing."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # the user nobody could not write coverage data here
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(0o755)
     config = f'user = "nobody"\n{ENDPOINTS}[admin]\nlisten = ["tcp:84:127.0.0.9", "unix:admin.sock"]\n'
     command = [sys.executable, "-m", "suite"]
-    with running(tmp_path, config, command=command, asked_for=["not reloaded"]) as suite:
+    with running(entered_by_all, config, command=command, asked_for=["not reloaded", "left behind"]) as suite:
         status = Path(f"/proc/{suite.process.pid}/status").read_text()
         assert re.search(r"^Uid:\t[1-9]", status, re.MULTILINE)
         assert [answers(address) for address in suite.admin] == [True, True]
@@ -418,17 +412,11 @@ def test_another_user_has_it_as_well_after_a_reload_too(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_another_user_who_cannot_read_the_code_gets_none_by_a_reload(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_user_who_cannot_read_the_code_gets_none_by_a_reload(entered_by_all: Path) -> None:
     """One line says so; or it opens, where everybody can read everything."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)
-    for path in (tmp_path, *tmp_path.parents[:3]):
-        path.chmod(0o755)
     before = f'user = "nobody"\n{ENDPOINTS}'
     command = [sys.executable, "-m", "suite"]
-    with running(tmp_path, before, command=command, asked_for=["not reloaded"]) as suite:
+    with running(entered_by_all, before, command=command, asked_for=["not reloaded", "left behind"]) as suite:
         line = reload(suite, before + TCP, "reloaded: ")
         if "not reloaded" in line:
             assert "config.toml: admin: cannot be served: " in line

@@ -274,11 +274,14 @@ def test_every_ipv6_address_alone_takes_ipv4_as_well(sockets: Sockets) -> None:
         assert peer_of_next(sock) == "::1"
 
 
-def test_ipv4_is_taken_from_a_socket_for_both_and_given_back(sockets: Sockets) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_ipv4_is_taken_from_a_socket_for_both_and_given_back(sockets: Sockets, turned: bool) -> None:
+    """Whichever of the two comes first in the file."""
     port = free_port()
     (alone,) = parser.parse(config_of(HERE, f"tcp6:{port}:interface="))
     dual = open_(sockets, alone)
-    four, six = (open_(sockets, description) for description in both(port, "tcp"))
+    opened = [open_(sockets, description) for description in both(port, "tcp")[:: -1 if turned else 1]]
+    four, six = opened[:: -1 if turned else 1]
     assert six is not dual
     close_others(sockets, four, six)
     with connects(four), connects(six, "::1"):

@@ -378,14 +378,10 @@ def status_of(pid: int) -> dict[str, list[str]]:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to have something to give up")
-def test_root_opens_a_low_port_and_is_nobody_from_then_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # the user nobody could not write coverage data here
+def test_root_opens_a_low_port_and_is_nobody_from_then_on(entered_by_all: Path) -> None:
     port = a_free_low_port()
     config = f'user = "nobody"\n[endpoints]\nlow = "tcp:{port}"\n'
-    with running(tmp_path, config, command=[sys.executable, "-m", "suite"]) as suite:
+    with running(entered_by_all, config, command=[sys.executable, "-m", "suite"]) as suite:
         nobody = int(subprocess.check_output(["id", "-u", "nobody"], text=True))
         group = int(subprocess.check_output(["id", "-g", "nobody"], text=True))
         status = status_of(suite.process.pid)

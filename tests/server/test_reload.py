@@ -32,6 +32,8 @@ from tests.running import (
 
 REACTORS: Final = ("echo-engine", "select", "asyncio")
 
+either = pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["one process", "workers"])
+
 #: Bytes that show which connection they belong to.
 PAYLOAD: Final = b"0123456789" * 20
 
@@ -192,10 +194,11 @@ def test_the_queue_of_a_removed_endpoint_is_served(tmp_path: Path, reactor: str)
         assert [read_to_end(sock.recv) for sock in waiting] == [PAYLOAD] * 40
 
 
-def test_a_wider_address_takes_over_without_a_gap(tmp_path: Path) -> None:
+@either
+def test_a_wider_address_takes_over_without_a_gap(tmp_path: Path, options: tuple[str, ...]) -> None:
     port = free_port()
     narrow, wide = (f'[endpoints]\na = "tcp:{port}:{host}"' for host in ("127.0.0.1", "0.0.0.0"))
-    with running(tmp_path, narrow) as suite:
+    with running(tmp_path, narrow, *options) as suite:
         assert "1 changed" in reloaded(suite, wide)
         with socket.create_connection(("127.0.0.2", port), PATIENCE) as sock:
             assert echoes(sock)
@@ -224,15 +227,8 @@ def test_signals_during_a_reload_are_one_more(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 @pytest.mark.parametrize("place", ["low port", "root's directory"])
-def test_what_cannot_be_opened_again_is_never_closed(
-    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_opened_again_is_never_closed(entered_by_all: Path, place: str) -> None:
     """A reload under another user that would need root's rights fails, and everything goes on."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # the user nobody could not write coverage data here
-    os.chmod(tmp_path, 0o755)
-    for parent in tmp_path.parents[:3]:
-        os.chmod(parent, 0o755)
     if place == "low port":
         with socket.socket() as sock:
             sock.bind(("127.0.0.9", 0))
@@ -240,10 +236,10 @@ def test_what_cannot_be_opened_again_is_never_closed(
         address: tuple[str, int] | str = ("127.0.0.9", 81)
     else:
         listen, more = "unix:a.sock:mode=666", "unix:b.sock"
-        address = str(tmp_path / "a.sock")
+        address = str(entered_by_all / "a.sock")
     config = f'user = "nobody"\n[endpoints]\na = "{listen}"\nplain = "tcp:0"\n'
     command = [sys.executable, "-m", "suite"]
-    with running(tmp_path, config, command=command, asked_for=["not reloaded"]) as suite:
+    with running(entered_by_all, config, command=command, asked_for=["not reloaded", "left behind"]) as suite:
         changes = (f'user = "nobody"\n[endpoints]\nrenamed = "{listen}:backlog=7"\nmore = "{more}"\n', config)
         refused = reloaded(suite, changes[0], "not reloaded: ")
         assert "endpoints.more: cannot listen" in refused
@@ -264,12 +260,13 @@ def test_what_cannot_be_opened_again_is_never_closed(
 # Optional endpoints.
 
 
-def test_an_optional_endpoint_may_be_missing(tmp_path: Path) -> None:
+@either
+def test_an_optional_endpoint_may_be_missing(tmp_path: Path, options: tuple[str, ...]) -> None:
     config = (
         '[endpoints]\ntcp = "tcp:0"\n[endpoints.other]\nlisten = "tcp:0:192.0.2.1"\noptional = true\n'
         '[endpoints.local]\nlisten = "unix:later/e.sock/x"\noptional = true\n'
     )
-    with running(tmp_path, config, asked_for=["not served: "]) as suite:
+    with running(tmp_path, config, *options, asked_for=["not served: "]) as suite:
         wait_until(lambda: len([line for line in suite.errors if "not served: e" in line]) == 2, "both")
         with suite.connect("tcp") as sock:
             assert echoes(sock)
@@ -307,15 +304,19 @@ def bound(stack: ExitStack, family: int, kind: int, address: object) -> socket.s
     return sock
 
 
-@pytest.mark.parametrize("reactor", ["echo-engine", "select"])
-def test_inherited_sockets_are_renamed_dropped_and_taken_back(tmp_path: Path, reactor: str) -> None:
+@pytest.mark.parametrize(
+    "options", [(), ("--reactor", "select"), ("--workers", "2")], ids=["one process", "select", "workers"]
+)
+def test_inherited_sockets_are_renamed_dropped_and_taken_back(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
     with ExitStack() as stack:
         sockets = {
             name: bound(stack, socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)) for name in ("a", "b")
         }
         both = '[endpoints]\na = "systemd:INET:name=a"\nb = "systemd:INET:index=1"'
         unused = "inherited, but of no endpoint: "
-        with inheriting(tmp_path, both, sockets, "--reactor", reactor, asked_for=(unused,)) as suite:
+        with inheriting(tmp_path, both, sockets, *options, asked_for=(unused,)) as suite:
 
             def answers(name: str) -> bool:
                 with socket.create_connection(sockets[name].getsockname(), PATIENCE) as sock:
@@ -400,10 +401,10 @@ def bound_dual(stack: ExitStack) -> socket.socket:
 # Files that change while they are in use.
 
 
-def test_a_removed_socket_is_there_again_without_a_signal(tmp_path: Path) -> None:
-    with running(
-        tmp_path, '[endpoints]\nunix = "unix:e.sock"\ntcp = "tcp:0"', asked_for=["had been removed"]
-    ) as suite:
+@either
+def test_a_removed_socket_is_there_again_without_a_signal(tmp_path: Path, options: tuple[str, ...]) -> None:
+    config = '[endpoints]\nunix = "unix:e.sock"\ntcp = "tcp:0"'
+    with running(tmp_path, config, *options, asked_for=["had been removed"]) as suite:
         held = suite.connect("unix")
         with held:
             assert echoes(held)

@@ -444,18 +444,14 @@ def test_workers_that_come_later_serve_what_has_been_reloaded(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_workers_that_come_later_need_no_rights_of_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_come_later_need_no_rights_of_the_start(entered_by_all: Path) -> None:
     """Neither the key nor the port is nobody's to open."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # the user nobody could not write coverage data here
-    certs.mint(tmp_path / "certs")
-    os.chmod(tmp_path / "certs", 0o700)
-    os.chmod(tmp_path, 0o711)
+    certs.mint(entered_by_all / "certs")
+    os.chmod(entered_by_all / "certs", 0o700)
     config = f'user = "nobody"\n{FOUR_TRANSPORTS}'
     arguments = (*TWO, "--log-level", "debug")
-    with running(tmp_path, config, *arguments, command=PYTHON, asked_for=[KILLED]) as suite:
+    asked_for = [KILLED, "nobody may not read", "left behind"]
+    with running(entered_by_all, config, *arguments, command=PYTHON, asked_for=asked_for) as suite:
         for worker in workers_of(suite):
             assert Path(f"/proc/{worker}").stat().st_uid != 0
             os.kill(worker, signal.SIGKILL)
