@@ -86,6 +86,8 @@ class Worker:
         self.restart: IDelayedCall | None = None
         #: Fires when it has said that it is alive, as it was asked to; None: it was not.
         self.asked: Deferred[Any] | None = None
+        #: The same, of one that has not answered something else in time.
+        self.doubted: Deferred[Any] | None = None
 
     def ask(self, what: str, *arguments: object, descriptors: Sequence[int] = ()) -> Deferred[Any]:
         """Ask it something; see `Link.ask`."""
@@ -94,6 +96,16 @@ class Worker:
     def ask_for_life(self) -> Deferred[Any]:
         """Fires when it has said that it is alive, or when it is gone."""
         return self.ask("alive").addErrback(lambda why: why.trap(SuiteError))
+
+    @property
+    def silent(self) -> bool:
+        """Whether it did not answer in time, and has said nothing since."""
+        return self.doubted is not None and not self.doubted.called
+
+    def doubt(self) -> None:
+        """It has not answered in time: it is silent until it says that it is alive, or is gone."""
+        if not self.silent:
+            self.doubted = self.ask_for_life()
 
 
 class Crew:
@@ -118,12 +130,13 @@ class Crew:
         self.workers = [Worker(number) for number in range(1, count + 1)]
         #: What workers tell: called with the worker and the arguments.
         self.heard: dict[str, Callable[..., Any]] = {}
-        self._reactor = reactor
+        self.reactor = reactor
         self._fork = fork
         self._begin = begin
         self._gone = gone
         self._begun = False
         self._held = False
+        self._weeding: IDelayedCall | None = None
         #: Nobody is to be started any more: the suite is about to end.
         self.closing = False
         self._ending: Deferred[None] | None = None
@@ -153,11 +166,11 @@ class Crew:
         """
         worker.state, worker.restart = "starting", None
         worker.given.clear()
-        worker.asked = None
+        worker.asked = worker.doubted = None
         started: Deferred[None] = Deferred()
         ended: Deferred[str] = Deferred()
         worker.started, worker.ended = started, ended
-        worker.since, worker.began = time.time(), self._reactor.seconds()
+        worker.since, worker.began = time.time(), self.reactor.seconds()
         try:
             ours, theirs = socket.socketpair()
             with theirs:
@@ -166,7 +179,7 @@ class Crew:
                 except BaseException:
                     ours.close()
                     raise
-            worker.link = connect(self._reactor, ours)
+            worker.link = connect(self.reactor, ours)
             worker.link.ended = lambda: self._lost(worker)
             for what, hear in self.heard.items():
                 worker.link.answers[what] = partial(hear, worker)
@@ -203,11 +216,11 @@ class Crew:
             self.kill(worker)
 
     def _replace_later(self, worker: Worker) -> None:
-        if self._reactor.seconds() - worker.began >= SETTLED:
+        if self.reactor.seconds() - worker.began >= SETTLED:
             worker.pause = 0.0
         else:
             worker.pause = min(LONGEST_PAUSE, 2 * worker.pause or FIRST_PAUSE)
-        worker.restart = self._reactor.callLater(worker.pause, self._restart, worker)
+        worker.restart = self.reactor.callLater(worker.pause, self._restart, worker)
 
     # Their ends.
 
@@ -230,7 +243,7 @@ class Crew:
                 return f"has been killed by signal {-code}" if code < 0 else f"has ended with code {code}"
             if look == MOST_LOOKS - 1:
                 os.kill(pid, signal.SIGKILL)
-            await deferLater(self._reactor, LOOK_INTERVAL)
+            await deferLater(self.reactor, LOOK_INTERVAL)
         return "does not end"
 
     def _ended(self, how: str, worker: Worker) -> None:
@@ -258,12 +271,14 @@ class Crew:
 
     async def weed(self) -> None:
         """End those that hang: whoever serves has answered when this returns."""
-        for worker, answer in [(worker, worker.ask_for_life()) for worker in self.serving]:
-            if not answer.called:
-                late = self._reactor.callLater(PATIENCE, self._kill_late, worker)
-                await answer  # fires when it is gone, too
-                if late.active():
-                    late.cancel()
+        asked = [
+            (worker.ask_for_life(), self.reactor.callLater(PATIENCE, self._kill_late, worker))
+            for worker in self.serving
+        ]
+        for answer, late in asked:
+            await answer  # fires when it is gone, too
+            if late.active():
+                late.cancel()
 
     def _kill_late(self, worker: Worker) -> None:
         log.error("worker {number} does not answer; it is killed", number=worker.number)
@@ -307,10 +322,27 @@ class Crew:
         for worker in self.workers:
             if worker.started is not None:
                 await worker.started
+        if self._held and self._weeding is None:
+            self._weeding = self.reactor.callLater(PATIENCE, self._weed_again)
+
+    def _weed_again(self) -> None:
+        """A change waits for all of them: for one that has begun to hang meanwhile, not for ever."""
+
+        def next_time(_: object) -> None:
+            if self._held:
+                self._weeding = self.reactor.callLater(PATIENCE, self._weed_again)
+
+        self._weeding = None
+        weeding = Deferred.fromCoroutine(self.weed())
+        weeding.addErrback(lambda why: log.failure("not all workers could be asked", why))
+        weeding.addCallback(next_time)
 
     def release(self) -> None:
         """Start those again that are missing."""
         self._held = False
+        if self._weeding is not None:
+            self._weeding.cancel()
+            self._weeding = None
         for worker in self.workers:
             if worker.state == "gone" and worker.restart is None and self._begun and self._ending is None:
                 self._restart(worker)

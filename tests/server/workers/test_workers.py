@@ -384,7 +384,43 @@ def test_a_status_is_the_sum(tmp_path: Path) -> None:
         wait_until(lambda: "0 open, 30 accepted, 300 bytes" in total(), "all of them are counted")
 
 
+def test_a_status_says_whom_it_lacks(tmp_path: Path) -> None:
+    with running(tmp_path, TCP, *TWO, asked_for=["does not answer"]) as suite, ExitStack() as stack:
+        for _ in range(30):
+            assert echoes(stack.enter_context(suite.connect("tcp")), b"hola")
+        victim = workers_of(suite)[0]
+        os.kill(victim, signal.SIGSTOP)
+        suite.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: any("status: 1 endpoints" in line for line in suite.errors), "there is a status")
+        os.kill(victim, signal.SIGCONT)
+        events = [json.loads(line) for line in suite.errors]
+        [lacks] = [event for event in events if "does not answer" in event["message"]]
+        assert lacks["message"].startswith(f"worker 1 (process {victim}) does not answer; its connections")
+        [total] = [event for event in events if "status: 1 endpoints" in event["message"]]
+        assert lacks["open"] + total["open"] == 30
+
+
 # Reloading.
+
+
+def test_a_worker_that_hangs_in_the_middle_of_a_reload_does_not_keep_it_from_happening(
+    tmp_path: Path,
+) -> None:
+    """It was alive when the reload began."""
+    asked_for = ["does not answer; it is killed", KILLED, "reloaded"]
+    config = "".join(f'more{number} = "tcp:0"\n' for number in range(150))
+    with running(tmp_path, TCP, *TWO, asked_for=asked_for) as suite:
+        victim = workers_of(suite)[1]
+        (suite.directory / "config.toml").write_text(TCP + config)
+        used = len(os.listdir(f"/proc/{victim}/fd"))
+        suite.process.send_signal(signal.SIGHUP)
+        # It has been given its first sockets.
+        wait_until(lambda: len(os.listdir(f"/proc/{victim}/fd")) > used + 50, "it prepares")
+        os.kill(victim, signal.SIGSTOP)
+        wait_until(lambda: any("reloaded: 150 added" in line for line in suite.errors), "it is reloaded")
+        wait_until(lambda: victim not in workers_of(suite), "it has been replaced")
+        wait_until(lambda: "more149" in suite.addresses, "the new endpoints are announced")
+        assert answer(suite, "more149", b"hola") == b"hola"
 
 
 def test_a_reload_changes_all_workers_and_no_connection_is_lost(tmp_path: Path) -> None:
