@@ -1,5 +1,7 @@
 """As much of kustomize as deploy/kubernetes uses: neither Debian nor PyPI has the program itself.
 
+Where there is a kubectl, a test compares what both make of it.
+
 Rules: what it does not know is an error, never passed over; patches are JSON patches, whose meaning RFC 6902
 says in full, and a patch that strikes nothing is an error, too.
 """
