@@ -50,7 +50,8 @@ def _built(directory: Path, load: Any, found: list[Manifest]) -> list[Manifest]:
         image["name"]: f"{image['newName']}:{image['newTag']}" for image in kustomization.get("images", ())
     }
     for container in _containers(found):
-        container["image"] = images.get(container["image"], container["image"])
+        name = re.sub(":[^:/]*$", "", container["image"])
+        container["image"] = images.get(name, container["image"])
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in found]
     assert len(set(names)) == len(names), names
     return found

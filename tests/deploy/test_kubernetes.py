@@ -20,8 +20,11 @@ from tests.deploy.manifests import DIRECTORY, find, load, render, validate
 from tests.helpers import write_config
 from tests.running import PATIENCE, optional_program
 
-#: Those of the suite; `load`, which is Locust, is looked at on its own.
+#: Those of the suite in a cluster.
 OVERLAYS = ("base", "overlays/loadbalancer", "overlays/gateway", "overlays/hostnetwork")
+
+#: All that there are; one is for a machine without Kubernetes, and `load` is Locust.
+EVERYTHING = (*OVERLAYS, "overlays/podman", "load")
 
 #: Kinds that are no part of Kubernetes, whose schemas are nowhere here: they are not checked.
 NOT_CHECKED = {"Certificate", "Issuer", "ServiceMonitor", "Gateway", "TCPRoute", "UDPRoute", "TLSRoute"}
@@ -60,7 +63,7 @@ def check_schemas(manifests: list[Manifest]) -> None:
         assert problem == expected, (manifest["kind"], manifest["metadata"]["name"])
 
 
-@pytest.mark.parametrize("overlay", [*OVERLAYS, "load"])
+@pytest.mark.parametrize("overlay", EVERYTHING)
 def test_manifests_are_right_by_the_newest_schemas(overlay: str) -> None:
     """Strictly: no unknown field."""
     manifests = render(overlay)
@@ -87,7 +90,7 @@ def in_order(manifests: list[Manifest]) -> list[Manifest]:
     return sorted(manifests, key=lambda each: (each["kind"], each["metadata"]["name"]))
 
 
-@pytest.mark.parametrize("overlay", [*OVERLAYS, "load"])
+@pytest.mark.parametrize("overlay", EVERYTHING)
 def test_kustomize_makes_of_them_what_our_own_does(overlay: str) -> None:
     assert in_order(by_kubectl(DIRECTORY / overlay)) == in_order(render(overlay))
 
