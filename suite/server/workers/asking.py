@@ -17,7 +17,8 @@ from twisted.python.failure import Failure
 from suite.server.workers.link import GoneError
 
 if TYPE_CHECKING:
-    from suite.server.workers.crew import Crew, Worker
+    from suite.server.workers.crew import Crew
+    from suite.server.workers.member import Worker
 
 #: Seconds that a worker may take to answer: its part of the interface waits for its turn, too. Prometheus
 #: waits for 10 (``scrape_timeout``).

@@ -29,10 +29,11 @@ from suite.server.pauses import Turns
 from suite.server.plan import Plan
 from suite.server.service import Change, EchoSuite
 from suite.server.workers.asking import ask
-from suite.server.workers.crew import Crew, Worker
+from suite.server.workers.crew import Crew
 from suite.server.workers.forking import fork
 from suite.server.workers.held import HeldEndpoint
 from suite.server.workers.link import MOST_DESCRIPTORS, GoneError
+from suite.server.workers.member import Worker
 from suite.server.workers.sockets import Given, Layout, SharedSockets, descriptors_for
 from suite.server.workers.worker import InForce, Job, run
 
