@@ -38,6 +38,20 @@ COMMANDS: Final = {
 }
 
 
+#: The options of serving that each command has, too, and takes in front of it.
+_IN_FRONT: Final[Mapping[str, Collection[str]]] = {
+    "check": ("--config",),
+    "certs": (),
+    "probe": ("--config", "--reactor"),
+    "connect": ("--config", "--reactor"),
+    "load": ("--config", "--reactor"),
+    "gallery": ("--reactor", "--log", "--log-level", "--log-file"),
+    "health": ("--config",),
+    "status": ("--config",),
+    "faults": ("--config",),
+}
+
+
 #: What argparse says of a subcommand that there is not, whatever the version of Python.
 _CHOICE: Final = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)")
 
@@ -47,9 +61,11 @@ class Parser(argparse.ArgumentParser):
 
     :ivar options: its options, and whether each is followed by a value.
     :ivar of_serving: the options of serving, of which a command's are none.
+    :ivar in_front: those of them that this command takes in front of it.
     """
 
     of_serving: Collection[str] = ()
+    in_front: Collection[str] = ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.options: dict[str, bool] = {}
@@ -99,11 +115,12 @@ class Parser(argparse.ArgumentParser):
         name = option.partition("=")[0]
         if self.options is self.of_serving:
             other = "; endpoints and their ports are declared in the configuration file"
-        elif name in ("--reactor", "--version"):
+        elif name == "--version" or name in self.in_front:
             other = "; it goes before the command"
         else:
             other = "; it is for serving, which needs no command" if name in self.of_serving else ""
-        hint = near(name, self.options) or other
+        is_of_serving = self.options is not self.of_serving and name in self.of_serving
+        hint = other if is_of_serving else near(name, self.options) or other
         self.error(f"unknown option {name}{hint}")
 
     def refuse_word(self, word: str, options: argparse.Namespace) -> NoReturn:
@@ -142,6 +159,7 @@ def build_parser(argv: Sequence[str]) -> Parser:
         command = commands.add_parser(name, help=summary)
         command.set_defaults(parser=command)
         command.of_serving = parser.options
+        command.in_front = _IN_FRONT[name]
         if name in argv:
             module: Any = import_module(f"suite.commands.{name}")
             module.add_arguments(command)
@@ -155,19 +173,33 @@ def check_command(parser: Parser, argv: Sequence[str]) -> None:
     :raises SystemExit: something is.
     """
     words = iter(argv)
+    given: list[tuple[str, str]] = []
     for word in words:
         if word == "--":
             return
         if word in COMMANDS:
+            _check_given(parser, word, given)
             _check_options(parser, word, words)
             return
         if not word.startswith("-") or word == "-":
             _refuse_command(parser, word, next(words, ""))
-        option, equals, _ = word.partition("=")
+        option, equals, value = word.partition("=")
         if option not in parser.options:
             parser.refuse_option(word)
         if parser.options[option] and not equals:
-            next(words, None)
+            value = next(words, "")
+        given.append((option, value))
+
+
+def _check_given(parser: Parser, command: str, given: Sequence[tuple[str, str]]) -> None:
+    """Refuse an option in front of *command* that is for serving: nobody would heed it."""
+    found = parser.commands[command]
+    for option, value in given:
+        if option in found.in_front or not parser.options[option]:  # --help and --version end here
+            continue
+        if option in found.options:
+            found.error(f"{option} goes after the command: {command} {option} {value}".rstrip())
+        found.error(f"{option} is for serving, which needs no command; {command} has no such option")
 
 
 def _check_options(parser: Parser, command: str, words: Iterator[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from suite.commands.console import say
-from suite.commands.options import add_config, environment_of
+from suite.commands.options import add_config, add_workers, environment_of, workers_of
 from suite.errors import EXIT_OK
 from suite.server.plan import Plan
 
@@ -13,6 +13,7 @@ from suite.server.plan import Plan
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``check``."""
     add_config(parser, default=argparse.SUPPRESS)
+    add_workers(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -20,6 +21,6 @@ def run(options: argparse.Namespace) -> int:
 
     :raises ConfigError: the configuration is wrong.
     """
-    file = options.config
-    say(*Plan(file, mint=False, environment=environment_of(file)).lines())
+    file, workers = options.config, workers_of(options)
+    say(*Plan(file, mint=False, environment=environment_of(file), workers=workers).lines())
     return EXIT_OK

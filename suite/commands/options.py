@@ -30,6 +30,30 @@ def add_config(parser: argparse.ArgumentParser, default: Any = None) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, default=default, help=text)
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """``--workers``, of serving and of `check`."""
+    parser.add_argument(
+        "--workers",
+        metavar="N",
+        help="how many processes serve, or auto: one a core; default: workers in the configuration, or 1",
+    )
+
+
+def workers_of(options: argparse.Namespace) -> int | None:
+    """What ``--workers`` says; None: nothing.
+
+    :raises UsageError: it cannot be used.
+    """
+    from suite.config.workers import EXPECTED, parse_workers  # noqa: PLC0415  # a slow import
+
+    if options.workers is None:
+        return None
+    workers = parse_workers(options.workers)
+    if workers is None:
+        raise UsageError(f"--workers {options.workers!r}: cannot be used; expected {EXPECTED}")
+    return workers
+
+
 def default_config(environ: Mapping[str, str] = os.environ) -> Path:
     """The configuration where no ``--config`` names one."""
     named = environ.get(CONFIG)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.commands.options import environment_of
-from suite.errors import EXIT_OK, UsageError
+from suite.commands.options import add_workers, environment_of, workers_of
+from suite.errors import EXIT_OK
 from suite.signals import Signals
 
 if TYPE_CHECKING:
@@ -38,11 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="append the log to this file, which SIGUSR1 opens again; default: standard error",
     )
-    parser.add_argument(
-        "--workers",
-        metavar="N",
-        help="how many processes serve, or auto: one a core; default: workers in the configuration, or 1",
-    )
+    add_workers(parser)
     parser.add_argument(
         "--replay",
         metavar="LOG",
@@ -57,15 +53,10 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     :param signals: remembers the signals that have arrived already.
     :raises SuiteError: it cannot.
     """
-    from suite.config.workers import EXPECTED, parse_workers  # noqa: PLC0415  # the slow imports
-    from suite.faults.replay import read_log  # noqa: PLC0415
+    from suite.faults.replay import read_log  # noqa: PLC0415  # the slow imports
     from suite.server.plan import Plan  # noqa: PLC0415
 
-    workers = None
-    if options.workers is not None:
-        workers = parse_workers(options.workers)
-        if workers is None:
-            raise UsageError(f"--workers {options.workers!r}: cannot be used; expected {EXPECTED}")
+    workers = workers_of(options)
 
     def make_plan() -> Plan:
         replay = read_log(options.replay) if options.replay is not None else None

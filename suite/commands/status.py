@@ -24,7 +24,7 @@ from rich.text import Text
 from suite import __version__
 from suite.client.admin.interface import Interface, RefusedError
 from suite.client.admin.unreachable import UnreachableError
-from suite.client.status.detail import connections_table, endpoint_detail
+from suite.client.status.detail import connections_table, endpoint_detail, missing
 from suite.client.status.overview import MOST_REFUSALS, overview, refusals_table
 from suite.client.status.snapshot import (
     PAGE,
@@ -167,17 +167,20 @@ class View:
         name = self._endpoint or ""
         endpoint = endpoint_of(self._interface, name)
         most = None if self._json else MOST_CONNECTIONS
-        found = [] if endpoint["transport"] == "UDP" else connections(self._interface, name, most)
-        return {"endpoint": endpoint, "connections": found}, lambda *_: endpoint_detail(
-            clean(endpoint), clean(found)
+        found, late = ([], []) if endpoint["transport"] == "UDP" else connections(self._interface, name, most)
+        return _listed(found, late, endpoint=endpoint), lambda *_: endpoint_detail(
+            clean(endpoint), clean(found), late
         )
 
     def _connections(self, cut: bool) -> tuple[Any, Callable[[int, int | None], RenderableType]]:
         if self._endpoint is not None:
             endpoint_of(self._interface, self._endpoint)  # says so if there is none
-        found = connections(self._interface, self._endpoint, PAGE if cut else None)
+        found, late = connections(self._interface, self._endpoint, PAGE if cut else None)
+        parts: list[RenderableType] = [connections_table(clean(found))] if found else []
+        if late:
+            parts.append(missing(late))
         empty = Text("nobody is connected")
-        return {"connections": found}, lambda *_: connections_table(clean(found)) if found else empty
+        return _listed(found, late), lambda *_: Group(*parts) if parts else empty
 
     def _refusals(self, _cut: bool) -> tuple[Any, Callable[[int, int | None], RenderableType]]:
         if self._endpoint is not None:
@@ -185,6 +188,11 @@ class View:
         found = refusals(self._interface, self._endpoint)
         empty = Text("nobody was refused lately")
         return {"events": found}, lambda *_: refusals_table(clean(found)) if found else empty
+
+
+def _listed(found: list[Any], late: list[int], **others: Any) -> dict[str, Any]:
+    """The document of a list of connections, with the workers that it lacks, if there are any."""
+    return {**others, "connections": found, **({"unanswered": late} if late else {})}
 
 
 # Once, and in a pipe.

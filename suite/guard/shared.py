@@ -20,7 +20,7 @@ import mmap
 import os
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -119,6 +119,14 @@ class Shared:
         """Forget what worker *number* has counted: it is dead, and so are its connections."""
         # The pages are given back, and are zero when they are next read: madvise(2).
         self._memory.madvise(mmap.MADV_REMOVE, (number - 1) * self._stride, self._stride)
+
+    def open_at(self, number: int, slots: Iterable[int] | None = None) -> int:
+        """How many connections are open at worker *number*.
+
+        :param slots: count those of these slots only; None: of all.
+        """
+        opened = self._regions[number - 1].open
+        return sum(opened) if slots is None else sum(opened[slot] for slot in slots)
 
     def take_slot(self) -> int:
         """A slot that nobody has, and in which nothing is counted any more.

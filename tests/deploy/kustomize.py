@@ -1,5 +1,7 @@
 """As much of kustomize as deploy/kubernetes uses: neither Debian nor PyPI has the program itself.
 
+Where there is a kubectl, a test compares what both make of it.
+
 Rules: what it does not know is an error, never passed over; patches are JSON patches, whose meaning RFC 6902
 says in full, and a patch that strikes nothing is an error, too.
 """
@@ -48,7 +50,8 @@ def _built(directory: Path, load: Any, found: list[Manifest]) -> list[Manifest]:
         image["name"]: f"{image['newName']}:{image['newTag']}" for image in kustomization.get("images", ())
     }
     for container in _containers(found):
-        container["image"] = images.get(container["image"], container["image"])
+        name = re.sub(":[^:/]*$", "", container["image"])
+        container["image"] = images.get(name, container["image"])
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in found]
     assert len(set(names)) == len(names), names
     return found

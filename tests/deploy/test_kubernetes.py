@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,13 @@ from suite.endpoints.parser import parse
 from tests.deploy.kustomize import Manifest, apply, rendered
 from tests.deploy.manifests import DIRECTORY, find, load, render, validate
 from tests.helpers import write_config
+from tests.running import PATIENCE, optional_program
 
-#: Those of the suite; `load`, which is Locust, is looked at on its own.
+#: Those of the suite in a cluster.
 OVERLAYS = ("base", "overlays/loadbalancer", "overlays/gateway", "overlays/hostnetwork")
+
+#: All that there are; one is for a machine without Kubernetes, and `load` is Locust.
+EVERYTHING = (*OVERLAYS, "overlays/podman", "load")
 
 #: Kinds that are no part of Kubernetes, whose schemas are nowhere here: they are not checked.
 NOT_CHECKED = {"Certificate", "Issuer", "ServiceMonitor", "Gateway", "TCPRoute", "UDPRoute", "TLSRoute"}
@@ -57,7 +63,7 @@ def check_schemas(manifests: list[Manifest]) -> None:
         assert problem == expected, (manifest["kind"], manifest["metadata"]["name"])
 
 
-@pytest.mark.parametrize("overlay", [*OVERLAYS, "load"])
+@pytest.mark.parametrize("overlay", EVERYTHING)
 def test_manifests_are_right_by_the_newest_schemas(overlay: str) -> None:
     """Strictly: no unknown field."""
     manifests = render(overlay)
@@ -68,6 +74,32 @@ def test_manifests_are_right_by_the_newest_schemas(overlay: str) -> None:
 
 def test_so_are_they_with_all_components(with_components: list[Manifest]) -> None:
     check_schemas(with_components)
+
+
+def by_kubectl(directory: Path) -> list[Manifest]:
+    """What the real program makes of *directory*."""
+    command = [optional_program("kubectl"), "kustomize", str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[Manifest] = load(done.stdout)
+    return found
+
+
+def in_order(manifests: list[Manifest]) -> list[Manifest]:
+    """In an order that says nothing."""
+    return sorted(manifests, key=lambda each: (each["kind"], each["metadata"]["name"]))
+
+
+@pytest.mark.parametrize("overlay", EVERYTHING)
+def test_kustomize_makes_of_them_what_our_own_does(overlay: str) -> None:
+    assert in_order(by_kubectl(DIRECTORY / overlay)) == in_order(render(overlay))
+
+
+def test_so_it_does_with_all_components(tmp_path: Path, with_components: list[Manifest]) -> None:
+    """It takes relative paths only."""
+    file = tmp_path / "kustomization.yaml"
+    file.write_text(file.read_text().replace(f"- {DIRECTORY}/", f"- {os.path.relpath(DIRECTORY, tmp_path)}/"))
+    assert in_order(by_kubectl(tmp_path)) == in_order(with_components)
 
 
 def test_a_wrong_manifest_is_found() -> None:

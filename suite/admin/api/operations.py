@@ -49,6 +49,7 @@ _EVENTS: Final[Mapping[str, Schema]] = {
 }
 _ID: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": LARGEST, "description": "An id."}
 _NO_ENDPOINT: Final = "There is no such endpoint."
+_SILENT: Final = "A worker does not answer, and may have it."
 _NONE: Final = {404: _NO_ENDPOINT}
 _GONE: Final = {404: _NO_ENDPOINT, 409: "It no longer listens, or its faults are those of an earlier run."}
 _ELSEWHERE: Final = {501: "Another program runs this suite, and alone reloads and ends it."}
@@ -105,13 +106,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         problems=_NONE,
     ),
     ("GET", f"{_ENDPOINT}/connections/{{number}}"): Operation(
-        "One connection.", named("Connection"), problems={404: "It is not open."}
+        "One connection.", named("Connection"), problems={404: "It is not open.", 503: _SILENT}
     ),
     ("DELETE", f"{_ENDPOINT}/connections/{{number}}"): Operation(
         "Close a connection: what is unsent is sent first.",
         named("Connection"),
         query={"abort": described({**FLAG, "default": False}, "Reset it at once.")},
-        problems={404: "It is not open."},
+        problems={404: "It is not open.", 503: _SILENT},
     ),
     ("GET", "/api/v1/faults"): Operation("The endpoints that have faults.", named("AllFaults")),
     ("DELETE", "/api/v1/faults"): Operation(

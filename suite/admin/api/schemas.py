@@ -141,7 +141,7 @@ _STATUS: Final = table(
     descriptors=table(open=or_null(COUNT), limit=or_null(COUNT)),
     reactor=table(
         name=TEXT,
-        timers=COUNT,
+        timers=or_null(COUNT),
         lag=described(
             or_null(table(p50=SECONDS, p99=SECONDS, max=SECONDS)),
             "How late timers came in the last minute: half, all but one in a hundred, and all.",
@@ -156,10 +156,10 @@ _STATUS: Final = table(
         table(
             number=COUNT,
             pid=COUNT,
-            state={"type": "string", "enum": ["starting", "serving", "ending", "gone"]},
+            state={"type": "string", "enum": ["starting", "serving", "silent", "ending", "gone"]},
             restarts=described(COUNT, "How often another process has taken its place."),
             since=described(INSTANT, "When its process was started."),
-            open=described(or_null(COUNT), "Open connections; null: it does not answer."),
+            open=described(or_null(COUNT), "Open connections; null: it does not serve."),
         )
     ),
 )
@@ -224,9 +224,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         alpn=or_null(TEXT),
         client_certificate=or_null(TEXT),
     ),
-    "Connections": table(
-        connections=array(named("Connection")),
-        next=described(or_null(TEXT), "The page that follows begins after this; null: there is none."),
+    "Connections": optional(
+        table(
+            connections=array(named("Connection")),
+            next=described(or_null(TEXT), "The page that follows begins after this; null: there is none."),
+            unanswered=described(
+                array(COUNT), "Workers that do not answer, whose connections are not in the list."
+            ),
+        ),
+        "unanswered",
     ),
     "Faults": table(**_FAULTS),
     "AddedFaults": table(ids=array(COUNT), **_FAULTS),

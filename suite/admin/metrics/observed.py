@@ -39,7 +39,7 @@ class Observed:
     :ivar counts: what they have counted, those that are gone included.
     :ivar listening: whether every socket of the one that is to listen does; None: it is leaving.
     :ivar paused: whether that is paused; None: it is leaving.
-    :ivar phases: the open connections by what they are doing.
+    :ivar phases: the open connections by what they are doing; None: that is not known.
     :ivar streams: whether it has connections.
     :ivar datagrams: whether it has datagrams.
     :ivar tls: whether connections begin with a TLS handshake.
@@ -50,7 +50,7 @@ class Observed:
     counts: Counts = field(default_factory=Counts)
     listening: bool | None = None
     paused: bool | None = None
-    phases: Counter[Phase] = field(default_factory=Counter)
+    phases: Counter[Phase] | None = field(default_factory=Counter)
     streams: bool = False
     datagrams: bool = False
     tls: bool = False
@@ -127,8 +127,9 @@ class Observer:
             observed.streams = True
             observed.tls = observed.tls or endpoint.guard.handshakes
             connections = [*endpoint.guard.open]
+            phases = observed.phases = observed.phases or Counter()
             async for first in turns.between(range(0, len(connections), SOME)):
-                observed.phases.update([each.phase for each in connections[first : first + SOME]])
+                phases.update([each.phase for each in connections[first : first + SOME]])
         observed.datagrams = observed.datagrams or endpoint.datagrams is not None
         if serves:
             observed.listening, observed.paused = endpoint.listens, endpoint.paused

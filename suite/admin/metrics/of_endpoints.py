@@ -80,7 +80,9 @@ ENDPOINTS: Final = (
         "Open connections by what they are doing.",
         ("state",),
         lambda seen: (
-            each({word: seen.phases[phase] for phase, word in STATES.items()}) if seen.streams else ()
+            each({word: seen.phases[phase] for phase, word in STATES.items()})
+            if seen.streams and seen.phases is not None
+            else ()
         ),
     ),
     _told(

@@ -7,12 +7,15 @@ from typing import Any, Final
 from suite.admin.metrics.family import PREFIX, SuiteFamily, each
 
 #: The states of a worker.
-STATES: Final = ("starting", "serving", "gone")
+STATES: Final = ("starting", "serving", "silent", "gone")
 
 
 def _by_state(snapshot: Any) -> dict[str, int]:
     # One that has stopped to speak serves nobody any more, whether or not its process has ended.
-    states = [worker.state.replace("ending", "gone") for worker in snapshot.site.suite.workers]
+    states = [
+        "silent" if worker.number in snapshot.late else worker.state.replace("ending", "gone")
+        for worker in snapshot.site.suite.workers
+    ]
     return {state: states.count(state) for state in STATES}
 
 
@@ -25,7 +28,7 @@ WORKERS: Final = (
     SuiteFamily(
         f"{PREFIX}workers",
         "gauge",
-        "Workers by what they are doing; one that is gone is about to be replaced.",
+        "Workers by what they are doing; silent: it does not answer; gone: it is about to be replaced.",
         ("state",),
         lambda snapshot: each(_by_state(snapshot)),
     ),

@@ -3,7 +3,6 @@
 In the supervisor:
 
 - `companions`: lets it have a control socket and an admin interface, and workers answer
-- `asking`: all workers at once
 - `site`: what is known of them; who may ask is as everywhere
 - `answers`: what answers where a single process would answer for itself alone; `routes`: at which paths
 - `merging`: one document of several

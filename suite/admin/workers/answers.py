@@ -7,7 +7,7 @@ change that it makes to an endpoint of its own holds in all workers before it is
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,12 +19,12 @@ from suite.admin.exchange import Call, Problem, Response, as_json
 from suite.admin.metrics.exposition import read
 from suite.admin.metrics.routes import is_by_worker, scraped
 from suite.admin.workers import merging
-from suite.admin.workers.asking import settled
 from suite.admin.workers.metrics import read_by_worker
 from suite.admin.workers.site import Site, documents, reasons
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
 from suite.server.tally import Key
+from suite.server.workers.asking import Answers, settled
 
 Document = dict[str, Any]
 
@@ -51,6 +51,17 @@ async def _past(site: Site, answers: Any, turns: Turns) -> Callable[[str, str], 
     return of
 
 
+def _open_at_late(site: Site, answers: Answers) -> Callable[[str], int]:
+    """How many connections to an endpoint, by its name, are open at workers that do not answer."""
+    supervisor = site.supervisor
+
+    def of(name: str) -> int:
+        found = supervisor.endpoints.get(name)
+        return 0 if found is None else supervisor.open_at(answers.late, found)
+
+    return of
+
+
 # The suite.
 
 
@@ -63,7 +74,8 @@ async def status(site: Site, call: Call) -> Response:
     async with charged(site) as turns:
         async for counts in turns.between((await site.past(answers, turns)).values()):
             past += counts
-    whole = merging.status(found, own, counts_document(past))
+    late = site.supervisor.open_at(answers.late) if answers.late else None
+    whole = merging.status(found, own, counts_document(past), late)
     if whole["state"] == "serving":
         said = {number: each["reasons"] for number, each in found.items()}
         whole["reasons"] = merging.reasons(said, own["reasons"], answers.late)
@@ -72,14 +84,24 @@ async def status(site: Site, call: Call) -> Response:
         {
             "number": worker.number,
             "pid": worker.pid,
-            "state": worker.state,
+            "state": "silent" if worker.number in answers.late else worker.state,
             "restarts": worker.restarts,
             "since": instant(worker.since),
-            "open": found[worker.number]["connections"]["open"] if worker.number in found else None,
+            "open": _open_at(worker.number, found, site.supervisor.open_at, answers.late),
         }
         for worker in site.supervisor.workers
     ]
     return as_json(whole)
+
+
+def _open_at(
+    number: int, found: Mapping[int, Document], open_at: Callable[[list[int]], int], late: Collection[int]
+) -> int | None:
+    """The connections that are open at worker *number*; None: it is about to serve, or has ended."""
+    if number in found:
+        opened: int = found[number]["connections"]["open"]
+        return opened
+    return open_at([number]) if number in late else None
 
 
 async def readyz(site: Site, _call: Call) -> Response:
@@ -104,7 +126,7 @@ async def endpoints(site: Site, call: Call) -> Response:
     pages = [own, *documents(answers).values()]
     async with charged(site) as turns:
         past = await _past(site, answers, turns)
-        merged, following = merging.endpoints(pages, limit, past)
+        merged, following = merging.endpoints(pages, limit, past, _open_at_late(site, answers))
         shown = [each async for each in turns.between(merged)]
     return as_json({"endpoints": shown, "next": following})
 
@@ -125,7 +147,9 @@ async def endpoint(site: Site, call: Call) -> Response:
         raise unknown or Problem(404, f"{call.parameters['name']!r} is no endpoint")
     async with charged(site) as turns:
         past = await _past(site, answers, turns)
-    return as_json(merging.endpoint(entries, past(entries[0]["name"], entries[0]["transport"])))
+    first = entries[0]
+    counted = past(first["name"], first["transport"])
+    return as_json(merging.endpoint(entries, counted, _open_at_late(site, answers)(first["name"])))
 
 
 async def pause(site: Site, call: Call) -> Response:
@@ -140,7 +164,7 @@ async def resume(site: Site, call: Call) -> Response:
 
 async def _switch(handler: Callable[[Any, Call], Awaitable[Response]], site: Site, call: Call) -> Response:
     await handler(site, call)
-    await settled(site.supervisor)
+    await settled(site.supervisor.crew)
     return await endpoint(site, replace(call, body=b""))
 
 
@@ -149,7 +173,7 @@ def in_all(handler: Callable[[Any, Call], Awaitable[Response]]) -> Callable[[Any
 
     async def changed(site: Site, call: Call) -> Response:
         response = await handler(site, call)
-        await settled(site.supervisor)
+        await settled(site.supervisor.crew)
         return response
 
     return changed
@@ -164,10 +188,14 @@ async def connections(site: Site, call: Call) -> Response:
     limit = query.limit()
     answers = await site.ask_route(call, ("GET", "/api/v1/connections"))
     pages = documents(answers)
-    if not pages:
-        return await reading.connections(site, call)
-    shown, following = merging.connections(pages, limit)
-    return as_json({"connections": shown, "next": following})
+    if pages:
+        shown, following = merging.connections(pages, limit)
+        whole: Document = {"connections": shown, "next": following}
+    else:
+        whole = await _own(reading.connections, site, call)
+    if answers.late:
+        whole["unanswered"] = answers.late
+    return as_json(whole)
 
 
 async def connection(site: Site, call: Call) -> Response:
@@ -194,4 +222,7 @@ async def _one_connection(site: Site, call: Call, method: str) -> Response:
     if refused:
         return refused[0]
     endpoint_named(site.suite, name)
+    if answers.late:
+        silent = " and ".join(f"worker {worker}" for worker in answers.late)
+        raise Problem(503, f"{silent} did not answer, and may have {name}/{number}; see /readyz")
     raise Problem(404, f"{name}/{number} is not open")

@@ -14,10 +14,10 @@ from typing_extensions import override
 from suite.admin.admin import Admin
 from suite.admin.control import Control
 from suite.admin.faults import FaultRequests
-from suite.admin.workers.asking import settled
 from suite.endpoints.sockets import ListeningSocket
 from suite.server.plan import Plan
 from suite.server.threads import defer_to_daemon
+from suite.server.workers.asking import settled
 
 if TYPE_CHECKING:
     from suite.admin.site import Site
@@ -78,7 +78,7 @@ class WholeAdmin(Admin):
 def add(supervisor: Supervisor) -> None:
     """Let *supervisor* have a control socket and an admin interface wherever its configuration says so."""
     faults = FaultRequests(supervisor)  # one, so that a fault has one id
-    control = Control(supervisor, faults, partial(settled, supervisor))
+    control = Control(supervisor, faults, partial(settled, supervisor.crew))
     supervisor.companions += [control, WholeAdmin(supervisor, faults)]
 
 

@@ -87,17 +87,21 @@ def reasons(
 # The suite.
 
 
-def status(answers: Mapping[int, Document], own: Document, past: Document) -> Document:
+def status(
+    answers: Mapping[int, Document], own: Document, past: Document, late: int | None = None
+) -> Document:
     """What is known of a suite as a whole.
 
     :param answers: what each worker says of itself, by its number.
     :param own: what the supervisor says, which knows the configuration; of what is added up, its own share.
-    :param past: what workers have counted that are gone.
+    :param past: what workers have counted that are gone, or do not answer.
+    :param late: the connections that are open at those that do not answer; None: all of them do. What only
+        they could say is not known then.
     """
     workers = [*answers.values()]
     lags = [each["reactor"]["lag"] for each in workers if each["reactor"]["lag"] is not None]
     shares = [own, *workers]
-    return {
+    whole = {
         **own,
         "leaving": max((each["leaving"] for each in workers), default=0),
         **total([past, *workers]),
@@ -111,6 +115,12 @@ def status(answers: Mapping[int, Document], own: Document, past: Document) -> Do
         },
         "log": _summed(each["log"] for each in shares),
     }
+    if late is not None:
+        whole["connections"]["open"] += late
+        whole["descriptors"] = {"open": None, "limit": whole["descriptors"]["limit"]}
+        whole["reactor"] = {"name": whole["reactor"]["name"], "timers": None, "lag": None}
+        whole["log"] = dict.fromkeys(whole["log"])
+    return whole
 
 
 def _summed(documents: Iterable[Document]) -> Document:
@@ -123,30 +133,38 @@ def _summed(documents: Iterable[Document]) -> Document:
 # Endpoints.
 
 
-def endpoint(entries: Sequence[Document], past: Document | None) -> Document:
+def endpoint(entries: Sequence[Document], past: Document | None, late: int = 0) -> Document:
     """What is known of an endpoint that has these *entries*, one of each worker.
 
-    :param past: what workers have counted that are gone; None: nothing.
+    :param past: what workers have counted that are gone, or do not answer; None: nothing.
+    :param late: the connections that are open at those that do not answer.
     """
     first = entries[0]
     states = [entry["state"] for entry in entries]
-    return {
+    whole = {
         **first,
         # One that is paused in one of them does not accept all that comes.
         "state": "paused" if "paused" in states else states[0],
         **total([*entries, past] if past is not None else entries),
     }
+    whole["connections"]["open"] += late
+    return whole
 
 
 def endpoints(
-    pages: Iterable[Document], limit: int, past: Callable[[str, str], Document | None]
+    pages: Iterable[Document],
+    limit: int,
+    past: Callable[[str, str], Document | None],
+    late: Callable[[str], int] = lambda _: 0,
 ) -> tuple[Iterator[Document], str | None]:
     """The page of endpoints of a suite whose workers have these *pages*, and where the next one begins.
 
     Each endpoint is made when it is asked for: a page of many takes some turns.
 
     :param limit: how many names it has at the most.
-    :param past: what workers have counted that are gone, at the endpoint with a name and a transport.
+    :param past: what workers have counted that are gone, or do not answer, at the endpoint with a name and a
+        transport.
+    :param late: how many connections to an endpoint are open at those that do not answer.
     """
     pages = [*pages]
     # Behind the end of a page that is not the last, its worker has more.
@@ -161,17 +179,22 @@ def endpoints(
     if len(names) > limit:
         names, end = names[:limit], names[limit - 1]
     wanted = {*names}
-    return _merged((groups[key] for key in sorted(groups) if key[0] in wanted), past), end
+    return _merged((groups[key] for key in sorted(groups) if key[0] in wanted), past, late), end
 
 
 def _merged(
-    groups: Iterable[list[Document]], past: Callable[[str, str], Document | None]
+    groups: Iterable[list[Document]],
+    past: Callable[[str, str], Document | None],
+    late: Callable[[str], int],
 ) -> Iterator[Document]:
     told: set[tuple[str, str]] = set()
     for entries in groups:
         which = entries[0]["name"], entries[0]["transport"]
         # Of two with one name, the one that goes on has it.
-        yield endpoint(entries, past(*which) if which not in told else None)
+        if which in told:
+            yield endpoint(entries, None)
+        else:
+            yield endpoint(entries, past(*which), late(which[0]))
         told.add(which)
 
 

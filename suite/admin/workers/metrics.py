@@ -83,18 +83,22 @@ class WholeSnapshot(Snapshot):
 
     :ivar ledger: what they have told.
     :ivar answered: the numbers of those that have just told.
+    :ivar late: the numbers of those that should have; what only they could say of now is not known.
     """
 
     more = WORKERS
 
     ledger: Ledger
     answered: Collection[int]
+    late: Collection[int] = ()
 
     def values(self, family: SuiteFamily) -> Iterable[Value]:
         """`Snapshot.values`."""
         rule = RULES.get(family.name, Rule.OWN)
         if rule is Rule.OWN:
             return family.read(self)
+        if self.late and family.kind == "gauge" and rule is not Rule.LARGEST:
+            return ()
         each = [values for _, values in self._of_workers(family)]
         if rule in _OF_ALL:
             each.append([*family.read(self)])
@@ -119,7 +123,8 @@ class WholeSnapshot(Snapshot):
     def endpoints_by_worker(self) -> Iterable[tuple[str, Mapping[Key, Observed]]]:
         """The endpoints of each worker."""
         for number in self.ledger.numbers:
-            yield str(number), self.ledger.endpoints_of(number, answered=number in self.answered)
+            answered, late = number in self.answered, number in self.late
+            yield str(number), self.ledger.endpoints_of(number, answered=answered, late=late)
 
 
 def with_worker(family: Any) -> Any:

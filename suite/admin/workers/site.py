@@ -15,12 +15,12 @@ from suite.admin.faults import FaultRequests
 from suite.admin.health import reasons_against, state_of
 from suite.admin.route import Route
 from suite.admin.workers import merging
-from suite.admin.workers.asking import Answers, ask
 from suite.admin.workers.metrics import WholeSnapshot
 from suite.admin.workers.told import Ledger
 from suite.server.counts import Counts
 from suite.server.pauses import Turns
 from suite.server.tally import Key
+from suite.server.workers.asking import Answers, ask
 from suite.server.workers.supervisor import Supervisor
 
 #: Seconds that a worker may take to say how it is: Kubernetes' probes wait for 1 second (``timeoutSeconds``).
@@ -32,7 +32,7 @@ async def reasons(supervisor: Supervisor, turns: Turns) -> list[str]:
     own = await reasons_against(supervisor, turns)
     if state_of(supervisor) != "serving":
         return own
-    answers = await ask(supervisor, "reasons", patience=HEALTH_PATIENCE)
+    answers = await ask(supervisor.crew, "reasons", patience=HEALTH_PATIENCE)
     return merging.reasons(answers.found, own, answers.late)
 
 
@@ -46,11 +46,11 @@ class Observer:
     async def observe(self, turns: Turns) -> WholeSnapshot:
         """What is known now. While one looks, no other may."""
         site = self._site
-        answers = await ask(site.supervisor, "tell")
+        answers = await ask(site.supervisor.crew, "tell")
         ready = not await reasons(site.supervisor, turns)
         site.forget()
-        endpoints = await site.ledger.endpoints(answers.found, turns)
-        return WholeSnapshot(site, endpoints, ready, site.ledger, answers.found)
+        endpoints = await site.ledger.endpoints(answers.found, turns, answers.late)
+        return WholeSnapshot(site, endpoints, ready, site.ledger, answers.found, answers.late)
 
 
 class Site(site.Site):
@@ -83,7 +83,7 @@ class Site(site.Site):
 
         :param route: its method and path.
         """
-        return await ask(self.supervisor, "admin", *route, call.parameters, call.query)
+        return await ask(self.supervisor.crew, "admin", *route, call.parameters, call.query)
 
     async def past(self, answers: Answers, turns: Turns) -> Mapping[Key, Counts]:
         """What has been counted by workers that are gone, or not among those of *answers*."""

@@ -37,18 +37,24 @@ def merged(each: Iterable[Observed]) -> Observed:
     )
     for seen in found:
         whole.counts += seen.counts
-        whole.phases.update(seen.phases)
+        if whole.phases is not None and seen.phases is not None:
+            whole.phases.update(seen.phases)
+        else:
+            whole.phases = None
     return whole
 
 
-def past_of(seen: Observed) -> Observed:
-    """What stays of *seen* when its worker is gone."""
+def past_of(seen: Observed, *, late: bool = False) -> Observed:
+    """What stays of *seen* when its worker is gone.
+
+    :param late: it is not gone, but does not answer, so what it is doing now is not known.
+    """
     return replace(
         seen,
         counts=replace(seen.counts, open=0),
         listening=None,
         paused=None,
-        phases=Counter(),
+        phases=None if late else Counter(),
         expiry=None,
     )
 
@@ -143,13 +149,14 @@ class Ledger:
         """The workers that have told anything."""
         return sorted(self._last)
 
-    def endpoints_of(self, number: int, *, answered: bool) -> dict[Key, Observed]:
+    def endpoints_of(self, number: int, *, answered: bool, late: bool = False) -> dict[Key, Observed]:
         """The endpoints of worker *number*, with all that has been counted there.
 
-        :param answered: whether it has just told; otherwise it may be gone.
+        :param answered: whether it has just told; otherwise it is gone, or late.
+        :param late: whether it should have told.
         """
         last = self._last[number].endpoints
-        now = last if answered else {key: past_of(seen) for key, seen in last.items()}
+        now = last if answered else {key: past_of(seen, late=late) for key, seen in last.items()}
         past = self._past.get(number, {})
         found = dict(now)
         for key, seen in past.items():
@@ -163,14 +170,17 @@ class Ledger:
             return last if answered else []
         return summed([self._past_values.get(number, {}).get(family.name, []), last])
 
-    async def endpoints(self, answered: Collection[int], turns: Turns) -> dict[Key, Observed]:
+    async def endpoints(
+        self, answered: Collection[int], turns: Turns, late: Collection[int] = ()
+    ) -> dict[Key, Observed]:
         """All endpoints.
 
         :param answered: the numbers of the workers that have just told.
+        :param late: the numbers of those that should have.
         """
         found: dict[Key, list[Observed]] = {}
         for number in self.numbers:
-            endpoints = self.endpoints_of(number, answered=number in answered)
+            endpoints = self.endpoints_of(number, answered=number in answered, late=number in late)
             async for key, seen in turns.between(endpoints.items()):
                 found.setdefault(key, []).append(seen)
         return {key: merged(seen) async for key, seen in turns.between(found.items())}

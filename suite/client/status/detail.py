@@ -26,18 +26,33 @@ from suite.client.status.snapshot import Document
 from suite.client.status.words import NOTHING, by_word, shown_day, shown_duration
 
 
-def endpoint_detail(endpoint: Document, connections: Sequence[Document]) -> RenderableType:
+def endpoint_detail(
+    endpoint: Document, connections: Sequence[Document], unanswered: Sequence[int] = ()
+) -> RenderableType:
     """Everything about an *endpoint*.
 
     :param connections: some of its connections.
+    :param unanswered: the workers of which it is not known which they have.
     """
     parts: list[RenderableType] = [facts([*_rows(endpoint)])]
     if connections:
         parts += [Text(), connections_table(connections, of_one=True)]
     more = endpoint["connections"]["open"] - len(connections)
-    if more > 0 and endpoint["transport"] != "UDP":
+    if unanswered:
+        parts += [Text(), missing(unanswered)]
+    elif more > 0 and endpoint["transport"] != "UDP":
         parts.append(Text(f"… {more:,} more; `status --connections {endpoint['name']}` has all", "dim"))
     return Group(*parts)
+
+
+def missing(unanswered: Sequence[int]) -> Text:
+    """Whose connections are not in a list: those of the workers *unanswered*."""
+    names = ", ".join(map(str, unanswered))
+    one = len(unanswered) == 1
+    words = ("worker", "does", "its") if one else ("workers", "do", "their")
+    return Text(
+        "{} {} {} not answer: {} connections are not listed".format(words[0], names, *words[1:]), "red"
+    )
 
 
 def _rows(endpoint: Document) -> Iterator[tuple[str, RenderableType]]:

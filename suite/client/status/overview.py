@@ -196,9 +196,14 @@ def _reloads(reloads: Document) -> Text:
 def _workers(workers: Sequence[Document]) -> Text:
     """How many of the workers serve, and how many connections each has."""
     serving = [each for each in workers if each["state"] == "serving"]
-    counts = ", ".join(f"{each['pid']}: {shown_count(each['open'])}" for each in serving)
+    silent = [each for each in workers if each["state"] == "silent"]
+    counts = ", ".join(
+        f"{each['pid']}: {shown_count(each['open'])}" for each in workers if each["open"] is not None
+    )
     text = Text(f"{len(serving)} of {len(workers)} serve", "" if len(serving) == len(workers) else "yellow")
-    text.append(f" (open, by process: {counts})" if serving else "", "default")
+    text.append(f" (open, by process: {counts})" if counts else "", "default")
+    for each in silent:
+        text.append(f"; worker {each['number']} (process {each['pid']}) does not answer", "bold red")
     restarts = sum(each["restarts"] for each in workers)
     text.append(f"; {counted(restarts, 'restart')}", "yellow" if restarts else "default")
     return text

@@ -56,17 +56,27 @@ class Snapshot:
     refusals: list[Document] = field(default_factory=list)
 
 
-def pages(interface: Interface, path: str, key: str, most: int | None = None, **query: str) -> Iterator[Any]:
+def pages(
+    interface: Interface,
+    path: str,
+    key: str,
+    most: int | None = None,
+    unanswered: set[int] | None = None,
+    **query: str,
+) -> Iterator[Any]:
     """The items of a long list, asked for a page at a time.
 
     :param key: where they are in each page.
     :param most: how many there are to be at the most; None: all.
+    :param unanswered: is given the workers whose items are missing.
     """
     left = most
     while left is None or left > 0:
         limit = PAGE if left is None else min(PAGE, left)
         page = interface.ask(f"{path}?{urlencode({**query, 'limit': limit})}")
         yield from page[key]
+        if unanswered is not None:
+            unanswered.update(page.get("unanswered", ()))
         if page["next"] is None:
             return
         query["after"] = page["next"]
@@ -96,13 +106,17 @@ def refusals(interface: Interface, endpoint: str | None, among: int = PAGE) -> l
     return found[::-1]
 
 
-def connections(interface: Interface, endpoint: str | None, most: int | None = None) -> list[Document]:
-    """The connections to *endpoint*, or to all.
+def connections(
+    interface: Interface, endpoint: str | None, most: int | None = None
+) -> tuple[list[Document], list[int]]:
+    """The connections to *endpoint*, or to all, and the workers that did not say which they have.
 
     :param most: how many at the most; None: all.
     """
     only = {} if endpoint is None else {"endpoint": endpoint}
-    return [*pages(interface, "/api/v1/connections", "connections", most, **only)]
+    unanswered: set[int] = set()
+    found = [*pages(interface, "/api/v1/connections", "connections", most, unanswered, **only)]
+    return found, sorted(unanswered)
 
 
 def endpoint_of(interface: Interface, name: str) -> Document:

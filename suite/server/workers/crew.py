@@ -11,8 +11,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -21,8 +21,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from suite.engine.accept import Reserve
 from suite.errors import SuiteError
-from suite.server.workers.link import GoneError, Link, connect
+from suite.server.workers.link import GoneError, connect
+from suite.server.workers.member import StartError, Worker, WorkerError
 
 log = Logger()
 
@@ -41,59 +43,8 @@ PATIENCE: Final = 5.0
 LOOK_INTERVAL: Final = 0.01
 MOST_LOOKS: Final = 100
 
-
-class WorkerError(SuiteError):
-    """A worker that has ended before it served.
-
-    :ivar number: its number.
-    :ivar how: how it has ended, for people.
-    """
-
-    def __init__(self, number: int, how: str) -> None:
-        super().__init__(number, how)
-        self.number = number
-        self.how = how
-
-    def __str__(self) -> str:
-        return f"worker {self.number} {self.how} before it served"
-
-
-class Worker:
-    """One worker, and whoever has replaced it.
-
-    :ivar number: its number, from 1.
-    :ivar pid: the id of its process, or of the last one.
-    :ivar state: ``starting``, ``serving``, ``ending`` (it does not speak to us any more) or ``gone``.
-    :ivar restarts: how often it has been replaced.
-    :ivar since: when its process was started, in seconds since the epoch.
-    :ivar given: the slots of the sockets that it has.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.pid = 0
-        self.state = "gone"
-        self.restarts = 0
-        self.since = 0.0
-        self.given: set[int] = set()
-        self.link = Link()
-        #: While it starts: fires when it serves, or is gone.
-        self.started: Deferred[None] | None = None
-        #: Fires with how its process has ended, for people.
-        self.ended: Deferred[str] = Deferred()
-        self.began = 0.0
-        self.pause = 0.0
-        self.restart: IDelayedCall | None = None
-        #: Fires when it has said that it is alive, as it was asked to; None: it was not.
-        self.asked: Deferred[Any] | None = None
-
-    def ask(self, what: str, *arguments: object, descriptors: Sequence[int] = ()) -> Deferred[Any]:
-        """Ask it something; see `Link.ask`."""
-        return self.link.ask(what, *arguments, descriptors=descriptors)
-
-    def ask_for_life(self) -> Deferred[Any]:
-        """Fires when it has said that it is alive, or when it is gone."""
-        return self.ask("alive").addErrback(lambda why: why.trap(SuiteError))
+#: Seconds between two looks for ended processes that are no workers.
+ORPHANS_INTERVAL: Final = 1.0
 
 
 class Crew:
@@ -115,18 +66,21 @@ class Crew:
         begin: Callable[[Worker], Coroutine[Deferred[Any], Any, None]],
         gone: Callable[[Worker], object],
     ) -> None:
-        self.workers = [Worker(number) for number in range(1, count + 1)]
+        self.workers = [Worker(number, reactor) for number in range(1, count + 1)]
         #: What workers tell: called with the worker and the arguments.
         self.heard: dict[str, Callable[..., Any]] = {}
-        self._reactor = reactor
+        self.reactor = reactor
         self._fork = fork
         self._begin = begin
         self._gone = gone
         self._begun = False
         self._held = False
+        self._weeding: IDelayedCall | None = None
         #: Nobody is to be started any more: the suite is about to end.
         self.closing = False
         self._ending: Deferred[None] | None = None
+        #: What a process can be started with when there are no other descriptors: its link takes some.
+        self._reserve = [Reserve() for _ in range(3)]
 
     @property
     def serving(self) -> list[Worker]:
@@ -138,6 +92,12 @@ class Crew:
 
         :raises SuiteError: one of them cannot serve.
         """
+        self._take_reserve()
+        if os.getpid() == 1:
+            # How a worker has ended is worth knowing (for want of memory, perhaps), so the kernel does
+            # not reap our children (`suite.signals`): those of others that have become ours are reaped here.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._reap_orphans()
         starts = [Deferred.fromCoroutine(self._start(worker)) for worker in self.workers]
         try:
             await gatherResults(starts, consumeErrors=True)
@@ -151,22 +111,20 @@ class Crew:
 
         :raises SuiteError: it cannot.
         """
-        worker.state, worker.restart = "starting", None
+        worker.state, worker.restart, worker.pid = "starting", None, 0
         worker.given.clear()
-        worker.asked = None
+        worker.asked = worker.doubted = None
         started: Deferred[None] = Deferred()
         ended: Deferred[str] = Deferred()
         worker.started, worker.ended = started, ended
-        worker.since, worker.began = time.time(), self._reactor.seconds()
+        worker.since, worker.began = time.time(), self.reactor.seconds()
         try:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                try:
-                    worker.pid = self._fork(worker, theirs)
-                except BaseException:
-                    ours.close()
-                    raise
-            worker.link = connect(self._reactor, ours)
+            for each in self._reserve:
+                each.drop()
+            try:
+                self._open(worker)
+            finally:
+                self._take_reserve()
             worker.link.ended = lambda: self._lost(worker)
             for what, hear in self.heard.items():
                 worker.link.answers[what] = partial(hear, worker)
@@ -179,35 +137,75 @@ class Crew:
             worker.started = None
             started.callback(None)
 
+    def _open(self, worker: Worker) -> None:
+        """Start the process of *worker*, to which there is a link then.
+
+        :raises StartError: there is no process, or no descriptor, to be had.
+        """
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs, ExitStack() as undo:
+                undo.callback(ours.close)
+                worker.pid = self._fork(worker, theirs)
+                undo.pop_all()
+        except OSError as error:
+            worker.state = "gone"
+            raise StartError(worker.number, error.errno or 0) from error
+        try:
+            worker.link = connect(self.reactor, ours)
+        except OSError as error:
+            ours.close()  # at which it ends
+            self._lost(worker)
+            raise StartError(worker.number, error.errno or 0) from error
+
+    def _take_reserve(self) -> None:
+        for each in self._reserve:
+            each.take()
+
     def _restart(self, worker: Worker) -> None:
         worker.restart = None
         if self._held or self.closing or self._ending is not None:
             return  # `release` looks for those that are gone
         worker.restarts += 1
         starting = Deferred.fromCoroutine(self._start(worker))
-        starting.addCallbacks(
-            lambda _: log.info(
-                "worker {number} serves again, as process {pid}", number=worker.number, pid=worker.pid
-            ),
-            lambda why: self._not_started(worker, why),
-        )
+        starting.addCallbacks(lambda _: self._started(worker), lambda why: self._not_started(worker, why))
+
+    def _started(self, worker: Worker) -> None:
+        pid, is_new = worker.pid, worker.trouble.is_new
+
+        def settled() -> None:
+            if worker.pid == pid and worker.state == "serving":
+                worker.trouble.over()
+                if not is_new:
+                    say()
+
+        def say() -> None:
+            log.info("worker {number} serves again, as process {pid}", number=worker.number, pid=pid)
+
+        self.reactor.callLater(SETTLED, settled)
+        if is_new:
+            say()
 
     def _not_started(self, worker: Worker, why: Any) -> None:
         if why.check(WorkerError):
             return  # and is replaced
-        log.error("worker {number} cannot serve: {why}", number=worker.number, why=why.getErrorMessage())
-        if worker.link.transport is None:  # no process could be started
-            worker.state = "gone"
+        problem = why.getErrorMessage()
+        if not why.check(StartError):
+            problem = f"worker {worker.number} cannot serve: {problem}"
+        worker.trouble.say("{problem}", problem=problem)
+        if worker.state != "gone":
+            self.kill(worker)
+        elif self._ending is None:  # no process could be started
             self._replace_later(worker)
         else:
-            self.kill(worker)
+            self._check_ended()
 
     def _replace_later(self, worker: Worker) -> None:
-        if self._reactor.seconds() - worker.began >= SETTLED:
+        if self.reactor.seconds() - worker.began >= SETTLED:
             worker.pause = 0.0
         else:
             worker.pause = min(LONGEST_PAUSE, 2 * worker.pause or FIRST_PAUSE)
-        worker.restart = self._reactor.callLater(worker.pause, self._restart, worker)
+        worker.restart = self.reactor.callLater(worker.pause, self._restart, worker)
 
     # Their ends.
 
@@ -218,19 +216,29 @@ class Crew:
         ending.addCallback(self._ended, worker)
         ending.addErrback(lambda why: log.failure("worker {number} lost", why, number=worker.number))
 
+    def _reap_orphans(self) -> None:
+        """As the first process of a container: reap all that have ended and are no workers, now and then."""
+        workers = {worker.pid for worker in self.workers}
+        with suppress(ChildProcessError):  # there are none
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                if found.si_pid in workers:
+                    break  # `_reap` is about to; the others are for the next time
+                os.waitpid(found.si_pid, 0)
+        self.reactor.callLater(ORPHANS_INTERVAL, self._reap_orphans)
+
     async def _reap(self, pid: int) -> str:
         """How the process *pid* has ended, for people."""
         for look in range(MOST_LOOKS + 1):
             try:
                 found, status = os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:  # as the first process of a container, we leave that to the kernel
+            except ChildProcessError:  # the kernel was told to reap it
                 return "has ended"
             if found:
                 code = os.waitstatus_to_exitcode(status)
                 return f"has been killed by signal {-code}" if code < 0 else f"has ended with code {code}"
             if look == MOST_LOOKS - 1:
                 os.kill(pid, signal.SIGKILL)
-            await deferLater(self._reactor, LOOK_INTERVAL)
+            await deferLater(self.reactor, LOOK_INTERVAL)
         return "does not end"
 
     def _ended(self, how: str, worker: Worker) -> None:
@@ -242,7 +250,7 @@ class Crew:
             return
         if not self._begun:
             return  # `start` fails
-        log.error(
+        worker.trouble.say(
             "worker {number} (process {pid}) {how}; another takes its place",
             number=worker.number,
             pid=worker.pid,
@@ -252,18 +260,24 @@ class Crew:
 
     def kill(self, worker: Worker) -> None:
         """End the process of *worker* now."""
-        if worker.state != "gone":
+        if worker.state != "gone" and worker.pid:
             with suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGKILL)
 
     async def weed(self) -> None:
         """End those that hang: whoever serves has answered when this returns."""
-        for worker, answer in [(worker, worker.ask_for_life()) for worker in self.serving]:
-            if not answer.called:
-                late = self._reactor.callLater(PATIENCE, self._kill_late, worker)
-                await answer  # fires when it is gone, too
-                if late.active():
-                    late.cancel()
+        for answer in [self._weeded(worker) for worker in self.serving]:
+            await answer
+
+    def _weeded(self, worker: Worker) -> Deferred[Any]:
+        """Fires when *worker* has answered, or is gone because it did not."""
+        late = self.reactor.callLater(PATIENCE, self._kill_late, worker)
+
+        def answered(_: object) -> None:
+            if late.active():
+                late.cancel()
+
+        return worker.ask_for_life().addCallback(answered)
 
     def _kill_late(self, worker: Worker) -> None:
         log.error("worker {number} does not answer; it is killed", number=worker.number)
@@ -307,10 +321,27 @@ class Crew:
         for worker in self.workers:
             if worker.started is not None:
                 await worker.started
+        if self._held and self._weeding is None:
+            self._weeding = self.reactor.callLater(PATIENCE, self._weed_again)
+
+    def _weed_again(self) -> None:
+        """A change waits for all of them: for one that has begun to hang meanwhile, not for ever."""
+
+        def next_time(_: object) -> None:
+            if self._held:
+                self._weeding = self.reactor.callLater(PATIENCE, self._weed_again)
+
+        self._weeding = None
+        weeding = Deferred.fromCoroutine(self.weed())
+        weeding.addErrback(lambda why: log.failure("not all workers could be asked", why))
+        weeding.addCallback(next_time)
 
     def release(self) -> None:
         """Start those again that are missing."""
         self._held = False
+        if self._weeding is not None:
+            self._weeding.cancel()
+            self._weeding = None
         for worker in self.workers:
             if worker.state == "gone" and worker.restart is None and self._begun and self._ending is None:
                 self._restart(worker)

@@ -26,6 +26,12 @@ EXIT_SOFTWARE: Final = 70
 #: prctl(2): the signal that this process gets when its parent ends.
 PR_SET_PDEATHSIG: Final = 1
 
+#: Where memory has run out, the kernel ends a worker rather than the supervisor, which would take all of them
+#: with it, because of this difference: thousandths of the memory (proc(5), oom_score_adj), as many as systemd
+#: gives to users' services.
+RATHER_A_WORKER: Final = 100
+MOST_OOM_SCORE: Final = 1000
+
 #: Where there is no limit, descriptors up to this one are closed: Linux's highest limit (proc(5), nr_open).
 MOST_DESCRIPTORS: Final = 2**20
 
@@ -61,6 +67,7 @@ def _begin(work: Callable[[], int], parent: int, kept: list[int], signals: Itera
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:  # otherwise it has ended before we could ask
             _close_all_but(kept)
+            _offer_to_the_oom_killer()
             sys.modules.pop(_REACTOR, None)
             random.seed()
             gc.freeze()  # what is not ours is not looked at, either, which would copy it
@@ -70,6 +77,16 @@ def _begin(work: Callable[[], int], parent: int, kept: list[int], signals: Itera
             os.write(2, traceback.format_exc().encode(errors="backslashreplace"))
     finally:
         os._exit(code)
+
+
+def _offer_to_the_oom_killer() -> None:
+    with (
+        suppress(OSError),
+        open("/proc/self/oom_score_adj", "r+") as file,
+    ):  # otherwise the kernel chooses alone
+        score = min(MOST_OOM_SCORE, int(file.read()) + RATHER_A_WORKER)
+        file.seek(0)
+        file.write(str(score))
 
 
 def _close_all_but(kept: list[int]) -> None:

@@ -28,10 +28,12 @@ from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
 from suite.server.plan import Plan
 from suite.server.service import Change, EchoSuite
-from suite.server.workers.crew import Crew, Worker
+from suite.server.workers.asking import ask
+from suite.server.workers.crew import Crew
 from suite.server.workers.forking import fork
 from suite.server.workers.held import HeldEndpoint
 from suite.server.workers.link import MOST_DESCRIPTORS, GoneError
+from suite.server.workers.member import Worker
 from suite.server.workers.sockets import Given, Layout, SharedSockets, descriptors_for
 from suite.server.workers.worker import InForce, Job, run
 
@@ -113,9 +115,15 @@ class Supervisor(EchoSuite):
         """What workers may tell: called with the worker and the arguments."""
         return self.crew.heard
 
-    async def ask_all(self, what: str, *arguments: object) -> dict[int, Any]:
-        """`Crew.ask_all`."""
-        return await self.crew.ask_all(what, *arguments)
+    def open_at(self, numbers: Iterable[int], endpoint: RunningEndpoint | None = None) -> int:
+        """How many connections are open at the workers *numbers*, which need not answer.
+
+        :param endpoint: count those to this one only; None: to all.
+        """
+        slots = (
+            None if endpoint is None else [sock.slot for sock in endpoint.sockets if sock.slot is not None]
+        )
+        return sum(self.shared.open_at(number, slots) for number in numbers)
 
     @override
     def _make_sockets(self) -> SharedSockets:
@@ -247,7 +255,17 @@ class Supervisor(EchoSuite):
     @override
     async def counts(self, turns: Turns) -> list[tuple[str, bool, Counts]]:
         total: dict[tuple[str, bool], Counts] = {(name, False): Counts() for name in self.endpoints}
-        for found in (await self.ask_all("counts")).values():
+        answers = await ask(self.crew, "counts")
+        for number in answers.late:
+            log.warn(
+                "worker {number} (process {pid}) does not answer; its connections ({open:,} open) are not"
+                " counted below",
+                number=number,
+                pid=self.workers[number - 1].pid,
+                open=self.open_at([number]),
+                requested=True,
+            )
+        for found in answers.found.values():
             async for name, leaving, counts in turns.between(found):
                 total[name, leaving] = total.get((name, leaving), Counts()) + counts
         return [(name, leaving, counts) for (name, leaving), counts in total.items()]

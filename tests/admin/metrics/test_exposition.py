@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -70,7 +71,7 @@ def snapshot_of(endpoints: int, clock: Clock) -> Snapshot:
         for number in range(endpoints)
     }
     for each in observed.values():
-        each.phases[Phase.ANSWERING] = each.counts.open
+        each.phases = Counter({Phase.ANSWERING: each.counts.open})
     return Snapshot(site, observed, ready=True)
 
 

@@ -155,6 +155,16 @@ def test_a_suite_none_of_whose_workers_answers_is_what_the_supervisor_knows() ->
     assert whole["reactor"]["lag"] is None
 
 
+def test_what_only_a_silent_worker_could_say_is_not_known() -> None:
+    lag = {"p50": 0.001, "p99": 0.5, "max": 0.5}
+    one = status(pid=2, **counts(2), reactor={"name": "x", "timers": 3, "lag": lag})
+    whole = merging.status({1: one}, status(), counts(0, closed=10), late=7)
+    assert whole["connections"] == {"open": 9, "accepted": 12, "ended": {"closed": 10}, "refused": {}}
+    assert whole["descriptors"] == {"open": None, "limit": 100}
+    assert whole["reactor"] == {"name": "EngineReactor", "timers": None, "lag": None}
+    assert whole["log"] == {"suppressed": None, "lost": None}
+
+
 # Endpoints.
 
 
@@ -198,6 +208,13 @@ def test_one_that_leaves_is_another_than_its_namesake_and_may_be_left_in_one_wor
     shown = [*merged]
     assert opened(shown) == [("a", "serving", 5), ("a", "leaving", 1), ("b", "leaving", 1)]
     assert [each["connections"]["ended"] for each in shown] == [{"closed": 7}, {}, {}]
+
+
+def test_connections_of_silent_workers_are_counted_once() -> None:
+    pages = [page(entry("a", 1, "leaving"), entry("a", 2, listen="tcp:2"))]
+    merged, _ = merging.endpoints(pages, 10, no_past, {"a": 5}.__getitem__)
+    assert opened(merged) == [("a", "serving", 7), ("a", "leaving", 1)]
+    assert merging.endpoint([entry("a", 2)], None, 5)["connections"]["open"] == 7
 
 
 def test_paused_in_one_is_paused() -> None:

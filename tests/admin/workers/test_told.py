@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from suite.admin.lag import Histogram
 from suite.admin.metrics.family import SuiteFamily, Value
 from suite.admin.metrics.observed import Observed
-from suite.admin.workers.told import Ledger, largest, merged, summed
+from suite.admin.workers.told import Ledger, largest, merged, past_of, summed
 from suite.guard.handshakes import Handshake
 from suite.guard.sweep import Phase
 from suite.server.counts import Counts
@@ -78,6 +78,8 @@ def test_an_endpoint_listens_if_it_does_everywhere_and_is_paused_if_it_is_anywhe
     assert merged([Observed()]).listening is None
     assert merged([Observed(expiry=3.0), Observed(expiry=2.0), Observed()]).expiry == 2.0
     assert merged([seen(3, 2), seen(4, 1)]).phases == {Phase.ANSWERING: 3}
+    assert merged([seen(3, 2), past_of(seen(4, 1))]).phases == {Phase.ANSWERING: 2}
+    assert merged([past_of(seen(4, 1), late=True), seen(3, 2)]).phases is None
 
 
 def test_values_by_labels() -> None:

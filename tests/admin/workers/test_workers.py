@@ -369,6 +369,56 @@ def test_a_worker_that_does_not_answer_is_named_and_stops_nobody(suite: RunningS
     wait_until(lambda: ask(api.tcp, "/readyz").status == 200, "it answers again")
 
 
+def test_no_figure_leaves_out_a_worker_that_does_not_answer_without_saying_so(
+    suite: RunningSuite, api: API
+) -> None:
+    with ExitStack() as stack:
+        count = len(everywhere(suite, api, stack))
+        before = api("GET", "status")
+        listed = api.connections("tcp")
+        worker = before["workers"][0]
+        theirs = [each["number"] for each in listed if each["worker"] == 1]
+        shown_before = scrape(suite)
+        assert shown_before.value("connections_open", endpoint="tcp", state="answering") == count
+        os.kill(worker["pid"], signal.SIGSTOP)
+        try:
+            # The first request waits for it, and those that follow do not ask it any more.
+            status = api("GET", "status")
+            assert status["workers"][0] == {**worker, "state": "silent", "open": len(theirs)}
+            assert status["reasons"] == ["worker 1: does not answer"]
+            # What is open is in memory that is shared; the rest is as it has told last, or not known.
+            assert status["connections"] == before["connections"]
+            assert (status["descriptors"]["open"], status["reactor"]["lag"]) == (None, None)
+            assert api("GET", "endpoints/tcp")["connections"]["open"] == count
+            [endpoint] = [each for each in api("GET", "endpoints")["endpoints"] if each["name"] == "tcp"]
+            assert endpoint["connections"]["open"] == count
+            page = api("GET", "connections", endpoint="tcp")
+            assert (page["unanswered"], len(page["connections"])) == ([1], count - len(theirs))
+            problem = api.problem(503, "GET", f"endpoints/tcp/connections/{theirs[0]}")
+            assert problem == f"worker 1 did not answer, and may have tcp/{theirs[0]}; see /readyz"
+            found = scrape(suite)
+            assert not fallen(shown_before, found)
+            assert found.by("state", "workers") == {"serving": 1, "silent": 1}
+            assert found.value("connections_open", endpoint="tcp", state="answering") is None
+            assert found.value("reactor_timers") is None
+            assert found.value("process_resident_memory_bytes") is None
+            each = Scrape(ask(suite.admin[0], "/metrics?by=worker").text)
+            assert each.by("worker", "connections_open", endpoint="tcp", state="answering").keys() == {"2"}
+            said = run_suite(suite.directory, "status").stdout
+            assert f"; worker 1 (process {worker['pid']}) does not answer; 0 restarts" in said
+            assert f"connections  {count} open" in said
+            for arguments in (("status", "tcp"), ("status", "--connections")):
+                said = run_suite(suite.directory, *arguments).stdout
+                assert "worker 1 does not answer: its connections are not listed" in said
+            assert ">silent<" in ask(api.tcp, "/").text
+        finally:
+            os.kill(worker["pid"], signal.SIGCONT)
+        wait_until(lambda: "unanswered" not in api("GET", "connections"), "it answers again")
+        assert api("GET", "status")["workers"][0] == worker
+        assert api.connections("tcp") == listed or len(api.connections("tcp")) == count
+    api.wait_for("tcp", 0)
+
+
 # Reloading, and the end.
 
 

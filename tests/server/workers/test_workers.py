@@ -262,6 +262,43 @@ def test_a_worker_that_hangs_keeps_no_reload_and_no_end_from_happening(
         assert all_gone(children)
 
 
+def test_a_worker_that_hangs_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    """While one is waited for, those that have answered drain."""
+    asked_for = ["worker 1 does not answer; it is killed"]
+    with running(tmp_path, TCP, *TWO, "--log-level", "debug", asked_for=asked_for) as suite:
+        assert serving_workers(suite) == {1, 2}
+        os.kill(workers_of(suite)[0], signal.SIGSTOP)
+        suite.process.send_signal(signal.SIGTERM)
+        assert suite.process.wait(PATIENCE) == 0
+        assert len([line for line in suite.errors if "it is killed" in line]) == 1
+
+
+def test_a_supervisor_without_descriptors_can_replace_its_workers(tmp_path: Path) -> None:
+    config = TCP + '[admin]\nlisten = "unix:admin.sock"\n'
+    with running(tmp_path, config, *TWO) as suite:
+        used = len(os.listdir(f"/proc/{suite.process.pid}/fd"))
+    command = ["sh", "-c", f'ulimit -n {used}; exec "$0" "$@"', *PYTHON]
+    with running(tmp_path, config, *TWO, command=command, asked_for=[KILLED]) as suite, ExitStack() as stack:
+        for _ in range(10):  # what may be free
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(str(tmp_path / "admin.sock"))
+        for turn in range(4):
+            victim = workers_of(suite)[turn % 2]
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda: victim not in workers_of(suite), "it has ended")  # noqa: B023  # called before it changes
+            wait_until(lambda: len(workers_of(suite)) == 2, "there are two again")
+            wait_until(lambda: _served(suite), "the port is served")
+
+
+def test_where_memory_runs_out_a_worker_is_ended_rather_than_the_supervisor(tmp_path: Path) -> None:
+    with running(tmp_path, TCP, *TWO) as suite:
+        scores = [
+            int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+            for pid in (suite.process.pid, *workers_of(suite))
+        ]
+    assert [score - scores[0] for score in scores[1:]] == [min(100, 1000 - scores[0])] * 2
+
+
 def test_what_waits_for_a_worker_that_dies_waits_for_the_next(tmp_path: Path) -> None:
     with running(tmp_path, TCP, *TWO, asked_for=[KILLED]) as suite, ExitStack() as stack:
         victim = workers_of(suite)[0]
@@ -274,7 +311,7 @@ def test_what_waits_for_a_worker_that_dies_waits_for_the_next(tmp_path: Path) ->
 
 
 def test_as_the_first_process_of_a_container(tmp_path: Path) -> None:
-    """There the kernel is told to reap all children, whose ends nobody learns then."""
+    """It reaps whom nobody else does, and still knows how its workers have ended."""
     if subprocess.run([*AS_INIT, "true"], capture_output=True, check=False).returncode:
         cannot_run("no PID namespaces here")
     command = [*AS_INIT, *PYTHON]
@@ -287,9 +324,14 @@ def test_as_the_first_process_of_a_container(tmp_path: Path) -> None:
         wait_until(lambda: children[0] not in children_of(supervisor), "it has ended")  # noqa: B023  # called before it changes
         wait_until(lambda: len(children_of(supervisor)) == 2, "there are two again")
         wait_until(lambda: _served(suite), "the port is served")
+    enter = ["nsenter", "--target", str(supervisor), "--pid"]
+    orphan = "sleep 2 </dev/null >/dev/null 2>&1 & echo done"
+    subprocess.run([*enter, "sh", "-c", orphan], stdout=subprocess.PIPE, check=True, timeout=PATIENCE)
+    wait_until(lambda: len(children_of(supervisor)) == 3, "there is an orphan")
+    wait_until(lambda: len(children_of(supervisor)) == 2, "it is reaped")
     os.kill(supervisor, signal.SIGTERM)
     assert suite.process.wait(PATIENCE) == 0
-    suite.asked_for.append("has ended; another takes its place")
+    suite.asked_for.append(KILLED)
     suite.stop()
     assert not suite.complaints()
 
@@ -377,7 +419,43 @@ def test_a_status_is_the_sum(tmp_path: Path) -> None:
         wait_until(lambda: "0 open, 30 accepted, 300 bytes" in total(), "all of them are counted")
 
 
+def test_a_status_says_whom_it_lacks(tmp_path: Path) -> None:
+    with running(tmp_path, TCP, *TWO, asked_for=["does not answer"]) as suite, ExitStack() as stack:
+        for _ in range(30):
+            assert echoes(stack.enter_context(suite.connect("tcp")), b"hola")
+        victim = workers_of(suite)[0]
+        os.kill(victim, signal.SIGSTOP)
+        suite.process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: any("status: 1 endpoints" in line for line in suite.errors), "there is a status")
+        os.kill(victim, signal.SIGCONT)
+        events = [json.loads(line) for line in suite.errors]
+        [lacks] = [event for event in events if "does not answer" in event["message"]]
+        assert lacks["message"].startswith(f"worker 1 (process {victim}) does not answer; its connections")
+        [total] = [event for event in events if "status: 1 endpoints" in event["message"]]
+        assert lacks["open"] + total["open"] == 30
+
+
 # Reloading.
+
+
+def test_a_worker_that_hangs_in_the_middle_of_a_reload_does_not_keep_it_from_happening(
+    tmp_path: Path,
+) -> None:
+    """It was alive when the reload began."""
+    asked_for = ["does not answer; it is killed", KILLED, "reloaded"]
+    config = "".join(f'more{number} = "tcp:0"\n' for number in range(150))
+    with running(tmp_path, TCP, *TWO, asked_for=asked_for) as suite:
+        victim = workers_of(suite)[1]
+        (suite.directory / "config.toml").write_text(TCP + config)
+        used = len(os.listdir(f"/proc/{victim}/fd"))
+        suite.process.send_signal(signal.SIGHUP)
+        # It has been given its first sockets.
+        wait_until(lambda: len(os.listdir(f"/proc/{victim}/fd")) > used + 50, "it prepares")
+        os.kill(victim, signal.SIGSTOP)
+        wait_until(lambda: any("reloaded: 150 added" in line for line in suite.errors), "it is reloaded")
+        wait_until(lambda: victim not in workers_of(suite), "it has been replaced")
+        wait_until(lambda: "more149" in suite.addresses, "the new endpoints are announced")
+        assert answer(suite, "more149", b"hola") == b"hola"
 
 
 def test_a_reload_changes_all_workers_and_no_connection_is_lost(tmp_path: Path) -> None:
@@ -541,10 +619,23 @@ def test_sandboxes_that_forbid_what_it_asks_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--workers", "1"), ()])
-def test_one_worker_is_one_process(tmp_path: Path, arguments: Sequence[str]) -> None:
-    with running(tmp_path, TCP, *arguments) as suite:
+def test_one_worker_is_one_process_that_imports_nothing_for_others(
+    tmp_path: Path, arguments: Sequence[str]
+) -> None:
+    (tmp_path / "start.py").write_text(
+        "import sys\n"
+        "from suite.__main__ import main\n"
+        "code = main()\n"
+        "rooms = ('suite.server.workers', 'suite.admin.workers')\n"
+        "files = ('suite.guard.shared', 'suite.guard.steering')\n"
+        "found = [name for name in sys.modules if name.startswith((*rooms, *files))]\n"
+        "sys.exit(f'imported: {found}' if found else code)\n"
+    )
+    config = TCP + '[admin]\nlisten = "unix:admin.sock"\n'
+    with running(tmp_path, config, command=[sys.executable, "start.py", *arguments]) as suite:
         assert workers_of(suite) == []
         assert answer(suite, "tcp", b"hola") == b"hola"
+        assert run_suite(tmp_path, "status").stdout.startswith("suite ")
 
 
 def test_auto_is_one_a_core(tmp_path: Path) -> None:
