@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import settings
@@ -27,10 +30,63 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: What takes longest, longest first: it begins first, so that nobody waits for the last of it at the end.
+LONG: Final = (
+    "tests/client/load/test_load.py",
+    "tests/packaging/test_plugin.py",
+    "tests/client/load/test_locust.py",
+    "tests/server/test_clock.py",
+    "tests/tutorial/test_transcripts.py",
+    "tests/admin/page/test_browser.py",
+    "tests/server/test_surroundings.py",
+    "tests/server/test_reload.py",
+    "tests/testing/test_pytest_plugin.py",
+    "tests/engine/test_twisted_own.py",
+    "tests/client/probe/test_fetch.py",
+    "tests/admin/api/test_schemathesis.py",
+)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes ``-n auto`` makes: three for each core, since most tests wait for another process."""
+    """How many processes ``-n auto`` makes: three a core, since most tests wait for another process."""
     return 3 * len(os.sched_getaffinity(0))
+
+
+def pytest_sessionstart() -> None:
+    """Look for no garbage in what is imported and collected, nor later, in any test: all of it stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """See `pytest_sessionstart`."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each of several processes begin with modules of `LONG`.
+
+    With ``--dist worksteal``, each has an equal part of all tests in their order, of which those that run out
+    of tests take the last ones.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    modules = [list(tests) for _, tests in groupby(items, lambda item: item.nodeid.partition("::")[0])]
+    names = [tests[0].nodeid.partition("::")[0] for tests in modules]
+    count: int = config.workerinput["workercount"]
+    begin: list[list[pytest.Item]] = [[] for _ in range(count)]
+    for place, name in enumerate(name for name in LONG if name in names):
+        begin[place % count] += modules[names.index(name)]
+    others = iter(
+        [item for tests, name in zip(modules, names, strict=True) if name not in LONG for item in tests]
+    )
+    size = len(items) // count
+    items[:] = [
+        *(item for first in begin for item in (*first, *islice(others, max(0, size - len(first))))),
+        *others,
+    ]
 
 
 def pytest_unconfigure() -> None:
