@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import tempfile
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,32 @@ from hypothesis import settings
 from suite import certs
 from tests.forking import template
 
+#: How long the path of temporary files may be, so that sockets in directories of tests fit into 107 bytes.
+ROOM_FOR_TEMPORARY: Final = 24
+
 if "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is not None:
     # Whatever is started from now on is measured, too: the package coverage sees to it when Python starts.
     os.environ["MEASURED"] = str(Path(__file__).parents[1])
     os.environ["COVERAGE_PROCESS_START"] = str(Path(__file__).with_name("measured.toml"))
+
+# What a developer's shell has is for what the developer starts, not for what the tests start.
+for variable in (
+    *("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"),
+    *("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONOPTIMIZE"),
+    *("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONVERBOSE", "PYTHONDEVMODE", "PYTHONASYNCIODEBUG"),
+    *("LANGUAGE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "COLUMNS", "LINES"),
+    *("SSLKEYLOGFILE", "OPENSSL_CONF"),
+    *("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
+    *(name for name in os.environ if name.startswith("ECHO_SUITE_")),
+):
+    os.environ.pop(variable, None)
+os.environ["LC_ALL"] = "C.UTF-8"
+os.environ.pop("TZ", None)
+# A proxy may be the way to the packages, but never to a suite.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1,::1"
+os.umask(0o022)
+if len(tempfile.gettempdir()) > ROOM_FOR_TEMPORARY:
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 # A test that waits for a processor has not failed.
 settings.register_profile("unhurried", deadline=None)
