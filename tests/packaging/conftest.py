@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, once
 from tests.running import PATIENCE, cannot_run
 
 #: Installing takes as long as the network does.
@@ -87,14 +85,5 @@ def install(environment: Path, wheel: Path) -> None:
 @pytest.fixture(scope="session")
 def bin_directory(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its programs; made once, whichever of several pytest-xdist workers comes first."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    environment = root / "wheel-environment"
-    done = root / "wheel-installed"
-    with (root / "wheel-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            install(environment, wheel)
-            done.touch()
+    environment = once(tmp_path_factory, "wheel-environment", lambda path: install(path, wheel))
     return environment / "bin"
