@@ -158,7 +158,8 @@ def messages(sock: socket.socket, size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix", "udp"])
 @pytest.mark.parametrize(
     "options",
-    [("--window", "4"), ("--rate", "500")],
+    # As many datagrams as the kernel's queue of a socket holds, when nobody has a processor for that second.
+    [("--window", "4"), ("--rate", "100", "--timeout", "60s")],
     ids=["closed", "open"],
 )
 def test_every_transport_in_every_manner(
@@ -183,7 +184,7 @@ def test_every_transport_in_every_manner(
     assert result["latency"]["min"] <= result["latency"]["percentiles"]["50"] <= result["latency"]["max"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", result["started"])
     if "--rate" in options:
-        assert result["messages"] == 500, "all that were due, and no other"
+        assert result["messages"] == 100, "all that were due, and no other"
         assert result["client"]["lag"] >= 0
     else:
         assert result["client"]["lag"] is None
