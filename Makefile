@@ -15,7 +15,7 @@ HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTH
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fresh ssl stress container check docs bench install lock clean always
+.PHONY: help run test fresh ssl stress container check docs bench install environments lock clean always
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -26,7 +26,10 @@ run: $(VENV)/installed ## make certificates if there are none, and serve config.
 # The page is tested where Chromium is.
 BROWSER_TOO := $(if $(shell command -v chromium),$(BROWSER)/installed)
 
-test: $(VENV)/developed $(SSLYZE)/installed $(PLUGINS)/installed $(API)/installed $(DEPLOY)/installed $(BROWSER_TOO) ## run all tests; COVERAGE=yes measures branch coverage, too
+# What the tests need.
+TESTED := $(VENV)/collected $(SSLYZE)/installed $(PLUGINS)/installed $(API)/installed $(DEPLOY)/installed $(BROWSER_TOO)
+
+test: $(TESTED) ## run all tests; COVERAGE=yes measures branch coverage, too
 ifdef COVERAGE
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n auto --dist worksteal
@@ -66,6 +69,8 @@ bench: $(VENV)/raced ## race it against Twisted, asyncio, uvloop, Go and C; BENC
 
 install: $(VENV)/installed ## set up .venv
 
+environments: $(TESTED) $(DOCS)/installed ## set up all that is set up here; -j2 takes half the time
+
 # The environment, made anew when the Python that made it is not the one we have now. What is missing is said first.
 $(VENV)/python: always
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install Python 3.11 or later $(HOW)" >&2; exit 1; }
@@ -86,15 +91,19 @@ $(VENV)/developed: $(VENV)/installed requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# Once, or each of the processes that run the tests would compile all of them.
+$(VENV)/collected: $(VENV)/developed
+	@$(BIN)/python -m pytest --collect-only --quiet > $@ || { cat $@; rm $@; exit 1; }
+
 $(VENV)/raced: $(VENV)/installed requirements/bench.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
 	@touch $@
 
 # Clients in the tests like openssl or ncat, that happen to be written in Python: what they need is their own affair.
-# That of the site is another: it imports the suite, and has what that needs from its own list.
+# That of the site is another: it imports the suite, and has what that needs from its own list. Our pip serves all.
 $(SSLYZE)/installed $(API)/installed $(BROWSER)/installed $(DEPLOY)/installed $(DOCS)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
-	$(PYTHON) -m venv $(VENV)/$*
-	$(VENV)/$*/bin/python -m pip install --quiet --require-hashes -r requirements/$*.txt
+	$(PYTHON) -m venv --clear --without-pip $(VENV)/$*
+	$(BIN)/python -m pip --python $(VENV)/$*/bin/python install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
 
 # Plugins of pytest's that ours is tested beside; a directory that is on the path of those tests alone.

@@ -7,6 +7,7 @@ usage of the command that it was made in.
 from __future__ import annotations
 
 import argparse
+import gc
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -257,6 +258,9 @@ def main(argv: Sequence[str] | None = None, signals: Signals | None = None) -> i
         if options.run is None:
             return serve.run(options, signals)
         signals.release()
+        if not gc.isenabled():  # since `suite.__main__`
+            gc.freeze()
+            gc.enable()
         code: int = options.run(options)
     except SuiteError as error:
         complain(error)

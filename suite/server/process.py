@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import warnings
@@ -183,6 +184,9 @@ def run(
     started_log = start_log(reactor, settings)
     fit_descriptor_limit(reactor)
     suite = make_suite(reactor, plan, announce)
+    if not gc.isenabled():  # since `suite.__main__`: what is imported stays, and need not be looked at again
+        gc.freeze()
+        gc.enable()
     suite.log = started_log
     notifier = Notifier()
     controls = Controls(reactor, suite, notifier, lambda _number: reactor.stop())

@@ -8,6 +8,7 @@ virtual environment packed into a file), then ``specimens``, or ``gallery`` and 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from pathlib import Path
 
 def main() -> int:
     """Run the server; return its exit code."""
+    gc.disable()  # until it serves, as in `suite.__main__`
     package = Path(__file__).resolve().parent.parent
     spec = spec_from_file_location(
         "suite", package / "__init__.py", submodule_search_locations=[str(package)]

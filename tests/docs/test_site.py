@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.admin.page.browsing import Browsing, browser_path, browsing
-from tests.helpers import ROOT
+from tests.helpers import ROOT, once
 from tests.running import PATIENCE, cannot_run
 
 pytestmark = pytest.mark.timeout(300)
@@ -78,14 +78,11 @@ def test_the_check_wants_a_site(tmp_path: Path) -> None:
     assert "`make docs` builds the site" in said
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, as `make docs` builds it."""
-    browser_path()  # before it is built in vain
+def build(made: Path) -> None:
+    """Build the site in ``site`` in *made*, as `make docs` does."""
     program = Path(sys.prefix) / "docs/bin/sphinx-build"
     if not program.exists():
         cannot_run("Sphinx is not installed; `make docs` does that")
-    made = tmp_path_factory.mktemp("site")
     built = made / "site"
     done = subprocess.run(
         [program, "--quiet", "--fail-on-warning", "-c", "docs/site", "-d", made / "doctrees", ".", built],
@@ -97,7 +94,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert check(built) == (0, "")
-    return built
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    browser_path()  # before it is built in vain
+    return once(tmp_path_factory, "documentation", build) / "site"
 
 
 def from_elsewhere(site: Path, requests: list[str]) -> list[str]:

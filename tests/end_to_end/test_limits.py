@@ -141,13 +141,12 @@ def is_served(sock: socket.socket) -> bool:
         return False
 
 
-def ended_after(sock: socket.socket, *, data: bool = False) -> float:
-    """How many seconds it takes until the suite ends the connection."""
-    start = time.monotonic()
+def ended(sock: socket.socket, since: float = 0.0, *, data: bool = False) -> float:
+    """Wait until the suite ends the connection, for `PATIENCE`; return the seconds from *since* on."""
     with suppress(ConnectionError):
         while received := sock.recv(65536):
             assert data, received
-    return time.monotonic() - start
+    return time.monotonic() - since
 
 
 # Whom it admits.
@@ -187,7 +186,11 @@ def test_a_peer_has_its_share_of_tls_too(suite: RunningSuite) -> None:
         for sock in (first, second):
             TLSClient(sock, suite.client_context())
         with suite.connect("share_tls") as third:
-            assert ended_after(third) < 30
+            ended(third)
+    wait_until(
+        lambda: any((e.get("endpoint"), e.get("reason")) == ("share_tls", "per-peer") for e in suite.events),
+        "it says so",
+    )
 
 
 @pytest.mark.parametrize(("endpoint", "served"), [("denied", False), ("allowed", True)])
@@ -229,16 +232,16 @@ def test_others_are_known_by_the_kernels_word(
     assert (client.stdout == b"hola") is served
 
 
-# How long they may stay. Nothing is late by more than a second.
-
-LATE = 15.0  # but this machine may be
+# How long they may stay: at least so long. How late a limit may take effect is tested where the clock is a
+# stand-in (tests/guard); here, this machine may be late itself.
 
 
 @pytest.mark.parametrize("start", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["silent", "halfway"])
 def test_a_handshake_has_a_second(suite: RunningSuite, start: bytes) -> None:
+    began = time.monotonic()
     with suite.connect("handshake") as sock:
         sock.sendall(start)
-        assert 0.9 < ended_after(sock) < LATE
+        assert ended(sock, began) > 0.9
 
 
 def test_who_has_shaken_hands_in_time_may_stay(suite: RunningSuite) -> None:
@@ -251,9 +254,10 @@ def test_who_has_shaken_hands_in_time_may_stay(suite: RunningSuite) -> None:
 
 @pytest.mark.parametrize("endpoint", ["idle", "idle_unix"])
 def test_an_idle_connection_ends(suite: RunningSuite, endpoint: str) -> None:
+    began = time.monotonic()
     with suite.connect(endpoint) as sock:
         assert is_served(sock)
-        assert 0.9 < ended_after(sock) < LATE
+        assert ended(sock, began) > 0.9
 
 
 def test_an_idle_connection_over_tls_ends_as_it_should(suite: RunningSuite) -> None:
@@ -314,15 +318,15 @@ def test_a_slow_reader_that_takes_something_is_not_cut_off(suite: RunningSuite) 
 
 def test_after_the_end_of_one_side_there_is_a_second_for_the_other(suite: RunningSuite) -> None:
     """Here it is the suite that ends its side first, after so many bytes, and the peer that does not."""
+    start = time.monotonic()
     with suite.connect("half_close") as sock:
         sock.sendall(b"hola")
-        start = time.monotonic()
         assert read_to_end(sock.recv) == b"ho"
         with pytest.raises(ConnectionError):  # noqa: PT012  # sending is what goes wrong, sooner or later
             while time.monotonic() - start < 60:
                 sock.sendall(b"x")
                 time.sleep(0.05)  # this client's pace
-        assert 0.9 < time.monotonic() - start < LATE
+        assert time.monotonic() - start > 0.9
 
 
 def test_a_lifetime_ends_whoever_sends(suite: RunningSuite) -> None:
@@ -330,7 +334,7 @@ def test_a_lifetime_ends_whoever_sends(suite: RunningSuite) -> None:
     with suite.connect("lifetime") as sock:
         while is_served(sock):
             time.sleep(0.05)  # this client's pace
-    assert 0.9 < time.monotonic() - start < LATE
+    assert time.monotonic() - start > 0.9
 
 
 @pytest.mark.parametrize("size", [100 * 1024, 300 * 1024])
@@ -352,7 +356,7 @@ def test_a_header_is_taken_only_from_those_it_may_come_from(suite: RunningSuite,
     with suite.connect(endpoint) as sock:
         with suppress(ConnectionError):
             sock.sendall(b"PROXY TCP4 198.51.100.1 192.0.2.2 40000 443\r\nhola")
-        assert ended_after(sock) < LATE
+        ended(sock)
     wait_until(
         lambda: any(e.get("endpoint") == endpoint and e.get("reason") == "proxy" for e in suite.events),
         "it says so",
@@ -360,13 +364,12 @@ def test_a_header_is_taken_only_from_those_it_may_come_from(suite: RunningSuite,
 
 
 def test_a_header_has_five_seconds(suite: RunningSuite) -> None:
+    began = time.monotonic()
     with suite.connect("header") as plain, suite.connect("header_tls") as tls:
         for sock in (plain, tls):
             sock.sendall(b"PROXY TCP4 198.51.100.1")
-        start = time.monotonic()
         for sock in (plain, tls):
-            ended_after(sock)
-            assert 4.5 < time.monotonic() - start < LATE
+            assert ended(sock, began) > 4.5
 
 
 @pytest.mark.parametrize("endpoint", ["proxied", "proxied_tls"])
@@ -577,10 +580,8 @@ def test_500_stalled_handshakes_are_gone_in_time(tmp_path: Path) -> None:
     config = FOUR + '[limits]\nhandshake = "5s"'
     with running(tmp_path, config) as suite, ExitStack() as stack:
         socks = [stack.enter_context(suite.connect("tls")) for _ in range(500)]
-        start = time.monotonic()
         for sock in socks:
-            assert ended_after(sock) < LATE
-        assert time.monotonic() - start < LATE
+            ended(sock)
 
 
 @pytest.mark.stress
@@ -606,8 +607,7 @@ def test_20000_idle_connections_end_in_time_and_cost_next_to_nothing(tmp_path: P
         share = (cpu_of(suite.process.pid) - before) / (time.monotonic() - start)
         assert share < 0.15
         for sock in socks:
-            ended_after(sock)
-        assert time.monotonic() - start < 60
+            ended(sock)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -622,15 +622,15 @@ def test_a_flood_of_the_smallest_datagrams_does_not_starve_tcp(tmp_path: Path, t
         if together:
             flood.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1)
         end = time.monotonic() + 1
-        slowest = 0.0
+        longest = 0.0
         while time.monotonic() < end:
             for _ in range(200):
                 with suppress(OSError):
                     flood.send(bytes(64) if together else b"")
-            start = time.monotonic()
+            before = cpu_of(suite.process.pid)
             assert is_served(sock)
-            slowest = max(slowest, time.monotonic() - start)
-        assert slowest < LATE / 5
+            longest = max(longest, cpu_of(suite.process.pid) - before)
+        assert longest < 3, "seconds of CPU that it has spent on something else"
 
 
 def test_signals_that_are_not_for_it_change_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,19 +125,18 @@ def talk(command: list[str], data: str) -> str:
     :param data: what it is told; a second line follows when it has sent a KeyUpdate.
     """
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         first, *lines = data.encode().splitlines(keepends=True)
         said = b""
-        process.stdin.write(first)
-        process.stdin.flush()
+        with suppress(BrokenPipeError):  # where its handshake goes wrong, it may have ended: it has said why
+            process.stdin.write(first)
         while some := os.read(process.stdout.fileno(), 65536):
             said += some
             if lines and b">>> TLS 1.3, Handshake [length 0005], KeyUpdate" in said:
                 process.stdin.write(lines.pop())
-                process.stdin.flush()
             if b"\nhola\n" in said and not process.stdin.closed and "after-" not in " ".join(command):
                 process.stdin.close()
     return said.decode(errors="replace")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import hashlib
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, once
 from tests.running import PATIENCE, cannot_run
 
 #: Installing takes as long as the network does.
@@ -65,33 +64,26 @@ def requirements_of_pytest(directory: Path) -> Path:
 
 
 def install(environment: Path, wheel: Path) -> None:
-    """Make an *environment* with nothing in it but the wheel, what it needs, and pytest."""
-    subprocess.run([sys.executable, "-m", "venv", environment], check=True, timeout=INSTALLING)
+    """Make an *environment* with nothing in it but the wheel, what it needs, and pytest.
+
+    Our pip installs them: its own would take as long to install as everything else.
+    """
+    venv = (sys.executable, "-m", "venv", "--without-pip", str(environment))
+    subprocess.run(venv, check=True, timeout=INSTALLING)
+    ours = environment / "wheel.txt"
+    ours.write_text(f"{wheel.as_uri()} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
     # Most of it is never imported, so that compiling all of it would take longer than all else.
-    options = ["--quiet", "--no-compile", "--disable-pip-version-check"]
-    pip = [environment / "bin/python", "-m", "pip", "install", *options]
-    for arguments in (
-        ["--require-hashes", "-r", ROOT / "requirements/run.txt"],
-        ["--require-hashes", "-r", requirements_of_pytest(environment)],
-        ["--no-deps", "--no-index", wheel],
-    ):
-        command = [str(word) for word in [*pip, *arguments]]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING, check=False)
-        if result.returncode:
-            cannot_run(f"pip cannot install here: {result.stderr.strip().splitlines()[-1]}")
+    options = ("--quiet", "--no-compile", "--disable-pip-version-check", "--require-hashes")
+    command = [sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "install", *options]
+    for file in (ROOT / "requirements/run.txt", requirements_of_pytest(environment), ours):
+        command += ["-r", str(file)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=INSTALLING, check=False)
+    if result.returncode:
+        cannot_run(f"pip cannot install here: {result.stderr.strip().splitlines()[-1]}")
 
 
 @pytest.fixture(scope="session")
 def bin_directory(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its programs; made once, whichever of several pytest-xdist workers comes first."""
-    root = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent
-    environment = root / "wheel-environment"
-    done = root / "wheel-installed"
-    with (root / "wheel-lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            install(environment, wheel)
-            done.touch()
+    environment = once(tmp_path_factory, "wheel-environment", lambda path: install(path, wheel))
     return environment / "bin"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import INSTALLING
-from tests.running import PATIENCE
+from tests.packaging.conftest import INSTALLING, run
 
 pytestmark = pytest.mark.timeout(3 * INSTALLING)
 
@@ -65,35 +63,24 @@ PROJECTS = {
 }
 
 
-def test_every_import_mode(bin_directory: Path, tmp_path: Path) -> None:
-    """Every kind of project, with ``pytest`` and ``python -m pytest`` in turn.
+#: Each kind in two modes; the first two, whose tests import what they call ``suite``, in all.
+RUNS = [
+    (number, kind, mode)
+    for number, kind in enumerate(PROJECTS)
+    for mode in (
+        ("prepend", "append", "importlib") if number < 2 else (("prepend", "append")[number % 2], "importlib")
+    )
+]
 
-    The first two, whose tests import what they call ``suite``, in all modes; a run takes two seconds.
-    """
-    failed = {}
-    for number, (kind, files) in enumerate(PROJECTS.items()):
-        modes = (
-            ("prepend", "append", "importlib")
-            if number < 2
-            else (("prepend", "append")[number % 2], "importlib")
-        )
-        for mode in modes:
-            root = tmp_path / f"{number}-{mode}"
-            for name, text in {"pytest.ini": "[pytest]", **files}.items():
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                (root / name).write_text(text)
-            arguments = [f"--import-mode={mode}", "-W", "error", "-p", "no:cacheprovider", "-q"]
-            # In this mode, pytest does not put the project on the path, and `python -m` does.
-            module = mode == "importlib" or (number + len(mode)) % 2
-            command = ["python", "-m", "pytest"] if module else ["pytest"]
-            done = subprocess.run(
-                [bin_directory / command[0], *command[1:], *arguments],
-                cwd=root,
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-            if done.returncode or done.stderr:
-                failed[kind, mode, *command] = done.stdout + done.stderr
-    assert not failed, "\n".join(f"{key}:\n{said}" for key, said in failed.items())
+
+@pytest.mark.parametrize(("number", "kind", "mode"), RUNS, ids=[f"{kind}-{mode}" for _, kind, mode in RUNS])
+def test_every_import_mode(bin_directory: Path, tmp_path: Path, number: int, kind: str, mode: str) -> None:
+    """With ``pytest`` and ``python -m pytest`` in turn."""
+    for name, text in {"pytest.ini": "[pytest]", **PROJECTS[kind]}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    arguments = [f"--import-mode={mode}", "-W", "error", "-p", "no:cacheprovider", "-q"]
+    # In this mode, pytest does not put the project on the path, and `python -m` does.
+    module = mode == "importlib" or (number + len(mode)) % 2
+    command = ["python", "-m", "pytest"] if module else ["pytest"]
+    run(bin_directory / command[0], *command[1:], *arguments, cwd=tmp_path)

@@ -124,7 +124,7 @@ def test_who_does_not_finish_is_cut_off_in_the_end(tmp_path: Path) -> None:
         start = time.monotonic()
         suite.process.send_signal(signal.SIGTERM)
         assert suite.process.wait(PATIENCE) == 0
-        assert 1.9 < time.monotonic() - start < 30
+        assert time.monotonic() - start > 1.9
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGINT)])
@@ -150,11 +150,10 @@ def listens(suite: RunningSuite) -> bool:
 
 
 def test_an_idle_suite_ends_at_once(tmp_path: Path) -> None:
-    with running(tmp_path, FOUR_TRANSPORTS) as suite:
-        start = time.monotonic()
+    """Whatever time it would have."""
+    with running(tmp_path, 'drain = "1h"\n' + FOUR_TRANSPORTS) as suite:
         suite.process.send_signal(signal.SIGTERM)
         assert suite.process.wait(PATIENCE) == 0
-        assert time.monotonic() - start < 5
 
 
 # Reloading.

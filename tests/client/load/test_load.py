@@ -158,7 +158,8 @@ def messages(sock: socket.socket, size: int) -> Iterator[bytes]:
 @pytest.mark.parametrize("endpoint", ["tcp", "tls", "unix", "udp"])
 @pytest.mark.parametrize(
     "options",
-    [("--window", "4"), ("--rate", "500")],
+    # As many datagrams as the kernel's queue of a socket holds, when nobody has a processor for that second.
+    [("--window", "4"), ("--rate", "100", "--timeout", "60s")],
     ids=["closed", "open"],
 )
 def test_every_transport_in_every_manner(
@@ -183,7 +184,7 @@ def test_every_transport_in_every_manner(
     assert result["latency"]["min"] <= result["latency"]["percentiles"]["50"] <= result["latency"]["max"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", result["started"])
     if "--rate" in options:
-        assert result["messages"] == 500, "all that were due, and no other"
+        assert result["messages"] == 100, "all that were due, and no other"
         assert result["client"]["lag"] >= 0
     else:
         assert result["client"]["lag"] is None
@@ -286,7 +287,17 @@ def test_the_report(suite: RunningSuite) -> None:
 def test_on_a_terminal_progress_is_one_line_that_changes(suite: RunningSuite) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "suite", "load", target_of(suite, "tcp"), "--duration", "1500ms"],
+        [
+            sys.executable,
+            "-m",
+            "suite",
+            "load",
+            target_of(suite, "tcp"),
+            "--duration",
+            "1500ms",
+            "--rate",
+            "100",
+        ],
         cwd=suite.directory,
         stdout=subprocess.PIPE,
         stderr=theirs,
@@ -311,7 +322,7 @@ def test_progress_that_nobody_takes_stops_nothing(
     redirection: str, suite: RunningSuite, tmp_path: Path
 ) -> None:
     """A disk is full, standard error is closed, its reader has gone, or does not read."""
-    command = f'exec "$0" -m suite load {target_of(suite, "tcp")} --duration 2s --connections 1 >result'
+    command = f'exec "$0" -m suite load {target_of(suite, "tcp")} --duration 2s --rate 100 >result'
     if redirection == "2> unread":
         os.mkfifo(tmp_path / "unread")
         unread = os.open(tmp_path / "unread", os.O_RDWR | os.O_NONBLOCK)
@@ -861,17 +872,17 @@ def test_interrupted_before_anything_was_sent(tmp_path: Path) -> None:
 
 # Plots and comparisons.
 
+#: Two loads, and their options.
+MEASURED: dict[str, tuple[str, ...]] = {"fast": (), "slow": ("--rate", "100")}
+
 
 @pytest.fixture(scope="module")
 def measured(suite: RunningSuite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with two results and a plot of one."""
+    """A directory with two results."""
     directory = tmp_path_factory.mktemp("measured")
-    for name, options in (("fast", ()), ("slow", ("--rate", "100"))):
-        done = run_suite(
-            suite.directory,
-            *("load", target_of(suite, "tcp"), "--duration", "500ms", "--json", *options),
-            *("--plot", str(directory / f"{name}.png")),
-        )
+    for name, options in MEASURED.items():
+        arguments = (target_of(suite, "tcp"), "--duration", "500ms", "--json", *options)
+        done = run_suite(suite.directory, "load", *arguments)
         assert done.returncode == 0
         (directory / f"{name}.json").write_text(done.stdout)
     return directory
@@ -884,15 +895,17 @@ def texts_of(svg: Path) -> list[str]:
     return ["".join(element.itertext()).strip() for element in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_a_png_is_one(measured: Path) -> None:
-    for name in ("fast", "slow"):
-        content = (measured / f"{name}.png").read_bytes()
-        assert content[:8] == b"\x89PNG\r\n\x1a\n"
-        assert content[12:16] == b"IHDR"
-        width, height = struct.unpack(">II", content[16:24])
-        assert width >= 600
-        assert height >= 300
-        assert content[-8:-4] == b"IEND"
+@pytest.mark.parametrize("options", [(), ("--rate", "100")], ids=["closed", "open"])
+def test_a_png_is_one(suite: RunningSuite, tmp_path: Path, options: tuple[str, ...]) -> None:
+    file = tmp_path / "curve.png"
+    load(suite.directory, target_of(suite, "tcp"), "--duration", "300ms", *options, "--plot", str(file))
+    content = file.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert content[12:16] == b"IHDR"
+    width, height = struct.unpack(">II", content[16:24])
+    assert width >= 600
+    assert height >= 300
+    assert content[-8:-4] == b"IEND"
 
 
 def test_an_svg_has_a_curve_and_its_name(suite: RunningSuite, tmp_path: Path) -> None:
