@@ -138,7 +138,13 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
 
     @override
     def _bindSocket(self) -> None:
-        super()._bindSocket()
+        if self._owns_socket:
+            super()._bindSocket()
+        else:  # the same, but for the line that Twisted logs of each port
+            sock, self._preexistingSocket = cast(Any, self._preexistingSocket), None
+            self._realPortNumber = self.port
+            self.connected, self.socket = True, sock
+            self.fileno = sock.fileno  # type: ignore[method-assign]  # as in Twisted's ports
         # Before anything is received: what has arrived without this has no destination.
         self._destinations = report_destinations(self.socket)
         self._trains = accept_trains(self.socket)

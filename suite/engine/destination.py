@@ -63,6 +63,10 @@ def destination(control: Iterable[ControlMessage]) -> Destination:
     return Destination(many, reply)
 
 
+#: One host on every system.
+_LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+
+
 def _is_many(address: IPv4Address | IPv6Address) -> bool:
     return address.is_multicast or address.packed == _BROADCAST
 
@@ -93,6 +97,8 @@ def _bound_to_one_host(sock: socket.socket) -> bool:
         address = IPv4Address(name[0])
     if address.is_unspecified or _is_many(address):
         return False
+    if address in _LOOPBACK:  # where most endpoints are
+        return True
     with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(name)  # sends nothing
