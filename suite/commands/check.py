@@ -7,6 +7,7 @@ import argparse
 from suite.commands.console import say
 from suite.commands.options import add_config, environment_of
 from suite.errors import EXIT_OK
+from suite.server.pauses import without_collections
 from suite.server.plan import Plan
 
 
@@ -21,5 +22,7 @@ def run(options: argparse.Namespace) -> int:
     :raises ConfigError: the configuration is wrong.
     """
     file = options.config
-    say(*Plan(file, mint=False, environment=environment_of(file)).lines())
+    with without_collections():
+        plan = Plan(file, mint=False, environment=environment_of(file))
+    say(*plan.lines())
     return EXIT_OK

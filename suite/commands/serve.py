@@ -59,6 +59,7 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     """
     from suite.config.workers import EXPECTED, parse_workers  # noqa: PLC0415  # the slow imports
     from suite.faults.replay import read_log  # noqa: PLC0415
+    from suite.server.pauses import without_collections  # noqa: PLC0415
     from suite.server.plan import Plan  # noqa: PLC0415
 
     workers = None
@@ -70,7 +71,8 @@ def run(options: argparse.Namespace, signals: Signals) -> int:
     def make_plan() -> Plan:
         replay = read_log(options.replay) if options.replay is not None else None
         environment = environment_of(options.config)
-        return Plan(options.config, mint=True, replay=replay, environment=environment, workers=workers)
+        with without_collections():
+            return Plan(options.config, mint=True, replay=replay, environment=environment, workers=workers)
 
     return serve(options, make_plan, signals)
 
