@@ -45,8 +45,9 @@ IDLE_CONNECTIONS: Final = 10_000
 #: How often each server works in a round. This many turns later, a machine may be another one.
 SLICES: Final = 5
 
-#: What a race of `benchmarks.cores` begins with.
+#: What a race of `benchmarks.cores` begins with, and one of `benchmarks.many`.
 CORES: Final = ("--workers", "--idle")
+MANY: Final = "--endpoints"
 
 #: Before each of them, in seconds.
 WARMUP: Final = 0.1
@@ -150,7 +151,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.race",
         description="Race the echo suite against stock Twisted, asyncio, uvloop, Go and C.",
-        epilog="Two other races begin with --workers (more cores) or --idle (many connections), with --help.",
+        epilog="Other races begin with --workers (more cores), --idle (many connections) or --endpoints (many"
+        " endpoints), with --help.",
         allow_abbrev=False,
     )
     workloads = (*WORKLOADS, *MEMORY)
@@ -171,6 +173,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from benchmarks import cores  # noqa: PLC0415  # a race of its own
 
         return cores.main(argv)
+    if argv and argv[0].partition("=")[0] == MANY:
+        from benchmarks import many  # noqa: PLC0415  # as well
+
+        return many.main(argv)
     options = build_parser().parse_args(argv)
     started = time.monotonic()
     cpus = sorted(os.sched_getaffinity(0))

@@ -129,9 +129,9 @@ def due(directory: Path) -> str | None:
     return None
 
 
-def wants_minted(directory: Path, wanted: Iterable[Path]) -> bool:
-    """Whether a *wanted* file is one that `mint` writes into *directory*."""
-    return any(path.name in MINTED and path.parent == directory for path in wanted)
+def minted_files(directory: Path) -> frozenset[str]:
+    """The paths of what `mint` writes into *directory*."""
+    return frozenset(os.path.join(directory, name) for name in MINTED)
 
 
 # What is ours.

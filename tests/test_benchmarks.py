@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from benchmarks import cores, idle, workers
+from benchmarks import cores, idle, many, workers
 from benchmarks.measure import KINDS, SUITE_CONFIG, RaceError, listening
 from benchmarks.race import build_parser
 from benchmarks.table import (
@@ -26,6 +27,7 @@ from benchmarks.table import (
     verdict,
 )
 from suite.config import file as config
+from suite.server.plan import Plan
 
 SUITE_SAYS = """\
 tcp          TCP   127.0.0.1:40001
@@ -264,3 +266,42 @@ def test_command_line_of_cores() -> None:
     assert parse(["--workers", "--only", "connect"]).only == ["connect"]
     with pytest.raises(SystemExit):
         parse(["--workers", "--idle"])
+
+
+# Many endpoints.
+
+
+@pytest.mark.parametrize("transport", many.TRANSPORTS)
+def test_many_endpoints_are_a_valid_configuration(tmp_path: Path, transport: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(many.config(transport, 3, 600))
+    plan = Plan(file, mint=True)
+    assert len(plan.descriptions) == 3
+    assert {description.transport for description in plan.descriptions} == {transport.upper()}
+
+
+@pytest.mark.parametrize(
+    ("transport", "workers", "expected"),
+    [("tcp", 1, 10_000), ("unix", 1, 9_900), ("tcp", 2, 4_096), ("unix", 2, 4_096)],
+)
+def test_as_many_endpoints_as_there_is_room_for(transport: str, workers: int, expected: int) -> None:
+    assert many.room_for(transport, 10_000, 20_000, workers) == expected
+
+
+def test_the_least_of_several_rounds_counts() -> None:
+    rounds = [many.Found("tcp", 9, 1, 0.5, 1.0, 0.8, 0.02), many.Found("tcp", 9, 1, 0.6, 0.9, 0.7, 0.03)]
+    found = many.Found.least(rounds)
+    assert found == many.Found("tcp", 9, 1, 0.5, 0.9, 0.7, 0.02)
+    assert found.together == pytest.approx(2.1)
+    (_, line) = many.said([found])
+    assert " ".join(line.split()) == "9 tcp 1 0.50 s 0.90 s 0.70 s 2.10 s 20 ms"
+
+
+def test_an_echo_is_the_message_and_no_other() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(many.MESSAGE)
+        assert many.echo(ours) > 0
+        theirs.sendall(many.MESSAGE[::-1])
+        with pytest.raises(RaceError, match="another message"):
+            many.echo(ours)

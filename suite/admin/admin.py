@@ -26,7 +26,7 @@ _OTLP: Final = "suite.admin.metrics.otlp"
 
 
 class Admin:
-    """The admin interface of *suite*; see `suite.server.service.Companion`.
+    """The admin interface of *suite*; see `suite.server.operations.Companion`.
 
     :param faults: answers what is asked about faults.
     :ivar site: what answers; None before there are sockets. It stays when they go: what it counts goes on.

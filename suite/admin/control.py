@@ -28,7 +28,7 @@ MOST_CLIENTS: Final = 16
 
 
 class Control(Factory):
-    """The control socket of *suite*; see `suite.server.service.Companion`.
+    """The control socket of *suite*; see `suite.server.operations.Companion`.
 
     :param faults: answers what is asked about faults.
     :param settled: see `Conversation`.

@@ -7,6 +7,7 @@ import argparse
 from suite.commands.console import say
 from suite.commands.options import add_config, add_workers, environment_of, workers_of
 from suite.errors import EXIT_OK
+from suite.server.pauses import without_collections
 from suite.server.plan import Plan
 
 
@@ -22,5 +23,7 @@ def run(options: argparse.Namespace) -> int:
     :raises ConfigError: the configuration is wrong.
     """
     file, workers = options.config, workers_of(options)
-    say(*Plan(file, mint=False, environment=environment_of(file), workers=workers).lines())
+    with without_collections():
+        plan = Plan(file, mint=False, environment=environment_of(file), workers=workers)
+    say(*plan.lines())
     return EXIT_OK

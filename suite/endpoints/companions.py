@@ -74,7 +74,7 @@ def parse_companions(
     """
     claims = Claims()
     for other in descriptions:
-        taken = other.bound_address()
+        taken = other.bound_address
         if taken is not None:
             claims.add(taken, f"endpoints.{other.endpoint.name}")
     control = [] if config.control is None else [config.control]
@@ -98,7 +98,7 @@ def _parse_each(
         parser = kind(config, Endpoint(name, text, TLS()), mistakes, Lookup())
         with mistakes.noted(kind.place):
             description = parser.parse()
-            claim = description.bound_address()
+            claim = description.bound_address
             taken = claims.add(claim, kind.place) if claim is not None else None
             if taken is not None:
                 own = "a path" if description.kind == "unix" else "an address"

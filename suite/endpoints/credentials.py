@@ -18,7 +18,7 @@ from OpenSSL import SSL
 
 from suite.config.file import Config
 from suite.config.tls import TLS
-from suite.endpoints.descriptions import DEFAULT_KEY, PATHS, SSL_METHODS, Description
+from suite.endpoints.descriptions import DEFAULT_KEY, FILES, SSL_METHODS, Description
 from suite.endpoints.keylog import VARIABLE, KeyLog, check_key_log
 from suite.endpoints.sites import Sites, load_sites
 from suite.endpoints.tls import choose_by_name, prove, server_context
@@ -55,6 +55,7 @@ class Credentials:
         self.files: Files = Files(before.files if before is not None else None)
         self.warnings: list[str] = []
         self._serving = serving
+        self._wanted_by: dict[Hashable, _Wanted] = {}
         self._contexts: dict[_Wanted, SSL.Context] = {}
         self._identities: dict[_Wanted, tuple[Identity, ...]] = {}
         self.keylogs: dict[Path, KeyLog] = {}
@@ -80,8 +81,16 @@ class Credentials:
         return self._identities.get(self._wanted(description), ())
 
     def _wanted(self, description: Description) -> _Wanted:
+        # Thousands of endpoints may say the same, and paths take time to make and to compare.
+        said = (description.endpoint.tls, *map(description.arguments.get, ("sslmethod", *FILES)))
+        wanted = self._wanted_by.get(said)
+        if wanted is None:
+            wanted = self._wanted_by[said] = self._read_wanted(description)
+        return wanted
+
+    def _read_wanted(self, description: Description) -> _Wanted:
         endpoint, tls = description.endpoint, description.endpoint.tls
-        paths = {name: Path(description.arguments[name]) for name in PATHS & description.arguments.keys()}
+        paths = {name: Path(description.arguments[name]) for name in FILES if name in description.arguments}
         version = SSL_METHODS[description.arguments.get("sslmethod", "TLS_METHOD")]
         if version is not None:
             if version < tls.minimum:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv6Address
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from twisted.internet.endpoints import quoteStringArgument
@@ -62,8 +61,11 @@ PARAMETERS: Final = {
 #: Parameters that are paths, relative to the configuration file's directory.
 PATHS: Final = {"privateKey", "certKey", "extraCertChain", "dhParameters", "address", "directory", "path"}
 
+#: Parameters that name the files of an ``ssl:`` endpoint, or their directory.
+FILES: Final = ("privateKey", "certKey", "extraCertChain", "dhParameters", "directory")
+
 #: Parameters that make an OpenSSL context, which can be replaced under an open port.
-CREDENTIALS: Final = {"privateKey", "certKey", "sslmethod", "extraCertChain", "dhParameters", "directory"}
+CREDENTIALS: Final = {"sslmethod", *FILES}
 
 #: The values of `sslmethod`, which Twisted still accepts, and the single TLS version each selects, if any.
 SSL_METHODS: Final = {"TLS_METHOD": None, "SSLv23_METHOD": None, "TLSv1_2_METHOD": "1.2"}
@@ -184,11 +186,9 @@ class Description:
             "haproxy:": self.proxied,
         }.get(what, self.transport == what)
 
-    def bound_address(self, port: int = 0) -> BoundAddress | None:
-        """The address it binds, to detect conflicts; None if that is unknown or left to the system.
-
-        :param port: the port that the system chose, where the description leaves the choice to it.
-        """
+    @cached_property
+    def bound_address(self) -> BoundAddress | None:
+        """The address it binds, to detect conflicts; None if that is unknown or left to the system."""
         if self.kind == "unix":
             return BoundAddress("unix", os.path.normpath(self.arguments["address"]), "")
         if "name" in self.arguments:
@@ -196,22 +196,20 @@ class Description:
         if self.kind in INHERITED:
             fd = self.arguments.get("fileno") or str(FIRST_DESCRIPTOR + int(self.arguments["index"]))
             return BoundAddress("descriptor", fd, "")
-        if "port" not in self.arguments:
-            return None
-        port = int(self.arguments["port"]) or port
-        if port == 0:
+        port = self.arguments.get("port", "0")
+        if port == "0":
             return None
         host = self.arguments["interface"]
         if host.startswith("::ffff:"):  # an IPv4 address mapped into IPv6 is what it is
             host = str(IPv6Address(host).ipv4_mapped or host)
         family = ("udp" if self.transport == "UDP" else "tcp") + ("6" if ":" in host else "4")
-        return BoundAddress(family, host, str(port))
+        return BoundAddress(family, host, port)
 
     def socket_key(self) -> tuple[object, ...]:
         """Equal for two descriptions that can share one listening socket, whatever answers on it."""
         if self.kind == "unix":
             return ("unix", self.arguments["address"])
-        where = self.bound_address()
+        where = self.bound_address
         # The system chooses the port of each such endpoint.
         return where or (self.transport == "UDP", self.arguments["interface"], self.endpoint.name)
 
@@ -222,13 +220,13 @@ class Description:
         arguments = {name: value for name, value in self.arguments.items() if name not in CREDENTIALS}
         return ("foreign", self.kind, self.proxied, frozenset(arguments.items()))
 
-    def credentials(self) -> Iterator[Path]:
+    @cached_property
+    def credentials(self) -> tuple[str, ...]:
         """The files that an ``ssl:`` endpoint needs, or the directory; none for other types."""
-        if self.kind == "ssl":
-            for name in ("privateKey", "certKey", "extraCertChain", "dhParameters", "directory"):
-                if name in self.arguments:
-                    yield Path(self.arguments[name])
-            yield from self.endpoint.tls.files().values()
+        if self.kind != "ssl":
+            return ()
+        own = [self.arguments[name] for name in FILES if name in self.arguments]
+        return (*own, *map(str, self.endpoint.tls.files().values()))
 
 
 def may_speak(description: Description) -> frozenset[str]:
@@ -274,7 +272,8 @@ def separate(descriptions: Iterable[Description], claims: Claims) -> list[Descri
     """*descriptions*; one for every IPv6 address leaves IPv4 to those that claim its port with it."""
     found = []
     for description in descriptions:
-        claim = description.bound_address()
-        shared = claim is not None and claim.host == ANY6 and claims.shares_port(claim)
-        found.append(replace(description, v6only=True) if shared else description)
+        claim = description.bound_address
+        if claim is not None and claim.host == ANY6 and claims.shares_port(claim):
+            description = replace(description, v6only=True)  # noqa: PLW2901
+        found.append(description)
     return found

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -90,6 +91,15 @@ def _split(text: str) -> tuple[list[str], dict[str, str]]:
         else:
             positional.append(name)
     return positional, named
+
+
+@lru_cache  # thousands of endpoints have few interfaces
+def _shortest(interface: str) -> str | None:
+    """The shortest form of an address; what stands for one as it is; None for anything else."""
+    try:
+        return str(ip_address(interface))
+    except ValueError:
+        return interface if interface in ("", "localhost") else None
 
 
 class Parser:
@@ -354,15 +364,13 @@ class Parser:
 
     def check_interface(self, name: str, value: str) -> str:
         """The address of an interface."""
-        try:
-            return str(ip_address(value))
-        except ValueError:
-            if value and value != "localhost":
-                raise self.error(
-                    f"{name} {value!r} is not an address; expected one such as"
-                    r" 127.0.0.1 or \\:\\:1"
-                ) from None
-            return value
+        shortest = _shortest(value)
+        if shortest is None:
+            raise self.error(
+                f"{name} {value!r} is not an address; expected one such as"
+                r" 127.0.0.1 or \\:\\:1"
+            )
+        return shortest
 
     def bind_address(self, kind: str, interface: str) -> str:
         """The address to bind for *interface*: an address, ``localhost``, or empty for every address."""
@@ -449,7 +457,7 @@ def parse_all(config: Config, mistakes: Mistakes) -> list[Description]:
         with mistakes.noted():
             description = parser.parse()
             descriptions.append(description)
-            claim = description.bound_address()
+            claim = description.bound_address
             taken = claims.add(claim, endpoint.name) if claim is not None else None
             if taken is not None:
                 raise parser.error(

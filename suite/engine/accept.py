@@ -81,15 +81,24 @@ class AcceptingPort(Detachable, tcp.Port):
 
         :param reserve: see `reserve`; it stays the caller's.
         """
-        self._owns_socket = self._owns_reserve = False
+        self._owns_socket = self._owns_reserve = self._shouldShutdown = False
         self.reserve = reserve
-        self._preexistingSocket = sock
-        self.startListening()
+        self._accept_on(sock)
 
     @override
     def startListening(self) -> None:
         super().startListening()
         self._take_reserve()
+
+    def _accept_on(self, sock: socket.socket) -> None:
+        """What `startListening` does with a socket, but for the line that Twisted logs of each port."""
+        cast(Any, self.factory).doStart()
+        self.connected = True
+        self.socket = sock
+        self._realPortNumber = self.port
+        self.fileno = sock.fileno  # type: ignore[method-assign]  # as in Twisted's ports
+        self._take_reserve()
+        self.startReading()
 
     @override
     def connectionLost(self, reason: Failure) -> None:

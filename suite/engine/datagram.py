@@ -25,7 +25,13 @@ from twisted.python.failure import Failure
 from typing_extensions import override
 
 from suite.engine.binding import ClosesOnBindFailure, Detachable, with_scope
-from suite.engine.destination import CONTROL_SIZE, ControlMessage, destination, report_destinations
+from suite.engine.destination import (
+    CONTROL_SIZE,
+    ControlMessage,
+    destination,
+    report_destinations,
+    report_no_errors,
+)
 from suite.engine.interfaces import IEchoesDatagrams, INeedsNoLogContext, Selectable
 from suite.engine.linux.mmsg import MultipleMessages, accept_trains, split_train
 from suite.engine.traffic import Traffic
@@ -138,7 +144,14 @@ class DatagramPort(ClosesOnBindFailure, Detachable, udp.Port, Selectable):
 
     @override
     def _bindSocket(self) -> None:
-        super()._bindSocket()
+        if self._owns_socket:
+            super()._bindSocket()
+        else:  # the same, but for the line that Twisted logs of each port
+            sock, self._preexistingSocket = cast(Any, self._preexistingSocket), None
+            self._realPortNumber = self.port
+            self.connected, self.socket = True, sock
+            self.fileno = sock.fileno  # type: ignore[method-assign]  # as in Twisted's ports
+            report_no_errors(sock)
         # Before anything is received: what has arrived without this has no destination.
         self._destinations = report_destinations(self.socket)
         self._trains = accept_trains(self.socket)

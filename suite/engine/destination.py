@@ -14,8 +14,13 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
+
+#: Numbers of Linux, linux/in.h and linux/in6.h.
+IP_RECVERR: Final = 11
+IPV6_RECVERR: Final = 25
 
 #: linux/in.h; Python has a name for it from 3.14 on. None where the option or its layout is another.
 IP_PKTINFO: Final = 8 if sys.platform == "linux" else None
@@ -63,8 +68,25 @@ def destination(control: Iterable[ControlMessage]) -> Destination:
     return Destination(many, reply)
 
 
+#: One host on every system.
+_LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+
+
 def _is_many(address: IPv4Address | IPv6Address) -> bool:
     return address.is_multicast or address.packed == _BROADCAST
+
+
+def report_no_errors(sock: socket.socket) -> None:
+    """Have *sock* report no errors that replies to others have met, whoever has opened it.
+
+    A parent may have asked for them (ip(7), ``IP_RECVERR``): then one client that is gone before its reply
+    ends the port of a reactor, to which an error on a descriptor is its end.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            if sock.family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 0)
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 0)
 
 
 def report_destinations(sock: socket.socket) -> bool:
@@ -93,6 +115,8 @@ def _bound_to_one_host(sock: socket.socket) -> bool:
         address = IPv4Address(name[0])
     if address.is_unspecified or _is_many(address):
         return False
+    if address in _LOOPBACK:  # where most endpoints are
+        return True
     with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(name)  # sends nothing

@@ -15,7 +15,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet import tcp, unix
 from twisted.internet.address import UNIXAddress
@@ -198,9 +198,14 @@ class BoundPath:
         try:
             if self._lock is not None and not self._lock.acquire():
                 raise OSError(errno.EADDRINUSE, f"{self._lock.path} is held by a running server")
-            remove_stale_socket(self.path)
             with _umask(0o777 & ~mode):
-                sock.bind(self.path)
+                try:
+                    sock.bind(self.path)
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise
+                    remove_stale_socket(self.path)
+                    sock.bind(self.path)
             self._made = os.stat(self.path)
             sock.listen(backlog)
         except BaseException:
@@ -274,30 +279,22 @@ class UNIXPort(ClosesOnBindFailure, AcceptingPort, unix.Port):
 
     @override
     def startListening(self) -> None:
+        if self._bound is None and self._preexistingSocket is None:
+            super().startListening()
+            return
         if self._preexistingSocket is not None:
             # Its mode, backlog and end are left to its owner: unix.Port would set the mode 666 and a backlog
             # of 50, and at the end shut it down for every process.
             sock, self._preexistingSocket = self._preexistingSocket, None
             self._shouldShutdown = False
-            self._accept_on(sock)
-        elif self._bound is None:
-            super().startListening()
         else:
             try:
                 sock = self.createInternetSocket()
-                self._bound.listen(sock, self.backlog, self.mode)
+                cast(BoundPath, self._bound).listen(sock, self.backlog, self.mode)
             except OSError as error:
                 raise CannotListenError(None, self.path, error) from error
-            self._accept_on(sock)
-
-    def _accept_on(self, sock: socket.socket) -> None:
         log.msg(f"{self._getLogPrefix(self.factory)} starting on {self.path!r}")
-        self.factory.doStart()  # type: ignore[union-attr]  # present until the port closes
-        self.connected = True
-        self.socket = sock
-        self.fileno = sock.fileno  # type: ignore[method-assign]  # as in Twisted's ports
-        self._take_reserve()
-        self.startReading()
+        self._accept_on(sock)
 
     @override
     def connectionLost(self, reason: Failure) -> None:

@@ -57,11 +57,12 @@ class Announcer:
 
 def bound_address(description: Description, port: IListeningPort) -> str:
     """The address that *port* is bound to."""
-    host = port.getHost()
+    host, named = port.getHost(), description.arguments.get("address")
     if isinstance(host, (IPv4Address, IPv6Address)):
         return host_and_port(host.host, host.port)
     if isinstance(host, UNIXAddress) and host.name:
-        return endpoints.shown_socket(os.fsdecode(host.name))
+        path = os.fsdecode(host.name)
+        return description.address if path == named else endpoints.shown_socket(path)
     return description.address
 
 

@@ -165,9 +165,9 @@ class Plan:
         directory = self.config.directory / "certs"
         ours: list[Description] = []
         others: list[Description] = []
+        minted = certs.minted_files(directory)
         for description in self.descriptions:
-            wants = certs.wants_minted(directory, description.credentials())
-            (ours if wants else others).append(description)
+            (others if minted.isdisjoint(description.credentials) else ours).append(description)
         self._read_contexts(others, mistakes)
         due = None
         if ours:
@@ -260,13 +260,13 @@ class Plan:
             )
 
     def _stamps(self) -> dict[str, Stamp]:
-        named = {path for description in self.descriptions for path in description.credentials()}
-        found: set[Path] = set()
+        named = {path for description in self.descriptions for path in description.credentials}
+        found: set[str] = set()
         for directory in named:
             if os.path.isdir(directory):
                 with suppress(OSError):  # whoever reads the certificates says so
-                    found.update(site_files(directory))
-        return {str(path): stamp_of(path) for path in named | found}
+                    found.update(map(str, site_files(Path(directory))))
+        return {path: stamp_of(path) for path in named | found}
 
     def _read_contexts(self, descriptions: Iterable[Description], mistakes: Mistakes) -> None:
         for description in descriptions:

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from suite.errors import StoppingError, SuiteError
 from suite.server.pauses import short_intervals
 from suite.server.plan import Plan
-from suite.server.service import EchoSuite, log
+from suite.server.service import EchoSuite
 from suite.server.threads import defer_to_daemon
 from suite.server.watch import Watch
 from suite.system import Notifier
+
+log = Logger()
 
 #: Seconds between two looks at the days of the gallery's specimens, which last for days and more.
 GALLERY_INTERVAL: Final = 60.0

@@ -39,7 +39,7 @@ class Watch:
         self._expected = expected
         self._act = act
         self._seen: dict[str, Stamp] | None = None
-        self._tried: dict[str, Stamp] | None = None
+        self._tried: tuple[dict[str, Stamp], dict[str, Stamp]] | None = None
 
     def start(self) -> None:
         """Look from now on, until the reactor stops."""
@@ -56,9 +56,13 @@ class Watch:
             return
         stamps = await defer_to_daemon(self._reactor, _stamps, [*expected])
         before, self._seen = self._seen, stamps
-        if stamps != self._expected() and stamps == before and stamps != self._tried:
+        expected = {**self._expected()}
+        if stamps == expected:
+            self._tried = None
+        elif stamps == before and (stamps, expected) != self._tried:
+            # What has helped changes what is expected: a socket may be removed again and again.
             tried = await self._act()
-            self._tried = stamps if tried else None
+            self._tried = (stamps, expected) if tried else None
 
 
 def _stamps(files: list[str]) -> dict[str, Stamp]:

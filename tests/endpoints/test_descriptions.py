@@ -334,7 +334,7 @@ def test_host_and_port(host: str, shown: str) -> None:
     ],
 )
 def test_the_address_that_a_description_binds(listen: str, address: tuple[str, str, str] | None) -> None:
-    assert described(HERE, listen).bound_address() == address
+    assert described(HERE, listen).bound_address == address
 
 
 def test_the_second_endpoint_on_an_address_is_the_one_at_fault() -> None:
@@ -357,8 +357,8 @@ def test_credentials_are_the_files_that_tls_needs() -> None:
         tls=TLS(client_ca=HERE / "ca", chain=HERE / "chain"),
     )
     secure, plain = parser.parse(config)
-    assert list(secure.credentials()) == [HERE / name for name in ("k", "c", "x", "d", "ca", "chain")]
-    assert list(plain.credentials()) == []
+    assert secure.credentials == tuple(str(HERE / name) for name in ("k", "c", "x", "d", "ca", "chain"))
+    assert plain.credentials == ()
 
 
 # Opening, on a reactor that only records calls.
@@ -499,7 +499,7 @@ def test_a_plugins_description_reaches_it_unchanged(plugin: Plugin, proxied: boo
     assert description.proxied == proxied
     assert description.transport == "plug"
     assert description.address == description.text == text
-    assert description.bound_address() is None
+    assert description.bound_address is None
     reactor = SuiteReactor()
     listener, port = open_(reactor, description)
     assert plugin.given == [(reactor, ("a:b", "c\\d"), {"port": "no number", "x": "y=z"})]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
+import sys
 from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any, cast
+from unittest import skipIf
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -27,7 +30,7 @@ from suite.engine.datagram import (
     Reply,
     port_class_for,
 )
-from suite.engine.destination import IP_PKTINFO
+from suite.engine.destination import IP_PKTINFO, IP_RECVERR, IPV6_RECVERR
 from suite.engine.linux.mmsg import UDP_GRO, UDP_SEGMENT, MultipleMessages
 from suite.engine.listeners import Listeners
 from suite.guard import datagrams as guard
@@ -179,6 +182,44 @@ class Ports(TestCase):
                 port.detach()
                 client.send(b"for the next one")
                 assert sock.recv(100) == b"for the next one"
+
+    @skipIf(sys.platform != "linux", "IP_RECVERR is Linux's")
+    async def test_a_client_that_is_gone_before_its_reply_ends_no_port_of_a_parent_that_wants_to_know(
+        self,
+    ) -> None:
+        """With IP_RECVERR, an ICMP error would be one of the descriptor, and stay in its queue."""
+        for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.bind((host, 0))
+                level, option = (
+                    (socket.IPPROTO_IPV6, IPV6_RECVERR)
+                    if family == socket.AF_INET6
+                    else (socket.IPPROTO_IP, IP_RECVERR)
+                )
+                sock.setsockopt(level, option, 1)
+                self.lose_a_client(host, sock, family)
+                sock.sendto(b"nobody is there", self.gone)
+                poll = select.poll()
+                poll.register(sock, 0)
+                assert poll.poll(30_000) == [(sock.fileno(), select.POLLERR)]  # the parent's, before we came
+                port = self.adopted(sock)
+                client = self.client(host, sock.getsockname()[1], family)
+                for _ in range(3):
+                    self.lose_a_client(host, sock, family)
+                    client.send(b"still there")
+                    while not select.select([client], [], [], 0)[0]:
+                        port.doRead()
+                    assert client.recv(100) == b"still there"
+                assert not sock.getsockopt(level, option)
+                assert not [event for _, event in poll.poll(0) if event & select.POLLERR]
+                port.detach()
+
+    def lose_a_client(self, host: str, sock: socket.socket, family: int) -> None:
+        """Send a datagram from a socket that is closed before any reply; its address is `gone`."""
+        with socket.socket(family, socket.SOCK_DGRAM) as client:
+            client.bind((host, 0))
+            self.gone = client.getsockname()
+            client.sendto(b"gone", sock.getsockname())
 
     async def test_an_ipv4_client_of_a_socket_for_both_families_is_judged_as_one(self) -> None:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:

@@ -23,7 +23,8 @@ from suite.endpoints.inherited import Inherited
 from suite.endpoints.sockets import Sockets
 from suite.engine.linux.mmsg import UDP_SEGMENT
 from suite.faults.datagrams import FaultyDatagrams
-from suite.server.endpoint import RunningEndpoint, Surroundings
+from suite.server.endpoint import RunningEndpoint
+from suite.server.surroundings import Surroundings
 from tests.helpers import SuiteReactor, described, now
 
 if sys.platform != "linux":

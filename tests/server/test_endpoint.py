@@ -24,7 +24,8 @@ from suite.endpoints.sockets import Sockets
 from suite.engine.hello import HelloTLS
 from suite.engine.tls import TLSServer
 from suite.faults.tls import FaultyHelloTLS, FaultyTLS
-from suite.server.endpoint import RunningEndpoint, Surroundings
+from suite.server.endpoint import RunningEndpoint
+from suite.server.surroundings import Surroundings
 from tests.engine.test_stream import context_of
 from tests.helpers import described, now
 
@@ -144,7 +145,7 @@ def test_only_answers_that_want_the_client_hello_have_it_kept(
 ) -> None:
     """And a reload changes that without touching the port; others have the ordinary transport."""
     wants = Answer("wants", "", WantsHello, None)
-    monkeypatch.setattr("suite.server.endpoint.ANSWERS", {**ANSWERS, "wants": wants})
+    monkeypatch.setattr("suite.server.answering.ANSWERS", {**ANSWERS, "wants": wants})
     certs.mint(tmp_path)
     listen = f"ssl:0:privateKey={tmp_path}/server.key:certKey={tmp_path}/server.pem"
     description = described(tmp_path, listen)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from suite.config.faults import Fault, Faults, Kind
-from suite.server.endpoint import CannotPauseError, RunningEndpoint, Surroundings
+from suite.server.endpoint import CannotPauseError, RunningEndpoint
+from suite.server.surroundings import Surroundings
 from tests.admin.asking_http import ask
 from tests.helpers import SuiteReactor, described, now
 from tests.running import REACTORS, RunningSuite, running_on, wait_until

@@ -26,7 +26,7 @@ from suite.endpoints import parser
 from suite.endpoints.descriptions import Description
 from suite.errors import EXIT_OK, ConfigError, ListenError, MistakesError, UsageError
 from suite.logs.log import Log, Settings
-from suite.server import announce, process, service
+from suite.server import announce, process, switching
 from suite.server.plan import Plan
 from suite.server.service import EchoSuite
 from tests.helpers import FakePort, SuiteReactor, config_of, described, write_config
@@ -529,7 +529,7 @@ def test_a_port_that_has_died_ends_neither_the_drain_nor_the_others(
     reactor = SuiteReactor()
     started = Started(reactor, plan(FOUR, mint=True))
     failures: list[LogEvent] = []
-    monkeypatch.setattr(service.log, "failure", lambda form, **fields: failures.append(fields))
+    monkeypatch.setattr(switching.log, "failure", lambda form, **fields: failures.append(fields))
     for name, method in (("tcp", "stopListening"), ("udp", "getHost")):
         monkeypatch.setattr(started.suite.endpoints[name].ports[0], method, fail)
     monkeypatch.setattr(started.suite.endpoints["tls"], "drain", fail)

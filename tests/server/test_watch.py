@@ -11,9 +11,10 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
+from suite.files import stamp_of
 from suite.server import reload, watch
+from suite.server.operations import Reloads
 from suite.server.reload import Reloader
-from suite.server.service import Reloads
 from suite.server.watch import INTERVAL, Watch
 
 
@@ -105,3 +106,53 @@ def test_a_change_is_tried_once_and_again_if_it_could_not_be(
         threads.finish()
     # Not at the first look, when it may still be changing.
     assert acted == ([False] * 3 if busy else [True])
+
+
+def test_what_happens_again_is_acted_on_again(clock: Any, threads: Threads, tmp_path: Path) -> None:
+    """A cleaner may remove the same socket every minute, and at once when it is there again."""
+    path = tmp_path / "echo.sock"
+    path.touch()
+    expected = {str(path): stamp_of(path)}
+    acted: list[str] = []
+
+    async def make_it_again() -> bool:
+        acted.append(path.name)
+        path.touch()
+        expected[str(path)] = stamp_of(path)
+        path.unlink()
+        return True
+
+    path.unlink()
+    Watch(clock, lambda: expected, make_it_again).start()
+    for _ in range(4):
+        clock.advance(INTERVAL)
+        threads.finish()
+    assert acted == ["echo.sock"] * 3
+
+
+def test_what_did_not_help_is_tried_again_once_it_was_well_meanwhile(
+    clock: Any, threads: Threads, tmp_path: Path
+) -> None:
+    path, aside = tmp_path / "server.key", tmp_path / "aside.key"
+    path.touch()
+    expected = {str(path): stamp_of(path)}
+    acted: list[bool] = []
+
+    async def act() -> bool:
+        acted.append(True)
+        return True
+
+    def look(times: int) -> None:
+        for _ in range(times):
+            clock.advance(INTERVAL)
+            threads.finish()
+
+    Watch(clock, lambda: expected, act).start()
+    path.rename(aside)
+    look(4)
+    assert len(acted) == 1
+    aside.rename(path)
+    look(1)
+    path.rename(aside)
+    look(4)
+    assert len(acted) == 2

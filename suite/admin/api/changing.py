@@ -21,7 +21,7 @@ from suite.admin.faults import ReplayedError
 from suite.admin.route import Site
 from suite.errors import StoppingError, SuiteError
 from suite.server.endpoint import CannotPauseError, RunningEndpoint
-from suite.server.service import Operations
+from suite.server.operations import Operations
 
 log = Logger()
 

@@ -26,8 +26,9 @@ from suite.guard.streams import Guarded
 from suite.guard.sweep import Phase
 from suite.server.announce import bound_address, try_command
 from suite.server.counts import Counts, counts_in_turns
-from suite.server.endpoint import RunningEndpoint, is_alive
+from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
+from suite.server.ports import is_alive
 from suite.server.service import EchoSuite
 
 Document = dict[str, Any]

@@ -15,7 +15,8 @@ from suite.config.faults import Faults
 from suite.endpoints.descriptions import Description
 from suite.endpoints.sockets import ListeningSocket
 from suite.engine.binding import with_scope
-from suite.server.endpoint import RunningEndpoint, Surroundings
+from suite.server.endpoint import RunningEndpoint
+from suite.server.surroundings import Surroundings
 
 #: Tells all workers something: its name, and the arguments of its handler there.
 Tell = Callable[..., None]

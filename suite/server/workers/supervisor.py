@@ -27,7 +27,8 @@ from suite.server.counts import Counts
 from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns
 from suite.server.plan import Plan
-from suite.server.service import Change, EchoSuite
+from suite.server.service import EchoSuite
+from suite.server.switching import Change
 from suite.server.workers.asking import ask
 from suite.server.workers.crew import Crew
 from suite.server.workers.forking import fork

@@ -29,7 +29,8 @@ from suite.server.endpoint import RunningEndpoint
 from suite.server.pauses import Turns, short_intervals, without_collections
 from suite.server.plan import Plan
 from suite.server.process import install_reactor
-from suite.server.service import Change, EchoSuite
+from suite.server.service import EchoSuite
+from suite.server.switching import Change
 from suite.server.threads import defer_to_daemon
 from suite.server.workers.link import Link, connect
 from suite.server.workers.sockets import Given, GivenSockets, Layout

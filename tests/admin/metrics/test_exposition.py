@@ -22,8 +22,8 @@ from suite.admin.metrics.of_endpoints import ENDPOINTS
 from suite.admin.metrics.of_suite import SUITE
 from suite.guard.sweep import Phase
 from suite.server.counts import Counts
+from suite.server.operations import Reloads
 from suite.server.pauses import SLICE, Turns
-from suite.server.service import Reloads
 from suite.server.tally import Key
 
 

@@ -20,8 +20,8 @@ from suite.admin.metrics.of_suite import SUITE
 from suite.admin.metrics.of_workers import WORKERS
 from suite.admin.workers.metrics import ACCUMULATING, RULES, WholeSnapshot, new_ledger, read_by_worker
 from suite.server.counts import Counts
+from suite.server.operations import Reloads
 from suite.server.pauses import Turns
-from suite.server.service import Reloads
 from suite.server.tally import Key
 from tests.admin.workers.test_told import at_once
 
