@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """How many processes ``-n auto`` makes: three for each core, since most tests wait for another process."""
+    """How many processes ``-n auto`` makes: three a core, since most tests wait for another process."""
     return 3 * len(os.sched_getaffinity(0))
 
 

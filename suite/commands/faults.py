@@ -130,7 +130,7 @@ def _find(options: argparse.Namespace) -> Description:
             raise UsageError(f"--endpoint NAME is missing; {there_are}")
         (name,) = faulty
     if name not in by_name:
-        raise UsageError(f"--endpoint {name!r} is no endpoint{suggest(name, by_name)}")
+        raise UsageError(f"--endpoint {name!r} is not an endpoint{suggest(name, by_name)}")
     return by_name[name]
 
 

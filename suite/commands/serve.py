@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.commands.options import environment_of
+from suite.commands.options import environment_of, file_path
 from suite.errors import EXIT_OK, UsageError
 from suite.signals import Signals
 
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-file",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="append the log to this file, which SIGUSR1 opens again; default: standard error",
     )
     parser.add_argument(
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay",
         metavar="LOG",
-        type=Path,
+        type=file_path,
         help="give each connection the faults that this log of an earlier run says",
     )
 

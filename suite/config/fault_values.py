@@ -258,7 +258,7 @@ def _loss(value: object) -> float | Bursts:
         return _share(value)
     for name in value:
         if name not in _BURSTS:
-            raise ValueError(f"{name!r} is no parameter of bursts{suggest(str(name), _BURSTS)}")
+            raise ValueError(f"{name!r} is not a parameter of bursts{suggest(str(name), _BURSTS)}")
     if "p" not in value:
         raise ValueError("p is missing; expected the probability that a burst begins")
     read = {}

@@ -50,6 +50,14 @@ def dotted(key: str, name: str) -> str:
     return f"{key}.{word}" if key else word
 
 
+def _meant_size(text: str) -> str:
+    """``; did you mean …?`` with the unit that *text* has in another spelling; or nothing."""
+    found = re.fullmatch(r"(\d{1,15}) ?([kmgt])?i?b?", text, re.IGNORECASE)
+    if found is None or int(found[1]) == 0:
+        return ""
+    return f'; did you mean "{found[1]}{found[2].upper() + "iB" if found[2] else "B"}"?'
+
+
 def type_of(value: object) -> str:
     """What TOML calls *value*."""
     return _TOML_TYPES.get(type(value), "a date or time")
@@ -101,8 +109,12 @@ class Values:
             raise self.wrong_type(key, value, "a table")
         for name in value:
             if name not in known:
-                self.mistakes.note(self.error(dotted(key, name), f"unknown key{suggest(name, known)}"))
+                self.mistakes.note(self.error(dotted(key, name), self.unknown(key, name, value[name], known)))
         return {name: item for name, item in value.items() if name in known}
+
+    def unknown(self, _key: str, name: str, _item: object, known: Iterable[str]) -> str:
+        """What is wrong with *name* in the table at *key*, where it is not *known*."""
+        return f"unknown key{suggest(name, known)}"
 
     def values(
         self, table: Mapping[str, Any], key: str, readers: Mapping[str, Callable[[Any, str], object]]
@@ -239,8 +251,10 @@ class Values:
             return None
         text = self.string(value, key, expected)
         found = _SIZE.fullmatch(text)
-        if not found or int(found[1]) == 0:
-            raise self.error(key, f"{text!r} is not a size; expected {expected}")
+        if found and int(found[1]) == 0:
+            raise self.error(key, f"{text!r} is too small; expected {expected}")
+        if not found:
+            raise self.error(key, f"{text!r} is not a size; expected {expected}{_meant_size(text)}")
         return int(found[1]) * SIZES[found[2]]
 
     def networks(self, value: object, key: str) -> tuple[Network, ...]:

@@ -69,6 +69,17 @@ DEFAULTS: Final[dict[str, dict[str, str]]] = {
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
 
 
+#: A URL, and which type of endpoint the schemes of some mean.
+_URL = re.compile(r"(?P<scheme>\w+)://(?P<host>\[[^]]*\]|[^:/]*)(?::(?P<port>[0-9]{1,5}))?/?.*", re.DOTALL)
+_SCHEMES: Final = {
+    "tcp": "tcp",
+    "udp": "udp",
+    "ssl": "ssl",
+    "tls": "ssl",
+    "https": "ssl",
+    "http": "tcp",
+}
+
 #: The most parts that colons make of an IPv6 address (RFC 4291, section 2.2: eight groups, one empty).
 MAX_IPV6_PARTS: Final = 9
 
@@ -113,6 +124,7 @@ class Parser:
         :raises ConfigError: it cannot be understood.
         """
         text = self.endpoint.listen
+        self.check_url(text)
         try:
             positional, named = _split(text)
         except (RuntimeError, StopIteration):  # a backslash at the end
@@ -227,7 +239,42 @@ class Parser:
         """
         known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
         if kind.lower() not in known:
-            raise self.error(f"{kind!r} is not an endpoint type{suggest(kind, known | PARAMETERS.keys())}")
+            hint = self.meant(self.endpoint.listen) or suggest(kind, known | PARAMETERS.keys())
+            raise self.error(f"{kind!r} is not an endpoint type{hint}")
+
+    def meant(self, text: str) -> str:
+        """``; did you mean …?`` where *text* is only a port, or an address and a port; or nothing."""
+        host, _, port = text.rpartition(":")
+        host = host.strip("[]")
+        if not re.fullmatch("[0-9]{1,5}", port) or not (host in {"", "localhost"} or is_address(host)):
+            return ""
+        return f"; did you mean {self.with_interface('tcp', host, port)}?"
+
+    def with_interface(self, kind: str, host: str, port: str) -> str:
+        """The description of a *port*, and of the address *host* unless that is none or the default."""
+        if host in ("", "localhost", LOOPBACK):
+            return f"{kind}:{port}"
+        return f"{kind}{'6' * (':' in host and kind != 'ssl')}:{port}:interface={self.escaped(host)}"
+
+    def escaped(self, address: str) -> str:
+        """*address* as it is written where the description is: in TOML's strings, or in a variable."""
+        return address.replace(":", r"\:" if self.endpoint.variable else r"\\:")
+
+    def check_url(self, text: str) -> None:
+        """Find a URL in place of a description.
+
+        :raises ConfigError: it is one.
+        """
+        found = _URL.fullmatch(text)
+        if found is None or found["scheme"].lower() not in _SCHEMES:
+            return
+        kind = _SCHEMES[found["scheme"].lower()]
+        host = found["host"].strip("[]")
+        if found["port"] and (host in {"", "localhost"} or is_address(host)):
+            raise self.error(
+                f"{text!r} is a URL; did you mean {self.with_interface(kind, host, found['port'])}?"
+            )
+        raise self.error(f"{text!r} is a URL; expected a description, such as {kind}:1234")
 
     def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
         """The parameters of a description of the type *kind* by name, with defaults.

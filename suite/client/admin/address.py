@@ -82,8 +82,13 @@ def parse_address(text: str) -> Address:
     if not colon and "/" in text:
         return Address(path=text)
     found = _TARGET.fullmatch(text)
-    if found is None or not 0 < int(found[2]) < 65536:
-        raise UsageError(f"--admin {text!r} is not an admin interface; expected {EXPECTED}")
+    if found is None:
+        port = text.removeprefix("tcp").removeprefix(":")
+        meant = f"tcp:localhost:{port}" if port.isdigit() else f"tcp:{text}"
+        hint = f"did you mean {meant}?" if _TARGET.fullmatch(meant) else f"expected {EXPECTED}"
+        raise UsageError(f"--admin {text!r} is not an admin interface; {hint}")
+    if not 0 < int(found[2]) < 65536:
+        raise UsageError(f"--admin {text!r}: port '{found[2]}' is out of range; expected 1 to 65535")
     return Address(host=found[1].strip("[]"), port=int(found[2]))
 
 
@@ -194,10 +199,10 @@ def read_client_token(path: Path) -> str:
         token = read_file(path, _LONGEST_TOKEN).decode("ascii").strip()
     except OSError as error:
         raise UsageError(
-            f"{shown(path)} cannot be read: {error.strerror}; expected the file with the suite's token"
+            f"{shown(path)}: cannot be read: {error.strerror}; expected the file with the suite's token"
         ) from None
     except UnicodeDecodeError:
         token = ""
     if len(token.split()) != 1 or not token.isprintable():
-        raise UsageError(one_line(f"{shown(path)} holds no token; expected one on one line"))
+        raise UsageError(one_line(f"{shown(path)}: holds no token; expected one on one line"))
     return token
