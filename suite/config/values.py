@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from suite.config.limits import Limits, Network
 from suite.config.tls import CLIENT_AUTH, TLS, TLS_VERSIONS
 from suite.errors import ConfigError, Mistakes
-from suite.text import SIZES, UNITS, shown, suggest
+from suite.text import SIZES, UNITS, shown, suggest, unencodable
 
 T = TypeVar("T")
 
@@ -153,6 +153,8 @@ class Values:
         path = self.string(value, key, expected)
         if "\0" in path:
             raise self.error(key, f"{path!r} cannot be used; expected {expected}")
+        if problem := unencodable(path):
+            raise self.error(key, f"{path!r} {problem}")
         return self.directory / path
 
     def version(self, value: object, key: str) -> str:

@@ -42,7 +42,7 @@ from suite.endpoints.descriptions import (
 )
 from suite.endpoints.members import Lookup
 from suite.errors import ConfigError, Mistakes
-from suite.text import is_address, shown, suggest
+from suite.text import is_address, shown, suggest, unencodable
 
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
 DEFAULT_BACKLOG: Final = "4096"
@@ -448,6 +448,8 @@ class Parser:
         abstract = name == "address" and value.startswith("\0")  # unix(7): a name, not a file
         if "\0" in value[abstract:]:
             raise self.error(f"{name} {value!r} cannot be used; expected a path")
+        if problem := unencodable(value):
+            raise self.error(f"{name} {value!r} {problem}")
         path = value if abstract else os.path.normpath(os.path.join(self.config.directory, value))
         if name == "address":
             # A path that only its directory makes too long can be reached from where we are.

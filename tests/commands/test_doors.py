@@ -201,6 +201,26 @@ def test_a_negative_number_is_a_value(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("command", "line", "key"),
+    [
+        ("check", '[endpoints]\ntcp = "unix:run/\u00f1.sock"', "endpoints.tcp.listen: address"),
+        ("check", f'{TCP}\n[tls]\nchain = "\u00f1.pem"', "tls.chain:"),
+        ("status", f'{TCP}\n[admin]\nlisten = "unix:run/\u00f1.sock"', "admin.listen: address"),
+    ],
+)
+def test_a_path_that_the_locale_lacks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, line: str, key: str
+) -> None:
+    (tmp_path / "config.toml").write_text(line, encoding="utf-8")
+    for name, value in (("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")):
+        monkeypatch.setenv(name, value)
+    result = run_suite(tmp_path, command, says=ONE_LINE)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"config.toml: {key} ")
+    assert "in this locale (ascii); expected LC_ALL=C.UTF-8 in the environment" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("option", "value", "said"),
     [
         ("--log", "jsn", "--log 'jsn': no such format; did you mean json?"),

@@ -20,7 +20,7 @@ from suite.config.document import directory_of, read_document
 from suite.config.values import Values
 from suite.errors import ConfigError, Mistakes, UsageError
 from suite.files import read_file
-from suite.text import host_and_port, one_line, shown
+from suite.text import host_and_port, one_line, shown, unencodable
 
 #: What ``--admin`` takes.
 EXPECTED: Final = "unix:run/admin.sock, tcp:localhost:9901 or http://localhost:9901"
@@ -146,6 +146,8 @@ def _parse(text: str, file: Path) -> Address | None:
     """
     given = dict(_arguments(text))
     kind = given.get("", "").lower()
+    if kind == "unix" and (problem := unencodable(given.get("address", ""))):
+        raise ConfigError(shown(file), "admin.listen", f"address {given['address']!r} {problem}")
     if kind == "unix" and given.get("address"):
         return Address(path=_reachable(os.path.normpath(directory_of(file) / given["address"])))
     port = given.get("port", "")
