@@ -13,7 +13,6 @@ from typing import Final
 # tests/endpoints/test_descriptions.py checks it against its documented syntax.
 from twisted.internet.endpoints import (
     _parse,
-    quoteStringArgument,
 )
 from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
@@ -23,6 +22,7 @@ from twisted.plugin import getPlugins
 from suite.answers.table import ANSWERS
 from suite.config.fault_text import kind_misfit, misfit
 from suite.config.file import Config, Endpoint
+from suite.endpoints import meant
 from suite.endpoints.descriptions import (
     ANY,
     ANY6,
@@ -42,7 +42,7 @@ from suite.endpoints.descriptions import (
 )
 from suite.endpoints.members import Lookup
 from suite.errors import ConfigError, Mistakes
-from suite.text import is_address, shown, suggest, unencodable
+from suite.text import shown, suggest, unencodable
 
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
 DEFAULT_BACKLOG: Final = "4096"
@@ -67,21 +67,6 @@ DEFAULTS: Final[dict[str, dict[str, str]]] = {
 
 #: What is between the colons that separate parameters.
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
-
-
-#: A URL, and which type of endpoint the schemes of some mean.
-_URL = re.compile(r"(?P<scheme>\w+)://(?P<host>\[[^]]*\]|[^:/]*)(?::(?P<port>[0-9]{1,5}))?/?.*", re.DOTALL)
-_SCHEMES: Final = {
-    "tcp": "tcp",
-    "udp": "udp",
-    "ssl": "ssl",
-    "tls": "ssl",
-    "https": "ssl",
-    "http": "tcp",
-}
-
-#: The most parts that colons make of an IPv6 address (RFC 4291, section 2.2: eight groups, one empty).
-MAX_IPV6_PARTS: Final = 9
 
 
 def _split(text: str) -> tuple[list[str], dict[str, str]]:
@@ -118,13 +103,26 @@ class Parser:
             return ConfigError(shown(self.config.file), "gallery.ports", problem)
         return self.config.listen_error(self.endpoint, problem)
 
+    @property
+    def colon(self) -> str:
+        """A colon in an address, as it is written where the description is: in TOML, or in a variable."""
+        return r"\:" if self.endpoint.variable else r"\\:"
+
+    def refuse(self, problem: str | None) -> None:
+        """Refuse the description for this *problem*; None: there is none.
+
+        :raises ConfigError: there is one.
+        """
+        if problem is not None:
+            raise self.error(problem)
+
     def parse(self) -> Description:
         """The description, checked.
 
         :raises ConfigError: it cannot be understood.
         """
         text = self.endpoint.listen
-        self.check_url(text)
+        self.refuse(meant.url(text, self.colon))
         try:
             positional, named = _split(text)
         except (RuntimeError, StopIteration):  # a backslash at the end
@@ -151,11 +149,11 @@ class Parser:
             )
         arguments: dict[str, str] = {}
         if kind in PARAMETERS:
-            self.check_order(kind, positional)
+            self.refuse(meant.order(kind, positional, self.colon))
             try:
                 arguments = self.arguments(kind, positional, named)
             except ConfigError:
-                self.check_colons(kind, text)
+                self.refuse(meant.escapes(kind, text, self.colon))
                 raise
             if kind == "tls":  # Twisted's name for the same
                 kind, arguments["directory"] = "ssl", arguments.pop("path")
@@ -239,42 +237,10 @@ class Parser:
         """
         known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
         if kind.lower() not in known:
-            hint = self.meant(self.endpoint.listen) or suggest(kind, known | PARAMETERS.keys())
-            raise self.error(f"{kind!r} is not an endpoint type{hint}")
-
-    def meant(self, text: str) -> str:
-        """``; did you mean …?`` where *text* is only a port, or an address and a port; or nothing."""
-        host, _, port = text.rpartition(":")
-        host = host.strip("[]")
-        if not re.fullmatch("[0-9]{1,5}", port) or not (host in {"", "localhost"} or is_address(host)):
-            return ""
-        return f"; did you mean {self.with_interface('tcp', host, port)}?"
-
-    def with_interface(self, kind: str, host: str, port: str) -> str:
-        """The description of a *port*, and of the address *host* unless that is none or the default."""
-        if host in ("", "localhost", LOOPBACK):
-            return f"{kind}:{port}"
-        return f"{kind}{'6' * (':' in host and kind != 'ssl')}:{port}:interface={self.escaped(host)}"
-
-    def escaped(self, address: str) -> str:
-        """*address* as it is written where the description is: in TOML's strings, or in a variable."""
-        return address.replace(":", r"\:" if self.endpoint.variable else r"\\:")
-
-    def check_url(self, text: str) -> None:
-        """Find a URL in place of a description.
-
-        :raises ConfigError: it is one.
-        """
-        found = _URL.fullmatch(text)
-        if found is None or found["scheme"].lower() not in _SCHEMES:
-            return
-        kind = _SCHEMES[found["scheme"].lower()]
-        host = found["host"].strip("[]")
-        if found["port"] and (host in {"", "localhost"} or is_address(host)):
-            raise self.error(
-                f"{text!r} is a URL; did you mean {self.with_interface(kind, host, found['port'])}?"
+            hint = meant.description(self.endpoint.listen, self.colon) or suggest(
+                kind, known | PARAMETERS.keys()
             )
-        raise self.error(f"{text!r} is a URL; expected a description, such as {kind}:1234")
+            raise self.error(f"{kind!r} is not an endpoint type{hint}")
 
     def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
         """The parameters of a description of the type *kind* by name, with defaults.
@@ -323,46 +289,6 @@ class Parser:
                     f"{name} does not go with directory, where each file has a key, its certificate and the"
                     " chain; expected one of the two"
                 )
-
-    def check_order(self, kind: str, positional: list[str]) -> None:
-        """Find an address where the port should be, and a port where the directory should be.
-
-        :raises ConfigError: there is one.
-        """
-        if kind == "tls" and positional and positional[0].isdigit():
-            port = positional[0]
-            raise self.error(
-                f"{port!r} is a port, where tls: has a directory of PEM files; expected"
-                f" ssl:{port}:privateKey=certs/server.key:certKey=certs/server.pem, or tls:DIRECTORY:{port}"
-            )
-        if PARAMETERS[kind][0] != "port" or not positional:
-            return
-        first, second = positional[0], (positional[1:2] or [""])[0]
-        if second.isdigit() and (first == "localhost" or is_address(first)):
-            host = LOOPBACK if first == "localhost" else first
-            raise self.error(
-                f"port {first!r} is an address, and the port comes first;"
-                f" did you mean {kind}:{second}:interface={quoteStringArgument(host)}?"
-            )
-
-    def check_colons(self, kind: str, text: str) -> None:
-        """Find an IPv6 address whose colons are not escaped, once *text* has turned out to be wrong.
-
-        :raises ConfigError: there is one.
-        """
-        if "interface" not in PARAMETERS.get(kind, ()):
-            return
-        parts = text.split(":")
-        for begin in range(2, len(parts)):
-            parts[begin] = parts[begin].removeprefix("interface=")
-            for end in range(min(len(parts), begin + MAX_IPV6_PARTS), begin + 2, -1):
-                address = ":".join(parts[begin:end]).removeprefix("[").removesuffix("]")
-                if is_address(address):
-                    colon, where = (r"\:", "") if self.endpoint.variable else (r"\\:", ' in "…"')
-                    raise self.error(
-                        f"{address!r} has colons, which separate parameters here; write them as"
-                        f" {colon}{where}, such as interface={address.replace(':', colon)}"
-                    )
 
     # Each of these returns the value, in its shortest form.
 
