@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "gallery": "serve bad TLS, always fresh: a specimen a port, to see a client refuse it",
     "health": "say whether a running suite is well, for probes",
     "status": "show what a running suite does: connections, refusals, certificates",
-    "faults": "tell which connections get which faults, and change those of a running suite",
+    "faults": "show which connections get which faults, and change those of a running suite",
 }
 
 

@@ -28,7 +28,7 @@ from suite.text import suggest
 
 #: The commands, and what ``--help`` says of them.
 COMMANDS: Final = {
-    "explain": "tell which connections or datagrams of an endpoint will get which faults",
+    "explain": "show which connections or datagrams of an endpoint will get which faults",
     "list": "list the faults of a running suite, with their ids",
     "add": "add faults to an endpoint of a running suite, all at once",
     "remove": "remove faults of an endpoint of a running suite by their ids",

@@ -31,7 +31,9 @@ from suite.config.workers import read_workers
 from suite.errors import ConfigError, Mistakes
 from suite.text import shown
 
-NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it"
+NO_CLIENT_CA: Final = (
+    "clients are not asked for a certificate; expected client_ca, a PEM file of CAs, beside it"
+)
 
 #: How long echoes under way may take when the suite ends, in seconds (nginx and HAProxy wait for ever,
 #: Docker and Kubernetes kill after 10 and 30, counted from the same signal).

@@ -203,7 +203,9 @@ class Values:
         tls = replace(defaults, **read)
         if TLS_VERSIONS.index(tls.minimum) > TLS_VERSIONS.index(tls.maximum):
             culprit = "minimum" if "minimum" in read else "maximum"
-            problem = f'minimum "{tls.minimum}" is above maximum "{tls.maximum}"; expected it not to be'
+            problem = (
+                f'minimum "{tls.minimum}" is above maximum "{tls.maximum}"; expected the same or a lower one'
+            )
             self.mistakes.note(self.error(f"{key}.{culprit}", problem))
             tls = replace(tls, minimum=TLS().minimum, maximum=TLS().maximum)
         return tls, named

@@ -131,7 +131,7 @@ ENTRIES = [
     (UDP, "{ loss = { p = 0.1, r = 2 } }", "loss", "r: 2 is out of range"),
     (UDP, '{ loss = "much" }', "loss", "'much' cannot be used; expected a share from 0 to 1"),
     # Words.
-    (TCP, "{ reset = false }", "reset", "false means nothing; expected true, or the entry to be left out"),
+    (TCP, "{ reset = false }", "reset", "false has no effect; expected true, or no such entry"),
     (TCP, '{ reset = "yes" }', "reset", "'yes' cannot be used; expected true"),
     (TCP, "{ reset = 1 }", "reset", "1 is an integer; expected true"),
     (TLS, '{ handshake = "silnet" }', "handshake", "'silnet' is unknown; did you mean silent?"),
@@ -167,7 +167,12 @@ ENTRIES = [
         "after",
         '65536 is an integer; expected a size or a time, such as "64KiB" or "2s"; did you mean "65536B"?',
     ),
-    (TCP, '{ reset = true, after = "soon" }', "after", "'soon' is neither; expected a size or a time"),
+    (
+        TCP,
+        '{ reset = true, after = "soon" }',
+        "after",
+        "'soon' is neither a size nor a time; expected a size or a time",
+    ),
     (
         TCP,
         '{ reset = true, only = "10.0.0.0/8" }',

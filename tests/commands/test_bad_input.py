@@ -474,7 +474,7 @@ CREDENTIALS = [
         "client_auth without a client_ca",
         'client_auth = "optional"',
         "client_auth",
-        "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it",
+        "clients are not asked for a certificate; expected client_ca, a PEM file of CAs, beside it",
     ),
     tls(
         "unknown client_auth",

@@ -206,5 +206,5 @@ def read_client_token(path: Path) -> str:
     except UnicodeDecodeError:
         token = ""
     if len(token.split()) != 1 or not token.isprintable():
-        raise UsageError(one_line(f"{shown(path)}: holds no token; expected one on one line"))
+        raise UsageError(one_line(f"{shown(path)}: contains no token; expected one on one line"))
     return token

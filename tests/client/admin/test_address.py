@@ -154,10 +154,10 @@ def test_a_control_socket_is_preferred(tmp_path: Path, text: str, *, only: bool)
     ("content", "problem"),
     [
         (None, "token: cannot be read: No such file or directory; expected the file with the suite's token"),
-        (b"", "token: holds no token; expected one on one line"),
-        (b"two words\n", "token: holds no token; expected one on one line"),
-        (b"\xff\n", "token: holds no token; expected one on one line"),
-        (b"a\x00b", "token: holds no token; expected one on one line"),
+        (b"", "token: contains no token; expected one on one line"),
+        (b"two words\n", "token: contains no token; expected one on one line"),
+        (b"\xff\n", "token: contains no token; expected one on one line"),
+        (b"a\x00b", "token: contains no token; expected one on one line"),
         (b"x" * 5000, "token: cannot be read: it has more than 4,096 bytes"),
     ],
 )
