@@ -208,13 +208,18 @@ def test_a_negative_number_is_a_value(capsys: pytest.CaptureFixture[str]) -> Non
         ("status", f'{TCP}\n[admin]\nlisten = "unix:run/\u00f1.sock"', "admin.listen: address"),
     ],
 )
-def test_a_path_that_the_locale_lacks_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, line: str, key: str
-) -> None:
+def test_a_path_that_the_locale_lacks_is_one_line(tmp_path: Path, command: str, line: str, key: str) -> None:
     (tmp_path / "config.toml").write_text(line, encoding="utf-8")
-    for name, value in (("LC_ALL", "C"), ("PYTHONUTF8", "0"), ("PYTHONCOERCECLOCALE", "0")):
-        monkeypatch.setenv(name, value)
-    result = run_suite(tmp_path, command, says=ONE_LINE)
+    result = subprocess.run(
+        [sys.executable, "-m", "suite", command],
+        cwd=tmp_path,
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    check_stderr(result.stderr, says=ONE_LINE)
     assert result.returncode == 2
     assert result.stderr.startswith(f"config.toml: {key} ")
     assert "in this locale (ascii); expected LC_ALL=C.UTF-8 in the environment" in result.stderr

@@ -210,7 +210,7 @@ def test_there_is_no_score_for_a_client_whose_exit_means_nothing(
     [
         ("-- no-such-program {port}", "no command 'no-such-program'; expected a program"),
         ("-- curl -f {host}", "no {port} in 'curl -f {host}'; expected a command with {host} {port} {ca}"),
-        ("opensll", "'opensll' is not a client; did you mean openssl?"),
+        ("opensll", "'opensll' is not a client known by name; did you mean openssl?"),
         ("--limit soon openssl", "--limit 'soon' is not a duration"),
         ("--jobs 0 openssl", "--jobs '0' is out of range; expected 1 to 256"),
         ("--stack opensl -- sh {port}", "--stack 'opensl' is not known; did you mean openssl?"),
