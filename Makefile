@@ -71,15 +71,18 @@ install: $(VENV)/installed ## set up .venv
 
 environments: $(TESTED) $(DOCS)/installed ## set up all that is set up here; -j2 takes half the time
 
-# The environment, made anew when the Python that made it is not the one we have now. What is missing is said first.
+# The environment, made anew when the Python that made it is not the one we have now, or when it has been moved: its
+# scripts have its path. What is missing is said first.
 $(VENV)/python: always
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install Python 3.11 or later $(HOW)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); install Python 3.11 or later $(HOW)" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv or ensurepip; install them (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	@made_by=$$($(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version)'); \
+	@made_by=$$($(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version)'; pwd); \
 	if [ "$$made_by" != "$$(cat $@ 2>/dev/null)" ]; then \
+		if [ -e $(VENV) ] && ! [ -w $(VENV) ]; then \
+			echo "$(VENV) cannot be written by $$(id -un); remove it, or name another: make VENV=.venv-$$(id -un)" >&2; exit 1; fi; \
 		$(PYTHON) -m venv --clear $(VENV) && echo "$$made_by" > $@; fi
 
 $(VENV)/installed: $(VENV)/python requirements/build.txt requirements/run.txt pyproject.toml suite/dropin.py

@@ -35,7 +35,7 @@ COMMANDS: Final = {
     "gallery": "serve bad TLS, always fresh: a specimen a port, to see a client refuse it",
     "health": "say whether a running suite is well, for probes",
     "status": "show what a running suite does: connections, refusals, certificates",
-    "faults": "tell which connections get which faults, and change those of a running suite",
+    "faults": "show which connections get which faults, and change those of a running suite",
 }
 
 
@@ -54,7 +54,16 @@ _IN_FRONT: Final[Mapping[str, Collection[str]]] = {
 
 
 #: What argparse says of a subcommand that there is not, whatever the version of Python.
-_CHOICE: Final = re.compile(r"argument COMMAND: invalid choice: '(.*)' \(choose from (.*)\)")
+_CHOICE: Final = re.compile(r"argument \[?COMMAND\]?: invalid choice: '(.*)' \(choose from (.*)\)")
+
+#: What other programs call serving, which needs no command here.
+_SERVING: Final = frozenset({"serve", "server", "run", "start", "up"})
+
+#: What signals do to a suite that runs.
+_SIGNALLED: Final = frozenset({"stop", "down", "quit", "restart", "reload"})
+
+#: Short options that other programs have for ``--version``.
+_VERSION: Final = frozenset({"-v", "-V"})
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,7 +96,10 @@ class Parser(argparse.ArgumentParser):
     @override
     def _add_action(self, action: Any) -> Any:  # also of options that exclude each other
         self.options.update(dict.fromkeys(action.option_strings, action.nargs != 0))
-        return super()._add_action(action)
+        added = super()._add_action(action)
+        # `-4` and `-6` are options, but `--count -1` has a value, which is out of range.
+        self._has_negative_number_optionals.clear()
+        return added
 
     @override
     def error(self, message: str) -> NoReturn:
@@ -114,15 +126,17 @@ class Parser(argparse.ArgumentParser):
     def refuse_option(self, option: str) -> NoReturn:
         """End with what is wrong with *option*, which there is not."""
         name = option.partition("=")[0]
-        if self.options is self.of_serving:
+        if name in _VERSION:
+            other = "; did you mean --version?" if self.options is self.of_serving else ""
+        elif self.options is self.of_serving:
             other = "; endpoints and their ports are declared in the configuration file"
         elif name == "--version" or name in self.in_front:
             other = "; it goes before the command"
         else:
             other = "; it is for serving, which needs no command" if name in self.of_serving else ""
-        is_of_serving = self.options is not self.of_serving and name in self.of_serving
-        hint = other if is_of_serving else near(name, self.options) or other
-        self.error(f"unknown option {name}{hint}")
+        of_serving = self.options is not self.of_serving and name in self.of_serving
+        close = "" if of_serving or len(name) <= 2 else near(name, self.options)
+        self.error(f"unknown option {name}{close or other}")
 
     def refuse_word(self, word: str, options: argparse.Namespace) -> NoReturn:
         """End with what is wrong with *word*, which is more than this command takes."""
@@ -130,6 +144,8 @@ class Parser(argparse.ArgumentParser):
         target = getattr(options, "target", None)
         if target is not None and ":" not in target and word.isdigit():
             hint = f"; did you mean tcp:{target}:{word}?"
+        elif "--endpoint" in self.options and re.fullmatch(r"[\w-]+", word):
+            hint = f"; did you mean --endpoint {word}?"
         elif _is_configuration(word):
             hint = f"; did you mean --config {word}?"
         self.error(f"unexpected argument {word!r}{hint}")
@@ -222,8 +238,12 @@ def _check_options(parser: Parser, command: str, words: Iterator[str]) -> None:
 
 
 def _refuse_command(parser: Parser, word: str, following: str) -> NoReturn:
-    if word == "serve":
+    if word in _SERVING:
         hint = "; serving needs no command: python -m suite --config FILE"
+    elif word in _SIGNALLED:
+        hint = "; signals do that: SIGTERM ends a suite that runs, SIGHUP has it read its configuration again"
+    elif word == "version":
+        hint = "; did you mean --version?"
     elif word == "help":
         hint = f"; did you mean {following + ' ' if following in COMMANDS else ''}--help?"
     elif _is_configuration(word):

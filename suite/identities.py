@@ -147,6 +147,10 @@ class Files:
             password is missing or wrong, or TLS servers do not use keys of this type.
         """
         file = self._file(path)
+        if b"-----BEGIN CERTIFICATE-----" in file.content and b"PRIVATE KEY-----" not in file.content:
+            raise CertificateError(
+                shown(path), "is a certificate; expected the private key that goes with it"
+            )
         check_mode(path, file.status, "private key")
         password, key = None, ("key", file.digest, b"")
         if password_file is not None and b"ENCRYPTED" in file.content:

@@ -50,6 +50,18 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def unencodable(path: str) -> str:
+    """Why *path* cannot be the name of a file here; empty: it can be."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        return (
+            f"has characters that names of files cannot have in this locale ({error.encoding}); expected"
+            " LC_ALL=C.UTF-8 in the environment"
+        )
+    return ""
+
+
 def host_and_port(host: str, port: int) -> str:
     """``host:port``, an IPv6 host in brackets, no host as ``*``."""
     return f"[{host}]:{port}" if ":" in host else f"{host or '*'}:{port}"

@@ -14,9 +14,7 @@ from typing import Any
 from locust import events
 from locust.runners import WorkerRunner
 
-from suite.client.dial.target import parse_target
 from suite.client.locust_user import EchoUser
-from suite.errors import UsageError
 
 _size = os.environ.get("ECHO_SIZE", "1024")
 if not (_size.isascii() and _size.isdigit() and int(_size)):
@@ -28,21 +26,6 @@ class Messages(EchoUser):
 
     size = int(_size)
     ca = os.environ.get("ECHO_CA")
-
-
-@events.init.add_listener
-def check_target(environment: Any, **_: Any) -> None:
-    """Refuse a ``--host`` that is no TARGET before anything is started; workers learn it from the master.
-
-    On the page of a master that has one, people may still enter it.
-    """
-    if isinstance(environment.runner, WorkerRunner):
-        return
-    if environment.web_ui is None or environment.host:
-        try:
-            parse_target(environment.host or "")
-        except UsageError as error:
-            raise SystemExit(f"--host: {error}") from None
 
 
 @events.quitting.add_listener

@@ -40,6 +40,9 @@ SPANISH: Final = {
     "Made with": "Hecho con",
 }
 
+#: What Sphinx says of the sign behind a heading, in the text of each page.
+PERMALINK: Final = {"en": 'title="Link to this heading"', "es": 'title="Enlace a este título"'}
+
 #: What the scripts of the search say, as Sphinx has it.
 TRANSLATIONS: Final = Path(sphinx.__file__).parent / "locale/es/LC_MESSAGES/sphinx.js"
 
@@ -53,6 +56,8 @@ def twin_of(page: str) -> str:
     """The name that the same page has in the other language, where it is there."""
     if page.startswith("docs/tutorial/en/"):
         return page.replace("/en/", "/es/", 1)
+    if page.startswith("docs/tutorial/steps/"):  # programs, which chapters of both languages show
+        return "docs/tutorial/es/index"
     if page.startswith("docs/tutorial/es/"):
         return page.replace("/es/", "/en/", 1)
     if language_of(page) == "es":
@@ -113,6 +118,8 @@ def put(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctre
     if language == "es":
         context["master_doc"] = HOME["es"]
         context["docstitle"] = TITLE
+        for key in context.keys() & {"body", "toc"}:
+            context[key] = context[key].replace(PERMALINK["en"], PERMALINK["es"])
         context["_"] = context["gettext"] = translate
         app.add_js_file(TRANSLATIONS.name)  # of this page alone
 

@@ -61,7 +61,7 @@ class Control(Factory):
         if what is None:
             raise RefusedRequestError(f"do: missing; expected {' or '.join(sorted(self.requests))}")
         if not isinstance(what, str) or what not in self.requests:
-            raise RefusedRequestError(f"do: {what!r} is no request{suggest(str(what), self.requests)}")
+            raise RefusedRequestError(f"do: {what!r} is not a request{suggest(str(what), self.requests)}")
         follow, known = self.requests[what]
         for key in request:
             if key != "do" and key not in known:

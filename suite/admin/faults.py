@@ -134,7 +134,7 @@ class FaultRequests:
         for number in unwanted:
             if number not in ids:
                 expected = f"expected {' or '.join(map(str, ids))}" if ids else "it has none"
-                raise RefusedRequestError(f"ids: {number} is no fault of {name}; {expected}")
+                raise RefusedRequestError(f"ids: {number} is not a fault of {name}; {expected}")
         pairs = [*zip(ids, faults.entries, strict=True)]
         kept = [(number, fault) for number, fault in pairs if number not in unwanted]
         self._change(
@@ -200,7 +200,7 @@ class FaultRequests:
         if name not in self._suite.endpoints:
             known = self._suite.endpoints
             hint = suggest(name, known) if len(known) <= MOST_NAMED else near(name, known)
-            raise RefusedRequestError(f"endpoint: {name!r} is no endpoint{hint}")
+            raise RefusedRequestError(f"endpoint: {name!r} is not an endpoint{hint}")
         return name
 
     def known(self, endpoint: RunningEndpoint) -> Known:
@@ -249,7 +249,7 @@ class FaultRequests:
                 seed = seed if named is None else named
                 where = ""
             else:
-                raise RefusedRequestError(f"{where}: {item!r} is no fault; expected {EXPECTED['faults']}")
+                raise RefusedRequestError(f"{where}: {item!r} is not a fault; expected {EXPECTED['faults']}")
             found += _fitting(faults, description, where)
         return tuple(found), seed
 

@@ -20,11 +20,13 @@ import time
 from contextlib import ExitStack
 from typing import Any, Final
 
-from locust import User, task
+from locust import User, events, task
+from locust.runners import WorkerRunner
 from typing_extensions import override
 
 from suite.client.dial.failures import TargetError, from_errno
 from suite.client.dial.target import Target, parse_target
+from suite.errors import UsageError
 
 #: Seconds to wait after a failed connection, so that a target that refuses is not hammered.
 PAUSE: Final = 1.0
@@ -66,12 +68,34 @@ class EchoUser(User):
         self._payload = os.urandom(self.size)
         self._context = self._tls_context() if self.target.transport == "tls" else None
 
-    def _tls_context(self) -> ssl.SSLContext:
+    @classmethod
+    def check(cls, host: str) -> None:
+        """Check the settings before anything is started.
+
+        :param host: what ``--host`` says.
+        :raises UsageError: a setting cannot be used.
+        """
+        try:
+            target = parse_target(host)
+        except UsageError as error:
+            raise UsageError(f"--host: {error}") from None
+        if target.transport != "tls":
+            return
+        try:
+            cls._tls_context()
+        except OSError as error:  # ssl.SSLError, too
+            files = " or ".join(repr(file) for file in (cls.ca, cls.certificate, cls.key) if file is not None)
+            raise UsageError(
+                f"{cls.__name__}: {files} cannot be used: {error.strerror or error}; expected PEM files"
+            ) from None
+
+    @classmethod
+    def _tls_context(cls) -> ssl.SSLContext:
         context = ssl.create_default_context()
-        if self.ca is not None:
-            context.load_verify_locations(self.ca)
-        if self.certificate is not None:
-            context.load_cert_chain(self.certificate, self.key)
+        if cls.ca is not None:
+            context.load_verify_locations(cls.ca)
+        if cls.certificate is not None:
+            context.load_cert_chain(cls.certificate, cls.key)
         return context
 
     @override
@@ -173,6 +197,23 @@ class EchoUser(User):
             chunks.append(chunk)
             missing -= len(chunk)
         return b"".join(chunks)
+
+
+@events.init.add_listener
+def check_settings(environment: Any, **_: Any) -> None:
+    """End with one line if what Locust is to start cannot be; workers learn the target from the master.
+
+    On the page of a master that has one, people may still enter it.
+    """
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    for user in environment.user_classes:
+        host = environment.host or user.host
+        if issubclass(user, EchoUser) and (host or environment.web_ui is None):
+            try:
+                user.check(host or "")
+            except UsageError as error:
+                raise SystemExit(str(error)) from None
 
 
 def _as_target_error(error: OSError) -> TargetError:

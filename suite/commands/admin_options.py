@@ -6,11 +6,10 @@ Rule: next to nothing is imported, because ``health`` is run every few seconds.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Final
 
 from suite.client.admin.address import Place, configured, parse_address
-from suite.commands.options import add_config, default_config
+from suite.commands.options import add_config, default_config, file_path
 
 _HELP: Final = "such as unix:run/admin.sock or tcp:localhost:9901; default: the configuration's"
 
@@ -26,7 +25,7 @@ def add_token(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token-file",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="the file with its token; default: the configuration's",
     )
 

@@ -13,8 +13,13 @@ from suite.text import shown
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``certs``."""
-    parser.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=Path("certs"))
+    parser.add_argument("directory", metavar="DIR", nargs="?", type=_directory, default=Path("certs"))
     parser.add_argument("--force", action="store_true", help="replace files that exist")
+
+
+def _directory(text: str) -> Path | None:
+    """The directory *text*; None if it is empty, as a shell's variable is that is not set."""
+    return Path(text) if text else None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
     :raises UsageError: the directory is a file.
     :raises CertificateError: a file exists already, or cannot be written.
     """
+    if options.directory is None:
+        raise UsageError("certs: '' is not a directory; expected the one to write to, such as certs")
     if options.directory.suffix == ".toml" or options.directory.is_file():
         raise UsageError(
             f"certs: {str(options.directory)!r} is a file; expected the directory to write to, such as certs"

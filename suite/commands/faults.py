@@ -28,7 +28,7 @@ from suite.text import suggest
 
 #: The commands, and what ``--help`` says of them.
 COMMANDS: Final = {
-    "explain": "tell which connections or datagrams of an endpoint will get which faults",
+    "explain": "show which connections or datagrams of an endpoint will get which faults",
     "list": "list the faults of a running suite, with their ids",
     "add": "add faults to an endpoint of a running suite, all at once",
     "remove": "remove faults of an endpoint of a running suite by their ids",
@@ -130,7 +130,7 @@ def _find(options: argparse.Namespace) -> Description:
             raise UsageError(f"--endpoint NAME is missing; {there_are}")
         (name,) = faulty
     if name not in by_name:
-        raise UsageError(f"--endpoint {name!r} is no endpoint{suggest(name, by_name)}")
+        raise UsageError(f"--endpoint {name!r} is not an endpoint{suggest(name, by_name)}")
     return by_name[name]
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from suite.commands.options import file_path
 from suite.commands.serve import serve
 from suite.config.gallery import BELOW, DEFAULT_PORTS, GalleryTable, is_domain
 from suite.errors import UsageError
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ca",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="where to write the CA's certificate; default: a temporary file",
     )
     commands = parser.add_subparsers(title="commands", metavar="[COMMAND]", dest="command")
@@ -62,7 +63,9 @@ def run(options: argparse.Namespace) -> int:
         return code
     ports = options.ports
     if not ports.isdecimal() or not (int(ports) == 0 or BELOW < int(ports) <= 65_535):
-        raise UsageError(f"--ports {ports!r} cannot be used; expected one such as {DEFAULT_PORTS}, or 0")
+        raise UsageError(
+            f"--ports {ports!r} cannot be used; expected {BELOW + 1} to 65535, such as {DEFAULT_PORTS}, or 0"
+        )
     if not is_address(options.host):
         raise UsageError(f"--host {options.host!r} is not an address; expected one such as 127.0.0.1")
     domain = options.domain.lower()

@@ -20,7 +20,7 @@ from suite.client.score.report import comparison, progress, report
 from suite.client.score.score import Scoring, run_scoring
 from suite.client.score.verdicts import Score
 from suite.commands.console import put, say
-from suite.commands.options import duration, number
+from suite.commands.options import duration, file_path, number
 from suite.cores import cores
 from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
 from suite.text import near, shown, suggest
@@ -55,11 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="also list what is right")
     parser.add_argument("--list", action="store_true", help="list the clients that are known by name")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
-    parser.add_argument("--junit", metavar="FILE", type=Path, help="also write JUnit's XML to FILE")
+    parser.add_argument("--junit", metavar="FILE", type=file_path, help="also write JUnit's XML to FILE")
     parser.add_argument(
         "--baseline",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="fail only on what is not wrong in FILE, which --json has written",
     )
 
@@ -119,7 +119,9 @@ def parse_clients(words: Sequence[str], stack: str | None) -> list[Client]:
         return [CLIENTS[word] for word in dict.fromkeys(words)]
     if not any("{port}" in word for word in words):
         if len(words) == 1:
-            raise UsageError(f"{words[0]!r} is no client{near(words[0], CLIENTS) or _EXPECTED}")
+            raise UsageError(
+                f"{words[0]!r} is not a client known by name{near(words[0], CLIENTS) or _EXPECTED}"
+            )
         raise UsageError(
             f"no {{port}} in {' '.join(words)!r}; expected a command with {{host}} {{port}} {{ca}}"
         )

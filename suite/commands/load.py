@@ -33,7 +33,7 @@ from suite.client.load.schedule import Rate
 from suite.client.load.series import HistogramLog
 from suite.client.run import run_until
 from suite.commands.console import say, warn
-from suite.commands.options import add_config, duration, number, size
+from suite.commands.options import add_config, duration, file_path, number, size
 from suite.commands.reach import TARGET_HELP, add_reach, check_reach, parse_reach
 from suite.cores import cores
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
@@ -94,16 +94,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plot",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="draw percentiles, and latency and rate over time, to FILE.svg or FILE.png",
     )
     parser.add_argument(
-        "--hlog", metavar="FILE", type=Path, help="write an HdrHistogram log: a histogram for each second"
+        "--hlog",
+        metavar="FILE",
+        type=file_path,
+        help="write an HdrHistogram log: a histogram for each second",
     )
     parser.add_argument(
         "--compare",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         nargs="+",
         help="compare results from --json, instead of loading a target",
     )

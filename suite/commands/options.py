@@ -19,15 +19,28 @@ from suite.text import SIZES, UNITS
 #: Where `--config` looks, unless `CONFIG` says where.
 DEFAULT_CONFIG: Final = Path("config.toml")
 
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|)")
-_SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|)")
+#: Seconds of the longest duration on the command line: a day.
+LONGEST: Final = 86_400
+
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(ms|s|m|h|d|)")
+_SIZE: Final = re.compile(r"([0-9]+)(B|KiB|MiB|GiB|)")
 
 
 def add_config(parser: argparse.ArgumentParser, default: Any = None) -> None:
     """``--config``, before a command or after it."""
     default = default_config() if default is None else default
     text = f"default: ${CONFIG}, or {DEFAULT_CONFIG}"
-    parser.add_argument("--config", metavar="FILE", type=Path, default=default, help=text)
+    parser.add_argument("--config", metavar="FILE", type=file_path, default=default, help=text)
+
+
+def file_path(text: str) -> Path:
+    """The path *text*; an empty one, such as that of a shell's variable that is not set, is none.
+
+    :raises argparse.ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty; expected a path")
+    return Path(text)
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -75,12 +88,16 @@ def duration(option: str, text: str, *, zero: bool = False) -> float:
     """*text* in seconds: ``250ms``, ``10s``, ``5m``, or a number of seconds.
 
     :param zero: whether 0 is accepted.
-    :raises UsageError: it is not a duration.
+    :raises UsageError: it is not a duration, or out of range.
     """
     found = _DURATION.fullmatch(text)
-    seconds = float(found[1]) * UNITS[found[2] or "s"] if found else -1.0
-    if not (0 <= seconds <= 86400) or (seconds == 0 and not zero):
+    if found is None:
         raise UsageError(f"{option} {text!r} is not a duration; expected one such as 250ms, 10s or 5m")
+    seconds = float(found[1]) * UNITS[found[2] or "s"]
+    if seconds > LONGEST:
+        raise UsageError(f"{option} {text!r} is too long; expected 24h at the most")
+    if seconds == 0 and not zero:
+        raise UsageError(f"{option} {text!r} is too short; expected one such as 250ms, 10s or 5m")
     return seconds
 
 

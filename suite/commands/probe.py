@@ -17,7 +17,7 @@ from suite.client.probe.output import JSONOutput, Output, TextOutput
 from suite.client.probe.run import run_probe
 from suite.client.probe.settings import Settings
 from suite.commands.console import say, warn
-from suite.commands.options import add_config, duration, environment_of, number, size
+from suite.commands.options import add_config, duration, environment_of, file_path, number, size
 from suite.commands.reach import TARGET_HELP, add_reach, add_starttls, check_reach, parse_reach
 from suite.errors import EXIT_FAILURE, EXIT_OK, UsageError
 from suite.server import process
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prometheus",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="also write metrics to FILE, which ends with .prom, for node_exporter's textfile collector",
     )
 

@@ -16,7 +16,7 @@ from suite.client.dial.starttls import PROTOCOLS
 from suite.client.dial.target import Target
 from suite.client.dial.trust import TLSOptions, check_options
 from suite.commands.console import warn
-from suite.commands.options import duration
+from suite.commands.options import duration, file_path
 from suite.errors import UsageError
 from suite.text import suggest
 
@@ -34,11 +34,11 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ca",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="trust these roots as well (for targets on this machine, certs/ca.pem is found by itself)",
     )
-    parser.add_argument("--cert", metavar="FILE", type=Path, help="present this client certificate")
-    parser.add_argument("--key", metavar="FILE", type=Path, help="its private key")
+    parser.add_argument("--cert", metavar="FILE", type=file_path, help="present this client certificate")
+    parser.add_argument("--key", metavar="FILE", type=file_path, help="its private key")
     parser.add_argument(
         "--server-name", metavar="NAME", help="ask for this name, and expect it in the certificate"
     )

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.commands.options import add_workers, environment_of, workers_of
+from suite.commands.options import add_workers, environment_of, file_path, workers_of
 from suite.errors import EXIT_OK
 from suite.signals import Signals
 
@@ -35,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-file",
         metavar="FILE",
-        type=Path,
+        type=file_path,
         help="append the log to this file, which SIGUSR1 opens again; default: standard error",
     )
     add_workers(parser)
     parser.add_argument(
         "--replay",
         metavar="LOG",
-        type=Path,
+        type=file_path,
         help="give each connection the faults that this log of an earlier run says",
     )
 

@@ -109,6 +109,8 @@ def read_admin(values: Values, value: object) -> AdminTable | None:
     :raises ConfigError: it is no table, or has no `listen`.
     """
     reader = _Admin(values.file, values.directory, values.mistakes)
+    if isinstance(value, str):
+        raise reader.error("admin", f"{value!r} is a string; expected a table; did you mean admin.listen?")
     table = reader.table(value, "admin", KEYS)
     found = reader.values(
         table,

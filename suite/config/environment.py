@@ -20,6 +20,9 @@ PREFIX: Final = "ECHO_SUITE_"
 #: The path of the configuration, where no ``--config`` says it; no endpoint.
 CONFIG: Final = "ECHO_SUITE_CONFIG"
 
+#: Options that somebody might expect to have variables, too.
+_OPTIONS: Final = frozenset({"log", "log-file", "log-level", "reactor", "replay", "workers"})
+
 #: What can name an endpoint, with ``-`` for ``_`` (see `suite.config.values.NAME`).
 _NAME: Final = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -89,6 +92,11 @@ def read_variables(environ: Mapping[str, str]) -> tuple[Variable, ...]:
         if not _NAME.fullmatch(declared.name):
             raise declared.error(
                 f"cannot name an endpoint; expected 1 to 64 letters, digits or '_' after {PREFIX}"
+            )
+        if declared.name in _OPTIONS and ":" not in listen:
+            raise declared.error(
+                f"{listen!r} is not an endpoint description, which a variable of this kind has; did you mean"
+                f" --{declared.name} {listen}?"
             )
         other = found.setdefault(declared.name, declared)
         if other is not declared:

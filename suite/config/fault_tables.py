@@ -156,7 +156,7 @@ def _kind(values: Values, name: object, key: str) -> Kind:
     if not isinstance(name, str):
         raise values.wrong_type(key, name, _KINDS)
     if name not in KINDS:
-        raise values.error(key, f"{name!r} is no fault{suggest(name, KINDS)}")
+        raise values.error(key, f"{name!r} is not a fault{suggest(name, KINDS)}")
     if KINDS[name] in TOO_EARLY:
         raise values.error(key, f"{name} strikes before a client can ask for it; expected other kinds")
     return KINDS[name]

@@ -161,7 +161,7 @@ def _profile(value: object, profiles: Mapping[str, Profile]) -> str:
         raise ValueError(f'{value!r} is {type_of(value)}; expected the name of a profile, such as "3g"')
     names = {name.lower(): name for name in profiles}
     if value not in profiles and value.lower() not in names:
-        raise ValueError(f"{value!r} is no profile{suggest(value, profiles)}")
+        raise ValueError(f"{value!r} is not a profile{suggest(value, profiles)}")
     return value if value in profiles else names[value.lower()]
 
 
@@ -264,14 +264,14 @@ def _entries(text: str) -> tuple[list[dict[str, Any]], int | None]:
             if seed is not None:
                 _raise(key, "is given twice; expected it once")
             if not _SEED.fullmatch(value) or int(value) not in SEEDS:
-                _raise(key, f"{value!r} is no seed; expected {A_SEED}")
+                _raise(key, f"{value!r} is not a seed; expected {A_SEED}")
             seed = int(value)
             continue
         if key in KINDS or key == "profile":
             entries.append({})
         elif key not in OPTIONS:
             known = {*KINDS, *OPTIONS, "profile", "seed"}
-            _raise(name, f"is no fault{_meant(key, known)}")
+            _raise(name, f"is not a fault{_meant(key, known)}")
         elif not entries:
             _raise(key, "belongs to a fault; expected one before it, such as latency=200ms")
         elif key in entries[-1]:

@@ -258,7 +258,7 @@ def _loss(value: object) -> float | Bursts:
         return _share(value)
     for name in value:
         if name not in _BURSTS:
-            raise ValueError(f"{name!r} is no parameter of bursts{suggest(str(name), _BURSTS)}")
+            raise ValueError(f"{name!r} is not a parameter of bursts{suggest(str(name), _BURSTS)}")
     if "p" not in value:
         raise ValueError("p is missing; expected the probability that a burst begins")
     read = {}
@@ -318,7 +318,7 @@ def _words(
 
 def _yes(value: object) -> bool:
     if value is False:
-        raise ValueError("false means nothing; expected true, or the entry to be left out")
+        raise ValueError("false has no effect; expected true, or no such entry")
     if isinstance(value, str):
         raise ValueError(f"{value!r} cannot be used; expected true")
     if value is not True:
@@ -355,7 +355,7 @@ def _span(value: object) -> Span:
         return Span(seconds=_duration(value))
     if _SIZE.fullmatch(value):
         return Span(size=_size(value))
-    raise ValueError(f"{value!r} is neither; expected {_A_SPAN}")
+    raise ValueError(f"{value!r} is neither a size nor a time; expected {_A_SPAN}")
 
 
 def _typed_span(text: str) -> str:

@@ -8,11 +8,14 @@ filled in) and has only values that can be used. How values are read is in `suit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
+
+from typing_extensions import override
 
 from suite.config.admin import AdminTable, read_admin
 from suite.config.document import directory_of, read_document
@@ -28,7 +31,9 @@ from suite.config.workers import read_workers
 from suite.errors import ConfigError, Mistakes
 from suite.text import shown
 
-NO_CLIENT_CA: Final = "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it"
+NO_CLIENT_CA: Final = (
+    "clients are not asked for a certificate; expected client_ca, a PEM file of CAs, beside it"
+)
 
 #: How long echoes under way may take when the suite ends, in seconds (nginx and HAProxy wait for ever,
 #: Docker and Kubernetes kill after 10 and 30, counted from the same signal).
@@ -43,6 +48,12 @@ STRINGS: Final = {
     "group": "the name of a group",
     "control": 'a UNIX socket, such as "unix:run/control.sock"',
 }
+
+#: How an endpoint description begins.
+_DESCRIPTION: Final = re.compile(r"[a-z]+[46]?:")
+
+#: What other programs have as keys, and a description as its parts.
+_OF_DESCRIPTIONS: Final = frozenset({"address", "bind", "host", "interface", "listen", "port"})
 
 #: The keys of a file.
 TOP_LEVEL: Final = (
@@ -161,6 +172,16 @@ class _Endpoints(Values):
 
     seed: int = 0
     profiles: Mapping[str, Profile] = PROFILES
+
+    @override
+    def unknown(self, key: str, name: str, item: object, known: Iterable[str]) -> str:
+        """An endpoint outside of its table is told from other unknown keys."""
+        listen = item.get("listen") if isinstance(item, dict) else item
+        if not key and isinstance(listen, str) and _DESCRIPTION.match(listen):
+            return "unknown key; endpoints go below a line `[endpoints]`"
+        if not key and name in _OF_DESCRIPTIONS:
+            return 'unknown key; expected it in an endpoint, such as tcp = "tcp:1234:interface=127.0.0.1"'
+        return super().unknown(key, name, item, known)
 
     def endpoints(self, value: object) -> dict[str, Any]:
         if not isinstance(value, dict):

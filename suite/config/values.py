@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from suite.config.limits import Limits, Network
 from suite.config.tls import CLIENT_AUTH, TLS, TLS_VERSIONS
 from suite.errors import ConfigError, Mistakes
-from suite.text import SIZES, UNITS, shown, suggest
+from suite.text import SIZES, UNITS, shown, suggest, unencodable
 
 T = TypeVar("T")
 
@@ -48,6 +48,14 @@ def dotted(key: str, name: str) -> str:
     """*name* behind *key*, quoted where it would not be taken for a bare key."""
     word = name if NAME.fullmatch(name) else repr(name)
     return f"{key}.{word}" if key else word
+
+
+def _meant_size(text: str) -> str:
+    """``; did you mean …?`` with the unit that *text* has in another spelling; or nothing."""
+    found = re.fullmatch(r"(\d{1,15}) ?([kmgt])?i?b?", text, re.IGNORECASE)
+    if found is None or int(found[1]) == 0:
+        return ""
+    return f'; did you mean "{found[1]}{found[2].upper() + "iB" if found[2] else "B"}"?'
 
 
 def type_of(value: object) -> str:
@@ -101,8 +109,12 @@ class Values:
             raise self.wrong_type(key, value, "a table")
         for name in value:
             if name not in known:
-                self.mistakes.note(self.error(dotted(key, name), f"unknown key{suggest(name, known)}"))
+                self.mistakes.note(self.error(dotted(key, name), self.unknown(key, name, value[name], known)))
         return {name: item for name, item in value.items() if name in known}
+
+    def unknown(self, _key: str, name: str, _item: object, known: Iterable[str]) -> str:
+        """What is wrong with *name* in the table at *key*, where it is not *known*."""
+        return f"unknown key{suggest(name, known)}"
 
     def values(
         self, table: Mapping[str, Any], key: str, readers: Mapping[str, Callable[[Any, str], object]]
@@ -141,6 +153,8 @@ class Values:
         path = self.string(value, key, expected)
         if "\0" in path:
             raise self.error(key, f"{path!r} cannot be used; expected {expected}")
+        if problem := unencodable(path):
+            raise self.error(key, f"{path!r} {problem}")
         return self.directory / path
 
     def version(self, value: object, key: str) -> str:
@@ -189,7 +203,9 @@ class Values:
         tls = replace(defaults, **read)
         if TLS_VERSIONS.index(tls.minimum) > TLS_VERSIONS.index(tls.maximum):
             culprit = "minimum" if "minimum" in read else "maximum"
-            problem = f'minimum "{tls.minimum}" is above maximum "{tls.maximum}"; expected it not to be'
+            problem = (
+                f'minimum "{tls.minimum}" is above maximum "{tls.maximum}"; expected the same or a lower one'
+            )
             self.mistakes.note(self.error(f"{key}.{culprit}", problem))
             tls = replace(tls, minimum=TLS().minimum, maximum=TLS().maximum)
         return tls, named
@@ -239,8 +255,10 @@ class Values:
             return None
         text = self.string(value, key, expected)
         found = _SIZE.fullmatch(text)
-        if not found or int(found[1]) == 0:
-            raise self.error(key, f"{text!r} is not a size; expected {expected}")
+        if found and int(found[1]) == 0:
+            raise self.error(key, f"{text!r} is too small; expected {expected}")
+        if not found:
+            raise self.error(key, f"{text!r} is not a size; expected {expected}{_meant_size(text)}")
         return int(found[1]) * SIZES[found[2]]
 
     def networks(self, value: object, key: str) -> tuple[Network, ...]:

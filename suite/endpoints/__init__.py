@@ -1,7 +1,8 @@
 """Where an endpoint listens.
 
 - `descriptions`: checked endpoint descriptions
-- `parser`: parses their text; `members`: looks up users and groups
+- `parser`: parses their text; `meant`: what was probably meant by a wrong one; `members`: looks up users and
+  groups
 - `companions`: the descriptions of the control socket and of the admin interface
 - `sockets`: the listening sockets, opened or adopted once; `inherited`: those of the parent process
 - `listener`: puts what answers on them

@@ -14,7 +14,6 @@ from typing import Final
 # tests/endpoints/test_descriptions.py checks it against its documented syntax.
 from twisted.internet.endpoints import (
     _parse,
-    quoteStringArgument,
 )
 from twisted.internet.interfaces import (
     IStreamServerEndpointStringParser,
@@ -24,6 +23,7 @@ from twisted.plugin import getPlugins
 from suite.answers.table import ANSWERS
 from suite.config.fault_text import kind_misfit, misfit
 from suite.config.file import Config, Endpoint
+from suite.endpoints import meant
 from suite.endpoints.descriptions import (
     ANY,
     ANY6,
@@ -43,7 +43,7 @@ from suite.endpoints.descriptions import (
 )
 from suite.endpoints.members import Lookup
 from suite.errors import ConfigError, Mistakes
-from suite.text import is_address, shown, suggest
+from suite.text import shown, suggest, unencodable
 
 #: Linux's default for ``net.core.somaxconn`` since 5.4, which cuts off what is larger.
 DEFAULT_BACKLOG: Final = "4096"
@@ -68,10 +68,6 @@ DEFAULTS: Final[dict[str, dict[str, str]]] = {
 
 #: What is between the colons that separate parameters.
 _PART = re.compile(r"((?:\\.|[^:\\])*)(?::|$)", re.DOTALL)
-
-
-#: The most parts that colons make of an IPv6 address (RFC 4291, section 2.2: eight groups, one empty).
-MAX_IPV6_PARTS: Final = 9
 
 
 def _split(text: str) -> tuple[list[str], dict[str, str]]:
@@ -117,12 +113,26 @@ class Parser:
             return ConfigError(shown(self.config.file), "gallery.ports", problem)
         return self.config.listen_error(self.endpoint, problem)
 
+    @property
+    def colon(self) -> str:
+        """A colon in an address, as it is written where the description is: in TOML, or in a variable."""
+        return r"\:" if self.endpoint.variable else r"\\:"
+
+    def refuse(self, problem: str | None) -> None:
+        """Refuse the description for this *problem*; None: there is none.
+
+        :raises ConfigError: there is one.
+        """
+        if problem is not None:
+            raise self.error(problem)
+
     def parse(self) -> Description:
         """The description, checked.
 
         :raises ConfigError: it cannot be understood.
         """
         text = self.endpoint.listen
+        self.refuse(meant.url(text, self.colon))
         try:
             positional, named = _split(text)
         except (RuntimeError, StopIteration):  # a backslash at the end
@@ -149,11 +159,11 @@ class Parser:
             )
         arguments: dict[str, str] = {}
         if kind in PARAMETERS:
-            self.check_order(kind, positional)
+            self.refuse(meant.order(kind, positional, self.colon))
             try:
                 arguments = self.arguments(kind, positional, named)
             except ConfigError:
-                self.check_colons(kind, text)
+                self.refuse(meant.escapes(kind, text, self.colon))
                 raise
             if kind == "tls":  # Twisted's name for the same
                 kind, arguments["directory"] = "ssl", arguments.pop("path")
@@ -237,7 +247,10 @@ class Parser:
         """
         known = {plugin.prefix.lower() for plugin in getPlugins(IStreamServerEndpointStringParser)}
         if kind.lower() not in known:
-            raise self.error(f"{kind!r} is not an endpoint type{suggest(kind, known | PARAMETERS.keys())}")
+            hint = meant.description(self.endpoint.listen, self.colon) or suggest(
+                kind, known | PARAMETERS.keys()
+            )
+            raise self.error(f"{kind!r} is not an endpoint type{hint}")
 
     def arguments(self, kind: str, positional: list[str], named: dict[str, str]) -> dict[str, str]:
         """The parameters of a description of the type *kind* by name, with defaults.
@@ -286,46 +299,6 @@ class Parser:
                     f"{name} does not go with directory, where each file has a key, its certificate and the"
                     " chain; expected one of the two"
                 )
-
-    def check_order(self, kind: str, positional: list[str]) -> None:
-        """Find an address where the port should be, and a port where the directory should be.
-
-        :raises ConfigError: there is one.
-        """
-        if kind == "tls" and positional and positional[0].isdigit():
-            port = positional[0]
-            raise self.error(
-                f"{port!r} is a port, where tls: has a directory of PEM files; expected"
-                f" ssl:{port}:privateKey=certs/server.key:certKey=certs/server.pem, or tls:DIRECTORY:{port}"
-            )
-        if PARAMETERS[kind][0] != "port" or not positional:
-            return
-        first, second = positional[0], (positional[1:2] or [""])[0]
-        if second.isdigit() and (first == "localhost" or is_address(first)):
-            host = LOOPBACK if first == "localhost" else first
-            raise self.error(
-                f"port {first!r} is an address, and the port comes first;"
-                f" did you mean {kind}:{second}:interface={quoteStringArgument(host)}?"
-            )
-
-    def check_colons(self, kind: str, text: str) -> None:
-        """Find an IPv6 address whose colons are not escaped, once *text* has turned out to be wrong.
-
-        :raises ConfigError: there is one.
-        """
-        if "interface" not in PARAMETERS.get(kind, ()):
-            return
-        parts = text.split(":")
-        for begin in range(2, len(parts)):
-            parts[begin] = parts[begin].removeprefix("interface=")
-            for end in range(min(len(parts), begin + MAX_IPV6_PARTS), begin + 2, -1):
-                address = ":".join(parts[begin:end]).removeprefix("[").removesuffix("]")
-                if is_address(address):
-                    colon, where = (r"\:", "") if self.endpoint.variable else (r"\\:", ' in "…"')
-                    raise self.error(
-                        f"{address!r} has colons, which separate parameters here; write them as"
-                        f" {colon}{where}, such as interface={address.replace(':', colon)}"
-                    )
 
     # Each of these returns the value, in its shortest form.
 
@@ -409,6 +382,8 @@ class Parser:
         abstract = name == "address" and value.startswith("\0")  # unix(7): a name, not a file
         if "\0" in value[abstract:]:
             raise self.error(f"{name} {value!r} cannot be used; expected a path")
+        if problem := unencodable(value):
+            raise self.error(f"{name} {value!r} {problem}")
         path = value if abstract else os.path.normpath(os.path.join(self.config.directory, value))
         if name == "address":
             # A path that only its directory makes too long can be reached from where we are.

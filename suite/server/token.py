@@ -36,7 +36,7 @@ def read_token(path: Path, file: Path) -> bytes:
         raise mistake(f"has mode {mode:o}, so that others may use it; expected 600")
     if len(token) < SHORTEST_TOKEN or len(token.split()) != 1 or not token.isascii():
         raise mistake(
-            f"holds no token; expected {SHORTEST_TOKEN} characters or more on one line, such as what"
+            f"contains no token; expected {SHORTEST_TOKEN} characters or more on one line, such as what"
             " `openssl rand -hex 16` prints"
         )
     return token

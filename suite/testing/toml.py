@@ -13,7 +13,7 @@ def to_toml(table: Mapping[str, object]) -> str:
     :raises TypeError: *table* is not one, or contains a value of another type.
     """
     if not isinstance(table, Mapping):
-        raise TypeError(f"{table!r} is no configuration; expected TOML text, a mapping or a Path")
+        raise TypeError(f"{table!r} is not a configuration; expected TOML text, a mapping or a Path")
     return "".join(f"{_toml_string(key)} = {_toml(value, key)}\n" for key, value in table.items())
 
 

@@ -98,7 +98,7 @@ def test_a_refusal_is_one_line_and_the_next_request_is_heard() -> None:
         (b"list", "not JSON: Expecting value: line 1 column 1 (char 0); expected an object on one line"),
         (b"[1, 2]", "[1, 2] is not an object; expected an object on one line"),
         (b'"list"', """'list' is not an object; expected an object on one line"""),
-        (b'{"do": NaN}', "not JSON: NaN is no number; expected an object on one line"),
+        (b'{"do": NaN}', "not JSON: NaN is not a number; expected an object on one line"),
         (b'{"do": 1, "do": 2}', "a key is given twice in one object; expected it once"),
         (b'{"do": "\xff"}', "byte 8 is not UTF-8; expected a JSON object"),
         (b"\xff\xfe{\x00}\x00", "byte 0 is not UTF-8; expected a JSON object"),
@@ -205,7 +205,7 @@ def test_a_silent_client_is_told_and_left() -> None:
     client.send({"do": "a"})
     client.clock.advance(PATIENCE - 1)
     assert [answer["ok"] for answer in client.answers()] == [True]
-    client.protocol.dataReceived(b"{")  # a byte now and then is no request
+    client.protocol.dataReceived(b"{")  # a byte now and then is not a request
     client.clock.advance(1)
     assert client.answers() == [{"ok": False, "kind": "busy", "error": "no request within 60 s"}]
     assert client.closing

@@ -190,11 +190,11 @@ def test_a_second_clear_changes_nothing(asked: Asked) -> None:
     ("request_", "error"),
     [
         ({}, "do: missing; expected add or clear or list or remove"),
-        ({"do": "lst"}, "do: 'lst' is no request; did you mean list?"),
-        ({"do": ["list"]}, "do: ['list'] is no request; did you mean list?"),
+        ({"do": "lst"}, "do: 'lst' is not a request; did you mean list?"),
+        ({"do": ["list"]}, "do: ['list'] is not a request; did you mean list?"),
         ({"do": "list", "endpont": "flaky"}, "endpont: unknown key; did you mean endpoint?"),
         ({"do": "list", "a\nb": 1}, r"a\nb: unknown key; expected endpoint"),
-        ({"do": "list", "endpoint": "flakey"}, "endpoint: 'flakey' is no endpoint; did you mean flaky?"),
+        ({"do": "list", "endpoint": "flakey"}, "endpoint: 'flakey' is not an endpoint; did you mean flaky?"),
         ({"do": "list", "endpoint": 7}, "endpoint: 7 is not a string; expected the name of an endpoint"),
         ({"do": "list", "endpoint": None}, "endpoint: None is not a string; expected"),
         ({"do": "add", "faults": ["stall"]}, "endpoint: missing; expected the name of an endpoint"),
@@ -204,8 +204,8 @@ def test_a_second_clear_changes_nothing(asked: Asked) -> None:
             {"do": "add", "endpoint": "flaky", "faults": "stall"},
             "faults: 'stall' cannot be used; expected an",
         ),
-        ({"do": "add", "endpoint": "flaky", "faults": [7]}, "faults[1]: 7 is no fault; expected an array"),
-        ({"do": "add", "endpoint": "flaky", "faults": ["latncy=1s"]}, "latncy: is no fault; did you mean"),
+        ({"do": "add", "endpoint": "flaky", "faults": [7]}, "faults[1]: 7 is not a fault; expected an array"),
+        ({"do": "add", "endpoint": "flaky", "faults": ["latncy=1s"]}, "latncy: is not a fault; did you mean"),
         (
             {"do": "add", "endpoint": "flaky", "faults": [{"latency": "200"}]},
             "faults[1].latency: '200' is not a duration; expected a duration such as \"200ms\"",
@@ -237,9 +237,9 @@ def test_a_second_clear_changes_nothing(asked: Asked) -> None:
         ({"do": "remove", "endpoint": "flaky", "ids": [True]}, "ids: [True] cannot be used; expected"),
         (
             {"do": "remove", "endpoint": "flaky", "ids": [1, 9]},
-            "ids: 9 is no fault of flaky; expected 1 or 2",
+            "ids: 9 is not a fault of flaky; expected 1 or 2",
         ),
-        ({"do": "remove", "endpoint": "clean", "ids": [1]}, "ids: 1 is no fault of clean; it has none"),
+        ({"do": "remove", "endpoint": "clean", "ids": [1]}, "ids: 1 is not a fault of clean; it has none"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_changes(
@@ -277,8 +277,10 @@ def test_what_a_log_has_recorded_is_not_changed(asked: Asked) -> None:
 
 def test_an_error_names_no_thousands_of_endpoints(tmp_path: Path) -> None:
     many = Asked(tmp_path, "[endpoints]\n" + "".join(f'e{number} = "tcp:0"\n' for number in range(40)))
-    assert many("list", endpoint="e399")["error"].startswith("endpoint: 'e399' is no endpoint; did you mean")
-    assert many("list", endpoint="x")["error"] == "endpoint: 'x' is no endpoint"
+    assert many("list", endpoint="e399")["error"].startswith(
+        "endpoint: 'e399' is not an endpoint; did you mean"
+    )
+    assert many("list", endpoint="x")["error"] == "endpoint: 'x' is not an endpoint"
     many.suite.stopService()
 
 

@@ -227,9 +227,9 @@ EXPECTED = "cannot be used; expected a tcp:, tcp6: or unix: description, such as
             "admin.token_file: . cannot be read: Is a directory; expected",
         ),
         ('listen = "tcp:0"\ntoken_file = "open"', "admin.token_file: open has mode 644, so that others may"),
-        ('listen = "tcp:0"\ntoken_file = "empty"', "admin.token_file: empty holds no token; expected 16"),
-        ('listen = "tcp:0"\ntoken_file = "short"', "admin.token_file: short holds no token; expected 16"),
-        ('listen = "tcp:0"\ntoken_file = "lines"', "admin.token_file: lines holds no token; expected 16"),
+        ('listen = "tcp:0"\ntoken_file = "empty"', "admin.token_file: empty contains no token; expected 16"),
+        ('listen = "tcp:0"\ntoken_file = "short"', "admin.token_file: short contains no token; expected 16"),
+        ('listen = "tcp:0"\ntoken_file = "lines"', "admin.token_file: lines contains no token; expected 16"),
     ],
 )
 def test_one_that_cannot_be_is_one_line(tmp_path: Path, table: str, says: str) -> None:

@@ -126,12 +126,12 @@ ENTRIES = [
         UDP,
         "{ loss = { p = 0.1, q = 0.1 } }",
         "loss",
-        "'q' is no parameter of bursts; expected 1-h or 1-k or p or r",
+        "'q' is not a parameter of bursts; expected 1-h or 1-k or p or r",
     ),
     (UDP, "{ loss = { p = 0.1, r = 2 } }", "loss", "r: 2 is out of range"),
     (UDP, '{ loss = "much" }', "loss", "'much' cannot be used; expected a share from 0 to 1"),
     # Words.
-    (TCP, "{ reset = false }", "reset", "false means nothing; expected true, or the entry to be left out"),
+    (TCP, "{ reset = false }", "reset", "false has no effect; expected true, or no such entry"),
     (TCP, '{ reset = "yes" }', "reset", "'yes' cannot be used; expected true"),
     (TCP, "{ reset = 1 }", "reset", "1 is an integer; expected true"),
     (TLS, '{ handshake = "silnet" }', "handshake", "'silnet' is unknown; did you mean silent?"),
@@ -167,7 +167,12 @@ ENTRIES = [
         "after",
         '65536 is an integer; expected a size or a time, such as "64KiB" or "2s"; did you mean "65536B"?',
     ),
-    (TCP, '{ reset = true, after = "soon" }', "after", "'soon' is neither; expected a size or a time"),
+    (
+        TCP,
+        '{ reset = true, after = "soon" }',
+        "after",
+        "'soon' is neither a size nor a time; expected a size or a time",
+    ),
     (
         TCP,
         '{ reset = true, only = "10.0.0.0/8" }',
@@ -219,7 +224,7 @@ ENTRIES = [
     ),
     (UDP, '{ corrupt = 0.1, direction = "up" }', "direction", "does not go with UDP"),
     # Profiles.
-    (TCP, '{ profile = "5g" }', "profile", "'5g' is no profile"),
+    (TCP, '{ profile = "5g" }', "profile", "'5g' is not a profile"),
     (TCP, '{ profile = "satelite" }', "profile", "did you mean satellite?"),
     (TCP, "{ profile = 3 }", "profile", "3 is an integer; expected the name of a profile"),
 ]
@@ -252,7 +257,7 @@ TABLES = [
     (
         'faults = "requested"\nallow_faults = ["latancy"]',
         "endpoints.echo.allow_faults",
-        "'latancy' is no fault; did you mean latency?",
+        "'latancy' is not a fault; did you mean latency?",
     ),
     (
         'faults = "requested"\nallow_faults = [1]',
@@ -392,7 +397,7 @@ faults = "requested"
 """
 
 COMMANDS = [
-    (["--endpoint", "flakey"], "--endpoint 'flakey' is no endpoint; did you mean flaky?"),
+    (["--endpoint", "flakey"], "--endpoint 'flakey' is not an endpoint; did you mean flaky?"),
     ([], "--endpoint NAME is missing; expected one of flaky, chosen"),
     (["--endpoint", "chosen"], "endpoints.chosen: clients choose their faults"),
     (

@@ -99,10 +99,21 @@ ANSWERS = [
 
 FILE = [
     Bad("not UTF-8", b"[endpoints]\n# caf\xe9\n", None, ["byte 17 is not UTF-8", "expected a TOML file"]),
-    Bad("UTF-16", "[endpoints]".encode("utf-16"), None, ["byte 0 is not UTF-8"]),
+    Bad("UTF-16", "[endpoints]".encode("utf-16"), None, ["byte 0 is not UTF-8; it is UTF-16", "in UTF-8"]),
+    Bad(
+        "typographic quotation marks",
+        "[endpoints]\ntcp = \u201ctcp:0\u201d\n",
+        None,
+        ["not TOML", "line 2", "\u201c is a typographic quotation mark"],
+    ),
     Bad("binary", bytes(range(32)), None, ["not TOML", "line 1"]),
     Bad("no value", "[endpoints]\ntcp =\n", None, ["not TOML", "line 2"]),
-    Bad("no quotes", "[endpoints]\n\ntcp = tcp:1234\n", None, ["not TOML", "line 3"]),
+    Bad(
+        "no quotes",
+        "[endpoints]\n\ntcp = tcp:1234\n",
+        None,
+        ["not TOML", "line 3", 'expected a string in quotes, such as "tcp:1234"'],
+    ),
     Bad("open string", '[endpoints]\ntcp = "tcp:1234\n', None, ["not TOML", "line 2"]),
     Bad(
         "one backslash too few", '[endpoints]\ntcp = "tcp6:1:interface=\\:\\:1"', None, ["not TOML", "line 2"]
@@ -143,6 +154,30 @@ SHAPE = [
             "expected admin or control or drain or endpoints or faults or gallery or group or lameduck"
             " or limits or profiles or seed",
         ],
+    ),
+    Bad(
+        "an endpoint outside of [endpoints]",
+        'tcp = "tcp:0"\n' + GOOD,
+        "tcp",
+        ["unknown key; endpoints go below a line `[endpoints]`"],
+    ),
+    Bad(
+        "a table of an endpoint outside of [endpoints]",
+        '[tcp]\nlisten = "tcp:0"\n' + GOOD,
+        "tcp",
+        ["unknown key; endpoints go below a line `[endpoints]`"],
+    ),
+    Bad(
+        "a port at the top",
+        "port = 1234\n" + GOOD,
+        "port",
+        ["unknown key; expected it in an endpoint", "tcp:1234:interface=127.0.0.1"],
+    ),
+    Bad(
+        "admin is a description",
+        'admin = "tcp:9901"\n' + GOOD,
+        "admin",
+        ["'tcp:9901' is a string; expected a table; did you mean admin.listen?"],
     ),
     Bad(
         "unknown key of an endpoint",
@@ -244,6 +279,16 @@ DESCRIPTIONS = [
         "tcp:0.0.0.0:2234",
         "port '0.0.0.0' is an address, and the port comes first",
         "did you mean tcp:2234:interface=0.0.0.0?",
+    ),
+    listen("only a port", "1234", "'1234' is not an endpoint type; did you mean tcp:1234?"),
+    listen("an address and a port", "0.0.0.0:1234", "did you mean tcp:1234:interface=0.0.0.0?"),
+    listen("a name and a port", "localhost:1234", "did you mean tcp:1234?"),
+    listen("an address in brackets", "[::1]:1234", r"did you mean tcp6:1234:interface=\\:\\:1?"),
+    listen("another name and a port", "example.org:1234", "'example.org' is not an endpoint type; expected"),
+    listen("a URL", "tcp://0.0.0.0:1234", "is a URL; did you mean tcp:1234:interface=0.0.0.0?"),
+    listen("a URL of a page", "https://localhost:4433/", "is a URL; did you mean ssl:4433?"),
+    listen(
+        "a URL of another host", "http://example.org:80", "is a URL; expected a description, such as tcp:"
     ),
     listen("a host first", "udp:localhost:2234", "did you mean udp:2234:interface=127.0.0.1?"),
     listen("a network card", "tcp:1:interface=eth0", "interface 'eth0' is not an address", "127.0.0.1"),
@@ -376,8 +421,12 @@ CREDENTIALS = [
     listen(
         "certificate for a key",
         "ssl:0:privateKey=pki/private.pem:certKey=pki/server.pem",
-        "pki/private.pem: is not a private key",
-        "expected PEM",
+        "pki/private.pem: is a certificate; expected the private key",
+    ),
+    listen(
+        "a key and a certificate in each other's place",
+        "ssl:0:privateKey=pki/server.pem:certKey=pki/private.pem",
+        "pki/server.pem: is a certificate; expected the private key",
     ),
     listen(
         "encrypted key",
@@ -425,7 +474,7 @@ CREDENTIALS = [
         "client_auth without a client_ca",
         'client_auth = "optional"',
         "client_auth",
-        "nobody is asked for a certificate; expected client_ca, a PEM file of CAs, beside it",
+        "clients are not asked for a certificate; expected client_ca, a PEM file of CAs, beside it",
     ),
     tls(
         "unknown client_auth",
@@ -474,7 +523,8 @@ LIMITS = [
     limit("a keep-alive too long", "keepalive = '10h'", "'10h' is out of range", '"1s" to "9h"'),
     limit("a size without a unit", "bytes = 1024", "1024 is an integer", 'expected a size such as "64KiB"'),
     limit("a size of another kind", "bytes = '64kb'", "'64kb' is not a size"),
-    limit("a size of nothing", "bytes = '0B'", "'0B' is not a size"),
+    limit("a size of nothing", "bytes = '0B'", "'0B' is too small; expected a size"),
+    limit("a unit of others", "bytes = '1 GB'", "'1 GB' is not a size", 'did you mean "1GiB"?'),
     limit("networks that are none", "allow = '10.0.0.0/8'", "is a string", "expected an array of networks"),
     limit("a network that is a number", "deny = [10]", "10 is an integer", "expected an array of networks"),
     limit(

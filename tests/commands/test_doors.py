@@ -118,6 +118,21 @@ def test_a_wrong_command_line_is_2(arguments: list[str], capsys: pytest.CaptureF
         (["xyzzy"], "python -m suite: 'xyzzy' is not a command; expected check, certs, probe, connect, load"),
         (["-"], "python -m suite: '-' is not a command; expected"),
         (["serve"], "python -m suite: 'serve' is not a command; serving needs no command: python -m suite"),
+        (["run"], "python -m suite: 'run' is not a command; serving needs no command: python -m suite"),
+        (["stop"], "python -m suite: 'stop' is not a command; signals do that: SIGTERM ends a suite"),
+        (["version"], "python -m suite: 'version' is not a command; did you mean --version?"),
+        (["-v"], "python -m suite: unknown option -v; did you mean --version?"),
+        (["-p", "1234"], "python -m suite: unknown option -p; endpoints and their ports are declared"),
+        (["gallery", "scor"], "python -m suite gallery: 'scor' is not a command; did you mean score?"),
+        (
+            ["faults", "explain", "tcp"],
+            "python -m suite faults explain: unexpected argument 'tcp'; did you mean --endpoint tcp? (",
+        ),
+        (["check", "--config", ""], "python -m suite check: argument --config: '' is empty; expected a path"),
+        (
+            ["probe", "tls:a:1", "--ca", ""],
+            "python -m suite probe: argument --ca: '' is empty; expected a path",
+        ),
         (["help"], "python -m suite: 'help' is not a command; did you mean --help?"),
         (["help", "probe"], "python -m suite: 'help' is not a command; did you mean probe --help?"),
         (
@@ -174,6 +189,40 @@ def test_certificates_are_not_written_into_a_configuration(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     assert "'file' is a file" in run_suite(tmp_path, "certs", "file", says=ONE_LINE).stderr
     assert os.listdir(tmp_path) == ["file"]
+    unset = run_suite(tmp_path, "certs", "", says=ONE_LINE)  # the variable of a shell
+    assert (unset.returncode, os.listdir(tmp_path)) == (2, ["file"])
+    assert unset.stderr == "certs: '' is not a directory; expected the one to write to, such as certs\n"
+
+
+def test_a_negative_number_is_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """Although ``-4`` is an option, which is none."""
+    assert main(["probe", "tcp:localhost:1", "--count", "-1"]) == 2
+    assert capsys.readouterr().err == "--count '-1' is out of range; expected 0 to 1000000000\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "key"),
+    [
+        ("check", '[endpoints]\ntcp = "unix:run/\u00f1.sock"', "endpoints.tcp.listen: address"),
+        ("check", f'{TCP}\n[tls]\nchain = "\u00f1.pem"', "tls.chain:"),
+        ("status", f'{TCP}\n[admin]\nlisten = "unix:run/\u00f1.sock"', "admin.listen: address"),
+    ],
+)
+def test_a_path_that_the_locale_lacks_is_one_line(tmp_path: Path, command: str, line: str, key: str) -> None:
+    (tmp_path / "config.toml").write_text(line, encoding="utf-8")
+    result = subprocess.run(
+        [sys.executable, "-m", "suite", command],
+        cwd=tmp_path,
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    check_stderr(result.stderr, says=ONE_LINE)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"config.toml: {key} ")
+    assert "in this locale (ascii); expected LC_ALL=C.UTF-8 in the environment" in result.stderr
 
 
 @pytest.mark.parametrize(

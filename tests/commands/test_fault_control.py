@@ -85,10 +85,10 @@ def test_from_the_first_to_the_last(suite: RunningSuite) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (["list", "flakey"], 2, "endpoint: 'flakey' is no endpoint; did you mean flaky?"),
-        (["add", "clean", "latncy=1s"], 2, "latncy: is no fault; did you mean latency?"),
+        (["list", "flakey"], 2, "endpoint: 'flakey' is not an endpoint; did you mean flaky?"),
+        (["add", "clean", "latncy=1s"], 2, "latncy: is not a fault; did you mean latency?"),
         (["add", "clean", "loss=0.1"], 2, "loss: does not go with TCP; only UDP has it"),
-        (["remove", "clean", "9"], 2, "ids: 9 is no fault of clean; it has none"),
+        (["remove", "clean", "9"], 2, "ids: 9 is not a fault of clean; it has none"),
         (["remove", "clean", "x"], 2, "'x' is not the id of a fault; expected a number from `faults list`"),
         (["list", "--control", "none.sock"], 1, "none.sock: no suite is listening there; expected one that"),
         (

@@ -86,11 +86,11 @@ def test_from_the_first_to_the_last(suite: RunningSuite) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (["list", "flakey"], 2, "'flakey' is no endpoint; did you mean flaky?"),
-        (["list", "../.."], 2, "'../..' is no endpoint"),
-        (["add", "clean", "latncy=1s"], 2, "latncy: is no fault; did you mean latency?"),
+        (["list", "flakey"], 2, "'flakey' is not an endpoint; did you mean flaky?"),
+        (["list", "../.."], 2, "'../..' is not an endpoint"),
+        (["add", "clean", "latncy=1s"], 2, "latncy: is not a fault; did you mean latency?"),
         (["add", "clean", "loss=0.1"], 2, "loss: does not go with TCP; only UDP has it"),
-        (["remove", "clean", "9"], 2, "ids: 9 is no fault of clean; it has none"),
+        (["remove", "clean", "9"], 2, "ids: 9 is not a fault of clean; it has none"),
         (["remove", "clean", "x"], 2, "'x' is not the id of a fault; expected a number from `faults list`"),
         (["list", "--admin", "unix:none.sock"], 1, "none.sock: no suite is listening there; expected one"),
         (["list", "--admin", "unix:other.sock"], 1, "other.sock: it does not answer as an admin interface"),
@@ -106,18 +106,18 @@ def test_what_goes_wrong_is_one_line(suite: RunningSuite, words: list[str], code
 
 def test_of_several_ids_all_go_or_none(suite: RunningSuite) -> None:
     ids = [line.split()[2] for line in said(suite, "add", "clean", "stall", "slice=7")[1:]]
-    says = rf"ids: 999 is no fault of clean; expected {ids[0]} or {ids[1]}\n"
+    says = rf"ids: 999 is not a fault of clean; expected {ids[0]} or {ids[1]}\n"
     assert run_suite(suite.directory, "faults", "remove", "clean", *ids, "999", says=says).returncode == 2
     assert len(said(suite, "list", "clean")) == 3
     assert said(suite, "remove", "clean", *ids, ids[0]) == ["clean: no faults"]
 
 
 def test_json_has_the_error_as_well(suite: RunningSuite) -> None:
-    says = r"'x' is no endpoint; expected [^\n]*\n"
+    says = r"'x' is not an endpoint; expected [^\n]*\n"
     result = run_suite(suite.directory, "faults", "list", "x", "--json", says=says)
     answer = json.loads(result.stdout)
     assert (answer["ok"], answer["kind"]) == (False, "request")
-    assert answer["error"].startswith("'x' is no endpoint")
+    assert answer["error"].startswith("'x' is not an endpoint")
     assert result.returncode == 2
 
 

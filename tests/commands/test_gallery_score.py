@@ -210,7 +210,7 @@ def test_there_is_no_score_for_a_client_whose_exit_means_nothing(
     [
         ("-- no-such-program {port}", "no command 'no-such-program'; expected a program"),
         ("-- curl -f {host}", "no {port} in 'curl -f {host}'; expected a command with {host} {port} {ca}"),
-        ("opensll", "'opensll' is no client; did you mean openssl?"),
+        ("opensll", "'opensll' is not a client known by name; did you mean openssl?"),
         ("--limit soon openssl", "--limit 'soon' is not a duration"),
         ("--jobs 0 openssl", "--jobs '0' is out of range; expected 1 to 256"),
         ("--stack opensl -- sh {port}", "--stack 'opensl' is not known; did you mean openssl?"),
@@ -251,7 +251,8 @@ def test_a_file_that_is_no_baseline(
         Path("some.json").write_text(content)
         assert main(["gallery", "score", "--baseline", "some.json", "--", "sh", "{port}"]) == 2
         assert (
-            capsys.readouterr().err == "--baseline some.json is no score; expected what --json has printed\n"
+            capsys.readouterr().err
+            == "--baseline some.json is not a score; expected what --json has printed\n"
         )
 
 

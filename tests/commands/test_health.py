@@ -59,7 +59,7 @@ NOBODY = "no suite is listening there; expected one that has been started, or re
         (["--admin", "unix:config.toml"], 1, "config.toml: is not a socket; expected the admin interface"),
         (["--config", "none.toml"], 2, "none.toml: no such file; expected a configuration"),
         (["--timeout", "soon"], 2, "--timeout 'soon' is not a duration; expected one such as 250ms"),
-        (["--timeout", "0"], 2, "--timeout '0' is not a duration; expected one such as 250ms"),
+        (["--timeout", "0"], 2, "--timeout '0' is too short; expected one such as 250ms"),
         (["--ready", "--startup"], 2, "python -m suite health: argument --startup: not allowed with"),
         (["--redy"], 2, "python -m suite health: unknown option --redy; did you mean --ready?"),
         (["tcp"], 2, "python -m suite health: unexpected argument 'tcp'"),

@@ -344,19 +344,19 @@ def test_documents_of_another_version_are_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "error"),
     [
-        (["ful"], 2, "'ful' is no endpoint; did you mean full?"),
-        (["a/b"], 2, "'a/b' is no endpoint; expected the name of one"),
-        (["", "--connections"], 2, "'' is no endpoint; expected the name of one"),
-        (["--connections", "ful"], 2, "'ful' is no endpoint; did you mean full?"),
-        (["--refused", "ful"], 2, "'ful' is no endpoint; did you mean full?"),
+        (["ful"], 2, "'ful' is not an endpoint; did you mean full?"),
+        (["a/b"], 2, "'a/b' is not an endpoint; expected the name of one"),
+        (["", "--connections"], 2, "'' is not an endpoint; expected the name of one"),
+        (["--connections", "ful"], 2, "'ful' is not an endpoint; did you mean full?"),
+        (["--refused", "ful"], 2, "'ful' is not an endpoint; did you mean full?"),
         (["--watch", "tcp"], 2, "--watch 'tcp' is not a duration; expected one such as 2s, or the ENDPOINT"),
-        (["--watch", "0"], 2, "--watch '0' is not a duration"),
+        (["--watch", "0"], 2, "--watch '0' is too short"),
         (["--connections", "--refused"], 2, "python -m suite status: argument --refused: not allowed with"),
         (["tcp", "udp"], 2, "python -m suite status: unexpected argument 'udp'"),
         (["--admin", "unix:none.sock"], 1, "none.sock: no suite is listening there"),
         (["--admin", "unix:echo.sock"], 1, "echo.sock: it does not answer as an admin interface does"),
         (["--config", "none.toml"], 2, "none.toml: no such file"),
-        (["--token-file", "none"], 2, "none cannot be read: No such file or directory; expected the file"),
+        (["--token-file", "none"], 2, "none: cannot be read: No such file or directory; expected the file"),
     ],
 )
 def test_what_goes_wrong_is_one_line(suite: RunningSuite, words: list[str], code: int, error: str) -> None:

@@ -104,7 +104,7 @@ def test_without_such_a_service_port_is_the_name_of_an_endpoint() -> None:
         (
             {"ECHO_SUITE_TCP": "tcp://localhost:1234"},
             None,
-            "ECHO_SUITE_TCP: interface '1234' is not an address; expected one such as 127.0.0.1 or ",
+            "ECHO_SUITE_TCP: 'tcp://localhost:1234' is a URL; did you mean tcp:1234?",
         ),
         (
             {"ECHO_SUITE_SIX": "tcp6:1234:interface=::1"},
@@ -131,6 +131,12 @@ def test_without_such_a_service_port_is_the_name_of_an_endpoint() -> None:
             {"ECHO_SUITE_A": "tcp:1", "ECHO_SUITE_a": "tcp:2"},
             None,
             "ECHO_SUITE_a: names the endpoint a, as ECHO_SUITE_A does; expected one of the two",
+        ),
+        (
+            {"ECHO_SUITE_WORKERS": "2"},
+            None,
+            "ECHO_SUITE_WORKERS: '2' is not an endpoint description, which a variable of this kind has; did"
+            " you mean --workers 2?",
         ),
         (
             {"ECHO_SUITE_": "tcp:1"},

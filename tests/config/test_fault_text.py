@@ -190,8 +190,8 @@ def test_the_words_of_a_fault_are_as_short_as_can_be() -> None:
 BAD = [
     ("", None, "no fault is named; expected one such as latency=200ms or reset"),
     ("seed=7", None, "no fault is named"),
-    ("latancy=1s", None, "latancy: is no fault; did you mean latency?"),
-    ("hello", None, "hello: is no fault; expected one of latency, bandwidth"),
+    ("latancy=1s", None, "latancy: is not a fault; did you mean latency?"),
+    ("hello", None, "hello: is not a fault; expected one of latency, bandwidth"),
     ("jitter=1s", None, "jitter: belongs to a fault; expected one before it"),
     ("latency", None, 'latency: has no value; expected a duration such as "200ms" or "2s"'),
     ("latency=", None, "latency: '' is not a duration"),
@@ -199,16 +199,16 @@ BAD = [
     ("latency=1s jitter", None, "jitter: has no value"),
     ("latency=1s jitter=1s jitter=2s", None, "jitter: is given twice for one fault"),
     ("reset seed=1 seed=1", None, "seed: is given twice"),
-    ("reset seed=-1", None, "seed: '-1' is no seed; expected a whole number, 0 or more"),
+    ("reset seed=-1", None, "seed: '-1' is not a seed; expected a whole number, 0 or more"),
     ("reset=0", None, "reset: '0' cannot be used; expected true"),
     ("reset once=maybe", None, "once: 'maybe' cannot be used; expected true or false"),
     ("limit=-1", None, "limit: '-1' is not a size"),
     ("slice=1kb", None, "slice: '1kb' is not a size"),
     ("reset only=", None, "only: '' is neither a network nor a name"),
     ("profile", None, "profile: has no value; expected the name of one, such as profile=3g"),
-    ("profile=5g", None, "profile: '5g' is no profile"),
+    ("profile=5g", None, "profile: '5g' is not a profile"),
     ("loss=p:x", None, "loss: p: 'x' is not a share"),
-    ("reset_peer", None, "reset_peer: is no fault; did you mean reset?"),
+    ("reset_peer", None, "reset_peer: is not a fault; did you mean reset?"),
     ("stall for=1KiB", None, "for: '1KiB' never ends, since no byte passes meanwhile; expected a time"),
     (
         "latency=1s,jitter=1s",
@@ -218,7 +218,7 @@ BAD = [
     ("every=2 reset", None, "every: belongs to a fault"),
     ("latency=1s", "UDP", "latency: does not go with UDP; did you mean delay?"),
     ("reset only=a.example", "TCP", "only: 'a.example' is a name, for which only TLS clients ask"),
-    ("reset\x1b[2J", None, "reset\\x1b[2J: is no fault; did you mean reset?"),
+    ("reset\x1b[2J", None, "reset\\x1b[2J: is not a fault; did you mean reset?"),
 ]
 
 

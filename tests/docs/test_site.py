@@ -130,7 +130,12 @@ def test_every_page_fits_a_phone_and_asks_nobody(site: Path, chromium: Browsing)
     ("home", "language", "other", "words"),
     [
         ("README.html", "en", "es", ["The echo suite", "Search", "On this page"]),
-        ("docs/es/README.html", "es", "en", ["La suite de eco", "En esta página", "Siguiente", "Hecho con"]),
+        (
+            "docs/es/README.html",
+            "es",
+            "en",
+            ["La suite de eco", "En esta página", "Siguiente", "Hecho con", "Enlace a"],
+        ),
     ],
 )
 def test_each_language_leads_to_the_other(

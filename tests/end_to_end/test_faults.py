@@ -375,8 +375,8 @@ def output_of(program: str, *arguments: str, data: bytes) -> bytes:
         (b"\n", b"ok\nhola"),
         (b"latency=20ms slice=1 seed=7\r\n", b"ok\nhola"),
         (b"limit=2\n", b"ok\nho"),
-        (b"latncy=1s\n", b"latncy: is no fault; did you mean latency?\n"),
-        (b"GET / HTTP/1.1\r\n", b"GET: is no fault"),
+        (b"latncy=1s\n", b"latncy: is not a fault; did you mean latency?\n"),
+        (b"GET / HTTP/1.1\r\n", b"GET: is not a fault"),
     ],
 )
 def test_a_request(suite: RunningSuite, kind: str, line: bytes, answer: bytes) -> None:

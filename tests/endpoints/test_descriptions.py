@@ -534,7 +534,7 @@ def test_an_unknown_type_is_compared_with_the_plugins_too(plugin: Plugin) -> Non
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (ValueError("port 'x' is no number"), "port 'x' is no number"),
+        (ValueError("port 'x' is not a number"), "port 'x' is not a number"),
         (TypeError(), "TypeError"),
         (OSError(13, "Permission denied"), "Permission denied"),
         (OSError("something else"), "something else"),

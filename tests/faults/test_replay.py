@@ -158,9 +158,9 @@ def test_what_a_collector_adds_is_no_matter(tmp_path: Path, line: str) -> None:
 DAMAGED = [
     (as_text("flaky", 3, "latency=213"), "latency: '213' is not a duration"),
     (as_text("flaky", 3, "latency=213ms"), "it has no seed; expected one at its end"),
-    (as_text("flaky", 3, "latancy=213ms seed=5"), "latancy: is no fault; did you mean latency?"),
+    (as_text("flaky", 3, "latancy=213ms seed=5"), "latancy: is not a fault; did you mean latency?"),
     (as_text("flaky", 3, ""), "no fault is named"),
-    (as_text("flaky", 3, "latency=213ms [1,000 characters cut] seed=5"), "[1,000: is no fault"),
+    (as_text("flaky", 3, "latency=213ms [1,000 characters cut] seed=5"), "[1,000: is not a fault"),
     (as_json("flaky", 3, "latency=213ms"), "it has no seed"),
     (as_json("flaky", 3, "latency=213ms seed=5")[:-5], "it is not JSON; expected a whole line"),
     (as_message("udp", "faults from datagram 1: loss=0.1"), "it has no seed; expected one at its end"),

@@ -37,7 +37,7 @@ def test_a_profile_of_the_file_can_be_asked_for() -> None:
     faults = Faults(requested=True, profiles={"office": Profile(latency=0.02, down=1000)})
     decision = request("profile=office", "TCP", faults)
     assert list(map(words, decision.faults)) == ["latency=20ms", "bandwidth=1000B"]
-    with pytest.raises(ValueError, match="'3g' is no profile; expected office"):
+    with pytest.raises(ValueError, match="'3g' is not a profile; expected office"):
         request("profile=3g", "TCP", faults)
 
 
@@ -48,8 +48,8 @@ def test_datagrams_are_drawn_for_one_by_one() -> None:
 
 
 BAD = [
-    ("latancy=1s", "latancy: is no fault; did you mean latency?"),
-    ("GET / HTTP/1.1", "GET: is no fault; expected one of latency, bandwidth"),
+    ("latancy=1s", "latancy: is not a fault; did you mean latency?"),
+    ("GET / HTTP/1.1", "GET: is not a fault; expected one of latency, bandwidth"),
     ("loss=0.1", "loss: does not go with TCP; only UDP has it"),
     ("refuse", "refuse: strikes before a request is read"),
     ("accept_delay=1s", "accept_delay: strikes before a request is read"),

@@ -338,7 +338,7 @@ def test_a_client_that_chooses_none(make: type[FaultyEndpoint]) -> None:
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        (b"latncy=1s\n", b"latncy: is no fault; did you mean latency?\n"),
+        (b"latncy=1s\n", b"latncy: is not a fault; did you mean latency?\n"),
         (b"\xff\n", b"no fault"),
         (bytes(600), b"a request has at most 512 bytes, and ends with a newline\n"),
         (b"reset\n", b"reset: is not allowed here; expected latency\n"),

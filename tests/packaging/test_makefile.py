@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,33 @@ def test_an_environment_of_another_python_is_made_anew(tmp_path: Path) -> None:
     leftover.touch()
     assert make(tmp_path, sys.executable).returncode == 0
     assert leftover.exists(), "this Python has made it: it stays"
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / ".venv").rename(moved / ".venv")
+    assert make(moved, sys.executable).returncode == 0
+    assert not (moved / ".venv/lib/leftover").exists(), "its scripts have the path that it had"
+
+
+def test_an_environment_of_somebody_else_is_left_alone() -> None:
+    """`make` by root, and later by a user, with another Python."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / ".venv").mkdir(mode=0o555)
+        python = pretend(directory, "true")
+        shutil.copy(ROOT / "Makefile", directory)
+        user = [client_program("setpriv"), "--reuid", "65534", "--clear-groups"] if os.geteuid() == 0 else []
+        result = subprocess.run(
+            [*user, client_program("make"), "--silent", f"PYTHON={python}", ".venv/python"],
+            cwd=directory,
+            env={"PATH": os.defpath},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert result.returncode == 2
+        said, _ = result.stderr.splitlines()  # the last is make's own
+        assert said.startswith(".venv cannot be written by ")
+        assert "; remove it, or name another: make VENV=.venv-" in said
+        assert os.listdir(directory / ".venv") == []

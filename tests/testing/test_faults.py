@@ -142,7 +142,7 @@ def test_a_refused_connection_has_a_record_too(suite: RunningSuite) -> None:
     ("faults", "says"),
     [
         ({"tpc": "reset"}, "no endpoint 'tpc'; expected tcp or other"),
-        ({"tcp": "rest"}, "rest: is no fault; did you mean reset?"),
+        ({"tcp": "rest"}, "rest: is not a fault; did you mean reset?"),
         ({"tcp": {"latency": 200}}, "faults[1].latency: 200 is an integer; expected a duration such as"),
         ({"other": ["reset", {"loss": 0.5}]}, "faults[2].loss: does not go with TCP; only UDP has it"),
         ({"tcp": []}, "faults: [] cannot be used; expected an array of faults"),

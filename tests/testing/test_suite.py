@@ -456,7 +456,7 @@ def test_what_toml_cannot_say_is_refused_by_name() -> None:
 def test_what_is_no_configuration_is_refused_with_the_way_out() -> None:
     with pytest.raises(TypeError, match=r"is no TOML; expected Path\('config\.toml'\) for a file$"):
         RunningSuite("config.toml")
-    with pytest.raises(TypeError, match=r"^7 is no configuration; expected TOML text, a mapping"):
+    with pytest.raises(TypeError, match=r"^7 is not a configuration; expected TOML text, a mapping"):
         RunningSuite(7)  # type: ignore[arg-type]  # the mistake
 
 

@@ -82,7 +82,7 @@ class Query:
     def limit(self) -> int:
         """How many entries are asked for.
 
-        :raises Problem: it is no number of 1 to `MOST`.
+        :raises Problem: it is not a number of 1 to `MOST`.
         """
         return self.number("limit", FEW, 1, MOST)
 
@@ -133,7 +133,7 @@ def endpoint_named(suite: EchoSuite, name: str) -> RunningEndpoint:
             return endpoint
     known = suite.endpoints
     hint = suggest(name, known) if 0 < len(known) <= MOST_NAMED else near(name, known)
-    raise Problem(404, f"{name!r} is no endpoint{hint}")
+    raise Problem(404, f"{name!r} is not an endpoint{hint}")
 
 
 def whole_number(text: str, what: str) -> int:

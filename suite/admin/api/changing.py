@@ -123,7 +123,7 @@ async def remove_fault(site: Site, call: Call) -> Response:
     endpoint = _listening(site, call)
     number = whole_number(call.parameters["id"], "fault")
     if number not in site.faults.known(endpoint).ids:
-        raise Problem(404, f"{number} is no fault of {call.parameters['name']}")
+        raise Problem(404, f"{number} is not a fault of {call.parameters['name']}")
     _change_faults(site.faults.remove, endpoint=call.parameters["name"], ids=[number])
     return as_json(faults_document(site.faults, endpoint))
 

@@ -110,7 +110,7 @@ def _last_event_id(header: str | None) -> int | None:
         return None
     text = header.strip()
     if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= LARGEST):
-        raise Problem(400, f"Last-Event-ID: {header!r} is no id; expected a number")
+        raise Problem(400, f"Last-Event-ID: {header!r} is not an id; expected a number")
     return int(text)
 
 

@@ -144,7 +144,7 @@ async def endpoint(site: Site, call: Call) -> Response:
     answers = await site.ask_route(call, ("GET", _ENDPOINT))
     entries += documents(answers).values()
     if not entries:
-        raise unknown or Problem(404, f"{call.parameters['name']!r} is no endpoint")
+        raise unknown or Problem(404, f"{call.parameters['name']!r} is not an endpoint")
     async with charged(site) as turns:
         past = await _past(site, answers, turns)
     first = entries[0]

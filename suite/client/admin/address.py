@@ -20,7 +20,7 @@ from suite.config.document import directory_of, read_document
 from suite.config.values import Values
 from suite.errors import ConfigError, Mistakes, UsageError
 from suite.files import read_file
-from suite.text import host_and_port, one_line, shown
+from suite.text import host_and_port, one_line, shown, unencodable
 
 #: What ``--admin`` takes.
 EXPECTED: Final = "unix:run/admin.sock, tcp:localhost:9901 or http://localhost:9901"
@@ -82,8 +82,13 @@ def parse_address(text: str) -> Address:
     if not colon and "/" in text:
         return Address(path=text)
     found = _TARGET.fullmatch(text)
-    if found is None or not 0 < int(found[2]) < 65536:
-        raise UsageError(f"--admin {text!r} is not an admin interface; expected {EXPECTED}")
+    if found is None:
+        port = text.removeprefix("tcp").removeprefix(":")
+        meant = f"tcp:localhost:{port}" if port.isdigit() else f"tcp:{text}"
+        hint = f"did you mean {meant}?" if _TARGET.fullmatch(meant) else f"expected {EXPECTED}"
+        raise UsageError(f"--admin {text!r} is not an admin interface; {hint}")
+    if not 0 < int(found[2]) < 65536:
+        raise UsageError(f"--admin {text!r}: port '{found[2]}' is out of range; expected 1 to 65535")
     return Address(host=found[1].strip("[]"), port=int(found[2]))
 
 
@@ -141,6 +146,8 @@ def _parse(text: str, file: Path) -> Address | None:
     """
     given = dict(_arguments(text))
     kind = given.get("", "").lower()
+    if kind == "unix" and (problem := unencodable(given.get("address", ""))):
+        raise ConfigError(shown(file), "admin.listen", f"address {given['address']!r} {problem}")
     if kind == "unix" and given.get("address"):
         return Address(path=_reachable(os.path.normpath(directory_of(file) / given["address"])))
     port = given.get("port", "")
@@ -194,10 +201,10 @@ def read_client_token(path: Path) -> str:
         token = read_file(path, _LONGEST_TOKEN).decode("ascii").strip()
     except OSError as error:
         raise UsageError(
-            f"{shown(path)} cannot be read: {error.strerror}; expected the file with the suite's token"
+            f"{shown(path)}: cannot be read: {error.strerror}; expected the file with the suite's token"
         ) from None
     except UnicodeDecodeError:
         token = ""
     if len(token.split()) != 1 or not token.isprintable():
-        raise UsageError(one_line(f"{shown(path)} holds no token; expected one on one line"))
+        raise UsageError(one_line(f"{shown(path)}: contains no token; expected one on one line"))
     return token

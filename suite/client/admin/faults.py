@@ -61,7 +61,7 @@ def _remove(interface: Interface, path: str, name: str, ids: Sequence[int]) -> A
     for number in ids:
         if number not in known:
             expected = f"expected {' or '.join(map(str, known))}" if known else "it has none"
-            raise _UnknownIdError(f"ids: {number} is no fault of {name}; {expected}")
+            raise _UnknownIdError(f"ids: {number} is not a fault of {name}; {expected}")
     left: Any = None
     for number in dict.fromkeys(ids):
         left = interface.ask(f"{path}/{number}", "DELETE")

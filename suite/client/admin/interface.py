@@ -77,7 +77,7 @@ def endpoint_path(name: str) -> str:
     :raises UsageError: there is no such endpoint in any suite.
     """
     if not name or "/" in name:
-        raise UsageError(f"{name!r} is no endpoint; expected the name of one")
+        raise UsageError(f"{name!r} is not an endpoint; expected the name of one")
     return f"/api/v1/endpoints/{quote(name)}"
 
 
@@ -241,4 +241,4 @@ class Interface:
                 "no suite is listening there; expected one that has been started, or reloaded, with this"
                 " admin interface in its configuration"
             )
-        return f"cannot be connected to: {error.strerror or error}"
+        return f"cannot connect: {error.strerror or error}"

@@ -47,7 +47,7 @@ def why_not(path: str, what: str, error: OSError) -> str:
         return f"permission denied; {_who_may(path)}"
     if str(error) == "AF_UNIX path too long":
         return "too long for a UNIX socket; expected a path relative to the working directory, perhaps"
-    return f"cannot be connected to: {error.strerror or error}"
+    return f"cannot connect: {error.strerror or error}"
 
 
 def _who_may(path: str) -> str:

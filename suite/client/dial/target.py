@@ -162,6 +162,8 @@ def _meant(text: str, kind: str) -> str:
         return f"; did you mean {meant}:{rest}?"
     if rest.isdigit():
         return f"; did you mean tcp:{text}? {EXPECTED}"
+    if text.isdigit():
+        return f"; did you mean tcp:localhost:{text}? {EXPECTED}"
     return f"; {EXPECTED}"
 
 

@@ -134,7 +134,11 @@ def read(file: Path) -> Result:
         return _from_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--compare {shown(file)}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise UsageError(
+            f"--compare {shown(file)}: not JSON; expected what `load --json` has printed"
+        ) from None
+    except ValueError as error:
         raise UsageError(
             f"--compare {shown(file)}: {error}; expected what `load --json` has printed"
         ) from None

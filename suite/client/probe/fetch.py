@@ -35,7 +35,7 @@ QUESTION: Final = 1400
 
 EXPECTED: Final = 'expected an endpoint with answer = "report"'
 
-#: Bytes that are shown of what is no report.
+#: Bytes that are shown of what is not a report.
 SHOWN: Final = 40
 
 
@@ -122,7 +122,7 @@ def parse_report(data: bytes) -> dict[str, Any]:
         if isinstance(report, dict):
             return report
     shown = ascii(data[:SHOWN])[1:] + ("…" if len(data) > SHOWN else "")
-    raise TargetError("mismatch", f"{shown} is no report; {EXPECTED}")
+    raise TargetError("mismatch", f"{shown} is not a report; {EXPECTED}")
 
 
 async def fetch_report(reactor: Any, dialer: Dialer) -> dict[str, Any]:

@@ -78,4 +78,4 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise UsageError(f"--baseline {shown(path)}: {error.strerror or error}; {expected}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UsageError(f"--baseline {shown(path)} is no score; {expected}") from None
+        raise UsageError(f"--baseline {shown(path)} is not a score; {expected}") from None

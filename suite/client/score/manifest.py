@@ -161,10 +161,10 @@ def parse_manifest(place: str, data: bytes) -> Manifest:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ManifestError(place, f"this is no gallery.json: {error}") from None
+        raise ManifestError(place, f"this is not a gallery.json: {error}") from None
     if not isinstance(found, dict) or found.get("version") != VERSION:
         version = found.get("version") if isinstance(found, dict) else None
-        raise ManifestError(place, f"this is no gallery.json: version {version!r}; expected {VERSION}")
+        raise ManifestError(place, f"this is not a gallery.json: version {version!r}; expected {VERSION}")
     fields = _Fields(place, "", found)
     ca = fields.text("ca")
     try:

@@ -172,7 +172,7 @@ def test_faults_come_and_go_under_one_id_at_both_doors(suite: RunningSuite, api:
     wait_until(lambda: api("GET", "endpoints/tcp")["struck"].get("limit", 0) >= 1, "it is counted")
     left = api("DELETE", f"endpoints/tcp/faults/{first}")
     assert [each["id"] for each in left["faults"]] == [second]
-    assert f"{first} is no fault of tcp" in api.problem(404, "DELETE", f"endpoints/tcp/faults/{first}")
+    assert f"{first} is not a fault of tcp" in api.problem(404, "DELETE", f"endpoints/tcp/faults/{first}")
     assert api("DELETE", "endpoints/tcp/faults")["faults"] == []
     api("POST", "endpoints/unix/faults", {"faults": ["stall"]})
     assert api("DELETE", "faults") == {"endpoints": {}}
@@ -185,8 +185,8 @@ def test_faults_come_and_go_under_one_id_at_both_doors(suite: RunningSuite, api:
         ({}, "faults: missing; expected an array of faults"),
         ({"faults": []}, "faults: [] cannot be used"),
         ({"faults": "stall"}, "faults: 'stall' cannot be used"),
-        ({"faults": [1]}, "faults[1]: 1 is no fault"),
-        ({"faults": ["lateny=1s"]}, "lateny: is no fault; did you mean latency?"),
+        ({"faults": [1]}, "faults[1]: 1 is not a fault"),
+        ({"faults": ["lateny=1s"]}, "lateny: is not a fault; did you mean latency?"),
         ({"faults": ["loss=0.1"]}, "only"),
         ({"faults": ["stall"], "sed": 1}, "sed: unknown key; did you mean seed?"),
         ({"faults": ["stall"], "seed": -1}, "seed: -1 cannot be used"),
@@ -198,7 +198,7 @@ def test_faults_come_and_go_under_one_id_at_both_doors(suite: RunningSuite, api:
         (b'["stall"]', "is not an object; expected an object"),
         (b"faults=stall", "not JSON"),
         (b"\xff", "byte 0 is not UTF-8"),
-        (b'{"faults": [{"latency": NaN}]}', "NaN is no number"),
+        (b'{"faults": [{"latency": NaN}]}', "NaN is not a number"),
         (b'{"faults": ["\\ud800"]}', r"\ud800"),
         (b'{"seed": 1' + b"0" * 5000 + b"}", "not JSON"),
         (b"[" * 60_000, "not JSON"),

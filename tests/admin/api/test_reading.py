@@ -181,8 +181,8 @@ def test_the_gallery_and_its_endpoints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "says"),
     [
-        ("endpoints/tpc", 404, "'tpc' is no endpoint; did you mean tcp?"),
-        ("endpoints/%00", 404, r"'\x00' is no endpoint"),
+        ("endpoints/tpc", 404, "'tpc' is not an endpoint; did you mean tcp?"),
+        ("endpoints/%00", 404, r"'\x00' is not an endpoint"),
         ("endpoints/%F0%9F%98%80%0A", 404, r"\n"),
         ("endpoints/tcp/connections/99999", 404, "tcp/99999 is not open"),
         ("endpoints/tcp/connections/" + "9" * 5000, 404, "is no connection; expected a number"),
@@ -197,7 +197,7 @@ def test_the_gallery_and_its_endpoints(tmp_path: Path) -> None:
         ("status?x%0A=1", 400, r"x\n: unknown name; expected no query"),
         ("connections?after=tcp", 400, "after='tcp' cannot be used; expected an id such as tcp/17"),
         ("connections?after=0", 400, "expected an id such as tcp/17"),
-        ("connections?endpoint=tc", 404, "'tc' is no endpoint; did you mean tcp?"),
+        ("connections?endpoint=tc", 404, "'tc' is not an endpoint; did you mean tcp?"),
         ("events/recent?level=inf", 400, "level='inf' is unknown; did you mean info?"),
         ("events/recent?reason=ilde", 400, "reason='ilde' is unknown; did you mean idle?"),
         ("events/recent?after=-1", 400, "after='-1' cannot be used"),

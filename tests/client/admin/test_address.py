@@ -39,13 +39,8 @@ def test_what_the_user_says(text: str, address: Address) -> None:
     "text",
     [
         "",
-        "9901",
         "unix:",
-        "localhost:9901",
-        "tcp:9901",
         "tcp:localhost",
-        "tcp:localhost:0",
-        "tcp:localhost:65536",
         "tcp:a b:1",
         "http://localhost:9901/metrics",
         "http://user@localhost:9901",
@@ -58,6 +53,24 @@ def test_what_is_no_admin_interface(text: str) -> None:
         parse_address(text)
     expected = "expected unix:run/admin.sock, tcp:localhost:9901 or http://localhost:9901"
     assert str(raised.value) == f"--admin {text!r} is not an admin interface; {expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("localhost:9901", " is not an admin interface; did you mean tcp:localhost:9901?"),
+        (":9901", " is not an admin interface; did you mean tcp:localhost:9901?"),
+        ("tcp:9901", " is not an admin interface; did you mean tcp:localhost:9901?"),
+        ("9901", " is not an admin interface; did you mean tcp:localhost:9901?"),
+        ("[::1]:9901", " is not an admin interface; did you mean tcp:[::1]:9901?"),
+        ("tcp:localhost:65536", ": port '65536' is out of range; expected 1 to 65535"),
+        ("tcp:localhost:0", ": port '0' is out of range; expected 1 to 65535"),
+    ],
+)
+def test_what_was_probably_meant_is_said(text: str, problem: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_address(text)
+    assert str(raised.value) == f"--admin {text!r}{problem}"
 
 
 @pytest.mark.parametrize(
@@ -140,12 +153,12 @@ def test_a_control_socket_is_preferred(tmp_path: Path, text: str, *, only: bool)
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "token cannot be read: No such file or directory; expected the file with the suite's token"),
-        (b"", "token holds no token; expected one on one line"),
-        (b"two words\n", "token holds no token; expected one on one line"),
-        (b"\xff\n", "token holds no token; expected one on one line"),
-        (b"a\x00b", "token holds no token; expected one on one line"),
-        (b"x" * 5000, "token cannot be read: it has more than 4,096 bytes"),
+        (None, "token: cannot be read: No such file or directory; expected the file with the suite's token"),
+        (b"", "token: contains no token; expected one on one line"),
+        (b"two words\n", "token: contains no token; expected one on one line"),
+        (b"\xff\n", "token: contains no token; expected one on one line"),
+        (b"a\x00b", "token: contains no token; expected one on one line"),
+        (b"x" * 5000, "token: cannot be read: it has more than 4,096 bytes"),
     ],
 )
 def test_a_file_without_a_token(

@@ -205,5 +205,5 @@ def test_a_token_that_cannot_be_read_is_missed_only_where_it_is_needed(tmp_path:
         with Forwarded(configured) as interface:
             assert interface.ask("/") == {}
             interface.close()
-            with pytest.raises(UsageError, match="none cannot be read: No such file or directory"):
+            with pytest.raises(UsageError, match="none: cannot be read: No such file or directory"):
                 interface.ask("/")

@@ -53,6 +53,7 @@ def test_a_target_is_a_twisted_client_description(
         ("localhost:1234", "'localhost' is not a kind of target; did you mean tcp:localhost:1"),
         ("ssl:localhost:1", "'ssl' is not a kind of target; did you mean tls:localhost:1?"),
         ("ssl:[::1]:1", "'ssl' is not a kind of target; did you mean tls:[::1]:1?"),
+        ("1234", "'1234' is not a kind of target; did you mean tcp:localhost:1234? expected tcp:HOST"),
         ("tpc:localhost:1", "'tpc' is not a kind of target; did you mean tcp:localhost:1?"),
         ("tcp6:localhost:1", "did you mean tcp:localhost:1?"),
         ("tcp://localhost:1234", "is a URL; did you mean tcp:localhost:1234?"),

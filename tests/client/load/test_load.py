@@ -981,7 +981,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(measured: Path) -> None:
             ("tcp:localhost:1", "--duration", "soon"),
             "--duration 'soon' is not a duration; expected one such as",
         ),
-        (("tcp:localhost:1", "--duration", "0"), "--duration '0' is not a duration; expected one such as"),
+        (("tcp:localhost:1", "--duration", "0"), "--duration '0' is too short; expected one such as"),
         (
             ("tcp:localhost:1", "--rate", "0"),
             "--rate '0' is out of range; expected 0.001 to 10000000 a second",

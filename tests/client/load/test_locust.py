@@ -189,6 +189,44 @@ def test_a_size_and_a_target_that_are_none_are_one_line(
         assert said == f"ECHO_SIZE: {size!r} is not a size; expected a number of bytes, at least 1\n"
 
 
+@pytest.mark.parametrize(
+    ("host", "more", "expected"),
+    [
+        (
+            "localhost:1234",
+            "",
+            "--host: 'localhost:1234': 'localhost' is not a kind of target; did you mean tcp:",
+        ),
+        (
+            "tls:localhost:1",
+            "",
+            "Messages: 'certs/ca.pem' cannot be used: No such file or directory; expected PEM",
+        ),
+        (
+            "tls:localhost:1",
+            "ca, certificate = None, __file__",
+            "Messages: 'locustfile.py' cannot be used: ",
+        ),
+        (None, "host = 'tpc:localhost:1'", "--host: 'tpc:localhost:1': 'tpc' is not a kind of target"),
+    ],
+)
+def test_a_setting_of_a_user_that_cannot_be_used_is_one_line(
+    tmp_path: Path, host: str | None, more: str, expected: str
+) -> None:
+    """Before anything is started, whatever the locustfile."""
+    (tmp_path / "locustfile.py").write_text(
+        LOCUSTFILE.format(more=more.replace("__file__", "'locustfile.py'"))
+    )
+    command = [sys.executable, "-m", "locust", "--headless", *([] if host is None else ["--host", host])]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(expected)
+    assert "Traceback" not in done.stderr
+
+
 def test_a_run_that_has_sent_nothing_fails(tmp_path: Path) -> None:
     """Nobody is started; Locust's own exit code would be 0."""
     code, said = run_deployed(tmp_path, "--host", "tcp:127.0.0.1:1", "--users", "0", "--run-time", "1s")

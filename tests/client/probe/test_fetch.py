@@ -108,11 +108,11 @@ def test_depth_is_bounded(inner: str) -> None:
     ("data", "says"),
     [
         (b"", "closed: end of stream without a report"),
-        (b"HTTP/1.1 400 Bad Request\r\n", r"mismatch: 'HTTP/1.1 400 Bad Request\r\n' is no report"),
-        (b"[1]", "mismatch: '[1]' is no report"),
-        (b"\xff" * 100, "… is no report"),
-        (b"[" * 100_000, "… is no report"),
-        (b'{"a": 1', "is no report"),
+        (b"HTTP/1.1 400 Bad Request\r\n", r"mismatch: 'HTTP/1.1 400 Bad Request\r\n' is not a report"),
+        (b"[1]", "mismatch: '[1]' is not a report"),
+        (b"\xff" * 100, "… is not a report"),
+        (b"[" * 100_000, "… is not a report"),
+        (b'{"a": 1', "is not a report"),
     ],
 )
 def test_what_is_no_report(data: bytes, says: str) -> None:

@@ -243,7 +243,7 @@ def test_the_source_is_ours_to_choose(tmp_path: Path) -> None:
         (["udp:a:1", "--handshake"], "--handshake: UDP has none; expected no udp:a:1 with it"),
         (["tcp:a:1", "--min-days", "9"], "--min-days needs a certificate; expected a tls: target, not tcp:"),
         (["tls:a:1", "--min-days", "soon"], "--min-days 'soon' is not a number; expected 0 to 36500"),
-        (["tcp:a:1", "--deadline", "0"], "--deadline '0' is not a duration; expected one such as"),
+        (["tcp:a:1", "--deadline", "0"], "--deadline '0' is too short; expected one such as"),
         (["tcp:a:1", "--count", "0", "--prometheus", "a.prom"], "--prometheus writes its file at the end; e"),
         (["tcp:a:1", "--prometheus", "nowhere/a.prom"], "--prometheus nowhere/a.prom cannot be written; ex"),
     ],

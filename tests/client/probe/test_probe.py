@@ -279,6 +279,7 @@ def test_an_interrupted_probe_tells_what_it_has_seen(suite: RunningSuite, number
         process.send_signal(number)
         rest, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
+    # One may be under way, which is said between the two lines.
     found = re.search(
         r"^(\d+) sent, (\d+) back, 0 % lost\n(one more was sent, .*\n)?RTT ", rest, re.MULTILINE
     )
@@ -836,10 +837,11 @@ def test_nginx_in_front(suite: RunningSuite, tmp_path: Path) -> None:
             ["tcp:localhost:1", "--interval", "soon"],
             "--interval 'soon' is not a duration; expected one such as",
         ),
-        (["tcp:localhost:1", "--timeout", "0"], "--timeout '0' is not a duration; expected one such as"),
+        (["tcp:localhost:1", "--timeout", "0"], "--timeout '0' is too short; expected one such as"),
+        (["tcp:localhost:1", "--timeout", "25h"], "--timeout '25h' is too long; expected 24h at the most"),
         (
             ["tcp:localhost:1", "--size", "1GiB"],
-            "--size '1GiB' is not a size; expected one such as 64, 64KiB",
+            "--size '1GiB' is out of range; expected at most 67108864",
         ),
         (["tcp:localhost:1", "--size", "65MiB"], "--size '65MiB' is out of range; expected at most 67108864"),
         (["tcp:localhost:1", "--size", "64,,1"], "--size '' is not a size; expected one such as"),

@@ -41,8 +41,8 @@ def test_the_certificates_name_localhost(host: str, target: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ([], "this is no gallery.json: version None; expected 1"),
-        (GOOD | {"version": 2}, "this is no gallery.json: version 2; expected 1"),
+        ([], "this is not a gallery.json: version None; expected 1"),
+        (GOOD | {"version": 2}, "this is not a gallery.json: version 2; expected 1"),
         (GOOD | {"ca": "no PEM"}, "ca: 'no PEM' is not a certificate, PEM"),
         (GOOD | {"host": 1}, "host: 1 is not a text"),
         (GOOD | {"specimens": {}}, "specimens: {} is not a list of tables"),
