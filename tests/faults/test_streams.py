@@ -339,7 +339,7 @@ def test_a_client_that_chooses_none(make: type[FaultyEndpoint]) -> None:
     ("asked", "problem"),
     [
         (b"latncy=1s\n", b"latncy: is not a fault; did you mean latency?\n"),
-        (b"\xff\n", b"no fault"),
+        (b"\xff\n", b"is not a fault"),
         (bytes(600), b"a request has at most 512 bytes, and ends with a newline\n"),
         (b"reset\n", b"reset: is not allowed here; expected latency\n"),
     ],

@@ -43,7 +43,7 @@ def test_without_a_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--ports", "many"], r"--ports 'many' cannot be used; expected one such as 4500, or 0\n"),
+        (["--ports", "many"], r"--ports 'many' cannot be used; expected 3 to 65535, such as 4500, or 0\n"),
         (["--ports", "65530"], r"gallery: gallery\.ports: 65530 leaves no room for \d+ ports; expected .*\n"),
         (["--host", "here"], r"--host 'here' is not an address; expected one such as 127\.0\.0\.1\n"),
         (["--domain", "a b"], r"--domain 'a b' is not a domain; expected one such as localhost\n"),

@@ -143,5 +143,5 @@ def whole_number(text: str, what: str) -> int:
     :raises Problem: it is none, so that there is no such thing.
     """
     if not _NUMBER.fullmatch(text):
-        raise Problem(404, f"{text!r} is no {what}; expected a number")
+        raise Problem(404, f"{text!r} is not a {what}; expected a number")
     return int(text)

@@ -123,7 +123,7 @@ def test_a_connection_is_closed_wherever_it_is(suite: RunningSuite, api: API) ->
             assert clients[each["peer"]].recv(1) == b""
     api.wait_for("tcp", 0)
     assert api.problem(404, "GET", "endpoints/tcp/connections/999999") == "tcp/999999 is not open"
-    assert "no endpoint" in api.problem(404, "DELETE", "endpoints/none/connections/1")
+    assert "is not an endpoint" in api.problem(404, "DELETE", "endpoints/none/connections/1")
 
 
 @pytest.mark.parametrize(

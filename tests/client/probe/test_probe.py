@@ -999,15 +999,31 @@ def test_stats_of_nothing_are_no_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("250ms", 0.25), ("10s", 10), ("5m", 300), ("0.2", 0.2), (".5s", 0.5), ("2", 2)]
+    ("text", "seconds"),
+    [
+        ("250ms", 0.25),
+        ("10s", 10),
+        ("5m", 300),
+        ("0.2", 0.2),
+        (".5s", 0.5),
+        ("2", 2),
+        ("1h", 3600),
+        ("1d", 86400),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert duration("--timeout", text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "1h", "1 s", "1e3", "nan", "٣s", "1441m"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "1w", "1 s", "1e3", "nan", "٣s"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(UsageError, match="expected one such as"):
+        duration("--timeout", text)
+
+
+@pytest.mark.parametrize("text", ["1441m", "25h", "2d"])
+def test_what_is_too_long(text: str) -> None:
+    with pytest.raises(UsageError, match="is too long; expected 24h at the most"):
         duration("--timeout", text)
 
 
