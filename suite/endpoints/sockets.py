@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.logger import Logger
@@ -204,7 +205,8 @@ class Sockets:
             self._made += make_directory(description)
             new = _listen_on_path(description, old)
         else:
-            others = [*self._open.values(), *self._replaced]  # the latter are open until the change is made
+            # Those that are replaced are open until the change is made. Few sockets have rivals: not a list.
+            others = chain(self._open.values(), self._replaced)
             rivals = (other.sock for other in others if other.transport != "UNIX")
             new = ListeningSocket(_bind(description, rivals), description)
         undo.callback(new.close)
@@ -341,8 +343,10 @@ def _bind(description: Description, rivals: Iterable[socket.socket]) -> socket.s
         try:
             _listen(sock, address, arguments)
         except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             same = [rival for rival in rivals if rival.type == kind and rival.getsockname()[1] == address[1]]
-            if error.errno != errno.EADDRINUSE or not same:
+            if not same:
                 raise
             _listen_beside(sock, address, arguments, same)
     except BaseException:
