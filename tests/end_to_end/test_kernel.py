@@ -78,11 +78,12 @@ def read_steadily(sock: socket.socket, stream: TLSClient | socket.socket, pace: 
     :raises Interrupted: the connection has ended, after a pause that was not meant.
     """
     longest = 0.0
-    since = time.monotonic()
+    began = since = time.monotonic()
     got = 0
     try:
-        for _ in range(20):  # two seconds, of the second that one may read nothing
-            time.sleep(0.1)  # this client's pace
+        for number in range(1, 21):  # two seconds, of the second that one may read nothing
+            # This client's pace: what it was late for, it reads at once.
+            time.sleep(max(0.0, began + 0.1 * number - time.monotonic()))
             left = pace // 10
             while left:
                 longest = max(longest, time.monotonic() - since)
