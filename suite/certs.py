@@ -27,6 +27,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificate
 from cryptography.x509.oid import NameOID
 
 from suite.errors import CertificateError, UnwritableError
+from suite.files import make_directory
 from suite.text import shown
 
 try:
@@ -206,7 +207,7 @@ def _authority(directory: Path) -> trustme.CA | None:
 def _writing(directory: Path) -> Iterator[None]:
     """Lock *directory*, which is made if it is missing, and report what cannot be written."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         with locked(directory):
             yield
     except OSError as error:

@@ -57,6 +57,18 @@ def read_file(path: str | os.PathLike[str], limit: int = MAX_FILE) -> bytes:
     return bytes(content)
 
 
+def make_directory(path: Path) -> None:
+    """Make the directory *path* and its parents, where they are missing: 0755 at most, whatever the umask.
+
+    :raises OSError: one cannot be made.
+    """
+    try:
+        path.mkdir(0o755, exist_ok=True)
+    except FileNotFoundError:
+        make_directory(path.parent)  # `mkdir` with `parents` would give these whatever mode the umask leaves
+        path.mkdir(0o755, exist_ok=True)
+
+
 def _check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
@@ -192,8 +193,10 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
     try:
         return read_file(path), os.stat(path)
     except FileNotFoundError:
+        directory = shown(path.parent)
+        where = "" if directory == "certs" else f" {shlex.quote(directory)}"  # what it takes without
         raise CertificateError(
-            shown(path), "no such file; `python -m suite certs` makes development certificates"
+            shown(path), f"no such file; `python -m suite certs{where}` makes development certificates there"
         ) from None
     except OSError as error:
         raise CertificateError(shown(path), f"cannot be read: {error.strerror}") from None

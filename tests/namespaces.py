@@ -41,7 +41,7 @@ class Namespace:
         """The command line that runs *words* in it."""
         return [client_program("ip"), "netns", "exec", self.name, *words]
 
-    def socket(self, kind: socket.SocketKind) -> socket.socket:
+    def socket(self, kind: socket.SocketKind, family: int = socket.AF_INET) -> socket.socket:
         """A socket that belongs to it, whoever uses it."""
         made: list[socket.socket | OSError] = []
 
@@ -52,7 +52,7 @@ class Namespace:
                 if libc.setns(file.fileno(), _CLONE_NEWNET):
                     made.append(OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno())))
                     return
-            made.append(socket.socket(socket.AF_INET, kind))
+            made.append(socket.socket(family, kind))
 
         thread = threading.Thread(target=make)
         thread.start()

@@ -62,6 +62,14 @@ def test_the_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     assert sorted(contents(tmp_path / "a" / "b")) == sorted(certs.MINTED)
 
 
+@pytest.mark.parametrize("mask", [0o000, 0o002, 0o077])
+def test_nobody_else_may_write_into_the_directories(tmp_path: Path, mask: int) -> None:
+    """Who may could put another key in place of ours."""
+    with umask(mask):
+        certs.mint(tmp_path / "a" / "b")
+    assert {mode(tmp_path / "a"), mode(tmp_path / "a" / "b")} == {0o755 & ~mask}
+
+
 @pytest.mark.parametrize("mask", [0o000, 0o002, 0o022])
 def test_keys_are_their_owners_alone_whatever_the_umask(tmp_path: Path, mask: int) -> None:
     with umask(mask):

@@ -15,7 +15,7 @@ from suite import certs
 from suite.cli import main
 from suite.config.file import load
 from suite.errors import CertificateError
-from suite.files import MAX_FILE, read_file
+from suite.files import MAX_FILE, make_directory, read_file
 from suite.identities import load_certificates, load_key
 from tests.helpers import write_config
 from tests.running import ONE_LINE, run_suite
@@ -144,3 +144,26 @@ def test_a_file_replaced_by_a_pipe_while_it_is_opened_is_found_out(
 def test_a_byte_order_mark_is_no_part_of_a_configuration(tmp_path: Path) -> None:
     path = write_config(tmp_path, b"\xef\xbb\xbf" + b'drain = "5s"\r\n[endpoints]\r\ntcp = "tcp:0"\r\n')
     assert load(path).drain == 5
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_a_directory_that_is_made_is_0755_at_most_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o777)  # somebody else's decision
+    before = os.umask(mask)
+    try:
+        for _ in range(2):
+            make_directory(there / "a" / "b")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (there, there / "a", there / "a" / "b")]
+    assert modes == [0o777, 0o755 & ~mask, 0o755 & ~mask]
+
+
+def test_a_file_where_a_directory_is_to_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_directory(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        make_directory(tmp_path / "file" / "below")

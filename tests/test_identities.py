@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from suite import identities
+from suite.cli import main
 from suite.errors import CertificateError
+from suite.text import shown
 
 
 def certificate(path: Path) -> x509.Certificate:
@@ -176,7 +179,22 @@ def test_the_mode_of_the_file_counts_and_not_of_a_link_to_it(pki: Path) -> None:
 def test_a_missing_file_is_named_with_the_way_to_make_it(minted: Path) -> None:
     error = refusal(minted / "absent.pem", minted / "server.key")
     assert os.path.basename(error.path) == "absent.pem"
-    assert error.problem == "no such file; `python -m suite certs` makes development certificates"
+    command = f"python -m suite certs {shlex.quote(shown(minted))}"
+    assert error.problem == f"no such file; `{command}` makes development certificates there"
+
+
+def test_the_way_to_make_a_file_is_one_that_can_be_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command makes the file that was missed, whichever directory it was to be in."""
+    monkeypatch.chdir(tmp_path)
+    for directory in ("certs", "some where/else"):
+        problem = refusal(Path(directory) / "server.pem", Path(directory) / "server.key").problem
+        command = problem.split("`")[1]
+        assert shlex.split(command)[:4] == ["python", "-m", "suite", "certs"]
+        assert main(shlex.split(command)[3:]) == 0
+        identities.load_identity(Path(directory) / "server.pem", Path(directory) / "server.key")
+    capsys.readouterr()
 
 
 def test_a_missing_key_and_a_missing_chain_are_named(minted: Path) -> None:

@@ -19,7 +19,7 @@ from OpenSSL import SSL
 from suite.config.file import Config
 from suite.config.gallery import GalleryTable
 from suite.errors import UnwritableError
-from suite.files import write_whole
+from suite.files import make_directory, write_whole
 from suite.gallery import legacy, specimens
 from suite.gallery.behaviours import BEHAVIOURS, PLAIN, Behaviour
 from suite.gallery.contexts import (
@@ -216,7 +216,7 @@ class Gallery:
         if path is None:
             return
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             with suppress(OSError):
                 if path.read_bytes() == self.authority.pem:
                     return

@@ -382,6 +382,16 @@ def test_the_directory_of_a_socket_is_made(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "run") == []
 
 
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_only_its_owner_may_write_into_it_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        make_directory(described(tmp_path, "unix:run/e.sock"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o755 & ~mask
+
+
 def test_a_whole_way_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than one missing directory looks like a mistake in the path."""
     monkeypatch.chdir(tmp_path)

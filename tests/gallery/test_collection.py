@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,19 @@ def gallery() -> Gallery:
 def test_every_behaviour_is_a_specimens() -> None:
     named = {specimen.behaviour for specimen in SPECIMENS} - {None}
     assert named == set(BEHAVIOURS)
+
+
+def test_nobody_else_may_replace_the_ca_where_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "ca.pem"
+    before = os.umask(0)
+    try:
+        gallery = Gallery(configured(only=("good",), ca=path))
+        gallery.write_authority()
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == gallery.authority.pem
+    assert [stat.S_IMODE(made.stat().st_mode) for made in (path.parent.parent, path.parent)] == [0o755] * 2
+    assert not stat.S_IMODE(path.stat().st_mode) & 0o022
 
 
 def test_a_year_passes() -> None:

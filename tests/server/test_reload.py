@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -418,6 +419,26 @@ def test_a_removed_socket_is_there_again_without_a_signal(tmp_path: Path, option
             assert "as before" in reloaded(suite)
             with suite.connect("unix") as sock:
                 assert echoes(sock)
+
+
+@either
+def test_a_mode_that_somebody_changes_is_put_right_without_a_signal(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    path = tmp_path / "e.sock"
+
+    def mode() -> int:
+        return stat.S_IMODE(path.stat().st_mode)
+
+    with running(tmp_path, '[endpoints]\nunix = "unix:e.sock:mode=640"', *options) as suite:
+        for other in (0, 0o777):
+            path.chmod(other)
+            wait_until(lambda: mode() == 0o640, "the mode is as it was")
+            path.chmod(other)
+            assert "as before" in reloaded(suite)
+            assert mode() == 0o640
+        with suite.connect("unix") as sock:
+            assert echoes(sock)
 
 
 def serial_of(suite: RunningSuite) -> str | None:
