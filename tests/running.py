@@ -142,7 +142,11 @@ class RunningSuite:
         return level in HARMLESS or any(fragment in line for fragment in self.asked_for)
 
     def connect(self, endpoint: str) -> socket.socket:
-        """A connected stream or datagram socket, plain even where the endpoint speaks TLS."""
+        """A connected stream or datagram socket, plain even where the endpoint speaks TLS.
+
+        The endpoint may be one of a reload that has been logged: its line is read by another thread.
+        """
+        wait_until(lambda: endpoint in self.addresses, f"{endpoint} is announced")
         address = self.addresses[endpoint]
         if isinstance(address, str):
             sock = socket.socket(socket.AF_UNIX)
