@@ -41,6 +41,10 @@ MEANINGS: Final = {
 #: is wanted.
 OTHERS: Final = ("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT", "SIGXCPU")
 
+#: Signals to stop that have arrived at a command that ends when its work has: from then on, it waits for
+#: nobody who does not read.
+arrived: Final[list[int]] = []
+
 #: The exit code of a process that was told twice to stop before it served.
 EXIT_INTERRUPTED: Final = 1
 

@@ -2,6 +2,8 @@
 
 Rules: a reactor can run only once; Ctrl-C and SIGTERM interrupt the work, and the reactor waits for its end;
 the reactor stops when the work has ended, successfully or not.
+
+A signal is noted at once (`suite.signals.arrived`), since the reactor may be waiting for a reader.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
 from suite.engine.clock import use_monotonic_clock
+from suite.signals import arrived
 
 T = TypeVar("T")
 
@@ -42,7 +45,7 @@ def run_until(
         # Twisted's own handlers log an error with a traceback when the second signal comes. The work may have
         # handlers of its own, which call these.
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: reactor.callFromThread(signalled))
+            signal.signal(number, interrupted)
         working = work()
         reactor.addSystemEventTrigger("before", "shutdown", stop, working)
         running.append(working)
@@ -58,6 +61,10 @@ def run_until(
         if not over.called:
             interrupt(working)
         return over
+
+    def interrupted(number: int, _frame: object) -> None:
+        arrived.append(number)
+        reactor.callFromThread(signalled)
 
     def signalled() -> None:
         try:

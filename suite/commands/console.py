@@ -10,10 +10,14 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from typing import TextIO
+from typing import Final, TextIO
 
 from suite.errors import SuiteError
+from suite.signals import arrived
 from suite.text import one_line
+
+#: Seconds in which a reader must have read something once a signal to stop has arrived.
+STUCK_TIME: Final = 1.0
 
 
 def prepare_output() -> None:
@@ -46,12 +50,16 @@ def complain(lines: object) -> None:
         _write(sys.stderr, f"{lines}\n")
     except OSError:
         _silence(sys.stderr)
+    except _Signalled as signalled:
+        _silence(sys.stderr)
+        signalled.pass_on()
 
 
 def say(*lines: str) -> bool:
     """Print *lines* now, also to a pipe; return False if nobody reads them any more.
 
-    A slow reader is waited for. Ctrl-C and SIGTERM do what they always do, and nothing more is printed.
+    A slow reader is waited for. Ctrl-C and SIGTERM do what they always do; nothing more is printed to who has
+    made us wait when they arrive, nor, afterwards, to who reads nothing for a second.
 
     :raises SuiteError: they cannot be written, because of a full disk, for instance. They are on standard
         error instead.
@@ -78,23 +86,31 @@ def put(text: str) -> bool:
         raise SuiteError(f"standard output: {error.strerror}") from None
     except _Signalled as signalled:
         _silence(sys.stdout)
-        signal.raise_signal(signalled.number)  # to whoever handles it
+        signalled.pass_on()
     return True
 
 
 class _Signalled(Exception):  # noqa: N818  # nothing went wrong
-    """A signal has arrived during a wait for a reader."""
+    """Because of a signal, a reader is not waited for any longer.
 
-    def __init__(self, number: int) -> None:
+    :param number: the signal, if it has arrived during the wait.
+    """
+
+    def __init__(self, number: int | None) -> None:
         super().__init__(number)
-        self.number = number
+        self._number = number
+
+    def pass_on(self) -> None:
+        """Let whoever handles the signal do so, unless that has happened."""
+        if self._number is not None:
+            signal.raise_signal(self._number)
 
 
 def _write(stream: TextIO, text: str) -> None:
     """Write *text* to *stream*, which may be non-blocking, at once.
 
     :raises OSError: it cannot be written.
-    :raises _Signalled: a signal to stop has arrived while nobody read.
+    :raises _Signalled: nobody reads, and a signal to stop has arrived.
     """
     try:
         descriptor = stream.fileno()
@@ -114,9 +130,11 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def _wait(poll: select.poll) -> None:
-    """Wait until a descriptor is ready, or a signal arrives.
+    """Wait until a descriptor is ready; after a signal to stop, for `STUCK_TIME`.
 
     A system call goes on after a signal whose handler does not raise an error, as a reactor's does not.
+
+    :raises _Signalled: a signal arrives meanwhile, or has arrived before and the time is over.
     """
 
     def stop(number: int, _frame: object) -> None:
@@ -130,7 +148,8 @@ def _wait(poll: select.poll) -> None:
         for number, handler in handlers.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, stop)
-        poll.poll()
+        if not poll.poll(STUCK_TIME * 1000 if arrived else None):
+            raise _Signalled(None)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

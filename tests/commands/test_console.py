@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,9 +13,10 @@ from typing import TextIO
 
 import pytest
 
-from suite.commands.console import say
+from suite.commands import console
+from suite.commands.console import complain, say
 from suite.errors import SuiteError
-from tests.running import PATIENCE
+from tests.running import PATIENCE, wait_until
 
 LINES = [f"{number} … {'µ' * 100}" for number in range(2000)]
 
@@ -29,10 +32,13 @@ def standard_output(
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
 @pytest.mark.parametrize("blocking", [True, False], ids=["blocking", "non-blocking"])
+@pytest.mark.parametrize("signalled", [False, True], ids=["", "after a signal"])
 def test_a_slow_reader_gets_everything(
-    monkeypatch: pytest.MonkeyPatch, encoding: str, blocking: bool
+    monkeypatch: pytest.MonkeyPatch, encoding: str, blocking: bool, signalled: bool
 ) -> None:
-    """Characters that the encoding lacks are escaped; on EAGAIN, the reader is waited for."""
+    """Characters that the encoding lacks are escaped; on EAGAIN, the reader is waited for, always."""
+    if signalled:
+        monkeypatch.setattr(console, "arrived", [signal.SIGTERM])
     read, write = os.pipe()
     os.set_blocking(write, blocking)
     received: list[bytes] = []
@@ -49,6 +55,48 @@ def test_a_slow_reader_gets_everything(
     reader.join(PATIENCE)
     text = "".join(f"{line}\n" for line in [*LINES, "the end"])
     assert received == [text.encode(encoding, "backslashreplace")]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_after_a_signal_nobody_is_waited_for_who_reads_nothing(
+    monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """The signal may have arrived just before the output became full: its handler cannot end the wait."""
+    monkeypatch.setattr(console, "arrived", [signal.SIGTERM])
+    monkeypatch.setattr(console, "STUCK_TIME", 0.05)
+    read, write = os.pipe()
+    with open(write, "w") as output, open(read, "rb", buffering=0):
+        monkeypatch.setattr(sys, stream, output)
+        for _ in range(3):
+            (say if stream == "stdout" else complain)("x" * 100_000)
+        assert os.readlink(f"/proc/self/fd/{write}") == os.devnull
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_signal_ends_the_wait_for_a_reader(monkeypatch: pytest.MonkeyPatch, stream: str) -> None:
+    """And is handled by whoever does so otherwise."""
+    handled: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: handled.append(number))
+    read, write = os.pipe()
+    poll = select.poll()
+    poll.register(write, select.POLLOUT)
+
+    def send() -> None:
+        wait_until(lambda: not poll.poll(0), "the pipe is full")
+        wait_until(lambda: signal.getsignal(signal.SIGTERM) is not handler, "it waits")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    sender = threading.Thread(target=send)
+    try:
+        with open(write, "w") as output, open(read, "rb", buffering=0):
+            monkeypatch.setattr(sys, stream, output)
+            sender.start()
+            (say if stream == "stdout" else complain)("x" * 100_000)
+            sender.join(PATIENCE)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert handled == [signal.SIGTERM]
 
 
 def test_a_reader_that_has_gone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ from suite.client.load.series import HistogramLog
 from suite.client.run import run_until
 from suite.errors import SuiteError
 from suite.server import process
+from suite.signals import arrived
 
 #: Signals that end a load early, as in one process.
 INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -240,8 +241,9 @@ class Workers:
     def _interruptible(self) -> Iterator[None]:
         """Tell the workers of each Ctrl-C and SIGTERM in the block."""
 
-        def interrupt(*_: object) -> None:
+        def interrupt(number: int, _frame: object) -> None:
             self._interrupted = True
+            arrived.append(number)
             for worker in [*self._workers]:
                 with suppress(OSError):  # it has ended
                     worker.send(Word.INTERRUPT)
