@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import groupby, islice
@@ -17,14 +16,12 @@ from hypothesis import settings
 
 from suite import certs
 from tests.forking import template
+from tests.measuring import MEASURING
 
 #: How long the path of temporary files may be, so that sockets in directories of tests fit into 107 bytes.
 ROOM_FOR_TEMPORARY: Final = 24
 
-if "coverage" in sys.modules and sys.modules["coverage"].Coverage.current() is not None:
-    # Whatever is started from now on is measured, too: the package coverage sees to it when Python starts.
-    os.environ["MEASURED"] = str(Path(__file__).parents[1])
-    os.environ["COVERAGE_PROCESS_START"] = str(Path(__file__).with_name("measured.toml"))
+template.environment.update(MEASURING)
 
 # What a developer's shell has is for what the developer starts, not for what the tests start.
 for variable in (
@@ -34,6 +31,7 @@ for variable in (
     *("LANGUAGE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "COLUMNS", "LINES"),
     *("SSLKEYLOGFILE", "OPENSSL_CONF"),
     *("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
+    *MEASURING,
     *(name for name in os.environ if name.startswith("ECHO_SUITE_")),
 ):
     os.environ.pop(variable, None)
@@ -75,6 +73,12 @@ LONG: Final = (
 def pytest_xdist_auto_num_workers() -> int:
     """How many processes ``-n auto`` makes: three for each core, since most tests wait for others."""
     return 3 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Measure what the processes run that pytest-xdist is about to start."""
+    os.environ.update(MEASURING)
 
 
 def pytest_sessionstart() -> None:
@@ -134,13 +138,18 @@ def pki(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def entered_by_all(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure what the test executes, too (see `tests.measuring`): it is what runs in no other process."""
+    for name, value in MEASURING.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def entered_by_all() -> Iterator[Path]:
     """A directory that a suite can still enter once it runs as the user nobody, and not write to.
 
     Those of pytest are closed to others, again by every pytest that starts.
     """
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        monkeypatch.delenv(name)  # nobody could not write coverage data here
     with tempfile.TemporaryDirectory() as directory:
         os.chmod(directory, 0o755)
         yield Path(directory)

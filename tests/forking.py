@@ -54,9 +54,13 @@ _fork: Final = ctypes.PyDLL(None).fork
 
 
 class Template:
-    """The process that is forked, started when it is first needed."""
+    """The process that is forked, started when it is first needed.
+
+    :ivar environment: what it has in its environment that its forks are not told.
+    """
 
     def __init__(self) -> None:
+        self.environment: dict[str, str] = {}
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,7 +95,13 @@ class Template:
     def _start(self) -> socket.socket:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "tests.forking", str(its.fileno())]
-        self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
+            pass_fds=[its.fileno()],
+            stdin=subprocess.DEVNULL,
+        )
         its.close()
         return ours
 
@@ -195,9 +205,7 @@ def _become(
         setattr(sys, name, _standard_stream(number, getattr(sys, name)))
         setattr(sys, f"__{name}__", getattr(sys, name))
     for name in sorted({*environment, *os.environ}):
-        if name.startswith(("PYTHON", "LISTEN_", "COVERAGE_")) and environment.get(name) != os.environ.get(
-            name
-        ):
+        if name.startswith(("PYTHON", "LISTEN_")) and environment.get(name) != os.environ.get(name):
             sys.exit(f"{name} is only read by a process that is executed, which this one is not")
     os.environ.clear()
     os.environ.update(environment)

@@ -50,6 +50,8 @@ from tests.running import (
     running,
 )
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 T = TypeVar("T")
 
 DEPLOY: Final = ROOT / "deploy/systemd"

@@ -29,6 +29,8 @@ from tests.running import (
     wait_until,
 )
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 BIN = Path(sys.executable).parent
 TCP = '[endpoints]\ntcp = "tcp:0"'
 

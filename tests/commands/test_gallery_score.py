@@ -19,6 +19,8 @@ from tests.client.score.galleries import fake_gallery
 from tests.helpers import ROOT
 from tests.running import PATIENCE, client_program, wait_until
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 #: A client that decides by the specimen's name, after proving that it reaches `good`.
 CLIENT = """
 import socket, ssl, sys, os, signal, time

@@ -25,6 +25,8 @@ import pytest
 from tests.client.admin.canned import canned, http
 from tests.running import PATIENCE, RunningSuite, run_suite, running, started, wait_until
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 CONFIG = """
 [admin]
 listen = ["unix:run/admin.sock", "tcp:0"]

@@ -96,14 +96,15 @@ def test_connections_that_wait_to_be_accepted_are_served_to_their_end(tmp_path: 
 
 
 def test_nobody_is_let_in_any_more(tmp_path: Path) -> None:
-    with running(tmp_path, FOUR_TRANSPORTS) as suite, suite.connect("tcp") as busy:
+    with ExitStack() as stack, ExitStack() as held_up:
+        suite = stack.enter_context(running(tmp_path, 'drain = "60s"\n' + FOUR_TRANSPORTS))
+        busy = stack.enter_context(suite.connect("tcp"))
         busy.sendall(b"hola")
         assert busy.recv(4) == b"hola"
+        stuck(suite, held_up)
         suite.process.send_signal(signal.SIGTERM)
 
         def refused() -> bool:
-            busy.sendall(b"x")  # in progress: the drain must wait for it
-            assert busy.recv(1) == b"x"
             try:
                 suite.connect("tcp").close()
             except (ConnectionRefusedError, ConnectionResetError):
@@ -115,6 +116,8 @@ def test_nobody_is_let_in_any_more(tmp_path: Path) -> None:
             sock.send(b"hola")
             assert sock.recv(10) == b"hola", "UDP answers until the end"
         assert busy.recv(1) == b"", "quiet for a second, it is closed"
+        held_up.close()
+        assert suite.process.wait(PATIENCE) == 0
 
 
 def test_who_does_not_finish_is_cut_off_in_the_end(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 pytest_plugins = "pytester"
 
 DOCS = ROOT / "docs/testing.md"

@@ -26,6 +26,7 @@ from suite.client.connect.hexdump import Dump, from_hex, hex_lines
 from suite.errors import UsageError
 from tests.foreign import Authority, datagrams, echo, receive, reset, serving, silent
 from tests.forking import ForkedSuite
+from tests.measuring import MEASURING
 from tests.running import (
     FOUR_TRANSPORTS,
     ONE_LINE,
@@ -462,9 +463,7 @@ def test_ctrl_c_leaves_no_traceback_from_the_first_moment(tmp_path: Path) -> Non
     """As soon as it handles SIGTERM, which Python does not by itself."""
     command = [sys.executable, "-m", "suite", "connect", "tcp:127.0.0.1:1"]
     pipe = subprocess.PIPE
-    # Coverage handles SIGTERM as well, and sooner.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stderr=pipe, env=environment) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stderr=pipe) as process:
         status = Path(f"/proc/{process.pid}/status")
         wait_until(
             lambda: bool(int(re.findall(r"SigCgt:\s+(\w+)", status.read_text())[0], 16) & 1 << 14),
@@ -491,7 +490,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env=os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "LC_ALL": "C.UTF-8"},
+            env=os.environ | MEASURING | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", "LC_ALL": "C.UTF-8"},
             start_new_session=True,
         )
         os.close(theirs)

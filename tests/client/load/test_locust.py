@@ -76,8 +76,6 @@ def run_locust(
     (directory / "enough.py").write_text(ENOUGH)
     locust = (sys.executable, "-m", "locust", "-f", f"{file},enough.py")
     plan = ("--headless", "-u", "6", "-r", "6", "-t", f"{PATIENCE:.0f}s", "--host", target, "--json")
-    # Coverage would import ssl before Locust's gevent can patch it.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     port = str(free_port())
     there = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
     here = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
@@ -85,7 +83,6 @@ def run_locust(
         subprocess.Popen(
             [*locust, *there],
             cwd=directory,
-            env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -95,7 +92,6 @@ def run_locust(
         done = subprocess.run(
             [*locust, *plan, *((*here, "--expect-workers", str(workers)) if workers else ())],
             cwd=directory,
-            env=environment,
             capture_output=True,
             text=True,
             timeout=2 * PATIENCE,
@@ -167,9 +163,8 @@ def test_a_distributed_run_of_the_deployed_file_fails_if_bytes_come_back_changed
 def run_deployed(directory: Path, *arguments: str) -> tuple[int, str]:
     """The exit code and the log of a Locust that is to end by itself."""
     command = (sys.executable, "-m", "locust", "-f", str(DEPLOYED), "--headless", *arguments)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, cwd=directory, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     return done.returncode, done.stderr
 
@@ -218,9 +213,8 @@ def test_a_setting_of_a_user_that_cannot_be_used_is_one_line(
         LOCUSTFILE.format(more=more.replace("__file__", "'locustfile.py'"))
     )
     command = [sys.executable, "-m", "locust", "--headless", *([] if host is None else ["--host", host])]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(expected)

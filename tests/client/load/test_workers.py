@@ -31,6 +31,8 @@ from tests.client.load.simulated import TARGET
 from tests.client.load.test_load import latencies_of, load, target_of
 from tests.running import FOUR_TRANSPORTS, RunningSuite, is_gone, running, started, wait_until
 
+pytestmark = pytest.mark.usefixtures("measured")
+
 BEGAN = datetime(2026, 11, 27, 1, tzinfo=UTC)
 
 
