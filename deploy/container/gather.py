@@ -220,7 +220,7 @@ def owners() -> dict[Path, str]:
         package = file.stem.split(":")[0]
         for line in file.read_text().splitlines():
             path = Path(line)
-            if not path.is_dir() or path.is_symlink():
+            if not path.is_dir():
                 # Some are listed below /lib, which is a link to /usr/lib.
                 found[_real(path.parent) / path.name] = package
     return found
