@@ -99,7 +99,7 @@ def by_client(*command: str | Path) -> str:
 def test_a_pod_becomes_ready_echoes_on_all_transports_and_drains(pod: Pod, tmp_path: Path) -> None:
     podman = pod.podman
     assert [pod.status(probe) for probe in pod.probes] == [200, 200, 200]
-    podman("healthcheck", "run", pod.container)
+    assert podman("exec", pod.container, "echo-suite", "health") == "ok"
 
     nc = client_program("nc")
     tcp, udp = pod.addresses["tcp"], pod.addresses["udp"]
