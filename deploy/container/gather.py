@@ -177,7 +177,8 @@ def forget(image: Image, record: Path) -> None:
 
 def add_system(image: Image) -> None:
     """What is neither Python nor a library, and yet missed."""
-    for path in ("/etc/os-release", "/etc/ld.so.conf"):
+    # Scanners look into the first three for the release that the packages are of: Debian's and Ubuntu's.
+    for path in ("/etc/os-release", "/etc/debian_version", "/etc/lsb-release", "/etc/ld.so.conf"):
         if Path(path).exists():
             image.add(Path(path))
     trees = {
