@@ -160,9 +160,8 @@ class Podman:
             packages = "--include=python3,python3-venv,ca-certificates"
             command = ["--variant=minbase", packages, "bookworm", str(directory), mirror()]
             self.run(*command, program="debootstrap", timeout=BUILDING)
-            self.run(
-                "-C", directory, "-cf", archive, "--exclude=./dev/*", ".", program="tar", timeout=BUILDING
-            )
+            without = ("--exclude=./dev/*", "--exclude=./var/cache/apt/archives/*.deb")
+            self.run("-C", directory, "-cf", archive, *without, ".", program="tar", timeout=BUILDING)
             self("import", "--quiet", archive, BASE, timeout=BUILDING)
             shutil.rmtree(directory)
             archive.unlink()
