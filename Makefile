@@ -15,7 +15,7 @@ HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTH
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fresh ssl stress container check docs bench install environments lock clean always
+.PHONY: help run test fresh ssl system stress container check docs bench install environments lock clean always
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -42,9 +42,11 @@ endif
 fresh: ## the two commands above, on bare Debians (needs root and debootstrap)
 	.ci/fresh
 
-# With another Python: make ssl PYTHON=/usr/bin/python3 VENV=.venv/system
 ssl: $(VENV)/developed ## the tests that depend on Python's own OpenSSL
 	$(BIN)/python -m pytest tests/endpoints/test_tls.py tests/endpoints/test_mutual_tls.py tests/testing/test_suite.py
+
+system: ## the same, with the system's Python
+	$(MAKE) ssl PYTHON=/usr/bin/python3 VENV=.venv/system
 
 stress: $(VENV)/developed ## the slow and heavy tests, in full size
 	$(BIN)/python -m pytest -m stress
