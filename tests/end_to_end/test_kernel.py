@@ -208,4 +208,5 @@ def test_what_the_kernel_holds_for_who_does_not_read_is_bounded(tmp_path: Path, 
         assert len(held) == 3
         largest = int(Path("/proc/sys/net/ipv4/tcp_rmem").read_text().split()[-1])
         assert max(received for received, _ in held) <= largest
-        assert max(to_send for _, to_send in held) < 512 * 1024
+        # 128 KiB and what is on its way; Linux alone holds 4 MiB, by net.ipv4.tcp_wmem.
+        assert max(to_send for _, to_send in held) < 2**20
