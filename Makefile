@@ -88,12 +88,14 @@ $(VENV)/python: always
 		$(PYTHON) -m venv --clear $(VENV) && echo "$$made_by" > $@; fi
 
 $(VENV)/installed: $(VENV)/python requirements/build.txt requirements/run.txt pyproject.toml suite/dropin.py
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt -r requirements/run.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "setting up $(VENV), once"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/build.txt -r requirements/run.txt
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/developed: $(VENV)/installed requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@echo "setting up $(VENV) for the tests, once"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
 # Once, or each of the processes that run the tests would compile all of them.
@@ -101,19 +103,22 @@ $(VENV)/collected: $(VENV)/developed
 	@$(BIN)/python -m pytest --collect-only --quiet > $@ || { cat $@; rm $@; exit 1; }
 
 $(VENV)/raced: $(VENV)/installed requirements/bench.txt
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
+	@echo "setting up $(VENV) for the races, once"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bench.txt
 	@touch $@
 
 # Clients in the tests like openssl or ncat, that happen to be written in Python: what they need is their own affair.
 # That of the site is another: it imports the suite, and has what that needs from its own list. Our pip serves all.
 $(SSLYZE)/installed $(API)/installed $(BROWSER)/installed $(DEPLOY)/installed $(DOCS)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
-	$(PYTHON) -m venv --clear --without-pip $(VENV)/$*
-	$(BIN)/python -m pip --python $(VENV)/$*/bin/python install --quiet --require-hashes -r requirements/$*.txt
+	@echo "setting up $(VENV)/$*, once"
+	@$(PYTHON) -m venv --clear --without-pip $(VENV)/$*
+	@$(BIN)/python -m pip --python $(VENV)/$*/bin/python install --quiet --require-hashes -r requirements/$*.txt
 	@touch $@
 
 # Plugins of pytest's that ours is tested beside; a directory that is on the path of those tests alone.
 $(PLUGINS)/installed: $(VENV)/installed requirements/plugins.txt
-	$(BIN)/python -m pip install --quiet --require-hashes --upgrade --target $(PLUGINS) -r requirements/plugins.txt
+	@echo "setting up $(PLUGINS), once"
+	@$(BIN)/python -m pip install --quiet --require-hashes --upgrade --target $(PLUGINS) -r requirements/plugins.txt
 	@touch $@
 
 lock: $(VENV)/installed ## choose the newest versions of everything anew (needs uv)
