@@ -1,4 +1,4 @@
-"""Writing lines where nobody may be reading: to standard output, to standard error, to a log file.
+"""Writing where nobody may be reading: to standard output, to standard error, to a log file, to a terminal.
 
 Rules: writing never waits for anybody and never raises; a line that cannot be written at once is dropped and
 counted, and the next line that can be written is preceded by the count.
@@ -6,12 +6,16 @@ counted, and the next line that can be written is preceded by the count.
 
 from __future__ import annotations
 
+import atexit
+import io
 import os
 import select
 import socket
 import stat
 from collections.abc import Callable
 from typing import Any, Final
+
+from typing_extensions import override
 
 #: Nobody waits for us, nor we for anybody, and a terminal does not become ours (open(2)).
 _FLAGS: Final = (
@@ -104,6 +108,45 @@ class LineWriter:
             return sock.send(rest, socket.MSG_DONTWAIT)
         finally:
             sock.detach()
+
+
+class Frames(io.StringIO):
+    """A text stream for what is drawn again and again on a terminal, which may be stopped (Ctrl-S), or hang.
+
+    What is written between two flushes is a frame. While the terminal has yet to take what is left of one,
+    further ones are dropped; they are tried again with each flush, and at the end of the process.
+
+    :param descriptor: the descriptor to write to; it is not closed.
+    :ivar last: whether frames are kept from now on: the last ones, which leave the terminal as it was.
+    """
+
+    encoding: str = ""  # which a StringIO has not
+
+    def __init__(self, descriptor: int, encoding: str) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self.encoding = encoding
+        self._left = b""
+        self.last = False
+        atexit.register(self.flush)
+
+    @override
+    def isatty(self) -> bool:
+        return True
+
+    @override
+    def flush(self) -> None:
+        if self.last or not self._left:
+            self._left += self.getvalue().encode(self.encoding, "backslashreplace")
+        self.seek(0)
+        self.truncate()
+        try:
+            while self._left:
+                self._left = self._left[os.write(self._descriptor, self._left) :]
+        except BlockingIOError:
+            pass
+        except OSError:  # it is gone
+            self._left = b""
 
 
 def reopened(descriptor: int) -> int:

@@ -60,6 +60,22 @@ def actions() -> dict[int, Action]:
     return found
 
 
+def end_in(seconds: float, code: int, leave: Callable[[], object] = bool) -> None:
+    """End this process with *code* in *seconds*, even if all it does then is to wait for somebody.
+
+    :param leave: called just before, in another thread.
+    """
+    import threading  # noqa: PLC0415  # not for everyone who starts
+
+    def end() -> None:
+        leave()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True  # nobody waits for it
+    timer.start()
+
+
 class Signals:
     """The signals of this process: remembered from `catch` on, passed on from `connect` on.
 

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -466,6 +467,18 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
             return
         waiting.wait(0.02)
     pytest.fail(f"it never happened that {what}")
+
+
+def wait_until_it_waits(pid: int, seconds: float) -> None:
+    """Return when the process *pid* has done nothing for *seconds*, since somebody lets it wait."""
+    status = Path(f"/proc/{pid}/status")
+
+    def waits() -> bool:
+        before = status.read_text()
+        time.sleep(seconds)
+        return status.read_text() == before  # it has not even been scheduled
+
+    wait_until(waits, f"process {pid} waits")
 
 
 def is_gone(pid: int) -> bool:

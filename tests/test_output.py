@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import re
 import socket
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +16,7 @@ from pathlib import Path
 import pytest
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from suite.output import LineWriter, open_log_file, reopened
+from suite.output import Frames, LineWriter, open_log_file, reopened
 from suite.server.announce import Announcer
 
 
@@ -85,6 +88,46 @@ def test_what_cannot_be_written_is_counted(path: str) -> None:
     assert [writer.write("lost") for _ in range(3)] == [False] * 3
     assert writer.lost == 3
     assert writer.why == ("Bad file descriptor" if path == "closed" else "No space left on device")
+
+
+def test_a_terminal_that_is_stopped_loses_frames_but_for_the_last_ones() -> None:
+    """As by Ctrl-S (but at once); what has been begun is completed once it goes on."""
+    ours, theirs = os.openpty()
+    frames = Frames(reopened(theirs), "ascii")
+
+    def draw(frame: str) -> None:
+        frames.write(frame[:1])
+        frames.write(frame[1:])
+        frames.flush()
+
+    try:
+        assert (frames.isatty(), frames.encoding) == (True, "ascii")
+        draw("1 µ\n")
+        termios.tcflow(theirs, termios.TCOOFF)
+        for number in range(2, 5):
+            draw(f"{number}\n")
+        frames.last = True
+        draw("last\n")
+        draw("end\n")
+        assert os.read(ours, 100) == b"1 \\xb5\r\n"
+        termios.tcflow(theirs, termios.TCOON)
+        frames.flush()
+        assert os.read(ours, 100) == b"2\r\nlast\r\nend\r\n"
+        frames.last = False
+        with suppress(BlockingIOError):
+            fcntl.fcntl(ours, fcntl.F_SETFL, os.O_NONBLOCK)
+            for _ in range(100):
+                draw("." * 1000 + "\n")
+            while os.read(ours, 65536):
+                pass
+        draw("whole\n")  # what is left of the frame before; this one is dropped
+        drawn = os.read(ours, 65536)
+        draw("whole\n")
+        assert re.fullmatch(rb"\.{0,1000}\r\nwhole\r\n", drawn + os.read(ours, 65536))
+    finally:
+        os.close(ours)
+        draw("nobody sees this")
+        os.close(theirs)
 
 
 def test_a_log_file_is_appended_to_and_read_by_nobody_else(tmp_path: Path) -> None:

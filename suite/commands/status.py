@@ -41,9 +41,13 @@ from suite.commands.admin_options import add_admin, add_token, place_of
 from suite.commands.console import put
 from suite.commands.options import duration
 from suite.errors import EXIT_FAILURE, EXIT_OK, SuiteError, UsageError
+from suite.signals import end_in
 
 #: Between two snapshots, as of `watch` and `vmstat`.
 DEFAULT_INTERVAL: Final = "2s"
+
+#: Seconds that watching on a terminal may take to end once a signal has asked for that.
+STUCK_TIME: Final = 2.0
 
 #: Columns of what is no terminal: enough for every line.
 UNLIMITED: Final = 1000
@@ -293,13 +297,20 @@ def _screen(
 
 @contextmanager
 def _restored() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that the terminal is restored, but with its exit code."""
+    """Let SIGTERM end the block as Ctrl-C does, so that the terminal is restored, but with its exit code.
+
+    Both also end it while nobody reads the terminal, as when the connection that it is behind hangs.
+    """
 
     def stop(number: int, _frame: object) -> NoReturn:
+        end_in(STUCK_TIME, 128 + number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

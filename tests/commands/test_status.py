@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.client.admin.canned import canned, http
-from tests.running import PATIENCE, RunningSuite, run_suite, running, started, wait_until
+from tests.running import PATIENCE, RunningSuite, run_suite, running, started, wait_until, wait_until_it_waits
 
 pytestmark = pytest.mark.usefixtures("measured")
 
@@ -221,6 +221,10 @@ class Terminal:
             while data := os.read(self._master, 65536):
                 self.text += decoder.decode(data)
 
+    def press(self, keys: bytes) -> None:
+        """Type *keys*."""
+        os.write(self._master, keys)
+
     def wait(self) -> int:
         """Its exit code, once all that it has written has been read."""
         code = self.process.wait(PATIENCE)
@@ -294,6 +298,19 @@ def test_sigterm_leaves_the_terminal_as_it_was(
     assert terminal.text.count(MAIN) == 1
     assert terminal.text.rindex(SHOWN) > terminal.text.rindex(HIDDEN)
     assert "Traceback" not in terminal.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_while_nobody_reads_the_terminal(
+    suite: RunningSuite, terminals: Callable[..., Terminal], number: signal.Signals
+) -> None:
+    """As when it is stopped by Ctrl-S, or behind a connection that hangs."""
+    terminal = terminals(suite.directory, "--watch", "20ms")
+    terminal.wait_for("every 0.02 s")
+    terminal.press(b"\x13")
+    wait_until_it_waits(terminal.process.pid, 0.3)  # fifteen refreshes
+    terminal.process.send_signal(number)
+    assert terminal.wait() == 128 + number
 
 
 def test_on_a_terminal_a_suite_that_restarts_is_waited_for(

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import os
 import signal
 import sys
 import termios
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -29,6 +27,7 @@ from suite.client.connect.standard import write_all
 from suite.client.dial.dialer import Dialer
 from suite.client.dial.failures import TargetError
 from suite.errors import EXIT_FAILURE, UsageError
+from suite.signals import end_in
 from suite.text import one_line
 
 PROMPT: Final = "> "
@@ -114,14 +113,11 @@ def end_even_if_stuck() -> None:
     attributes = termios.tcgetattr(0)
     previous = signal.getsignal(signal.SIGTERM)
 
-    def abort() -> None:
+    def restore() -> None:
         termios.tcsetattr(0, termios.TCSANOW, attributes)
-        os._exit(EXIT_FAILURE)
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        timer = threading.Timer(STUCK_TIME, abort)
-        timer.daemon = True
-        timer.start()
+        end_in(STUCK_TIME, EXIT_FAILURE, restore)
         if callable(previous):
             previous(number, frame)  # the reactor's, which ends well if it can
 

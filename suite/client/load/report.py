@@ -18,7 +18,7 @@ from suite.client.load.options import Options
 from suite.client.load.results import PERCENTILES, AddressResult, Result
 from suite.client.load.schedule import Rate
 from suite.client.load.units import shown_size, shown_time
-from suite.output import LineWriter, reopened
+from suite.output import Frames, LineWriter, reopened
 
 BAR: Final = 40
 
@@ -85,8 +85,9 @@ def _live(options: Options, stream: TextIO) -> Iterator[Callable[[Snapshot], Non
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
     columns = (BarColumn(BAR), TextColumn("{task.description}"))
+    frames = Frames(reopened(stream.fileno()), stream.encoding)
     # Refreshed here when something has changed, since rich's refresh thread would disturb the measurement.
-    with Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True) as bars:
+    with Progress(*columns, console=Console(file=frames), auto_refresh=False, transient=True) as bars:
         task = bars.add_task("connecting", total=options.duration)
 
         def show(snapshot: Snapshot) -> None:
@@ -94,7 +95,10 @@ def _live(options: Options, stream: TextIO) -> Iterator[Callable[[Snapshot], Non
             bars.update(task, completed=snapshot.seconds, description=line, refresh=True)
 
         bars.refresh()
-        yield show
+        try:
+            yield show
+        finally:
+            frames.last = True
 
 
 def report(result: Result) -> list[str]:

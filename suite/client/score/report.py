@@ -13,6 +13,7 @@ from typing import Final
 
 from suite.client.score.score import how, last_line
 from suite.client.score.verdicts import WRONG, Outcome, Result, Score, Verdict
+from suite.output import Frames, reopened
 
 #: Characters of a client's last line in the table.
 WIDTH: Final = 100
@@ -31,7 +32,8 @@ def progress(client: str, total: int) -> Iterator[Callable[[Result], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     columns = (BarColumn(BAR), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=Console(file=stream), transient=True) as bars:
+    frames = Frames(reopened(stream.fileno()), stream.encoding)
+    with Progress(*columns, console=Console(file=frames), transient=True) as bars:
         task = bars.add_task(client, total=total)
         wrong = 0
 
@@ -40,7 +42,10 @@ def progress(client: str, total: int) -> Iterator[Callable[[Result], None]]:
             wrong += result.verdict in WRONG
             bars.update(task, advance=1, description=f"{client}: {wrong} wrong; {result.exhibit.name}")
 
-        yield show
+        try:
+            yield show
+        finally:
+            frames.last = True
 
 
 def report(score: Score, *, everything: bool = False) -> list[str]:

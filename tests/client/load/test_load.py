@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from tests.running import (
     running,
     started,
     wait_until,
+    wait_until_it_waits,
 )
 
 #: How far a load has got, a line each second, where standard error is no terminal.
@@ -315,6 +316,35 @@ def test_on_a_terminal_progress_is_one_line_that_changes(suite: RunningSuite) ->
     assert len(re.findall(rb"[\d,]+ messages/s", drawn)) >= 2
     assert b"\x1b[2K" in drawn, "drawn over"
     assert b"no errors" in output
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")], ids=["", "workers"])
+def test_a_terminal_that_is_stopped_stops_nothing(suite: RunningSuite, options: Sequence[str]) -> None:
+    """By Ctrl-S; with Ctrl-Q come the results, and the cursor."""
+    ours, theirs = pty.openpty()
+    load = (sys.executable, "-m", "suite", "load", target_of(suite, "tcp"), "--rate", "100", *options)
+    with subprocess.Popen(
+        [*load, "--duration", "4s"],
+        cwd=suite.directory,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    ) as process:
+        os.close(theirs)
+        drawn = b""
+        while b"messages/s" not in drawn:
+            drawn += os.read(ours, 65536)
+        os.write(ours, b"\x13")
+        wait_until_it_waits(process.pid, 1.5)  # longer than from one progress to the next: it is over
+        os.write(ours, b"\x11")
+        with suppress(OSError):  # EIO: the end
+            while chunk := os.read(ours, 65536):
+                drawn += chunk
+        os.close(ours)
+        assert process.wait(PATIENCE) == 0
+    assert b"\r\nno errors\r\n" in drawn
+    assert b"\r\n400 messages in 4.0" in drawn
+    assert drawn.rindex(b"\x1b[?25h") > drawn.rindex(b"\x1b[?25l")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1 >result | true", "2> unread"])
