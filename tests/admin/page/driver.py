@@ -17,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 #: Milliseconds.
-PATIENCE = 90_000
+PATIENCE: Final = 90_000
 
 #: No GPU, no sandbox (tests run as root in containers), and nothing asked of the network.
 ARGUMENTS: Final = (
