@@ -10,7 +10,7 @@ The admin interface, over HTTP:
 - `admin`: its sockets, and when it answers there
 - `site`: who may ask for what, and which handler has the answer
 - `access`: the rules about that
-- `http`: requests and connections, everything bounded
+- `http`: requests and connections, everything bounded; `budget`: at what part of the reactor's time
 - `exchange`: what a request is to handlers, and what they answer with
 - `route`, `routes`: one path, and all of them
 - `api`: JSON for programs; `page`: the same for people, in a browser

@@ -5,7 +5,7 @@
 - `listeners`: a reactor's ``listen...`` methods, which open the ports below
 - `clock`: monotonic time for a reactor
 - `accept`: accepting in bounded turns
-- `stream`: writing at once, and buffering only what the kernel refuses
+- `stream`: writing at once, and buffering only what the kernel refuses; `plain`: bytes as they are
 - `ring`: echoing many connections at once
 - `handshake`: the beginning of a TLS connection, and `handshake_records`: what a handshake may make us hold
 - `tls`: TLS directly on the socket; `openssl`: pyOpenSSL with less overhead; `hello`: what a client offers

@@ -14,7 +14,7 @@ from zope.interface import directlyProvides, providedBy
 
 from suite.engine.accept import AcceptingPort, Reserve
 from suite.engine.datagram import DATAGRAM_BUFFER_SIZE, DatagramPort, port_class_for
-from suite.engine.stream import TCPPort
+from suite.engine.plain import TCPPort
 from suite.engine.tls import TLSPort
 
 if os.name == "posix":

@@ -29,7 +29,7 @@ from zope.interface import implementer
 
 from suite.engine.accept import AcceptingPort
 from suite.engine.binding import ClosesOnBindFailure
-from suite.engine.stream import PlainStream
+from suite.engine.plain import PlainStream
 from suite.text import shown
 
 logger = Logger()

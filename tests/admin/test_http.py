@@ -14,17 +14,15 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from typing_extensions import override
 
+from suite.admin.budget import BURST, LONGEST_WAIT, SHARE
 from suite.admin.exchange import Problem, Response
 from suite.admin.http import (
-    BURST,
     IDLE_TIME,
     LONGEST_BODY,
-    LONGEST_WAIT,
     MOST_CONNECTIONS,
     MOST_PER_PEER,
     MOST_UNSENT,
     REQUEST_TIME,
-    SHARE,
     AdminFactory,
     Channel,
     Request,

@@ -7,17 +7,9 @@ from pathlib import Path
 
 from suite.admin.api.asked import FEW, MOST
 from suite.admin.api.watching import MOST_STREAMS
+from suite.admin.budget import BURST, SHARE
 from suite.admin.events import KEPT
-from suite.admin.http import (
-    BURST,
-    IDLE_TIME,
-    LONGEST_BODY,
-    MOST_CONNECTIONS,
-    MOST_PER_PEER,
-    REQUEST_TIME,
-    SHARE,
-    Channel,
-)
+from suite.admin.http import IDLE_TIME, LONGEST_BODY, MOST_CONNECTIONS, MOST_PER_PEER, REQUEST_TIME, Channel
 from suite.client.status.overview import SOON, VERY_SOON
 from suite.commands.status import DEFAULT_INTERVAL
 from suite.commands.status import MOST_CONNECTIONS as MOST_SHOWN

@@ -14,7 +14,7 @@ from twisted.internet.testing import MemoryReactorClock
 from suite.engine import accept
 from suite.engine.accept import Reserve
 from suite.engine.binding import watchable
-from suite.engine.stream import TCPPort
+from suite.engine.plain import TCPPort
 
 
 class Refusing(Factory):

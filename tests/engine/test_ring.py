@@ -25,9 +25,9 @@ from suite.engine import ring as ring_module
 from suite.engine.interfaces import writes_back
 from suite.engine.linux import uring
 from suite.engine.linux.uring import BUFFER_SIZE, BUFFERS, COMPLETIONS, ENTER, NotAcceptedError, Ring
+from suite.engine.plain import SMALL_READ, PlainStream
 from suite.engine.reactor import MIN_EVENTS, RING_RETRY, EngineReactor
 from suite.engine.ring import LOOK, MAX_SMALL_TURNS, EchoRing
-from suite.engine.stream import SMALL_READ, PlainStream
 from suite.engine.unix import UNIXStream
 from tests.helpers import Watcher
 from tests.running import ON_RING, RunningSuite, read_to_end, running, running_on, wait_until

@@ -18,7 +18,7 @@ from zope.interface import implementer
 
 from suite.client.dial.addresses import Address
 from suite.client.dial.failures import TargetError, from_errno
-from suite.engine.stream import PlainStream
+from suite.engine.plain import PlainStream
 from suite.engine.unix import UNIXStream
 
 #: Seconds to wait before another attempt when the backlog of a UNIX socket is full.

@@ -11,9 +11,9 @@ from twisted.logger import LogLevel
 
 from suite.admin.api import changing
 from suite.admin.api.watching import BEGINNING, COMMENT, COMMENT_INTERVAL, EVENTS_PER_TURN, PATIENCE, Stream
+from suite.admin.budget import Budget, Queue
 from suite.admin.events import Events, Filter
 from suite.admin.exchange import Call, Problem
-from suite.admin.http import Budget, Queue
 from tests.helpers import now
 
 
