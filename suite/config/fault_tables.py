@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from suite.config.fault_quantities import RATE, SHARE, Reader
 from suite.config.fault_text import A_SEED, KINDS, SEEDS, placed, read_entry
-from suite.config.fault_values import OPTIONS, RATE, SHARE, Reader
+from suite.config.fault_values import OPTIONS
 from suite.config.faults import TOO_EARLY, Fault, Faults, Kind, Profile
 from suite.config.profiles import PROFILES
 from suite.config.values import NAME, Values, dotted

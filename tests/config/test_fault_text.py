@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from suite.config.fault_quantities import MOST_BYTES
 from suite.config.fault_text import parse, read_entry, shown, words
-from suite.config.fault_values import LONGEST_DATAGRAM, LONGEST_RECORD, MOST_BYTES, MOST_MESSAGES
+from suite.config.fault_values import LONGEST_DATAGRAM, LONGEST_RECORD, MOST_MESSAGES
 from suite.config.faults import (
     ALERTS,
     ALWAYS,
