@@ -18,7 +18,6 @@ from tests.running import wait_until
 
 FILE = ROOT / "deploy/locust/compose.yaml"
 
-
 #: Where a master writes its statistics while it runs: a place that can be written to in every container.
 CSV = "/dev/shm/run"
 
