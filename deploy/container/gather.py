@@ -83,9 +83,11 @@ class Image:
 
     def add(self, path: Path) -> None:
         """Copy a file, or make a directory, with all links on the way."""
-        at, left = Path("/"), list(path.parts[1:])
+        at, left = Path("/"), list(path.parts)
         while left:
-            at /= left.pop(0)
+            # There are no links on the way to `at` any more, so `..` means what it says.
+            at = at.parent if left[0] == ".." else at / left[0]
+            del left[0]
             if at in self.added:
                 pass
             elif at.is_symlink():
@@ -96,9 +98,9 @@ class Image:
                 shutil.copy(at, self.inside(at))
             self.added.add(at)
             if at.is_symlink():
-                # What is before it has no links any more, so a `..` in it means what it says.
-                left = [*Path(os.path.normpath(at.parent / os.readlink(at))).parts[1:], *left]
-                at = Path("/")
+                # An absolute one begins with "/", which leads there from anywhere.
+                left = [*Path(os.readlink(at)).parts, *left]
+                at = at.parent
 
     def add_tree(self, directory: Path, without: tuple[str, ...] = ()) -> list[Path]:
         """Copy a directory, but for entries that match one of the patterns *without*; return its files."""
@@ -137,7 +139,7 @@ def libraries(files: list[Path]) -> set[Path]:
     if done.returncode:
         raise SystemExit("gather: ldd has failed")
     found: set[Path] = set()
-    of = ""
+    of = str(files[0])  # which ldd does not say if there is no other
     for line in done.stdout.splitlines():
         if not line.startswith("\t"):
             of = line.removesuffix(":")
@@ -216,7 +218,9 @@ def _real(directory: Path) -> Path:
 
 def owners() -> dict[Path, str]:
     """The Debian package of each file of the base."""
-    found = {CERTIFICATES: "ca-certificates"}  # made when the package is installed
+    found = {}
+    if (DPKG / "info/ca-certificates.list").exists():
+        found[CERTIFICATES] = "ca-certificates"  # made when the package is installed
     for file in sorted((DPKG / "info").glob("*.list")):
         package = file.stem.split(":")[0]
         for line in file.read_text().splitlines():

@@ -13,6 +13,7 @@ It needs ``pip install 'echo-suite[locust]'`` and a locustfile such as this one;
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import ssl
@@ -21,7 +22,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from locust import User, events, task
-from locust.runners import WorkerRunner
+from locust.runners import STATE_MISSING, MasterRunner, WorkerRunner
 from typing_extensions import override
 
 from suite.client.dial.failures import TargetError, from_errno
@@ -30,6 +31,12 @@ from suite.errors import UsageError
 
 #: Seconds to wait after a failed connection, so that a target that refuses is not hammered.
 PAUSE: Final = 1.0
+
+#: Seconds for the last reports of a master's workers. Locust itself gives them half a second.
+REPORTING: Final = 10.0
+
+#: Messages between a master and its workers: a request for the last report, and that it has been sent.
+_REPORT, _REPORTED = "echo-suite-report", "echo-suite-reported"
 
 #: OpenSSL's verify errors (x509_vfy.h) that have their own word.
 _CERTIFICATE_WORDS: Final = {
@@ -214,6 +221,66 @@ def check_settings(environment: Any, **_: Any) -> None:
                 user.check(host or "")
             except UsageError as error:
                 raise SystemExit(str(error)) from None
+
+
+class LastReports:
+    """Has a master wait for what its workers have not reported yet when a run ends: it may be a failure.
+
+    They report every three seconds, so that is up to three seconds of a run.
+
+    :param runner: the master's.
+    """
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        self._missing: set[str] = set()
+
+    def on_reported(self, msg: Any, **_: Any) -> None:
+        """A worker has sent its last report, which has been counted by now."""
+        self._missing.discard(msg.node_id)
+
+    def on_test_stop(self, environment: Any, **_: Any) -> None:
+        """Ask for the reports, and wait for them; without one of them, the run has failed."""
+        self._missing = self._workers()
+        self._runner.send_message(_REPORT)
+        deadline = time.monotonic() + REPORTING
+        while self._missing and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self._missing &= self._workers()
+        if self._missing:
+            text = "%d of the workers did not report within %g s what they sent last"
+            logging.getLogger(__name__).error(text, len(self._missing), REPORTING)
+            environment.process_exit_code = 1
+
+    def on_quitting(self, **_: Any) -> None:
+        """End a run that a signal ends, before the exit code is determined."""
+        self._runner.stop(send_stop_to_client=False)
+
+    def _workers(self) -> set[str]:
+        return {worker.id for worker in self._runner.clients.all if worker.state != STATE_MISSING}
+
+
+@events.init.add_listener
+def collect_last_reports(environment: Any, **_: Any) -> None:
+    """Let a master and its workers exchange the last reports of a run."""
+    runner = environment.runner
+    if isinstance(runner, MasterRunner):
+        last = LastReports(runner)
+        runner.register_message(_REPORTED, last.on_reported)
+        environment.events.test_stop.add_listener(last.on_test_stop)
+        environment.events.quitting.add_listener(last.on_quitting)
+    elif isinstance(runner, WorkerRunner):
+        runner.register_message(_REPORT, _report)
+
+
+def _report(environment: Any, **_: Any) -> None:
+    """End a worker's users, and report what they did."""
+    runner = environment.runner
+    runner.stop()
+    data: dict[str, Any] = {}
+    environment.events.report_to_master.fire(client_id=runner.client_id, data=data)
+    runner.send_message("stats", data)
+    runner.send_message(_REPORTED)
 
 
 def _as_target_error(error: OSError) -> TargetError:

@@ -66,16 +66,35 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSuite]:
 
 
 def run_locust(
-    directory: Path, target: str, more: str = "", *, workers: int = 0, file: Path = Path("locustfile.py")
+    directory: Path,
+    target: str,
+    more: str = "",
+    *,
+    workers: int = 0,
+    file: Path = Path("locustfile.py"),
+    run_time: str = "",
 ) -> tuple[int, list[dict[str, Any]], str]:
     """Run Locust, as a master with *workers* if there are any; return its exit code, statistics and log.
 
     :param more: a line of the class, in the *file* that is made here.
+    :param run_time: how long it takes, instead of until it has done enough.
     """
     (directory / "locustfile.py").write_text(LOCUSTFILE.format(more=more))
     (directory / "enough.py").write_text(ENOUGH)
-    locust = (sys.executable, "-m", "locust", "-f", f"{file},enough.py")
-    plan = ("--headless", "-u", "6", "-r", "6", "-t", f"{PATIENCE:.0f}s", "--host", target, "--json")
+    files = f"{file}" if run_time else f"{file},enough.py"
+    locust = (sys.executable, "-m", "locust", "-f", files)
+    plan = (
+        "--headless",
+        "-u",
+        "6",
+        "-r",
+        "6",
+        "-t",
+        run_time or f"{PATIENCE:.0f}s",
+        "--host",
+        target,
+        "--json",
+    )
     port = str(free_port())
     there = ("--worker", "--master-host", "127.0.0.1", "--master-port", port)
     here = ("--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", port)
@@ -158,6 +177,43 @@ def test_a_distributed_run_of_the_deployed_file_fails_if_bytes_come_back_changed
     else:
         assert code == 0, said
         assert echoes["num_failures"] == 0
+
+
+#: A worker that takes its time to end; half a second is what Locust gives it.
+SLOW = """\
+import gevent
+from locust import events
+from locust.runners import WorkerRunner
+
+from suite.client import locust_user
+
+locust_user.REPORTING = {reporting}
+
+
+@events.test_stop.add_listener
+def takes_its_time(environment, **_):
+    if isinstance(environment.runner, WorkerRunner):
+        gevent.sleep(2)
+"""
+
+
+@pytest.mark.parametrize("reporting", [PATIENCE, 0.1], ids=["waits", "waits in vain"])
+def test_what_a_slow_worker_reports_last_counts_or_the_run_fails(
+    suite: RunningSuite, tmp_path: Path, reporting: float
+) -> None:
+    """A run that is shorter than the three seconds between reports, so that everything is in the last one."""
+    slow = tmp_path / "slow.py"
+    slow.write_text(SLOW.format(reporting=reporting))
+    host, port = suite.addresses["tcp"]
+    code, statistics, said = run_locust(
+        tmp_path, f"tcp:{host}:{port}", workers=1, file=Path(f"locustfile.py,{slow}"), run_time="1s"
+    )
+    if reporting == PATIENCE:
+        assert code == 0, said
+        assert statistics[0]["num_requests"] > 0
+    else:
+        assert code == 1
+        assert "1 of the workers did not report within 0.1 s what they sent last" in said
 
 
 def run_deployed(directory: Path, *arguments: str) -> tuple[int, str]:
