@@ -19,6 +19,11 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playw
 #: Milliseconds.
 PATIENCE: Final = 90_000
 
+#: What a page is that does not show what it should.
+_STATE: Final = """document.visibilityState + ", " + document.readyState + ", " + JSON.stringify(
+    performance.getEntriesByType("resource").slice(-20).map((entry) => [entry.name, entry.responseStatus]),
+)"""
+
 #: No GPU, no sandbox (tests run as root in containers), and nothing asked of the network.
 ARGUMENTS: Final = (
     "--no-sandbox",
@@ -87,7 +92,11 @@ class Driver:
         found = self.page.locator(selector)
         if text:
             found = found.filter(has_text=text)
-        found.first.wait_for(state=state)
+        try:
+            found.first.wait_for(state=state)
+        except Error as error:
+            said = f"it is {self.page.evaluate(_STATE)}, and has said {self.problems}"
+            raise Error(f"{error.message}\nof the page: {said}") from None
         return (found.first.text_content() or "") if state in ("visible", "attached") else ""
 
     def wait_for(self, expression: str) -> None:
