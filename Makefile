@@ -45,7 +45,7 @@ fresh: ## the two commands above, on bare Debians (needs root and debootstrap)
 ssl: $(VENV)/developed ## the tests that depend on Python's own OpenSSL
 	$(BIN)/python -m pytest tests/endpoints/test_tls.py tests/endpoints/test_mutual_tls.py tests/testing/test_suite.py
 
-system: ## the same, with the system's Python
+system: $(VENV)/python ## the same, with the system's Python; its environment is in the other one
 	$(MAKE) ssl PYTHON=/usr/bin/python3 VENV=.venv/system
 
 stress: $(VENV)/developed ## the slow and heavy tests, in full size
