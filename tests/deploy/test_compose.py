@@ -77,7 +77,8 @@ class Behind:
 
     def __init__(self, podman: Podman, image: str, directory: Path) -> None:
         for path in DIRECTORY.iterdir():
-            shutil.copy(path, directory)
+            if path.is_file():  # not what Python has compiled there
+                shutil.copy(path, directory)
         self.ports = dict(zip(PORTS, (_free_port() for _ in PORTS), strict=True))
         file, peers = directory / "compose.yaml", directory / "peers.yaml"
         text = file.read_text()
