@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import stat
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -114,7 +115,7 @@ class Frames(io.StringIO):
     """A text stream for what is drawn again and again on a terminal, which may be stopped (Ctrl-S), or hang.
 
     What is written between two flushes is a frame. While the terminal has yet to take what is left of one,
-    further ones are dropped; they are tried again with each flush, and at the end of the process.
+    further ones are dropped; it is tried again with each flush, and for a second at the end of the process.
 
     :param descriptor: the descriptor to write to; it is not closed.
     :ivar last: whether frames are kept from now on: the last ones, which leave the terminal as it was.
@@ -128,7 +129,7 @@ class Frames(io.StringIO):
         self.encoding = encoding
         self._left = b""
         self.last = False
-        atexit.register(self.flush)
+        atexit.register(self._finish)
 
     @override
     def isatty(self) -> bool:
@@ -147,6 +148,13 @@ class Frames(io.StringIO):
             pass
         except OSError:  # it is gone
             self._left = b""
+
+    def _finish(self) -> None:
+        for _ in range(20):
+            self.flush()
+            if not self._left:
+                return
+            time.sleep(0.05)  # poll(2) would say that a terminal that is stopped is ready
 
 
 def reopened(descriptor: int) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import ssl
 import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import pytest
 import trustme
@@ -18,6 +20,9 @@ import trustme
 from tests.running import PATIENCE, client_program, wait_until
 
 Handler = Callable[[socket.socket], object]
+
+#: The lowest port that tests choose themselves.
+FIRST_PORT: Final = 10_000
 
 
 @contextmanager
@@ -166,10 +171,21 @@ stream {{ {stream} }}
 
 
 def free_port() -> int:
-    """A port that nothing listens on, for programs that cannot choose one themselves."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nothing has, over TCP or UDP, for programs that cannot choose one themselves.
+
+    It is none of those that the system gives to sockets that take any, as others' do all the time.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert end > FIRST_PORT, "the system keeps all ports for sockets that take any"
+    while True:
+        port = FIRST_PORT + secrets.randbelow(end - FIRST_PORT)
+        with ExitStack() as stack:
+            try:
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    stack.enter_context(socket.socket(type=kind)).bind(("", port))
+            except OSError:
+                continue
+            return port
 
 
 class Authority:

@@ -42,6 +42,9 @@ PROGRAMS = {
 #: See `turn`.
 LOCK = Path("/run/lock/echo-suite-containers")
 
+#: How buildah builds: with what is here, in a chroot, and leaving nothing else behind.
+BUILD = ("--pull-never", "--isolation", "chroot", "--force-rm")
+
 #: Seconds for what downloads or builds.
 BUILDING = 900
 
@@ -188,7 +191,7 @@ class Podman:
         return name
 
     def _bud(self, file: str, name: str, *arguments: str) -> None:
-        options = ["--pull-never", "--isolation", "chroot", "--format", "docker", "--layers", *outside()]
+        options = [*BUILD, "--format", "docker", "--layers", *outside()]
         options += ["--build-arg", f"BASE={self.base()}", "-f", str(ROOT / file), "-t", name, *arguments]
         self.run("bud", *options, ROOT, program="buildah", timeout=BUILDING)
 
@@ -200,7 +203,7 @@ class Podman:
             text = f"FROM {self.base()}\nRUN apt-get -qq update && {install} && rm -rf /var/lib/apt/lists/*\n"
             file = self.cache / "Containerfile.peers"
             file.write_text(text)
-            options = ["--pull-never", "--isolation", "chroot", "-v", "/etc/apt:/etc/apt:ro", *outside()]
+            options = [*BUILD, "-v", "/etc/apt:/etc/apt:ro", *outside()]
             self.run(
                 "bud",
                 *options,

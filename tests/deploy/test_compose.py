@@ -21,6 +21,7 @@ from tests.admin.asking_http import ask
 from tests.deploy.composing import Compose, composed
 from tests.deploy.containers import Podman
 from tests.deploy.manifests import load
+from tests.foreign import free_port
 from tests.helpers import ROOT
 from tests.running import PATIENCE, client_program, wait_until
 
@@ -62,13 +63,6 @@ def test_prometheus_accepts_its_configuration() -> None:
     assert done.returncode == 0, done
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 class Behind:
     """compose.yaml, with ports of its own.
 
@@ -79,7 +73,7 @@ class Behind:
         for path in DIRECTORY.iterdir():
             if path.is_file():  # not what Python has compiled there
                 shutil.copy(path, directory)
-        self.ports = dict(zip(PORTS, (_free_port() for _ in PORTS), strict=True))
+        self.ports = dict(zip(PORTS, (free_port() for _ in PORTS), strict=True))
         file, peers = directory / "compose.yaml", directory / "peers.yaml"
         text = file.read_text()
         text = re.sub(r"127\.0\.0\.1:(\d+):", lambda found: f"127.0.0.1:{self.ports[int(found[1])]}:", text)

@@ -20,6 +20,7 @@ from tests.admin.asking_http import ask
 from tests.deploy.containers import Podman
 from tests.deploy.manifests import dump, find, render
 from tests.deploy.talking import Talk
+from tests.foreign import free_port
 from tests.running import PATIENCE, TLSClient, client_program, wait_until
 
 pytestmark = pytest.mark.container
@@ -51,7 +52,7 @@ class Pod:
             name: whole[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")
         }
         for port in container["ports"]:
-            port["hostPort"] = _free_port(port["protocol"])
+            port["hostPort"] = free_port()
             self.addresses[port["name"]] = ("127.0.0.1", port["hostPort"])
         file.write_text(dump(manifests))
         self.container = "echo-suite-pod-0-echo-suite"
@@ -70,15 +71,6 @@ class Pod:
         """What a probe of the kubelet's gets."""
         assert self.probes[probe]["port"] == "admin"
         return ask(self.addresses["admin"], self.probes[probe]["path"]).status
-
-
-def _free_port(protocol: str) -> int:
-    with socket.socket(
-        socket.AF_INET, socket.SOCK_DGRAM if protocol == "UDP" else socket.SOCK_STREAM
-    ) as sock:
-        sock.bind(("0.0.0.0", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from suite.endpoints.descriptions import Description
 from suite.endpoints.inherited import Inherited
 from suite.endpoints.sockets import ListeningSocket, Sockets, listen_error, make_directory
 from suite.errors import ConfigError, ListenError
+from tests.foreign import free_port
 from tests.helpers import config_of, described
 
 HERE = Path("/srv/echo")
@@ -62,13 +63,6 @@ def peer_of_next(sock: ListeningSocket) -> object:
 
 def listens(sock: socket.socket) -> bool:
     return sock.fileno() >= 0 and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        number: int = sock.getsockname()[1]
-    return number
 
 
 # One socket for one address.

@@ -20,6 +20,7 @@ import pytest
 
 from suite import certs
 from tests import activate
+from tests.foreign import free_port
 from tests.running import (
     PATIENCE,
     RunningSuite,
@@ -64,13 +65,6 @@ def echoes(sock: socket.socket, data: bytes = PAYLOAD) -> bool:
             return False
         received += more
     return received == data
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
 
 
 # Under load.

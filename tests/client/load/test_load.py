@@ -343,7 +343,7 @@ def test_a_terminal_that_is_stopped_stops_nothing(suite: RunningSuite, options: 
         os.close(ours)
         assert process.wait(PATIENCE) == 0
     assert b"\r\nno errors\r\n" in drawn
-    assert b"\r\n400 messages in 4.0" in drawn
+    assert re.search(rb"\r\n400 messages in 4\.", drawn)
     assert drawn.rindex(b"\x1b[?25h") > drawn.rindex(b"\x1b[?25l")
 
 

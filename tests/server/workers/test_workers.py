@@ -27,6 +27,7 @@ from suite.cores import cores
 from tests import activate
 from tests.forbidding import NUMBERS
 from tests.forbidding import __file__ as forbidding
+from tests.foreign import free_port
 from tests.running import (
     FOUR_TRANSPORTS,
     PATIENCE,
@@ -39,7 +40,7 @@ from tests.running import (
     running,
     wait_until,
 )
-from tests.server.test_reload import Traffic, echoes, free_port, reloaded
+from tests.server.test_reload import Traffic, echoes, reloaded
 from tests.test_signals import AS_INIT, child_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers take Linux")
