@@ -43,7 +43,7 @@ PROGRAMS = {
 LOCK = Path("/run/lock/echo-suite-containers")
 
 #: How buildah builds: with what is here, in a chroot, and leaving nothing else behind.
-BUILD = ("--pull-never", "--isolation", "chroot", "--force-rm")
+BUILD = ("--pull-never", "--isolation", "chroot", "--layers", "--force-rm")
 
 #: Seconds for what downloads or builds.
 BUILDING = 900
@@ -191,7 +191,7 @@ class Podman:
         return name
 
     def _bud(self, file: str, name: str, *arguments: str) -> None:
-        options = [*BUILD, "--format", "docker", "--layers", *outside()]
+        options = [*BUILD, "--format", "docker", *outside()]
         options += ["--build-arg", f"BASE={self.base()}", "-f", str(ROOT / file), "-t", name, *arguments]
         self.run("bud", *options, ROOT, program="buildah", timeout=BUILDING)
 
