@@ -209,7 +209,7 @@ def test_the_client_is_known_by_its_own_address(proxy: HAProxy, suite: RunningSu
 
 
 def test_its_health_checks_find_the_suite_well_and_are_no_errors(proxy: HAProxy, suite: RunningSuite) -> None:
-    before = len(suite.errors)
+    before = len(suite.events)
     checked = proxy.checked()
     assert len(checked) == 2 * len(WAYS)
     for name in checked:
@@ -221,7 +221,9 @@ def test_its_health_checks_find_the_suite_well_and_are_no_errors(proxy: HAProxy,
     for name, server in proxy.checked().items():
         expected = "L7OK" if name.endswith("-echo") else "L6OK" if name.startswith("tls") else "L4OK"
         assert server["check_status"].removeprefix("* ") == expected
-    assert suite.errors[before:] == []
+    # Once it has its answer it resets the connection, without close_notify. Seldom it only closes, after
+    # bytes over TLS: that is one that ends before its time.
+    assert [event for event in suite.events[before:] if event.get("reason") != "truncated"] == []
 
 
 def test_the_same_checks_without_a_header_find_that_it_does_not_answer(tmp_path: Path) -> None:

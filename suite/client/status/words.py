@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 #: What stands for a number that is not known, or means nothing.
@@ -63,8 +63,12 @@ def shown_instant(text: str | None) -> str:
         then = datetime.fromisoformat(text).astimezone()
     except ValueError:
         return text
-    today = datetime.now(UTC).astimezone().date()
-    return f"{then:%H:%M:%S}" if then.date() == today else f"{then:%Y-%m-%d %H:%M:%S}"
+    return f"{then:%H:%M:%S}" if then.date() == today() else f"{then:%Y-%m-%d %H:%M:%S}"
+
+
+def today() -> date:
+    """The day that it is here."""
+    return datetime.now(UTC).astimezone().date()
 
 
 def shown_day(text: str | None) -> str:

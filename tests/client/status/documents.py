@@ -122,7 +122,7 @@ def refusal(**changes: Any) -> Any:
     """An event about a peer that was refused."""
     return {
         "id": 7,
-        "time": "2026-11-27T01:03:04.500Z",
+        "time": "2026-11-27T12:03:04.500Z",
         "level": "info",
         "message": "refused",
         "endpoint": "tcp",

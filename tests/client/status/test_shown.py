@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import io
 import re
+from datetime import date
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from suite.client.status import words
 from suite.client.status.detail import connections_table, endpoint_detail
 from suite.client.status.overview import overview, refusals_table, shown_days
 from suite.client.status.snapshot import Rates, Snapshot, clean
 from suite.client.status.words import NOTHING
 from tests.client.status.documents import a_suite, endpoint, refusal, status
+
+
+@pytest.fixture(autouse=True)
+def on_that_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the day of the `refusal`: on others its row has the day, too."""
+    monkeypatch.setattr(words, "today", lambda: date(2026, 11, 27))
 
 
 def drawn(what: Any, width: int = 80) -> list[str]:
