@@ -9,9 +9,10 @@ API := $(VENV)/schemathesis
 BROWSER := $(VENV)/browser
 DEPLOY := $(VENV)/deploy
 DOCS := $(VENV)/docs
+SITE := build/site
 HOW    := (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=python3.13
 
-# What the tests start by the hundred should not be compiled each time.
+# What the tests start by the hundred should not be compiled each time; what is never imported, not at all (--no-compile).
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -62,9 +63,9 @@ check: $(VENV)/developed ## lint, formatting, types, and the floors of the desig
 	$(BIN)/lint-imports --no-logo
 
 docs: $(DOCS)/installed ## build the documentation site, in build/site, and check its links
-	rm -rf build/site
-	$(DOCS)/bin/sphinx-build --quiet --fresh-env --fail-on-warning -c docs/site -d build/doctrees . build/site
-	$(DOCS)/bin/python docs/site/check.py build/site
+	rm -rf $(SITE)
+	$(DOCS)/bin/sphinx-build --quiet --fresh-env --fail-on-warning -c docs/site -d $(dir $(SITE))doctrees . $(SITE)
+	$(DOCS)/bin/python docs/site/check.py $(SITE)
 
 bench: $(VENV)/raced ## race it against Twisted, asyncio, uvloop, Go and C; BENCH=--quick takes a minute
 	$(BIN)/python -m benchmarks.race $(BENCH)
@@ -95,7 +96,7 @@ $(VENV)/installed: $(VENV)/python requirements/build.txt requirements/run.txt py
 
 $(VENV)/developed: $(VENV)/installed requirements/dev.txt
 	@echo "setting up $(VENV) for the tests, once"
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements/dev.txt
 	@touch $@
 
 # Once, or each of the processes that run the tests would compile all of them.
@@ -112,13 +113,13 @@ $(VENV)/raced: $(VENV)/installed requirements/bench.txt
 $(SSLYZE)/installed $(API)/installed $(BROWSER)/installed $(DEPLOY)/installed $(DOCS)/installed: $(VENV)/%/installed: $(VENV)/installed requirements/%.txt
 	@echo "setting up $(VENV)/$*, once"
 	@$(PYTHON) -m venv --clear --without-pip $(VENV)/$*
-	@$(BIN)/python -m pip --python $(VENV)/$*/bin/python install --quiet --require-hashes -r requirements/$*.txt
+	@$(BIN)/python -m pip --python $(VENV)/$*/bin/python install --quiet --no-compile --require-hashes -r requirements/$*.txt
 	@touch $@
 
 # Plugins of pytest's that ours is tested beside; a directory that is on the path of those tests alone.
 $(PLUGINS)/installed: $(VENV)/installed requirements/plugins.txt
 	@echo "setting up $(PLUGINS), once"
-	@$(BIN)/python -m pip install --quiet --require-hashes --upgrade --target $(PLUGINS) -r requirements/plugins.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes --upgrade --target $(PLUGINS) -r requirements/plugins.txt
 	@touch $@
 
 lock: $(VENV)/installed ## choose the newest versions of everything anew (needs uv)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 
 from suite import certs
+from tests import measuring
 from tests.forking import template
 from tests.measuring import MEASURING
 
@@ -77,8 +78,19 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes() -> None:
-    """Measure what the processes run that pytest-xdist is about to start."""
+    """Measure the processes that pytest-xdist is about to start, rather than this one, which runs no test.
+
+    Only the first one measures its imports: the others would take as long for nothing new.
+    """
     os.environ.update(MEASURING)
+    if MEASURING:
+        measuring.current().stop()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_newgateway() -> None:
+    """See `pytest_xdist_setupnodes`."""
+    os.environ.pop(measuring.STARTS, None)
 
 
 def pytest_sessionstart() -> None:
@@ -87,9 +99,10 @@ def pytest_sessionstart() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """See `pytest_sessionstart`."""
+    """See `pytest_sessionstart` and `pytest_xdist_setupnodes`."""
     gc.freeze()
     gc.enable()
+    measuring.begin()
 
 
 @pytest.hookimpl(trylast=True)

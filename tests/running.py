@@ -439,6 +439,19 @@ def client_program(name: str) -> str:
     return shutil.which(name) or cannot_run(f"{name} is not installed")
 
 
+def make(directory: Path, *arguments: str, patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:
+    """Run make in *directory*, but not as a part of the make that may be running the tests."""
+    return subprocess.run(
+        [client_program("make"), "--silent", *arguments],
+        cwd=directory,
+        env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))},
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
+
+
 def states_of(port: int) -> dict[str, int]:
     """How many TCP sockets are bound to the local *port*, by state (``/proc/net/tcp``: 08 is CLOSE_WAIT)."""
     states: dict[str, int] = {}

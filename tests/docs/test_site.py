@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.admin.page.browsing import Browsing, browser_path, browsing
+from tests.admin.page.browsing import Browsing, browsing
 from tests.helpers import ROOT, once
-from tests.running import PATIENCE, cannot_run
+from tests.running import PATIENCE, cannot_run, make
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -79,27 +79,22 @@ def test_the_check_wants_a_site(tmp_path: Path) -> None:
 
 
 def build(made: Path) -> None:
-    """Build the site in ``site`` in *made*, as `make docs` does."""
-    program = Path(sys.prefix) / "docs/bin/sphinx-build"
-    if not program.exists():
+    """Run `make docs`, with the site in ``site`` in *made*, and with the environment as it is."""
+    installed = Path(sys.prefix) / "docs/installed"
+    if not installed.exists():
         cannot_run("Sphinx is not installed; `make docs` does that")
-    built = made / "site"
-    done = subprocess.run(
-        [program, "--quiet", "--fail-on-warning", "-c", "docs/site", "-d", made / "doctrees", ".", built],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 4,
-        check=False,
-    )
+    arguments = [f"--old-file={installed}", "docs", f"VENV={sys.prefix}", f"SITE={made}/site"]
+    done = make(ROOT, *arguments, patience=PATIENCE * 4)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert check(built) == (0, "")
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    browser_path()  # before it is built in vain
     return once(tmp_path_factory, "documentation", build) / "site"
+
+
+def test_it_is_built_without_a_warning(site: Path) -> None:
+    assert check(site) == (0, "")
 
 
 def from_elsewhere(site: Path, requests: list[str]) -> list[str]:

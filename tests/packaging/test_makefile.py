@@ -12,22 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import ROOT
-from tests.running import PATIENCE, client_program
+from tests.running import PATIENCE, client_program, make
 
 
-def make(directory: Path, python: str) -> subprocess.CompletedProcess[str]:
+def prepare(directory: Path, python: str) -> subprocess.CompletedProcess[str]:
     """Have make see to the environment in *directory*."""
     shutil.copy(ROOT / "Makefile", directory)
-    return subprocess.run(
-        [client_program("make"), "--silent", f"PYTHON={python}", ".venv/python"],
-        cwd=directory,
-        # Not as a part of the make that may be running the tests.
-        env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return make(directory, f"PYTHON={python}", ".venv/python")
 
 
 def pretend(directory: Path, script: str) -> str:
@@ -53,7 +44,7 @@ def pretend(directory: Path, script: str) -> str:
     ids=["too old", "without venv"],
 )
 def test_a_python_that_will_not_do_is_one_line(tmp_path: Path, script: str, said: str) -> None:
-    result = make(tmp_path, pretend(tmp_path, script))
+    result = prepare(tmp_path, pretend(tmp_path, script))
     assert result.returncode == 2
     first, last = result.stderr.splitlines()  # the last is make's own
     assert said in first
@@ -62,7 +53,7 @@ def test_a_python_that_will_not_do_is_one_line(tmp_path: Path, script: str, said
 
 
 def test_no_python_at_all(tmp_path: Path) -> None:
-    result = make(tmp_path, "/nowhere/python3")
+    result = prepare(tmp_path, "/nowhere/python3")
     assert result.stderr.startswith("/nowhere/python3 is missing; install Python 3.11 or later")
 
 
@@ -71,15 +62,15 @@ def test_an_environment_of_another_python_is_made_anew(tmp_path: Path) -> None:
     leftover.parent.mkdir(parents=True)
     leftover.touch()
     (tmp_path / ".venv/python").write_text("/usr 3.10.2 (main) [GCC 9]\n")
-    assert make(tmp_path, sys.executable).returncode == 0
+    assert prepare(tmp_path, sys.executable).returncode == 0
     assert not leftover.exists()
     leftover.touch()
-    assert make(tmp_path, sys.executable).returncode == 0
+    assert prepare(tmp_path, sys.executable).returncode == 0
     assert leftover.exists(), "this Python has made it: it stays"
     moved = tmp_path / "moved"
     moved.mkdir()
     (tmp_path / ".venv").rename(moved / ".venv")
-    assert make(moved, sys.executable).returncode == 0
+    assert prepare(moved, sys.executable).returncode == 0
     assert not (moved / ".venv/lib/leftover").exists(), "its scripts have the path that it had"
 
 

@@ -177,7 +177,7 @@ def test_a_closed_loop_from_as_many_as_there_are_cores(suite: RunningSuite) -> N
         *("--workers", "auto", "--duration", "300ms", "--hlog", "auto.hlog"),
     )
     assert found["options"]["workers"] == min(10, len(os.sched_getaffinity(0)))
-    assert found["messages"] == found["due"] > 100
+    assert found["messages"] == found["due"] > 0
     lines = (suite.directory / "auto.hlog").read_text().splitlines()
     logged = [Histogram.decode(line.split(",")[3]) for line in lines if not line.startswith(("#", '"'))]
     assert sum(each.total for each in logged) == found["messages"]
