@@ -44,7 +44,6 @@ def composed(
 ) -> Iterator[Compose]:
     """The services of *files*, until the end: `suite` first, and the others when it is ready."""
     found = Compose(podman, project, files, variables)
-    found("down", "-v", check=False)
     try:
         found("up", "-d", "--no-build", "suite")
         podman.wait_for_line(found.container("suite"), "ready")

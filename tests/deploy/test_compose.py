@@ -105,12 +105,12 @@ def _read(address: tuple[str, int]) -> bytes:
         return sock.makefile("rb").read()
 
 
-@pytest.fixture
-def behind(podman: Podman, image: str, tmp_path: Path) -> Behind:
-    return Behind(podman, image, tmp_path)
+@pytest.fixture(scope="module")
+def behind(podman: Podman, image: str, tmp_path_factory: pytest.TempPathFactory) -> Behind:
+    return Behind(podman, image, tmp_path_factory.mktemp("compose"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def compose(podman: Podman, behind: Behind) -> Iterator[Compose]:
     with composed(podman, "echo-suite-test", behind.files, behind.variables) as found:
         yield found

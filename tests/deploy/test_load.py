@@ -28,13 +28,14 @@ def end_when_reported(podman: Podman, master: str, failure: str = "") -> None:
     Workers report every three seconds, and have half a second for the rest when a run is over: after a short
     one, on a busy machine, the master may know of nothing.
     """
+    process = Path(f"/proc/{podman.inspect(master)['State']['Pid']}")
 
     def reported() -> bool:
-        state = podman.inspect(master)["State"]
-        assert state["Status"] == "running", podman.run("logs", master)
-        begin = f"/proc/{state['Pid']}/root{CSV}"
+        assert process.exists(), podman.run("logs", master)
         try:
-            requests, failures = (Path(f"{begin}_{name}.csv").read_text() for name in ("stats", "failures"))
+            requests, failures = (
+                Path(f"{process}/root{CSV}_{name}.csv").read_text() for name in ("stats", "failures")
+            )
         except FileNotFoundError:  # it has not begun
             return False
         return re.search(r"^,Aggregated,[1-9]", requests, re.MULTILINE) is not None and failure in failures
