@@ -1,4 +1,4 @@
-"""Real containers without a registry: podman and buildah, as root, on a base that debootstrap makes.
+"""Real containers without a registry: podman and buildah, as root, on a base that mmdebstrap makes.
 
 Images and the base are kept in a cache outside the tree (``CONTAINER_CACHE``, by default
 ``~/.cache/echo-suite/containers``), under names that say what they are made from.
@@ -23,7 +23,7 @@ from typing import Any
 from tests.helpers import ROOT
 from tests.running import PATIENCE, cannot_run, wait_until
 
-BASE = "localhost/echo-suite-base:12"
+BASE = "localhost/echo-suite-base:12-slim"
 IMAGE = "localhost/echo-suite"
 LOCUST = "localhost/echo-suite-locust"
 
@@ -32,7 +32,7 @@ PROGRAMS = {
     "podman": "podman",
     "buildah": "buildah",
     "runc": "runc",
-    "debootstrap": "debootstrap",
+    "mmdebstrap": "mmdebstrap",
     "catatonit": "catatonit",
     "iptables": "iptables",
     "/usr/lib/podman/netavark": "netavark",
@@ -161,15 +161,15 @@ class Podman:
     def base(self) -> str:
         """A Debian with Python, in place of what a build pulls where there is a registry."""
         if not self.has(BASE):
-            directory, archive = self.cache / "base", self.cache / "base.tar"
-            shutil.rmtree(directory, ignore_errors=True)
+            archive = self.cache / "base.tar"
+            # Without what Debian's slim images are without, too.
+            left_out = ("doc", "info", "locale", "man")
+            slim = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in left_out]
+            slim.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
             packages = "--include=python3,python3-venv,ca-certificates"
-            command = ["--variant=minbase", packages, "bookworm", str(directory), mirror()]
-            self.run(*command, program="debootstrap", timeout=BUILDING)
-            without = ("--exclude=./dev/*", "--exclude=./var/cache/apt/archives/*.deb")
-            self.run("-C", directory, "-cf", archive, *without, ".", program="tar", timeout=BUILDING)
+            command = ["--quiet", "--variant=minbase", packages, *slim, "bookworm", str(archive), mirror()]
+            self.run(*command, program="mmdebstrap", timeout=BUILDING)
             self("import", "--quiet", archive, BASE, timeout=BUILDING)
-            shutil.rmtree(directory)
             archive.unlink()
         return BASE
 
@@ -200,7 +200,7 @@ class Podman:
 
     def peers(self) -> str:
         """An image with HAProxy and Prometheus, in place of theirs."""
-        name = "localhost/echo-suite-peers:12"
+        name = "localhost/echo-suite-peers:12-slim"
         if not self.has(name):
             install = "apt-get -qq install -y --no-install-recommends haproxy prometheus >/dev/null"
             text = f"FROM {self.base()}\nRUN apt-get -qq update && {install} && rm -rf /var/lib/apt/lists/*\n"
