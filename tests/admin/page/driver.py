@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 #: Milliseconds.
 PATIENCE: Final = 90_000
@@ -23,6 +23,9 @@ PATIENCE: Final = 90_000
 _STATE: Final = """document.visibilityState + ", " + document.readyState + ", " + JSON.stringify(
     performance.getEntriesByType("resource").slice(-20).map((entry) => [entry.name, entry.responseStatus]),
 )"""
+
+#: Chromium drops what it is loading when the machine's network changes, as it does when containers start.
+NETWORK_CHANGED: Final = "net::ERR_NETWORK_CHANGED"
 
 #: No GPU, no sandbox (tests run as root in containers), and nothing asked of the network.
 ARGUMENTS: Final = (
@@ -54,6 +57,7 @@ class Driver:
         self._browser = browser
         self.requests: list[str] = []
         self.problems: list[str] = []
+        self._dropped = False  # whether a request has failed because the network has changed
 
     def open(
         self,
@@ -74,17 +78,31 @@ class Driver:
         context.set_default_timeout(PATIENCE)
         self.requests, self.problems = [], []
         context.on("request", lambda request: self.requests.append(request.url))
+        context.on("requestfailed", self._failed)
         page = self.page = context.new_page()
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("console", self._said)
-        page.goto(url)
+        self.go(url)
 
     def go(self, url: str) -> None:
-        """Show *url* in the same window."""
-        self.page.goto(url)
+        """Show *url* in the same window, again when the network has changed meanwhile."""
+        while True:
+            self._dropped = False
+            try:
+                self.page.goto(url)
+            except Error as error:
+                if NETWORK_CHANGED not in error.message:
+                    raise
+                self.page.wait_for_url("chrome-error://chromewebdata/")  # or that would come in between
+            else:
+                if not self._dropped:
+                    return
+
+    def _failed(self, request: Request) -> None:
+        self._dropped |= request.failure == NETWORK_CHANGED
 
     def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and NETWORK_CHANGED not in message.text:
             self.problems.append(message.text)
 
     def wait(self, selector: str, text: str = "", state: str = "visible") -> str:
