@@ -221,8 +221,8 @@ def test_its_health_checks_find_the_suite_well_and_are_no_errors(proxy: HAProxy,
     for name, server in proxy.checked().items():
         expected = "L7OK" if name.endswith("-echo") else "L6OK" if name.startswith("tls") else "L4OK"
         assert server["check_status"].removeprefix("* ") == expected
-    # It ends a check with a reset, and was once seen to do so with FIN. Neither brings close_notify: of a check
-    # over TLS that has sent something, FIN is said to be an end before its time.
+    # It ends a check with a reset, and was once seen to do so with FIN. Neither brings close_notify: of a
+    # check over TLS that has sent something, FIN is said to be an end before its time.
     fin = ("tls", "truncated", len("hola mundo"))
     said = [
         (event.get("endpoint"), event.get("reason"), event.get("received")) for event in suite.events[before:]
