@@ -17,12 +17,11 @@ from hypothesis import settings
 from suite import certs
 from tests import measuring
 from tests.forking import template
-from tests.measuring import MEASURING
 
 #: How long the path of temporary files may be, so that sockets in directories of tests fit into 107 bytes.
 ROOM_FOR_TEMPORARY: Final = 24
 
-template.environment.update(MEASURING)
+template.environment.update(measuring.MEASURING)
 
 # What a developer's shell has is for what the developer starts, not for what the tests start.
 for variable in (
@@ -32,7 +31,7 @@ for variable in (
     *("LANGUAGE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "COLUMNS", "LINES"),
     *("SSLKEYLOGFILE", "OPENSSL_CONF"),
     *("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"),
-    *MEASURING,
+    *measuring.MEASURING,
     *(name for name in os.environ if name.startswith("ECHO_SUITE_")),
 ):
     os.environ.pop(variable, None)
@@ -82,8 +81,8 @@ def pytest_xdist_setupnodes() -> None:
 
     Only the first one measures its imports: the others would take as long for nothing new.
     """
-    os.environ.update(MEASURING)
-    if MEASURING:
+    os.environ.update(measuring.MEASURING)
+    if measuring.MEASURING:
         measuring.current().stop()
 
 
@@ -153,7 +152,7 @@ def pki(tmp_path: Path) -> Path:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure what the test executes, too (see `tests.measuring`): it is what runs in no other process."""
-    for name, value in MEASURING.items():
+    for name, value in measuring.MEASURING.items():
         monkeypatch.setenv(name, value)
 
 
