@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,18 +80,6 @@ def test_a_certificate_that_expires_soon(tmp_path: Path, authority: Authority) -
         report = probe_one(tmp_path, f"tls:127.0.0.1:{port}", *options, "10")
     assert [failure["word"] for failure in report["failures"]] == ["cert-expires"]
     assert report["received"] == 1
-
-
-def test_a_handshake_without_the_certificate_asked_for_has_failed(
-    tmp_path: Path, authority: Authority
-) -> None:
-    """In TLS 1.3 the alert comes when the handshake is over for us."""
-    context = authority.context("127.0.0.1")
-    context.load_verify_locations(authority.file)
-    context.verify_mode = ssl.CERT_REQUIRED
-    with serving(silent, context) as port:
-        failure = failure_of(tmp_path, f"tls:127.0.0.1:{port}", "--ca", str(authority.file), "--handshake")
-    assert (failure["word"], failure["alert"]) == ("tls-alert", "certificate_required")
 
 
 # Runs without an end of their own.
