@@ -43,7 +43,7 @@ endif
 fresh: ## the two commands above, on bare Debians (needs root and debootstrap)
 	.ci/fresh
 
-ssl: $(VENV)/developed ## the tests that depend on Python's own OpenSSL
+ssl: $(VENV)/ssl ## the tests that depend on Python's own OpenSSL
 	$(BIN)/python -m pytest tests/endpoints/test_tls.py tests/endpoints/test_mutual_tls.py tests/testing/test_suite.py
 
 system: $(VENV)/python ## the same, with the system's Python; its environment is in the other one
@@ -99,6 +99,12 @@ $(VENV)/developed: $(VENV)/installed requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# For the tests that another Python runs, too: a few of the same.
+$(VENV)/ssl: $(VENV)/installed requirements/ssl.txt
+	@echo "setting up $(VENV) for the tests of TLS, once"
+	@$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements/ssl.txt
+	@touch $@
+
 # Once, or each of the processes that run the tests would compile all of them.
 $(VENV)/collected: $(VENV)/developed
 	@$(BIN)/python -m pytest --collect-only --quiet > $@ || { cat $@; rm $@; exit 1; }
@@ -131,6 +137,8 @@ lock: $(VENV)/installed ## choose the newest versions of everything anew (needs 
 		-c requirements/run.txt --group dev -o requirements/dev.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group bench -o requirements/bench.txt
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
+		-c requirements/run.txt -c requirements/dev.txt --group ssl -o requirements/ssl.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
 		-c requirements/run.txt -c requirements/dev.txt --group plugins -o requirements/plugins.txt
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --python-version 3.11 --upgrade \
