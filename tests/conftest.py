@@ -52,20 +52,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-#: What takes longest, longest first: it begins first, so that nobody waits for the last of it at the end.
+#: What takes longest, longest first: it begins first, so that nobody waits for the last of it at the end. The
+#: browser is last: it drops what it is loading when containers that run beside the first of the tests
+#: change the network.
 LONG: Final = (
     "tests/client/load/test_load.py",
     "tests/packaging/test_plugin.py",
     "tests/client/load/test_locust.py",
     "tests/server/test_clock.py",
     "tests/tutorial/test_transcripts.py",
-    "tests/admin/page/test_browser.py",
     "tests/server/test_surroundings.py",
     "tests/server/test_reload.py",
     "tests/testing/test_pytest_plugin.py",
     "tests/engine/test_twisted_own.py",
     "tests/client/probe/test_fetch.py",
     "tests/admin/api/test_schemathesis.py",
+    "tests/admin/page/test_browser.py",
 )
 
 
