@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Final
@@ -104,6 +104,20 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
     measuring.begin()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool | None, bool | None]:
+    """Measure neither the tests in `measuring.REPETITIVE` nor what they start."""
+    if not item.nodeid.startswith(measuring.REPETITIVE):
+        return (yield)
+    template.measured = False
+    go_on = measuring.pause()
+    try:
+        return (yield)
+    finally:
+        go_on()
+        template.measured = True
 
 
 @pytest.hookimpl(trylast=True)

@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn, TextIO
 
+from tests import measuring
+
 ROOT: Final = Path(__file__).parents[1]
 
 #: What the template imports: what is needed to serve, to be asked, to probe, to load and to connect.
@@ -57,10 +59,12 @@ class Template:
     """The process that is forked, started when it is first needed.
 
     :ivar environment: what it has in its environment that its forks are not told.
+    :ivar measured: whether coverage measures the forks, if it measures the template.
     """
 
     def __init__(self) -> None:
         self.environment: dict[str, str] = {}
+        self.measured = True
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -153,6 +157,7 @@ class ForkedSuite(subprocess.Popen[Any]):
             "directory": os.fspath(cwd or Path.cwd()),
             "environment": environment,
             "numbers": [0, 1, 2, *pass_fds],
+            "measured": template.measured,
         }
         self.pid = template.fork(request, [*streams, *pass_fds])
         self._child_created = True
@@ -192,9 +197,12 @@ def _become(
     directory: str,
     environment: dict[str, str],
     numbers: Sequence[int],
+    measured: bool,
     descriptors: list[int],
 ) -> NoReturn:
     """Be the program *module*, with *descriptors* as *numbers*."""
+    if not measured:
+        measuring.pause()
     high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH) for descriptor in descriptors]
     for descriptor in descriptors:
         os.close(descriptor)

@@ -63,12 +63,10 @@ def test_descriptors_and_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["PYTHONIOENCODING", "LISTEN_FDS"])
-def test_what_only_an_executed_process_would_see(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_what_only_an_executed_process_would_see(tmp_path: Path, name: str) -> None:
     """Such a test is told so."""
-    monkeypatch.setenv(name, "1")
-    with ForkedSuite("--version", cwd=tmp_path, text=True, **PIPES) as process:
+    environment = {**os.environ, name: "1"}
+    with ForkedSuite("--version", cwd=tmp_path, env=environment, text=True, **PIPES) as process:
         _, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (
         1,
